@@ -1,0 +1,218 @@
+"""XOR networks: the fixed GF(2) matrix that expands code words into plane words.
+
+One table of taps covers every format of the field (DESIGN of the decoder)::
+
+    out[i] = XOR over k < n_taps[i % R] of
+             rotl32(code[(start(i) + offsets[i % R, k]) % m], rotations[i % R, k])
+    start(i) = n_in * (i * num // den)
+
+==============  =====================================================  ==================
+family          schedule ``(n_in, num, den)``                          taps
+==============  =====================================================  ==================
+quasi-cyclic    ``(1, m, n)``: any rate                                ``n_taps`` anywhere in the window, rotated
+dense           ``(n_in, 1, n_out)``: Weight Encryption (n_s = 0),     each window word with probability 1/2
+                sequential fixed-to-fixed (n_s = 1, 2, ...)
+sparse          ``(n_in, 1, n_out)``: FleXOR (n_taps = 2, n_s = 0)     ``n_taps`` distinct window words
+identity        ``(1, 1, 1)``: raw planes                              the word itself
+==============  =====================================================  ==================
+
+Sources: arXiv 1905.10138 (Weight Encryption), 2105.01869 (fixed-to-fixed), 2009.04126 (FleXOR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.errors import FormatError, ParameterError
+
+MAX_WINDOW = 4096
+MAX_ROWS = 65536
+_MASK64 = (1 << 64) - 1
+
+Taps = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+
+
+def splitmix64(seed: int, counter: int) -> int:
+    """The integer hash that every network is generated from; specified in FORMAT.md.
+
+    >>> hex(splitmix64(0, 0))
+    '0xe220a8397b1dcdaf'
+    """
+    z = (seed + (counter + 1) * 0x9E3779B97F4A7C15) & _MASK64
+    z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & _MASK64
+    z = ((z ^ z >> 27) * 0x94D049BB133111EB) & _MASK64
+    return z ^ z >> 31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XorNetwork:
+    """Parameters of a network; taps are derived from them, never stored.
+
+    Build one with :meth:`quasi_cyclic`, :meth:`dense`, :meth:`sparse` or :meth:`identity`.
+
+    Attributes:
+        family: one of ``quasi-cyclic``, ``dense``, ``sparse``, ``identity``.
+        window: stored words that one output word can depend on.
+        n_rows: number of distinct rows of the network (R).
+        n_in, n_out: stored and decoded words per step of ``dense`` and ``sparse``; 1 otherwise.
+        n_taps: taps per row; 0 for ``dense``, where the number varies.
+        seed: 64-bit seed of the hash.
+    """
+
+    family: str
+    window: int
+    n_rows: int
+    n_in: int = 1
+    n_out: int = 1
+    n_taps: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.family not in _FAMILIES:
+            raise ParameterError(f"network family {self.family!r} is not one of {sorted(_FAMILIES)}")
+        for name, low, high in (
+            ("window", 1, MAX_WINDOW),
+            ("n_rows", 1, MAX_ROWS),
+            ("n_in", 1, self.window),
+            ("n_out", 1, MAX_ROWS),
+            ("n_taps", self.family != "dense", self.window * (32 if self.family == "quasi-cyclic" else 1)),
+            ("seed", 0, _MASK64),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ParameterError(f"network {name} = {value} is outside {low}..{high}")
+
+    @classmethod
+    def quasi_cyclic(
+        cls, *, window: int = 8, n_taps: int = 6, n_rows: int = 16, seed: int = 1
+    ) -> XorNetwork:
+        """The default: rotations tie the 32 bits of a word into one wide system, at any rate."""
+        return cls(family="quasi-cyclic", window=window, n_rows=n_rows, n_taps=n_taps, seed=seed)
+
+    @classmethod
+    def dense(cls, *, n_in: int, n_out: int, n_s: int = 0, seed: int = 1) -> XorNetwork:
+        """Dense random taps: Weight Encryption (n_s = 0) and sequential fixed-to-fixed."""
+        window = (n_s + 1) * n_in
+        return cls(family="dense", window=window, n_rows=n_out, n_in=n_in, n_out=n_out, seed=seed)
+
+    @classmethod
+    def sparse(
+        cls, *, n_in: int, n_out: int, n_s: int = 0, n_taps: int = 2, seed: int = 1
+    ) -> XorNetwork:
+        """``n_taps`` distinct words of the window per output: FleXOR's matrices."""
+        window = (n_s + 1) * n_in
+        if not 1 <= n_taps <= window:
+            raise ParameterError(f"network n_taps = {n_taps} is outside 1..{window}, the window")
+        return cls(
+            family="sparse",
+            window=window,
+            n_rows=n_out,
+            n_in=n_in,
+            n_out=n_out,
+            n_taps=n_taps,
+            seed=seed,
+        )
+
+    @classmethod
+    def identity(cls) -> XorNetwork:
+        """Every output word is the stored word: planes kept raw."""
+        return cls(family="identity", window=1, n_rows=1, n_taps=1)
+
+    def schedule(self, m: int, n: int) -> tuple[int, int, int]:
+        """``(n_in, num, den)`` of ``start(i)`` for ``m`` stored and ``n`` decoded words."""
+        if self.family == "quasi-cyclic":
+            return 1, m, max(n, 1)
+        return self.n_in, 1, self.n_out
+
+    def start(self, i: NDArray[np.int64], m: int, n: int) -> NDArray[np.int64]:
+        """Window starts of output words ``i``."""
+        n_in, num, den = self.schedule(m, n)
+        return n_in * (i * num // den)
+
+    def n_code_words(self, n: int, rate: float) -> int:
+        """Stored words for ``n`` decoded words; only ``quasi-cyclic`` can choose its rate."""
+        if self.family == "quasi-cyclic":
+            return min(n, max(0, round(rate * n)))
+        return self.n_in * -(-n // self.n_out)
+
+    def taps(self) -> Taps:
+        """``(offsets, rotations, counts)``: int32 of shapes (R, K), (R, K), (R,), read-only."""
+        return _taps(self)
+
+    def get_config(self) -> dict[str, Any]:
+        """The parameters as they stand in a file."""
+        config: dict[str, Any] = {"family": self.family}
+        for name in _FAMILIES[self.family]:
+            config[name] = getattr(self, name)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> XorNetwork:
+        """Inverse of :meth:`get_config`, for untrusted input."""
+        family = config.get("family")
+        if not isinstance(family, str) or family not in _FAMILIES:
+            raise FormatError(f"unknown network family {family!r}; known: {sorted(_FAMILIES)}")
+        names = _FAMILIES[family]
+        if set(config) != {"family", *names}:
+            raise FormatError(f"network of family {family!r} needs {names}, has {sorted(config)}")
+        for name in names:
+            if type(config[name]) is not int:
+                raise FormatError(f"network {name} = {config[name]!r} is not an integer")
+        values = {name: config[name] for name in names}
+        if family == "identity":
+            return cls.identity()
+        if family in ("dense", "sparse"):
+            values["n_rows"] = values["n_out"]
+        try:
+            return cls(family=family, **values)
+        except ParameterError as error:
+            raise FormatError(str(error)) from None
+
+
+_FAMILIES: dict[str, tuple[str, ...]] = {
+    "quasi-cyclic": ("window", "n_taps", "n_rows", "seed"),
+    "dense": ("window", "n_in", "n_out", "seed"),
+    "sparse": ("window", "n_in", "n_out", "n_taps", "seed"),
+    "identity": (),
+}
+
+
+def _draw(network: XorNetwork, row: int) -> list[tuple[int, int]]:
+    """Taps ``(offset, rotation)`` of one row, in the order in which they are drawn."""
+    if network.family == "identity":
+        return [(0, 0)]
+    width = network.window
+    if network.family == "dense":
+        chosen = [(a, 0) for a in range(width) if splitmix64(network.seed, row * width + a) >> 63]
+        return chosen or [(row % width, 0)]
+    rotated = network.family == "quasi-cyclic"
+    taps: list[tuple[int, int]] = []
+    counter = row << 32
+    while len(taps) < network.n_taps:
+        value = splitmix64(network.seed, counter)
+        counter += 1
+        tap = ((value >> 32) % width, value & 31 if rotated else 0)
+        if tap not in taps:
+            taps.append(tap)
+    return taps
+
+
+@lru_cache(maxsize=64)
+def _taps(network: XorNetwork) -> Taps:
+    rows = [_draw(network, row) for row in range(network.n_rows)]
+    counts = np.array([len(row) for row in rows], np.int32)
+    offsets = np.zeros((network.n_rows, max(int(counts.max()), 1)), np.int32)
+    rotations = np.zeros_like(offsets)
+    for r, row in enumerate(rows):
+        for k, (offset, rotation) in enumerate(row):
+            offsets[r, k] = offset
+            rotations[r, k] = rotation
+    for array in (offsets, rotations, counts):
+        array.flags.writeable = False
+    return offsets, rotations, counts
