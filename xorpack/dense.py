@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xorpack.simd import expand_signs, join_bits, split_bits
 from xorpack.words import Words
 
 ROW_BLOCK_ELEMENTS = 1 << 20
@@ -19,9 +20,7 @@ ROW_BLOCK_ELEMENTS = 1 << 20
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
 
 
-def expand_bcq(
-    mask: Words, planes: Words, scales: NDArray[Any], group_size: int, out: NDArray[Any]
-) -> None:
+def expand_bcq(mask: Words, planes: Words, scales: NDArray[Any], group_size: int, out: NDArray[Any]) -> None:
     """Fill ``out`` (rows, cols), C-contiguous, of a float type, with ``sum_k alpha_k * b_k``, +0 where pruned.
 
     ``mask`` (rows, chunks), ``planes`` (q, rows, chunks), ``scales`` (rows, n_groups, q).
@@ -32,43 +31,52 @@ def expand_bcq(
     alphas = scales.astype(np.float32)
     group = group_size or cols
     if out.dtype == np.float32:
-        bcq_kernel(mask, planes, alphas, group, out)
+        _expand(mask, planes, alphas, group, out)
         return
     step = max(1, ROW_BLOCK_ELEMENTS // cols)
     for r in range(0, rows, step):
         block = np.empty((min(step, rows - r), cols), np.float32)
-        bcq_kernel(mask[r : r + step], planes[:, r : r + step], alphas[r : r + step], group, block)
+        _expand(mask[r : r + step], planes[:, r : r + step], alphas[r : r + step], group, block)
         with np.errstate(over="ignore"):
             out[r : r + step] = block.astype(out.dtype)
 
 
+def _expand(mask: Words, planes: Words, alphas: NDArray[Any], group: int, out: NDArray[Any]) -> None:
+    flat = np.ascontiguousarray(planes).reshape(len(planes), -1)
+    bcq_kernel(np.ascontiguousarray(mask).reshape(-1), flat, np.ascontiguousarray(alphas), group, out)
+
+
 @njit(cache=True, nogil=True)
 def bcq_kernel(mask, planes, alphas, group, out):
-    """Kernel of :func:`expand_bcq` for float32; ``group`` >= 1 columns share scales."""
+    """Kernel of :func:`expand_bcq` for float32; all arrays contiguous, ``group`` >= 1 columns share scales.
+
+    ``mask`` (rows * chunks,), ``planes`` (q, rows * chunks), ``alphas`` (rows, n_groups, q).
+    """
     rows, cols = out.shape
-    q = planes.shape[0]
-    total = np.empty(32, np.float32)
+    q, n_words = planes.shape
+    chunks = n_words // rows
+    n_groups = alphas.shape[1]
+    flat_planes, flat_alphas, flat_out = planes.reshape(-1), alphas.reshape(-1), out.reshape(-1)
+    block = np.empty(32, np.float32)
     for r in range(rows):
-        for chunk in range(mask.shape[1]):
-            kept = mask[r, chunk]
+        for chunk in range(chunks):
+            word = r * chunks + chunk
             first = 32 * chunk
-            n = min(32, cols - first)
+            end = min(first + 32, cols)
             begin = first
-            while begin < first + n:
+            while begin < end:
                 g = begin // group
-                end = min(first + n, (g + 1) * group)
-                for j in range(begin - first, end - first):
-                    total[j] = np.float32(0)
-                for k in range(q):
-                    plane = planes[k, r, chunk]
-                    alpha = alphas[r, g, k]
-                    for j in range(begin - first, end - first):
-                        one = (plane >> np.uint32(j)) & np.uint32(1)
-                        total[j] += alpha if one else -alpha
-                begin = end
-            for j in range(n):
-                one = (kept >> np.uint32(j)) & np.uint32(1)
-                out[r, first + j] = total[j] if one else np.float32(0)
+                until = min(end, (g + 1) * group)
+                at = (r * n_groups + g) * q
+                if until - begin == 32:
+                    expand_signs(
+                        flat_out, r * cols + first, mask[word], flat_planes, word, n_words, flat_alphas, at, q
+                    )
+                else:
+                    expand_signs(block, 0, mask[word], flat_planes, word, n_words, flat_alphas, at, q)
+                    for c in range(begin, until):
+                        out[r, c] = block[c - first]
+                begin = until
 
 
 def split_planes(elements: NDArray[Any]) -> tuple[Words, Words]:
@@ -83,51 +91,52 @@ def split_planes(elements: NDArray[Any]) -> tuple[Words, Words]:
     planes = np.empty((bits, rows, chunks), np.uint32)
     mask = np.empty((rows, chunks), np.uint32)
     whole = np.ascontiguousarray(elements).view(_UNSIGNED[elements.dtype.itemsize])
-    split_kernel(whole, mask, planes)
+    split_kernel(whole, mask, planes.reshape(bits, -1))
     return mask, planes
 
 
 def join_planes(planes: Words, out: NDArray[Any]) -> None:
     """Inverse of :func:`split_planes`: fill ``out`` (rows, cols), C-contiguous, from its planes."""
-    join_kernel(planes, out.view(_UNSIGNED[out.dtype.itemsize]))
+    if out.size:
+        flat = np.ascontiguousarray(planes).reshape(len(planes), -1)
+        join_kernel(flat, out.view(_UNSIGNED[out.dtype.itemsize]))
 
 
 @njit(cache=True, nogil=True)
 def split_kernel(elements, mask, planes):
-    """Kernel of :func:`split_planes`; ``elements`` unsigned (rows, cols)."""
+    """Kernel of :func:`split_planes`; ``elements`` unsigned (rows, cols), ``planes`` (q, rows * chunks)."""
     rows, cols = elements.shape
-    bits = planes.shape[0]
-    block = np.empty(32, np.uint32)
+    q, n_words = planes.shape
+    chunks = mask.shape[1]
+    flat, flat_planes = elements.reshape(-1), planes.reshape(-1)
+    block = np.zeros(32, elements.dtype)
     for r in range(rows):
-        for chunk in range(mask.shape[1]):
-            n = min(32, cols - 32 * chunk)
-            for j in range(32):
-                block[j] = np.uint32(elements[r, 32 * chunk + j]) if j < n else np.uint32(0)
-            kept = np.uint32(0)
-            for j in range(32):
-                if block[j] != 0:
-                    kept |= np.uint32(1) << np.uint32(j)
-            mask[r, chunk] = kept
-            for k in range(bits):
-                word = np.uint32(0)
-                for j in range(32):
-                    word |= ((block[j] >> np.uint32(k)) & np.uint32(1)) << np.uint32(j)
-                planes[k, r, chunk] = word
+        for chunk in range(chunks):
+            word = r * chunks + chunk
+            n = cols - 32 * chunk
+            if n >= 32:
+                mask[r, chunk] = split_bits(flat, r * cols + 32 * chunk, flat_planes, word, n_words, q)
+            else:
+                for j in range(n):
+                    block[j] = elements[r, 32 * chunk + j]
+                mask[r, chunk] = split_bits(block, 0, flat_planes, word, n_words, q)
 
 
 @njit(cache=True, nogil=True)
 def join_kernel(planes, out):
-    """Kernel of :func:`join_planes`; ``out`` unsigned (rows, cols)."""
+    """Kernel of :func:`join_planes`; ``out`` unsigned (rows, cols), ``planes`` (q, rows * chunks)."""
     rows, cols = out.shape
-    bits = planes.shape[0]
-    block = np.empty(32, np.uint32)
+    q, n_words = planes.shape
+    chunks = n_words // rows
+    flat, flat_planes = out.reshape(-1), planes.reshape(-1)
+    block = np.zeros(32, out.dtype)
     for r in range(rows):
-        for chunk in range(planes.shape[2]):
-            for j in range(32):
-                block[j] = 0
-            for k in range(bits):
-                word = planes[k, r, chunk]
-                for j in range(32):
-                    block[j] |= ((word >> np.uint32(j)) & np.uint32(1)) << np.uint32(k)
-            for j in range(min(32, cols - 32 * chunk)):
-                out[r, 32 * chunk + j] = block[j]
+        for chunk in range(chunks):
+            word = r * chunks + chunk
+            n = cols - 32 * chunk
+            if n >= 32:
+                join_bits(flat, r * cols + 32 * chunk, flat_planes, word, n_words, q)
+            else:
+                join_bits(block, 0, flat_planes, word, n_words, q)
+                for j in range(n):
+                    out[r, 32 * chunk + j] = block[j]

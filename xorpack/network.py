@@ -90,7 +90,7 @@ class XorNetwork:
 
     @classmethod
     def quasi_cyclic(
-        cls, *, window: int = 8, n_taps: int = 6, n_rows: int = 16, seed: int = 1
+        cls, *, window: int = 12, n_taps: int = 6, n_rows: int = 16, seed: int = 1
     ) -> XorNetwork:
         """The default: rotations tie the 32 bits of a word into one wide system, at any rate."""
         return cls(family="quasi-cyclic", window=window, n_rows=n_rows, n_taps=n_taps, seed=seed)
@@ -102,9 +102,7 @@ class XorNetwork:
         return cls(family="dense", window=window, n_rows=n_out, n_in=n_in, n_out=n_out, seed=seed)
 
     @classmethod
-    def sparse(
-        cls, *, n_in: int, n_out: int, n_s: int = 0, n_taps: int = 2, seed: int = 1
-    ) -> XorNetwork:
+    def sparse(cls, *, n_in: int, n_out: int, n_s: int = 0, n_taps: int = 2, seed: int = 1) -> XorNetwork:
         """``n_taps`` distinct words of the window per output: FleXOR's matrices."""
         window = (n_s + 1) * n_in
         if not 1 <= n_taps <= window:

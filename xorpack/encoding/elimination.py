@@ -28,8 +28,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xorpack.bitops import VECTOR, count_ones, trailing_zeros, xor8
+from xorpack.bitops import count_ones, trailing_zeros
 from xorpack.network import XorNetwork
+from xorpack.simd import VECTOR, xor8
 
 BATCH = 32
 """Rows that are reduced side by side at the most."""

@@ -1,0 +1,69 @@
+"""The reference decoder: numpy only, one page, what every other decoder must equal bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.encoded import EncodedTensor
+from xorpack.tensors import DTYPES
+from xorpack.words import Words, unpack
+
+
+def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> tuple[Words, Words]:
+    """``(mask, planes)`` of rows ``first .. last - 1``: uint32 (rows, chunks), (q, rows, chunks).
+
+    Bits of a plane where the mask is 0 are 0.
+    """
+    end = encoded.rows if last is None else last
+    mask = encoded.load_mask(first, end)
+    planes = np.zeros((encoded.bits, encoded.rows * encoded.layout.chunks), np.uint32)
+    layout, network = encoded.layout, encoded.network
+    offsets, rotations, counts = network.taps()
+    m = layout.lanes * encoded.m_lane
+    lane = np.arange(layout.lanes)
+    step = np.arange(layout.n_steps)
+    start = network.start(step, encoded.m_lane, layout.n_steps)
+    row = step % network.n_rows
+    for segment in range(layout.n_segments if m else 0):
+        ring = encoded.code[:, segment].transpose(0, 2, 1).reshape(encoded.bits, m)  # lane after lane
+        words = np.zeros((encoded.bits, layout.n_steps, layout.lanes), np.uint32)
+        for k in range(offsets.shape[1]):
+            at = (lane * encoded.m_lane + (start + offsets[row, k])[:, None]) % m  # (n_steps, lanes)
+            x = ring[:, at].astype(np.uint64)
+            turned = (x << rotations[row, k][:, None].astype(np.uint64)) * (k < counts[row])[:, None]
+            words ^= (turned | turned >> np.uint64(32)).astype(np.uint32)
+        index = layout.word_index(segment * layout.n_steps + step)
+        planes[:, index[index >= 0]] = words[:, index >= 0]
+    planes = planes.reshape(encoded.bits, encoded.rows, layout.chunks)[:, first:end] & mask
+    wrong = encoded.load_corrections().in_rows(first, end, encoded.cols)
+    r, c = wrong.positions // max(encoded.cols, 1), wrong.positions % max(encoded.cols, 1)
+    for k in range(encoded.bits):
+        flips = ((wrong.values >> np.uint64(k)) & np.uint64(1)).astype(np.uint32) << (c % 32).astype(
+            np.uint32
+        )
+        np.bitwise_xor.at(planes[k], (r, c // 32), flips)
+    return mask, planes
+
+
+def decode_dense(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
+    """Elements of rows ``first .. last - 1`` of the tensor's matrix, of the tensor's dtype."""
+    mask, planes = decode_planes(encoded, first, last)
+    bits = unpack(planes, encoded.cols)  # (q, rows, cols)
+    dtype = DTYPES[encoded.dtype]
+    if encoded.scales is None:
+        unsigned = {1: np.uint8, 2: np.uint16, 4: np.uint32}[dtype.itemsize]
+        whole = np.zeros(bits.shape[1:], unsigned)
+        for k in range(encoded.bits):
+            whole |= bits[k].astype(unsigned) << unsigned(k)
+        return whole.view(dtype)
+    scales = encoded.scales[first:last].astype(np.float32)
+    group = np.arange(encoded.cols) // (encoded.group_size or max(encoded.cols, 1))
+    total = np.zeros(bits.shape[1:], np.float32)
+    for k in range(encoded.bits):
+        alpha = scales[:, group, k]
+        total += np.where(bits[k], alpha, -alpha)
+    with np.errstate(over="ignore"):
+        return np.where(unpack(mask, encoded.cols), total, np.float32(0)).astype(dtype)

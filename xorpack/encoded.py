@@ -1,0 +1,193 @@
+"""The encoded tensor: what one tensor of a file is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import masks
+from xorpack.corrections import Corrections, packed_sizes, unpack
+from xorpack.errors import FormatError
+from xorpack.layout import Layout
+from xorpack.network import XorNetwork
+from xorpack.tensors import DTYPES, MAX_BITS, as_matrix, n_groups
+from xorpack.words import Words
+
+SECTIONS = ("code", "corrections", "mask", "scales")
+"""Parts of an encoded tensor that hold bytes, in the order of a file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedTensor:
+    """A tensor as it is stored. Made by :func:`xorpack.encode` or :func:`xorpack.open`.
+
+    Attributes:
+        kind: ``bcq``, or ``lossless`` where planes are the bits of the elements.
+        shape, dtype: of the tensor that was encoded; dtype is a safetensors name.
+        bits: number of planes (q).
+        n_kept: weights that the mask keeps.
+        network, layout: how code becomes planes.
+        code: uint32 (q, n_segments, m_lane, lanes).
+        n_corrections, corrections: count and bytes, see :mod:`xorpack.corrections`.
+        mask_codec, mask_config, mask: see :mod:`xorpack.masks`.
+        scales: float16 or float32 (rows, n_groups, q) of ``bcq``, else None.
+        group_size: columns that share scales; 0 = the row.
+        method: how the scales were fitted; information only.
+        content_sha256: of the decoded tensor's bytes, C order, little-endian.
+        stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    bits: int
+    n_kept: int
+    network: XorNetwork
+    layout: Layout
+    code: NDArray[np.uint32]
+    n_corrections: int
+    corrections: NDArray[np.uint8]
+    mask_codec: str
+    mask_config: Mapping[str, Any]
+    mask: NDArray[np.uint8]
+    scales: NDArray[Any] | None = None
+    group_size: int = 0
+    method: str = ""
+    content_sha256: str = ""
+    stored_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matrix that the tensor is coded as."""
+        return as_matrix(self.shape)[0]
+
+    @property
+    def cols(self) -> int:
+        """Columns of that matrix."""
+        return as_matrix(self.shape)[1]
+
+    @property
+    def n_weights(self) -> int:
+        """Weights, pruned ones included."""
+        return math.prod(self.shape)
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of weights pruned."""
+        return 1 - self.n_kept / self.n_weights if self.n_weights else 0.0
+
+    @property
+    def m_lane(self) -> int:
+        """Stored words per lane of a segment."""
+        return int(self.code.shape[2])
+
+    @property
+    def n_care_bits(self) -> int:
+        """Bits that matter, over all planes."""
+        return self.n_kept * self.bits
+
+    @property
+    def efficiency(self) -> float:
+        """E: care bits that the network reproduces / all care bits, before corrections."""
+        if not self.n_care_bits:
+            return 1.0
+        wrong = int(np.bitwise_count(self.load_corrections().values).sum(dtype=np.int64))
+        return 1 - wrong / self.n_care_bits
+
+    @property
+    def original_bytes(self) -> int:
+        """Bytes of the tensor before encoding."""
+        return self.n_weights * DTYPES[self.dtype].itemsize
+
+    def sections(self) -> dict[str, NDArray[Any]]:
+        """The stored arrays by name, in the order of :data:`SECTIONS`."""
+        found: dict[str, NDArray[Any]] = {
+            "code": self.code,
+            "corrections": self.corrections,
+            "mask": self.mask,
+        }
+        if self.scales is not None:
+            found["scales"] = self.scales
+        return found
+
+    def section_bytes(self) -> dict[str, int]:
+        """Size of every section, 0 where absent."""
+        return {name: 0 for name in SECTIONS} | {k: v.nbytes for k, v in self.sections().items()}
+
+    def load_corrections(self) -> Corrections:
+        """The corrections, unpacked and checked."""
+        return unpack(self.corrections, self.n_corrections, self.rows * self.cols, self.bits)
+
+    def load_mask(self, first: int = 0, last: int | None = None) -> Words:
+        """Mask words of rows ``first .. last - 1``."""
+        end = self.rows if last is None else last
+        return masks.codec(self.mask_codec).decode(self.mask_config, self.mask, self.cols, first, end)
+
+    def _check(self) -> None:
+        rows, cols = as_matrix(self.shape)
+        layout, q = self.layout, self.bits
+        if self.kind == "bcq":
+            known = self.dtype in ("F32", "F16", "BF16") and 1 <= q <= MAX_BITS and self.scales is not None
+        elif self.kind == "lossless":
+            known = self.dtype in DTYPES and q == 8 * DTYPES[self.dtype].itemsize and self.scales is None
+        else:
+            raise FormatError(f"unknown kind {self.kind!r}; known: bcq, lossless")
+        if not known:
+            raise FormatError(
+                f"{self.kind} with dtype {self.dtype!r}, {q} planes and "
+                f"{'no ' if self.scales is None else ''}scales"
+            )
+        if (layout.rows, layout.cols) != (rows, cols):
+            raise FormatError(f"layout of {layout.rows} x {layout.cols} for {rows} x {cols} weights")
+        if not 0 <= self.n_kept <= rows * cols or not 0 <= self.n_corrections <= self.n_kept:
+            raise FormatError(
+                f"{self.n_corrections} corrections and {self.n_kept} kept of {rows * cols} weights"
+            )
+        if self.code.ndim != 4 or self.code.dtype != np.uint32:
+            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}")
+        m_lane = self.code.shape[2]
+        if self.code.shape != (q, layout.n_segments, m_lane, layout.lanes):
+            raise FormatError(
+                f"code of shape {self.code.shape}, not ({q}, {layout.n_segments}, m, {layout.lanes})"
+            )
+        if m_lane > 2 * layout.n_steps + self.network.window or (m_lane == 0 and self.n_care_bits):
+            raise FormatError(f"{m_lane} stored words for {layout.n_steps} steps")
+        if self.network.family != "quasi-cyclic" and layout.total_steps:
+            expected = self.network.n_code_words(layout.n_steps, 1.0)
+            if m_lane not in (expected, 0):
+                raise FormatError(f"{m_lane} stored words, but {self.network.family} takes {expected}")
+        expected_bytes = sum(packed_sizes(self.n_corrections, rows * cols, q))
+        if self.corrections.size != expected_bytes:
+            raise FormatError(f"{self.corrections.size} bytes of corrections, not {expected_bytes}")
+        masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, rows, cols)
+        if self.scales is not None:
+            shape = (rows, n_groups(cols, self.group_size), q)
+            if self.group_size < 0 or self.scales.shape != shape:
+                raise FormatError(f"scales of shape {self.scales.shape}, not {shape}")
+            if self.scales.dtype not in (np.float16, np.float32):
+                raise FormatError(f"scales of type {self.scales.dtype}, not float16 or float32")
+
+
+def sections_sha256(sections: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over the bytes of the sections, in order."""
+    digest = hashlib.sha256()
+    for section in sections.values():
+        digest.update(np.ascontiguousarray(section).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def blocks_sha256(blocks: Iterator[NDArray[Any]]) -> str:
+    """SHA-256 over the bytes of row blocks."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8))
+    return digest.hexdigest()

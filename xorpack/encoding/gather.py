@@ -1,0 +1,128 @@
+"""Words of a tensor in the order of coding: what an encoder sees of one ring."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from xorpack.layout import Layout
+from xorpack.simd import split_bits
+from xorpack.words import Words
+
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+
+
+class Source(Protocol):
+    """A tensor that is about to be encoded.
+
+    Attributes:
+        mask: uint32 (rows, chunks).
+        n_planes: number of planes (q).
+    """
+
+    mask: Words
+    n_planes: int
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """``(care, planes)`` of a segment: uint32 (lanes, n_steps) and (q, lanes, n_steps)."""
+
+
+class PlaneSource:
+    """Planes that are already packed: BCQ."""
+
+    def __init__(self, mask: Words, planes: Words) -> None:
+        self.mask = np.ascontiguousarray(mask)
+        self.planes = np.ascontiguousarray(planes)
+        self.n_planes = planes.shape[0]
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """See :class:`Source`."""
+        care = np.empty((layout.lanes, layout.n_steps), np.uint32)
+        planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
+        gather_words(self.mask, segment, *layout.params(), care)
+        for plane, out in zip(self.planes, planes, strict=True):
+            gather_words(plane, segment, *layout.params(), out)
+        return care, planes
+
+
+class ElementSource:
+    """Elements of 1, 2 or 4 bytes, split into bit-planes ring by ring: the lossless mode.
+
+    The mask is 1 where an element is not all-zero bits.
+    """
+
+    def __init__(self, elements: NDArray[Any]) -> None:
+        """``elements``: (rows, cols), C-contiguous."""
+        self.elements = elements.view(_UNSIGNED[elements.dtype.itemsize])
+        self.n_planes = 8 * elements.dtype.itemsize
+        rows, cols = elements.shape
+        self.mask = np.zeros((rows, -(-cols // 32)), np.uint32)
+        mark_nonzero(self.elements, self.mask)
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """See :class:`Source`."""
+        care = np.empty((layout.lanes, layout.n_steps), np.uint32)
+        planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
+        gather_words(self.mask, segment, *layout.params(), care)
+        gather_elements(self.elements, segment, *layout.params(), planes)
+        return care, planes
+
+
+@njit(cache=True, nogil=True)
+def mark_nonzero(elements, mask):
+    """Set the bits of ``mask`` (rows, chunks), zeros before, where ``elements`` (rows, cols) is not 0."""
+    rows, cols = elements.shape
+    for r in range(rows):
+        for c in range(cols):
+            if elements[r, c] != 0:
+                mask[r, c // 32] |= np.uint32(1) << np.uint32(c % 32)
+
+
+@njit(cache=True, nogil=True)
+def gather_words(words, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
+    """Words (rows, chunks) of a segment in coding order: ``out`` (lanes, n_steps), 0 where absent."""
+    panels = -(-chunks // panel_chunks)
+    for step in range(n_steps):
+        t = segment * n_steps + step
+        c = t % n_sub
+        i = t // n_sub % rows
+        p = t // n_sub // rows
+        r = i * row_stride % rows
+        k = (c * lanes + i) % (n_sub * lanes)
+        for lane in range(lanes):
+            chunk = p * panel_chunks + k
+            present = p < panels and k < panel_chunks and chunk < chunks
+            out[lane, step] = words[r, chunk] if present else np.uint32(0)
+            k = k + 1 if k + 1 < n_sub * lanes else 0
+
+
+@njit(cache=True, nogil=True)
+def gather_elements(elements, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
+    """Bit-planes of ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
+    cols = elements.shape[1]
+    q = out.shape[0]
+    panels = -(-chunks // panel_chunks)
+    flat, flat_out = elements.reshape(-1), out.reshape(-1)
+    block = np.zeros(32, elements.dtype)
+    for step in range(n_steps):
+        t = segment * n_steps + step
+        c = t % n_sub
+        i = t // n_sub % rows
+        p = t // n_sub // rows
+        r = i * row_stride % rows
+        k = (c * lanes + i) % (n_sub * lanes)
+        for lane in range(lanes):
+            chunk = p * panel_chunks + k
+            present = p < panels and k < panel_chunks and chunk < chunks
+            n = cols - 32 * chunk if present else 0
+            word = lane * n_steps + step
+            if n >= 32:
+                split_bits(flat, r * cols + 32 * chunk, flat_out, word, lanes * n_steps, q)
+            else:
+                for j in range(32):
+                    block[j] = elements[r, 32 * chunk + j] if j < n else 0
+                split_bits(block, 0, flat_out, word, lanes * n_steps, q)
+            k = k + 1 if k + 1 < n_sub * lanes else 0

@@ -1,0 +1,320 @@
+"""Vector operations inside numba kernels: 8 words of 64 bits or 32 of 32 at a time, whatever the CPU has.
+
+Each is a plain numpy function with a numba overload that emits LLVM vectors, so that a kernel does not
+depend on what the compiler happens to vectorize, and its ``py_func`` runs too. Arrays are flat and
+contiguous; indices are not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+VECTOR = 8
+"""64-bit words that :func:`xor8` treats at once."""
+
+LANES = 32
+"""32-bit words that :func:`xor_taps` and :func:`and_lanes` treat at once."""
+
+
+def xor8(target: NDArray[np.uint64], i: int, source: NDArray[np.uint64], j: int) -> None:
+    """``target[i : i + 8] ^= source[j : j + 8]`` on flat contiguous uint64 arrays, unchecked."""
+    target[i : i + VECTOR] ^= source[j : j + VECTOR]
+
+
+def xor_taps(
+    target: NDArray[np.uint32],
+    source: NDArray[np.uint32],
+    here: int,
+    offsets: NDArray[np.int32],
+    rotations: NDArray[np.int32],
+    first: int,
+    n_taps: int,
+) -> None:
+    """One step of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[:64]``.
+
+    ``target[lane] = XOR over k of rotl(source[here + 32 * offsets[first + k] + lane], rotations[first + k])``,
+    and the same in ``target[32 + lane]``, so that any rotation of the lanes is 32 neighbours. Flat
+    contiguous arrays, unchecked.
+    """
+    total = np.zeros(LANES, np.uint32)
+    for k in range(first, first + n_taps):
+        at = here + LANES * int(offsets[k])
+        words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
+        total ^= (words | words >> np.uint64(32)).astype(np.uint32)
+    target[:LANES] = total
+    target[LANES : 2 * LANES] = total
+
+
+def and_lanes(
+    target: NDArray[np.uint32], i: int, a: NDArray[np.uint32], j: int, b: NDArray[np.uint32], k: int
+) -> None:
+    """``target[i : i + 32] = a[j : j + 32] & b[k : k + 32]`` on flat contiguous arrays, unchecked."""
+    target[i : i + LANES] = a[j : j + LANES] & b[k : k + LANES]
+
+
+def expand_signs(
+    out: NDArray[np.float32],
+    at: int,
+    kept: int,
+    planes: NDArray[np.uint32],
+    first: int,
+    stride: int,
+    alphas: NDArray[np.float32],
+    alpha_at: int,
+    n_planes: int,
+) -> None:
+    """One word of BCQ: ``out[at + j] = sum_k +-alphas[alpha_at + k]`` for j < 32, +0 where pruned.
+
+    The sign of plane k is + where bit j of ``planes[first + k * stride]`` is 1; sums run from plane 0.
+    """
+    bits = np.arange(LANES, dtype=np.uint32)
+    total = np.zeros(LANES, np.float32)
+    for k in range(n_planes):
+        alpha = alphas[alpha_at + k]
+        total += np.where(planes[first + k * stride] >> bits & 1, alpha, -alpha)
+    out[at : at + LANES] = np.where(np.uint32(kept) >> bits & 1, total, np.float32(0))
+
+
+def join_bits(
+    out: NDArray[Any], at: int, planes: NDArray[np.uint32], first: int, stride: int, n_planes: int
+) -> None:
+    """Bit k of ``out[at + j]`` (unsigned) is bit j of ``planes[first + k * stride]``, for j < 32."""
+    bits = np.arange(LANES, dtype=np.uint32)
+    total = np.zeros(LANES, out.dtype)
+    for k in range(n_planes):
+        total |= (planes[first + k * stride] >> bits & 1).astype(out.dtype) << out.dtype.type(k)
+    out[at : at + LANES] = total
+
+
+def split_bits(
+    source: NDArray[Any], at: int, planes: NDArray[np.uint32], first: int, stride: int, n_planes: int
+) -> np.uint32:
+    """Inverse of :func:`join_bits`; returns a word with bit j set where ``source[at + j]`` is not 0."""
+    elements = source[at : at + LANES]
+    bits = np.uint32(1) << np.arange(LANES, dtype=np.uint32)
+    for k in range(n_planes):
+        planes[first + k * stride] = bits[(elements >> elements.dtype.type(k) & 1) != 0].sum(dtype=np.uint32)
+    return np.uint32(bits[elements != 0].sum(dtype=np.uint32))
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Pointer to a vector that begins at element ``index`` of a flat array."""
+    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+def _bits_of(builder: Any, word: Any) -> Any:
+    """A 32-bit word as 32 booleans, bit 0 first."""
+    return builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    vector = ir.VectorType(value.type, LANES)
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(one, undefined, zeros)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _xor8(typingctx: Any, target: Any, i: Any, source: Any, j: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(64), VECTOR)
+        into = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
+        other = _pointer(context, builder, signature.args[2], args[2], args[3], vector)
+        mixed = builder.xor(builder.load(into, align=8), builder.load(other, align=8))
+        builder.store(mixed, into, align=8)
+        return context.get_dummy_value()
+
+    return types.none(target, types.int64, source, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _xor_taps(
+    typingctx: Any,
+    target: Any,
+    source: Any,
+    here: Any,
+    offsets: Any,
+    rotations: Any,
+    first: Any,
+    n_taps: Any,
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word, index = ir.IntType(32), ir.IntType(64)
+        vector = ir.VectorType(word, LANES)
+        zero = ir.Constant(vector, [0] * LANES)
+        rotate = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fshl.v{LANES}i32"
+        )
+
+        def at(n: int, where: Any, kind: Any) -> Any:
+            return _pointer(context, builder, signature.args[n], args[n], where, kind)
+
+        total = cgutils.alloca_once_value(builder, zero)
+        with cgutils.for_range(builder, args[6]) as loop:
+            k = builder.add(args[5], loop.index)
+            offset = builder.zext(builder.load(at(3, k, word)), index)
+            begin = builder.add(args[2], builder.mul(offset, ir.Constant(index, LANES)))
+            words = builder.load(at(1, begin, vector), align=4)
+            amount = _splat(builder, builder.load(at(4, k, word)))
+            turned = builder.call(rotate, [words, words, amount])
+            builder.store(builder.xor(builder.load(total), turned), total)
+        for half in (0, LANES):
+            builder.store(builder.load(total), at(0, ir.Constant(index, half), vector), align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(target, source, integer, offsets, rotations, integer, integer), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _and_lanes(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(32), LANES)
+        into, left, right = (
+            _pointer(context, builder, signature.args[n], args[n], args[n + 1], vector) for n in (0, 2, 4)
+        )
+        both = builder.and_(builder.load(left, align=4), builder.load(right, align=4))
+        builder.store(both, into, align=4)
+        return context.get_dummy_value()
+
+    return types.none(target, types.int64, a, types.int64, b, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _expand_signs(
+    typingctx: Any,
+    out: Any,
+    at: Any,
+    kept: Any,
+    planes: Any,
+    first: Any,
+    stride: Any,
+    alphas: Any,
+    alpha_at: Any,
+    n_planes: Any,
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        zero = ir.Constant(vector, [0.0] * LANES)
+        total = cgutils.alloca_once_value(builder, zero)
+        with cgutils.for_range(builder, args[8]) as loop:
+            where = builder.add(args[4], builder.mul(loop.index, args[5]))
+            plane = builder.load(
+                _pointer(context, builder, signature.args[3], args[3], where, ir.IntType(32))
+            )
+            where = builder.add(args[7], loop.index)
+            alpha = builder.load(
+                _pointer(context, builder, signature.args[6], args[6], where, ir.FloatType())
+            )
+            signed = builder.select(
+                _bits_of(builder, plane), _splat(builder, alpha), _splat(builder, builder.fneg(alpha))
+            )
+            builder.store(builder.fadd(builder.load(total), signed), total)
+        result = builder.select(_bits_of(builder, args[2]), builder.load(total), zero)
+        builder.store(
+            result, _pointer(context, builder, signature.args[0], args[0], args[1], vector), align=4
+        )
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return (
+        types.none(out, integer, types.uint32, planes, integer, integer, alphas, integer, integer),
+        codegen,
+    )
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _join_bits(
+    typingctx: Any, out: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = ir.IntType(signature.args[0].dtype.bitwidth)
+        vector = ir.VectorType(element, LANES)
+        total = cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * LANES))
+        with cgutils.for_range(builder, args[5]) as loop:
+            where = builder.add(args[3], builder.mul(loop.index, args[4]))
+            plane = builder.load(
+                _pointer(context, builder, signature.args[2], args[2], where, ir.IntType(32))
+            )
+            amount = loop.index if element.width == 64 else builder.trunc(loop.index, element)
+            bit = _splat(builder, builder.shl(ir.Constant(element, 1), amount))
+            zero = ir.Constant(vector, [0] * LANES)
+            part = builder.select(_bits_of(builder, plane), bit, zero)
+            builder.store(builder.or_(builder.load(total), part), total)
+        into = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
+        builder.store(builder.load(total), into, align=element.width // 8)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(out, integer, planes, integer, integer, integer), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _split_bits(
+    typingctx: Any, source: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = ir.IntType(signature.args[0].dtype.bitwidth)
+        vector = ir.VectorType(element, LANES)
+        zero = ir.Constant(vector, [0] * LANES)
+        origin = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
+        elements = builder.load(origin, align=element.width // 8)
+        with cgutils.for_range(builder, args[5]) as loop:
+            amount = builder.trunc(loop.index, element)
+            bit = _splat(builder, builder.shl(ir.Constant(element, 1), amount))
+            is_set = builder.icmp_unsigned("!=", builder.and_(elements, bit), zero)
+            where = builder.add(args[3], builder.mul(loop.index, args[4]))
+            into = _pointer(context, builder, signature.args[2], args[2], where, ir.IntType(32))
+            builder.store(builder.bitcast(is_set, ir.IntType(32)), into)
+        return builder.bitcast(builder.icmp_unsigned("!=", elements, zero), ir.IntType(32))
+
+    integer = types.int64
+    return types.uint32(source, integer, planes, integer, integer, integer), codegen
+
+
+@overload(xor8, inline="always")
+def _xor8_overload(target, i, source, j):  # type: ignore[no-untyped-def]
+    return lambda target, i, source, j: _xor8(target, i, source, j)
+
+
+@overload(xor_taps, inline="always")
+def _xor_taps_overload(target, source, here, offsets, rotations, first, n_taps):  # type: ignore[no-untyped-def]
+    return lambda target, source, here, offsets, rotations, first, n_taps: _xor_taps(
+        target, source, here, offsets, rotations, first, n_taps
+    )
+
+
+@overload(and_lanes, inline="always")
+def _and_lanes_overload(target, i, a, j, b, k):  # type: ignore[no-untyped-def]
+    return lambda target, i, a, j, b, k: _and_lanes(target, i, a, j, b, k)
+
+
+@overload(expand_signs, inline="always")
+def _expand_signs_overload(out, at, kept, planes, first, stride, alphas, alpha_at, n_planes):  # type: ignore[no-untyped-def]
+    return lambda out, at, kept, planes, first, stride, alphas, alpha_at, n_planes: _expand_signs(
+        out, at, kept, planes, first, stride, alphas, alpha_at, n_planes
+    )
+
+
+@overload(join_bits, inline="always")
+def _join_bits_overload(out, at, planes, first, stride, n_planes):  # type: ignore[no-untyped-def]
+    return lambda out, at, planes, first, stride, n_planes: _join_bits(
+        out, at, planes, first, stride, n_planes
+    )
+
+
+@overload(split_bits, inline="always")
+def _split_bits_overload(source, at, planes, first, stride, n_planes):  # type: ignore[no-untyped-def]
+    return lambda source, at, planes, first, stride, n_planes: _split_bits(
+        source, at, planes, first, stride, n_planes
+    )
