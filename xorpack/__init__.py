@@ -1,0 +1,33 @@
+"""Store pruned, quantized weights at the entropy limit, exactly.
+
+>>> import numpy as np, xorpack
+>>> weight = np.random.default_rng(0).standard_normal((64, 256), dtype=np.float32)
+>>> quantized = xorpack.quantize(weight, bits=2, sparsity=0.9)
+>>> encoded = xorpack.encode(quantized)
+>>> np.array_equal(xorpack.decode(encoded).dequantize(), quantized.dequantize())
+True
+"""
+
+from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, verify_checkpoint
+from xorpack.checkpoint import open_checkpoint as open
+from xorpack.decoders import decode
+from xorpack.encoded import EncodedTensor
+from xorpack.encoding.encoder import encode
+from xorpack.encoding.quantize import quantize
+from xorpack.network import XorNetwork
+from xorpack.tensors import BCQTensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BCQTensor",
+    "EncodedTensor",
+    "XorNetwork",
+    "decode",
+    "decode_checkpoint",
+    "encode",
+    "encode_checkpoint",
+    "open",
+    "quantize",
+    "verify_checkpoint",
+]

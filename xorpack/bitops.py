@@ -21,7 +21,7 @@ def count_ones(value: int) -> int:
     return int(value).bit_count()
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _cttz(typingctx: Any, value: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
@@ -29,7 +29,7 @@ def _cttz(typingctx: Any, value: Any) -> tuple[Signature, Any]:
     return types.uint64(types.uint64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _ctpop(typingctx: Any, value: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
@@ -38,10 +38,10 @@ def _ctpop(typingctx: Any, value: Any) -> tuple[Signature, Any]:
 
 
 @overload(trailing_zeros, inline="always")
-def _trailing_zeros(value):  # type: ignore[no-untyped-def]
+def _trailing_zeros(value):
     return lambda value: _cttz(types.uint64(value))
 
 
 @overload(count_ones, inline="always")
-def _count_ones(value):  # type: ignore[no-untyped-def]
+def _count_ones(value):
     return lambda value: _ctpop(types.uint64(value))

@@ -121,7 +121,7 @@ class EncodedTensor:
 
     def section_bytes(self) -> dict[str, int]:
         """Size of every section, 0 where absent."""
-        return {name: 0 for name in SECTIONS} | {k: v.nbytes for k, v in self.sections().items()}
+        return dict.fromkeys(SECTIONS, 0) | {k: v.nbytes for k, v in self.sections().items()}
 
     def load_corrections(self) -> Corrections:
         """The corrections, unpacked and checked."""
@@ -181,7 +181,7 @@ def sections_sha256(sections: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 over the bytes of the sections, in order."""
     digest = hashlib.sha256()
     for section in sections.values():
-        digest.update(np.ascontiguousarray(section).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(section).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -189,5 +189,5 @@ def blocks_sha256(blocks: Iterator[NDArray[Any]]) -> str:
     """SHA-256 over the bytes of row blocks."""
     digest = hashlib.sha256()
     for block in blocks:
-        digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8))
+        digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

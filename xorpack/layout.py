@@ -140,6 +140,16 @@ class Layout:
         n_steps = -(-total // n_rings)
         return cls(rows=rows, cols=cols, lanes=lanes, n_steps=n_steps, row_stride=one.row_stride)
 
+    @classmethod
+    def raw(cls, rows: int, cols: int) -> Layout:
+        """The order with the fewest absent words, for planes that are kept as they are."""
+        chunks = n_chunks(cols)
+        if rows * chunks == 0:
+            return cls.choose(rows, cols, 0)
+        lanes = -(-chunks // -(-chunks // PANEL_CHUNKS))
+        one = cls(rows=rows, cols=cols, lanes=lanes, n_steps=1, row_stride=_row_stride(rows))
+        return cls(rows=rows, cols=cols, lanes=lanes, n_steps=one.total_steps, row_stride=one.row_stride)
+
 
 MIN_LANE_CODE = 100
 RING_CODE = 32768

@@ -24,9 +24,11 @@ LANES = 32
 """32-bit words that :func:`xor_taps` and :func:`and_lanes` treat at once."""
 
 
-def xor8(target: NDArray[np.uint64], i: int, source: NDArray[np.uint64], j: int) -> None:
-    """``target[i : i + 8] ^= source[j : j + 8]`` on flat contiguous uint64 arrays, unchecked."""
-    target[i : i + VECTOR] ^= source[j : j + VECTOR]
+def xor8(
+    target: NDArray[np.uint64], i: int, a: NDArray[np.uint64], j: int, b: NDArray[np.uint64], k: int
+) -> None:
+    """``target[i : i + 8] = a[j : j + 8] ^ b[k : k + 8]``."""
+    target[i : i + VECTOR] = a[j : j + VECTOR] ^ b[k : k + VECTOR]
 
 
 def xor_taps(
@@ -124,20 +126,7 @@ def _splat(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, undefined, zeros)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _xor8(typingctx: Any, target: Any, i: Any, source: Any, j: Any) -> tuple[Signature, Any]:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(64), VECTOR)
-        into = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
-        other = _pointer(context, builder, signature.args[2], args[2], args[3], vector)
-        mixed = builder.xor(builder.load(into, align=8), builder.load(other, align=8))
-        builder.store(mixed, into, align=8)
-        return context.get_dummy_value()
-
-    return types.none(target, types.int64, source, types.int64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _xor_taps(
     typingctx: Any,
     target: Any,
@@ -176,21 +165,35 @@ def _xor_taps(
     return types.none(target, source, integer, offsets, rotations, integer, integer), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _and_lanes(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+def _combine(operation: str, element: Any, n: int) -> Any:
+    """Code generator of ``target[i : i + n] = a[j : j + n] OPERATION b[k : k + n]``."""
+
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(32), LANES)
+        vector = ir.VectorType(element, n)
         into, left, right = (
-            _pointer(context, builder, signature.args[n], args[n], args[n + 1], vector) for n in (0, 2, 4)
+            _pointer(context, builder, signature.args[x], args[x], args[x + 1], vector) for x in (0, 2, 4)
         )
-        both = builder.and_(builder.load(left, align=4), builder.load(right, align=4))
-        builder.store(both, into, align=4)
+        align = element.width // 8
+        operands = builder.load(left, align=align), builder.load(right, align=align)
+        builder.store(getattr(builder, operation)(*operands), into, align=align)
         return context.get_dummy_value()
 
-    return types.none(target, types.int64, a, types.int64, b, types.int64), codegen
+    return codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
+def _xor8(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+    integer = types.int64
+    return types.none(target, integer, a, integer, b, integer), _combine("xor", ir.IntType(64), VECTOR)
+
+
+@intrinsic
+def _and_lanes(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+    integer = types.int64
+    return types.none(target, integer, a, integer, b, integer), _combine("and_", ir.IntType(32), LANES)
+
+
+@intrinsic
 def _expand_signs(
     typingctx: Any,
     out: Any,
@@ -233,7 +236,7 @@ def _expand_signs(
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _join_bits(
     typingctx: Any, out: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
 ) -> tuple[Signature, Any]:
@@ -259,7 +262,7 @@ def _join_bits(
     return types.none(out, integer, planes, integer, integer, integer), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _split_bits(
     typingctx: Any, source: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
 ) -> tuple[Signature, Any]:
@@ -283,38 +286,38 @@ def _split_bits(
 
 
 @overload(xor8, inline="always")
-def _xor8_overload(target, i, source, j):  # type: ignore[no-untyped-def]
-    return lambda target, i, source, j: _xor8(target, i, source, j)
+def _xor8_overload(target, i, a, j, b, k):
+    return lambda target, i, a, j, b, k: _xor8(target, i, a, j, b, k)
 
 
 @overload(xor_taps, inline="always")
-def _xor_taps_overload(target, source, here, offsets, rotations, first, n_taps):  # type: ignore[no-untyped-def]
+def _xor_taps_overload(target, source, here, offsets, rotations, first, n_taps):
     return lambda target, source, here, offsets, rotations, first, n_taps: _xor_taps(
         target, source, here, offsets, rotations, first, n_taps
     )
 
 
 @overload(and_lanes, inline="always")
-def _and_lanes_overload(target, i, a, j, b, k):  # type: ignore[no-untyped-def]
+def _and_lanes_overload(target, i, a, j, b, k):
     return lambda target, i, a, j, b, k: _and_lanes(target, i, a, j, b, k)
 
 
 @overload(expand_signs, inline="always")
-def _expand_signs_overload(out, at, kept, planes, first, stride, alphas, alpha_at, n_planes):  # type: ignore[no-untyped-def]
+def _expand_signs_overload(out, at, kept, planes, first, stride, alphas, alpha_at, n_planes):
     return lambda out, at, kept, planes, first, stride, alphas, alpha_at, n_planes: _expand_signs(
         out, at, kept, planes, first, stride, alphas, alpha_at, n_planes
     )
 
 
 @overload(join_bits, inline="always")
-def _join_bits_overload(out, at, planes, first, stride, n_planes):  # type: ignore[no-untyped-def]
+def _join_bits_overload(out, at, planes, first, stride, n_planes):
     return lambda out, at, planes, first, stride, n_planes: _join_bits(
         out, at, planes, first, stride, n_planes
     )
 
 
 @overload(split_bits, inline="always")
-def _split_bits_overload(source, at, planes, first, stride, n_planes):  # type: ignore[no-untyped-def]
+def _split_bits_overload(source, at, planes, first, stride, n_planes):
     return lambda source, at, planes, first, stride, n_planes: _split_bits(
         source, at, planes, first, stride, n_planes
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from xorpack import dense
 from xorpack.errors import ParameterError
-from xorpack.layout import Layout
-from xorpack.network import XorNetwork
 from xorpack.words import Words, n_chunks, popcount
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -31,7 +29,7 @@ MAX_BITS = 8
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """safetensors name of an element type that can be encoded.
+    """Safetensors name of an element type that can be encoded.
 
     Raises:
         ParameterError: for any other type.

@@ -110,12 +110,12 @@ def _aligned(n: int) -> NDArray[np.uint64]:
 
 
 @njit(cache=True, nogil=True)
-def _xor_row(target, i, source, j, width):
-    """``target[i : i + width] ^= source[j : j + width]``; width is a multiple of 8."""
-    xor8(target, i, source, j)
+def _xor_rows(target, i, a, j, b, k, width):
+    """``target[i : i + width] = a[j : j + width] ^ b[k : k + width]``; width is a multiple of 8."""
+    xor8(target, i, a, j, b, k)
     if width > 8:
-        for k in range(8, width, 8):
-            xor8(target, i + k, source, j + k)
+        for n in range(8, width, 8):
+            xor8(target, i + n, a, j + n, b, k + n)
 
 
 @njit(cache=True, nogil=True)
@@ -129,20 +129,15 @@ def _build_table(tables, table, pivots, column, standing, slot, base, width):
     for a in range(3, -1, -1):
         if (standing >> a) & 1:
             into = table + (1 << a) * width
-            for k in range(into, into + width):
-                tables[k] = 0
-            _xor_row(tables, into, pivots, (column + a) * width, width)
+            _xor_rows(tables, into, tables, table, pivots, (column + a) * width, width)
             for b in range(a + 1, 4):
                 if (standing >> b) & 1 and (tables[into + slot] >> np.uint64(base + b)) & np.uint64(1):
-                    _xor_row(tables, into, tables, table + (1 << b) * width, width)
-    for pattern in range(1, 16):
+                    _xor_rows(tables, into, tables, into, tables, table + (1 << b) * width, width)
+    for pattern in range(3, 16):
         lowest = pattern & -pattern
         if pattern != lowest and pattern & ~standing == 0:
-            into = table + pattern * width
-            for k in range(into, into + width):
-                tables[k] = 0
-            _xor_row(tables, into, tables, table + lowest * width, width)
-            _xor_row(tables, into, tables, table + (pattern ^ lowest) * width, width)
+            one, rest = table + lowest * width, table + (pattern ^ lowest) * width
+            _xor_rows(tables, table + pattern * width, tables, one, tables, rest, width)
 
 
 @njit(cache=True, nogil=True)
@@ -262,7 +257,8 @@ def eliminate(
                 for r in range(n_rows):
                     pattern = np.int64((rows[r * width + slot] >> np.uint64(base)) & np.uint64(15))
                     # Columns without a pivot do not choose a sum.
-                    _xor_row(rows, r * width, tables, table + (pattern & standing) * width, width)
+                    source = table + (pattern & standing) * width
+                    _xor_rows(rows, r * width, rows, r * width, tables, source, width)
 
         # Each takes its lowest free column and leaves the rows after it.
         for r in range(n_rows):
@@ -280,14 +276,14 @@ def eliminate(
             if found != 0:
                 b = np.int64(trailing_zeros(found))
                 pivot = (32 * (w - window) + b) * width
-                for k in range(width):
-                    pivots[pivot + k] = rows[r * width + k]
+                _xor_rows(pivots, pivot, rows, r * width, rows, zero_row * width, width)
                 has[w] |= np.uint32(1) << np.uint32(b)
                 slot = slot32 // 2
                 shift = np.uint64(32 * (slot32 & 1) + b)
                 for other in range(r + 1, n_rows):
                     hit = np.int64((rows[other * width + slot] >> shift) & one)
-                    _xor_row(rows, other * width, rows, (zero_row + hit * (r - zero_row)) * width, width)
+                    source = (zero_row + hit * (r - zero_row)) * width
+                    _xor_rows(rows, other * width, rows, other * width, rows, source, width)
                 continue
             for k in range(n_border + 1):
                 tail[k] = rows[r * width + half + k]

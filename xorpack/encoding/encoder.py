@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xorpack import dense, masks
 from xorpack.corrections import Corrections, pack
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.encoding import elimination
+from xorpack.encoding import elimination, viterbi
 from xorpack.encoding.elimination import RingCode
 from xorpack.encoding.gather import ElementSource, PlaneSource, Source
 from xorpack.encoding.rate import choose_m_lane
@@ -20,16 +20,23 @@ from xorpack.errors import ParameterError
 from xorpack.layout import Layout
 from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
-from xorpack.words import n_chunks, popcount
+from xorpack.words import popcount
 
 Encoder = Literal["elimination", "viterbi"]
 RingEncoder = Callable[[XorNetwork, NDArray[np.uint32], NDArray[np.uint32], int], RingCode]
 
 ENCODERS: dict[str, RingEncoder] = {
     "elimination": elimination.encode_ring,
+    "viterbi": viterbi.encode_ring,
 }
 
 _BLOCK_ELEMENTS = 1 << 22
+
+RAW_OVERHEAD = 1.002
+"""Overhead up to which raw planes are kept without trying a network: almost nothing is pruned."""
+
+MAX_DISTINCT_ROWS = 4096
+"""Distinct rows of the default network at the most."""
 
 
 def encode(
@@ -77,12 +84,15 @@ def encode(
     rows, cols = as_matrix(shape)
     n_kept = popcount(source.mask)
     codec_name, mask_config, mask_bytes = masks.select(source.mask, cols, mask_codec)
-    layout = Layout.choose(rows, cols, n_kept, lanes=lanes)
-    chosen = network or XorNetwork.quasi_cyclic()
+    layout, raw = Layout.choose(rows, cols, n_kept, lanes=lanes), Layout.raw(rows, cols)
+    raw_bytes = 4 * source.n_planes * raw.n_segments * raw.ring_words
+    if network is None and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * source.n_planes:
+        network, layout = XorNetwork.identity(), raw
+    chosen = network or default_network(n_kept / max(rows * cols, 1))
     code, corrections = _encode_planes(chosen, source, layout, n_kept, encoder, rate, jobs)
     packed = pack(corrections, rows * cols, source.n_planes)
-    if network is None and code.nbytes + packed.nbytes >= _raw_bytes(source, rows, cols):
-        chosen = XorNetwork.identity()
+    if network is None and rate is None and code.nbytes + packed.nbytes >= raw_bytes > 0:
+        chosen, layout = XorNetwork.identity(), raw
         code, corrections = _encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
         packed = pack(corrections, rows * cols, source.n_planes)
     bcq = tensor if isinstance(tensor, BCQTensor) else None
@@ -107,8 +117,15 @@ def encode(
     )
 
 
-def _raw_bytes(source: Source, rows: int, cols: int) -> int:
-    return 4 * source.n_planes * rows * n_chunks(cols)
+def default_network(density: float) -> XorNetwork:
+    """Quasi-cyclic, with more distinct rows than words that share a window's start.
+
+    Fewer would give two words of one window the same equations. ``density``: share of weights kept.
+    """
+    n_rows = 16
+    while n_rows * density < 1.5 and n_rows < MAX_DISTINCT_ROWS:
+        n_rows *= 2
+    return XorNetwork.quasi_cyclic(n_rows=n_rows)
 
 
 def _dequantized(tensor: BCQTensor) -> Iterator[NDArray[Any]]:
@@ -137,7 +154,7 @@ def _encode_planes(
 ) -> tuple[NDArray[np.uint32], Corrections]:
     """``(code, corrections)`` of all rings."""
     q = source.n_planes
-    rings: list[RingCode] | None = None
+    rings: dict[int, RingCode] = {}
     if n_kept == 0:
         m_lane = 0
     elif rate is None and network.family == "quasi-cyclic":
@@ -148,7 +165,7 @@ def _encode_planes(
     found: list[Corrections] = [Corrections(np.zeros(0, np.int64), np.zeros(0, np.uint64))]
 
     def place(segment: int) -> Corrections:
-        if rings is not None:
+        if segment in rings:
             ring = rings[segment]
         elif network.family == "identity":
             care, planes = source.ring(layout, segment)

@@ -1,0 +1,5 @@
+"""``python -m xorpack``."""
+
+from xorpack.cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""Accounting: every byte of encoded tensors and files by its part, beside the bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xorpack.analysis.bounds import mask_bound, payload_bound
+from xorpack.encoded import SECTIONS, EncodedTensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Sizes of one encoded tensor, or of several together.
+
+    Attributes:
+        n_weights, n_kept: weights, and those kept.
+        care_bits, wrong_bits: bits that matter, and those the network gets wrong.
+        section_bytes: size of each part.
+        other_bytes: bytes of the file that are in no part: its headers.
+        original_bytes: before encoding.
+        payload_bound_bits, mask_bound_bits: bounds, in bits.
+    """
+
+    n_weights: int
+    n_kept: int
+    care_bits: int
+    wrong_bits: int
+    section_bytes: Mapping[str, int]
+    other_bytes: int = 0
+    original_bytes: int
+    payload_bound_bits: float
+    mask_bound_bits: float
+
+    @classmethod
+    def of(cls, tensor: EncodedTensor) -> Account:
+        """Account of one tensor."""
+        values = tensor.load_corrections().values
+        return cls(
+            n_weights=tensor.n_weights,
+            n_kept=tensor.n_kept,
+            care_bits=tensor.n_care_bits,
+            wrong_bits=int(np.bitwise_count(values).sum(dtype=np.int64)),
+            section_bytes=tensor.section_bytes(),
+            original_bytes=tensor.original_bytes,
+            payload_bound_bits=payload_bound(tensor.sparsity, tensor.bits) * tensor.n_weights,
+            mask_bound_bits=mask_bound(tensor.sparsity) * tensor.n_weights,
+        )
+
+    @classmethod
+    def total(cls, accounts: Iterable[Account], *, other_bytes: int = 0) -> Account:
+        """Sum of accounts."""
+        parts = list(accounts)
+        return cls(
+            n_weights=sum(a.n_weights for a in parts),
+            n_kept=sum(a.n_kept for a in parts),
+            care_bits=sum(a.care_bits for a in parts),
+            wrong_bits=sum(a.wrong_bits for a in parts),
+            section_bytes={name: sum(a.section_bytes[name] for a in parts) for name in SECTIONS},
+            other_bytes=other_bytes + sum(a.other_bytes for a in parts),
+            original_bytes=sum(a.original_bytes for a in parts),
+            payload_bound_bits=sum(a.payload_bound_bits for a in parts),
+            mask_bound_bits=sum(a.mask_bound_bits for a in parts),
+        )
+
+    @property
+    def n_bytes(self) -> int:
+        """All bytes."""
+        return sum(self.section_bytes.values()) + self.other_bytes
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of weights pruned."""
+        return 1 - self.n_kept / self.n_weights if self.n_weights else 0.0
+
+    @property
+    def efficiency(self) -> float:
+        """E: care bits that networks reproduce / all care bits."""
+        return 1 - self.wrong_bits / self.care_bits if self.care_bits else 1.0
+
+    @property
+    def payload_bytes(self) -> int:
+        """Code + corrections."""
+        return self.section_bytes["code"] + self.section_bytes["corrections"]
+
+    def per_weight(self, n_bytes: float) -> float:
+        """Bits per weight of ``n_bytes``."""
+        return 8 * n_bytes / self.n_weights if self.n_weights else 0.0
+
+    @property
+    def payload_overhead(self) -> float | None:
+        """Code + corrections / bound; None where the bound is 0."""
+        return 8 * self.payload_bytes / self.payload_bound_bits if self.payload_bound_bits else None
+
+    @property
+    def total_overhead(self) -> float | None:
+        """All bytes / (payload bound + mask bound + scales); None where that is 0."""
+        bound = self.payload_bound_bits + self.mask_bound_bits + 8 * self.section_bytes["scales"]
+        return 8 * self.n_bytes / bound if bound else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The account as ``info --json`` prints it."""
+        sizes = {**self.section_bytes, "other": self.other_bytes}
+        weights = self.n_weights or 1
+        return {
+            "n_weights": self.n_weights,
+            "n_kept": self.n_kept,
+            "sparsity": self.sparsity,
+            "efficiency": self.efficiency,
+            "bytes": {"total": self.n_bytes, **sizes, "original": self.original_bytes},
+            "bits_per_weight": {
+                "total": self.per_weight(self.n_bytes),
+                **{name: self.per_weight(size) for name, size in sizes.items()},
+            },
+            "bound": {
+                "payload": self.payload_bound_bits / weights,
+                "mask": self.mask_bound_bits / weights,
+            },
+            "overhead": {"payload": self.payload_overhead, "total": self.total_overhead},
+        }

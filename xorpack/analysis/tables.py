@@ -1,0 +1,81 @@
+"""Tables and lines that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from xorpack.analysis.accounting import Account
+
+COLUMNS = ("sparsity", "E %", "code", "corr", "mask", "scales", "total", "overhead")
+
+
+def accounts(
+    found: Mapping[str, Account], seconds: Mapping[str, float] | None = None, *, estimated: bool = False
+) -> Table:
+    """One row per tensor and a total; sizes in bits per weight, overhead of the payload over its bound."""
+    title = "estimated, bits per weight" if estimated else "bits per weight"
+    table = Table(title=title, title_justify="left", box=None, show_footer=True, pad_edge=False)
+    total = Account.total(found.values())
+    footer = _cells(total)
+    table.add_column("tensor", footer=f"total of {len(found)}", overflow="fold")
+    for name, cell in zip(COLUMNS, footer, strict=True):
+        table.add_column(name, footer=cell, justify="right", no_wrap=True)
+    if seconds is not None:
+        table.add_column("seconds", footer=f"{sum(seconds.values()):.2f}", justify="right", no_wrap=True)
+    for name, account in found.items():
+        row = [name, *_cells(account)]
+        if seconds is not None:
+            row.append(f"{seconds[name]:.2f}")
+        table.add_row(*row)
+    return table
+
+
+def _cells(account: Account) -> list[str]:
+    sizes = account.section_bytes
+    overhead = account.payload_overhead
+    return [
+        f"{account.sparsity:.4f}",
+        f"{100 * account.efficiency:.3f}",
+        f"{account.per_weight(sizes['code']):.4f}",
+        f"{account.per_weight(sizes['corrections']):.4f}",
+        f"{account.per_weight(sizes['mask']):.4f}",
+        f"{account.per_weight(sizes['scales']):.4f}",
+        f"{account.per_weight(account.n_bytes):.4f}",
+        "-" if overhead is None else f"{overhead:.4f}",
+    ]
+
+
+def mebibytes(n_bytes: float) -> str:
+    """A size for people."""
+    return f"{n_bytes / (1 << 20):.2f} MiB"
+
+
+def closing_line(source_bytes: int, stored_bytes: int, n_parameters: int, encoded: Account) -> str:
+    """What a run ends with: the encoded tensors, then the whole model."""
+    per_weight = 8 * stored_bytes / n_parameters if n_parameters else 0.0
+    return (
+        f"encoded tensors {mebibytes(encoded.original_bytes)} -> {mebibytes(encoded.n_bytes)} "
+        f"({encoded.per_weight(encoded.n_bytes):.2f} bits per weight)\n"
+        f"model size {mebibytes(source_bytes)} -> {mebibytes(stored_bytes)} ({per_weight:.2f} bits per weight)"
+    )
+
+
+def summary(info: Mapping[str, Any]) -> Iterator[str]:
+    """The lines below the table of ``xorpack info``."""
+    per_weight, bound, overhead = info["bits_per_weight"], info["bound"], info["overhead"]
+    payload = per_weight["code"] + per_weight["corrections"]
+    yield f"payload {payload:.4f} bits per weight, bound {bound['payload']:.4f}" + _times(overhead["payload"])
+    yield f"mask    {per_weight['mask']:.4f} bits per weight, bound {bound['mask']:.4f} (independent weights)"
+    yield f"all     {per_weight['total']:.4f} bits per weight" + _times(overhead["total"])
+    yield (
+        f"file {mebibytes(info['file_bytes'])}: encoded {mebibytes(info['bytes']['total'])} "
+        f"(was {mebibytes(info['bytes']['original'])}), carried {info['carried']['n_tensors']} tensors, "
+        f"{mebibytes(info['carried']['bytes'])}"
+    )
+
+
+def _times(overhead: float | None) -> str:
+    return "" if overhead is None else f", overhead {overhead:.4f}"

@@ -1,0 +1,323 @@
+"""Encode a checkpoint: select, prune, quantize, encode, check, write."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import container, model, safetensors_file
+from xorpack.analysis.accounting import Account
+from xorpack.analysis.bounds import mask_bound, payload_bound
+from xorpack.atomic import atomic_directory, atomic_file, check_destination
+from xorpack.decoders import cpu
+from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoding.encoder import encode
+from xorpack.encoding.pruning import GlobalThreshold, global_thresholds
+from xorpack.encoding.quantize import quantize
+from xorpack.errors import FormatError, ParameterError, XorpackError
+from xorpack.safetensors_file import ITEM_BITS, SafetensorsFile, Stored
+from xorpack.selection import select
+from xorpack.tensors import DTYPES, as_matrix, n_groups
+from xorpack.words import Words
+
+FLOATS = ("F32", "F16", "BF16")
+
+Progress = Callable[[str, int, int], None]
+"""Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How tensors are pruned and quantized. Stands in the file, as information."""
+
+    lossless: bool = False
+    bits: int = 2
+    sparsity: float | None = None
+    scope: Literal["tensor", "global"] = "tensor"
+    group_size: int = 0
+    method: Literal["alternating", "greedy"] = "alternating"
+    scale_dtype: Literal["float16", "float32"] = "float16"
+    mask_codec: str = "auto"
+
+    def check(self) -> None:
+        """Raise ParameterError unless the settings are sensible together."""
+        if not 1 <= self.bits <= 8:
+            raise ParameterError(f"bits = {self.bits} is outside 1..8")
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise ParameterError(f"sparsity = {self.sparsity} is outside [0, 1)")
+        if self.lossless and self.sparsity is not None:
+            raise ParameterError("sparsity contradicts lossless, which keeps every value")
+        if self.scope not in ("tensor", "global"):
+            raise ParameterError(f"scope {self.scope!r} is not tensor or global")
+        if self.group_size < 0:
+            raise ParameterError(f"group_size = {self.group_size} is negative")
+
+    def config(self) -> dict[str, Any]:
+        """The ``quantization_config`` of a model directory."""
+        common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": container.VERSION}
+        if self.lossless:
+            return {**common, "mode": "lossless"}
+        return {**common, "mode": "bcq", **self.info()}
+
+    def info(self) -> dict[str, Any]:
+        """The settings that matter."""
+        if self.lossless:
+            return {"lossless": True}
+        names = ("bits", "sparsity", "scope", "group_size", "method", "scale_dtype")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(slots=True)
+class EncodeReport:
+    """What became of a checkpoint.
+
+    Attributes:
+        accounts: sizes of every encoded tensor (of a dry run: estimates).
+        seconds: time spent on each.
+        n_parameters: elements of all tensors, carried ones included.
+        source_bytes, stored_bytes: size of the safetensors files before and after.
+        estimated: whether this was a dry run.
+    """
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_parameters: int = 0
+    source_bytes: int = 0
+    stored_bytes: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> Account:
+        """All encoded tensors together."""
+        return Account.total(self.accounts.values())
+
+
+def encode_checkpoint(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    settings: Settings | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    jobs: int = 1,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> EncodeReport:
+    """Encode a safetensors file or a model directory; ``dst`` appears whole or not at all.
+
+    Args:
+        src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
+        dst: the file or directory to write.
+        settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
+        include, exclude: patterns, see :mod:`xorpack.selection`.
+        jobs: threads. The bytes written do not depend on it.
+        overwrite: replace what stands at ``dst``.
+        dry_run: read and check everything, estimate sizes, write nothing.
+        progress: told of every tensor that is done.
+        options: fields of :class:`Settings`.
+
+    Raises:
+        FileNotFoundError, FormatError: ``src`` is missing, malformed, or encoded already.
+        ParameterError: a setting breaks its rule, a pattern matches nothing.
+        DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
+        DestinationError: ``dst`` exists or cannot be written.
+    """
+    if settings is not None and options:
+        raise ParameterError("give settings or its fields, not both")
+    chosen_settings = settings or Settings(**options)
+    chosen_settings.check()
+    if jobs < 1:
+        raise ParameterError(f"jobs = {jobs} is less than 1")
+    source, target = Path(src), Path(dst)
+    layout = model.find(source)
+    if not dry_run:
+        check_destination(target, overwrite=overwrite)
+    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
+        raise ParameterError(f"destination {target} lies in the source {source}")
+    files = [safetensors_file.read(shard) for shard in layout.shards]
+    run = _Run(chosen_settings, files, include, exclude, jobs, progress)
+    if dry_run:
+        return run.estimate()
+    if not layout.is_directory:
+        with atomic_file(target, overwrite=overwrite) as path:
+            run.write(files[0], path)
+        return run.report
+    config = layout.root / model.CONFIG
+    with atomic_directory(target, overwrite=overwrite) as directory:
+        weight_map: dict[str, str] = {}
+        total_size = 0
+        for file in files:
+            sizes = run.write(file, directory / file.path.name)
+            weight_map |= dict.fromkeys(sizes, file.path.name)
+            total_size += sum(sizes.values())
+        if layout.weight_map is not None:
+            model.write_index(directory / model.INDEX, weight_map, total_size)
+        model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
+        if config.is_file():
+            model.read_json(config)
+            text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config())
+            (directory / model.CONFIG).write_text(text, encoding="utf-8")
+    return run.report
+
+
+class _Run:
+    """One encoding of a checkpoint: what is selected, how, and what has been done."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        files: Sequence[SafetensorsFile],
+        include: Sequence[str],
+        exclude: Sequence[str],
+        jobs: int,
+        progress: Progress | None,
+    ) -> None:
+        self.settings, self.files, self.jobs, self.progress = settings, files, jobs, progress
+        tensors: dict[str, Stored] = {}
+        for file in files:
+            if container.KEY in file.metadata:
+                raise FormatError(f"{file.path}: encoded by xorpack already")
+            for name, stored in file.tensors.items():
+                if name in tensors:
+                    raise FormatError(f"{file.path}: tensor {name!r} stands in an earlier file too")
+                tensors[name] = stored
+        known = DTYPES if settings.lossless else FLOATS
+        suitable = {name: stored.dtype in known for name, stored in tensors.items()}
+        shapes = {name: stored.shape for name, stored in tensors.items()}
+        self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}
+        self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
+        self.report = EncodeReport(
+            n_parameters=sum(math.prod(shape) for shape in shapes.values()),
+            source_bytes=sum(file.n_bytes for file in files),
+        )
+        self.threshold: GlobalThreshold | None = None
+        if settings.scope == "global" and settings.sparsity is not None:
+            loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
+            self.threshold = global_thresholds(loaders, settings.sparsity)
+
+    def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
+        """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
+        names = [name for name in file.tensors if name in self.selected]
+        inner = max(1, self.jobs // max(len(names), 1))
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
+            futures = [pool.submit(self._encode, name, inner) for name in names]
+            encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
+        finally:
+            pool.shutdown(cancel_futures=True)
+        carried = {name: stored for name, stored in file.tensors.items() if name not in self.selected}
+        container.write(
+            path,
+            encoded,
+            carried,
+            order=list(file.tensors),
+            metadata=file.metadata,
+            settings=self.settings.info(),
+        )
+        self.report.stored_bytes += path.stat().st_size
+        return {name: s.data.size for name, s in safetensors_file.read(path).tensors.items()}
+
+    def estimate(self) -> EncodeReport:
+        """The report of a dry run: masks are made and counted, sizes follow from bounds."""
+        for name, stored in self.selected.items():
+            began = time.perf_counter()
+            account = _estimate(stored, self._kept(name, stored), self.settings)
+            self._done(name, account, began)
+        total = self.report.total
+        self.report.estimated = True
+        self.report.stored_bytes = self.report.source_bytes - total.original_bytes + total.n_bytes
+        return self.report
+
+    def _encode(self, name: str, jobs: int) -> EncodedTensor:
+        began = time.perf_counter()
+        stored, settings = self.selected[name], self.settings
+        try:
+            array = stored.array()
+            if settings.lossless:
+                encoded = encode(array, mask_codec=settings.mask_codec, jobs=jobs)
+            else:
+                mask = self._global_mask(name, stored)
+                quantized = quantize(
+                    array,
+                    bits=settings.bits,
+                    sparsity=None if mask is not None else settings.sparsity,
+                    mask=mask,
+                    group_size=settings.group_size,
+                    method=settings.method,
+                    scale_dtype=settings.scale_dtype,
+                    jobs=jobs,
+                )
+                encoded = encode(quantized, mask_codec=settings.mask_codec, jobs=jobs)
+            if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
+                raise AssertionError("the encoded tensor does not decode to what was encoded")
+        except XorpackError as error:
+            raise type(error)(f"tensor {name!r}: {error}") from error
+        self._done(name, Account.of(encoded), began)
+        return encoded
+
+    def _global_mask(self, name: str, stored: Stored) -> Words | None:
+        if self.threshold is None:
+            return None
+        return self.threshold.mask(list(self.selected).index(name), _matrix(stored))
+
+    def _kept(self, name: str, stored: Stored) -> int:
+        matrix = _matrix(stored)
+        n_nonzero = int(
+            np.count_nonzero(matrix.view(np.uint8 if matrix.dtype.itemsize == 1 else matrix.dtype))
+        )
+        if self.settings.sparsity is None:
+            return n_nonzero
+        mask = self._global_mask(name, stored)
+        if mask is not None:
+            return int(np.bitwise_count(mask).sum(dtype=np.int64))
+        return min(n_nonzero, int(matrix.size) - round(self.settings.sparsity * matrix.size))
+
+    def _done(self, name: str, account: Account, began: float) -> None:
+        self.report.accounts[name] = account
+        self.report.seconds[name] = time.perf_counter() - began
+        if self.progress is not None:
+            self.progress(name, account.n_weights, self.n_weights)
+
+
+def _matrix(stored: Stored) -> NDArray[Any]:
+    return stored.array().reshape(as_matrix(stored.shape))
+
+
+def _estimate(stored: Stored, n_kept: int, settings: Settings) -> Account:
+    n = math.prod(stored.shape)
+    rows, cols = as_matrix(stored.shape)
+    bits = ITEM_BITS[stored.dtype] if settings.lossless else settings.bits
+    sparsity = 1 - n_kept / n if n else 0.0
+    scale_bytes = 0
+    if not settings.lossless:
+        scale_bytes = (
+            rows
+            * n_groups(cols, settings.group_size)
+            * bits
+            * (2 if settings.scale_dtype == "float16" else 4)
+        )
+    return Account(
+        n_weights=n,
+        n_kept=n_kept,
+        care_bits=n_kept * bits,
+        wrong_bits=0,
+        section_bytes={
+            "code": round(n_kept * bits / 8),
+            "corrections": 0,
+            "mask": -(-n // 8) if 0 < n_kept < n else 0,
+            "scales": scale_bytes,
+        },
+        original_bytes=stored.data.size,
+        payload_bound_bits=payload_bound(sparsity, bits) * n,
+        mask_bound_bits=mask_bound(sparsity) * n,
+    )

@@ -1,0 +1,98 @@
+"""An encoded checkpoint as a read-only mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xorpack import model
+from xorpack.analysis.accounting import Account
+from xorpack.container import EncodedFile
+from xorpack.encoded import EncodedTensor
+from xorpack.errors import FormatError
+
+
+class Checkpoint(Mapping[str, EncodedTensor]):
+    """Encoded tensors by name, over all files of a checkpoint; a tensor is read when it is asked for.
+
+    Attributes:
+        layout: the files on disk.
+        files: the open files, in the order of ``layout.shards``.
+    """
+
+    def __init__(self, path: str | Path, *, verify: bool = True) -> None:
+        """See :func:`open_checkpoint`."""
+        self.layout = model.find(Path(path))
+        self.files = tuple(EncodedFile(shard, verify=verify) for shard in self.layout.shards)
+        self._file_of: dict[str, EncodedFile] = {}
+        for file in self.files:
+            for name in file:
+                if name in self._file_of:
+                    raise FormatError(f"{path}: tensor {name!r} stands in two files")
+                self._file_of[name] = file
+
+    def __getitem__(self, name: str) -> EncodedTensor:
+        return self._file_of[name][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+    def accounts(self) -> dict[str, Account]:
+        """The account of every encoded tensor."""
+        return {name: Account.of(self[name]) for name in self}
+
+    def info(self) -> dict[str, Any]:
+        """What ``xorpack info --json`` prints: sizes in the files by part, beside the bounds.
+
+        ``bits_per_weight`` and ``bound`` count encoded weights; ``other`` is the files' headers. Tensors that
+        are carried unchanged stand apart, under ``carried``: ``bytes.total`` + ``carried.bytes`` is the size
+        of the files.
+        """
+        accounts = self.accounts()
+        carried = {name: stored for file in self.files for name, stored in file.carried.items()}
+        carried_bytes = sum(stored.data.size for stored in carried.values())
+        file_bytes = sum(file.n_bytes for file in self.files)
+        stored_bytes = sum(account.n_bytes for account in accounts.values())
+        total = Account.total(accounts.values(), other_bytes=file_bytes - carried_bytes - stored_bytes)
+        return {
+            "path": str(self.layout.root),
+            "format_version": 1,
+            **total.as_dict(),
+            "file_bytes": file_bytes,
+            "carried": {"n_tensors": len(carried), "bytes": carried_bytes},
+            "settings": self.files[0].settings,
+            "tensors": {name: self._describe(name, account) for name, account in accounts.items()},
+        }
+
+    def _describe(self, name: str, account: Account) -> dict[str, Any]:
+        tensor = self[name]
+        return {
+            "kind": tensor.kind,
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "bits": tensor.bits,
+            "network": tensor.network.get_config(),
+            "lanes": tensor.layout.lanes,
+            "mask_codec": tensor.mask_codec,
+            "group_size": tensor.group_size,
+            "n_corrections": tensor.n_corrections,
+            **account.as_dict(),
+        }
+
+
+def open_checkpoint(path: str | Path, *, verify: bool = True) -> Checkpoint:
+    """Open an encoded file or model directory, lazily and memory-mapped.
+
+    Args:
+        path: a file or directory that :func:`encode_checkpoint` wrote.
+        verify: check the stored bytes of a tensor against their checksum when it is read.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        FormatError: it is not such a file, or it is damaged.
+    """
+    return Checkpoint(path, verify=verify)

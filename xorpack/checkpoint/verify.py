@@ -1,0 +1,112 @@
+"""Verify an encoded checkpoint: every checksum, every decoded tensor, and optionally against its source."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import model, safetensors_file
+from xorpack.checkpoint.decode import decode_checked
+from xorpack.checkpoint.encode import Progress
+from xorpack.checkpoint.opened import Checkpoint
+from xorpack.errors import MismatchError, ParameterError
+from xorpack.safetensors_file import Stored
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was found in order.
+
+    Attributes:
+        n_tensors, n_carried: encoded and carried tensors whose checksums hold.
+        n_identical: tensors, carried ones included, that equal the source's byte for byte.
+        errors: relative error ``|w - w'| / |w|`` (Frobenius) of each quantized tensor that differs.
+    """
+
+    n_tensors: int = 0
+    n_carried: int = 0
+    n_identical: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+def verify_checkpoint(
+    path: str | Path,
+    *,
+    against: str | Path | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check every byte of an encoded checkpoint, and compare it with a source if one is given.
+
+    Carried and lossless tensors must equal the source's byte for byte; quantized ones must have its
+    names, shapes and types and be 0 where it is 0, and their error is reported.
+
+    Raises:
+        FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
+        MismatchError: it differs from the source.
+    """
+    if jobs < 1:
+        raise ParameterError(f"jobs = {jobs} is less than 1")
+    checkpoint = Checkpoint(path)
+    source: dict[str, Stored] | None = None
+    if against is not None:
+        source = {}
+        for shard in model.find(Path(against)).shards:
+            source |= safetensors_file.read(shard).tensors
+        mine = {name for file in checkpoint.files for name in file.order}
+        if mine != set(source):
+            raise MismatchError(f"only one of {path} and {against} has {sorted(mine ^ set(source))[:5]}")
+    report = VerifyReport()
+    n_weights = sum(checkpoint[name].n_weights for name in checkpoint)
+
+    def one(name: str) -> None:
+        tensor = checkpoint[name]
+        decoded = decode_checked(tensor, name)
+        if source is not None:
+            _compare(name, decoded, source[name], tensor.kind == "lossless", report)
+        if progress is not None:
+            progress(name, tensor.n_weights, n_weights)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(one, checkpoint):
+            report.n_tensors += 1
+    for file in checkpoint.files:
+        for name in file.carried:
+            stored = file.load_carried(name)
+            report.n_carried += 1
+            if source is not None:
+                _compare(name, stored, source[name], True, report)
+    return report
+
+
+def _compare(name: str, mine: Stored, theirs: Stored, exact: bool, report: VerifyReport) -> None:
+    if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
+        raise MismatchError(
+            f"tensor {name!r}: {mine.dtype} {list(mine.shape)}, but {theirs.dtype} {list(theirs.shape)} in the source"
+        )
+    if np.array_equal(mine.data, theirs.data):
+        report.n_identical += 1
+        return
+    if exact:
+        where = int(np.flatnonzero(mine.data != theirs.data)[0])
+        raise MismatchError(f"tensor {name!r}: byte {where} differs from the source's")
+    report.errors[name] = _relative_error(name, mine.array(), theirs.array())
+
+
+def _relative_error(name: str, mine: NDArray[Any], theirs: NDArray[Any]) -> float:
+    wrong = error = norm = 0.0
+    a, b = mine.reshape(-1), theirs.reshape(-1)
+    for begin in range(0, a.size, 1 << 20):
+        x = a[begin : begin + (1 << 20)].astype(np.float64)
+        y = b[begin : begin + (1 << 20)].astype(np.float64)
+        wrong += float(np.count_nonzero((y == 0) & (x != 0)))
+        error += float(np.square(x - y).sum())
+        norm += float(np.square(y).sum())
+    if wrong:
+        raise MismatchError(f"tensor {name!r}: {wrong:.0f} weights that are 0 in the source are not")
+    return float(np.sqrt(error / norm)) if norm else 0.0
