@@ -85,7 +85,7 @@ def magnitude_mask(weight: NDArray[Any], sparsity: float) -> Words:
         DataError: NaN or infinity in ``weight``.
     """
     weight = check_float(weight)
-    return global_thresholds([weight], sparsity).mask(0, weight)
+    return _cut(lambda: [(weight, "weight")], sparsity).mask(0, weight)
 
 
 def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
@@ -105,11 +105,19 @@ def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
             bfloat16, or ``weights`` that give fewer weights the second time (an iterator, say).
         DataError: NaN or infinity in a weight.
     """
+    return _cut(lambda: _tensors(weights), sparsity)
+
+
+global_threshold = global_thresholds
+
+
+def _cut(tensors: Callable[[], Iterable[tuple[NDArray[Any], str]]], sparsity: float) -> GlobalThreshold:
+    """:func:`global_thresholds` of checked arrays with their names."""
     check_sparsity(sparsity)
     high = np.zeros(1 << 16, np.int64)
     sizes = []
     n_zeros = 0
-    for weight, name in _tensors(weights):
+    for weight, name in tensors():
         sizes.append(weight.size)
         for _, block in row_blocks(weight, name):
             n_zeros += high_kernel(block.view(np.uint32), high)
@@ -123,7 +131,7 @@ def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
     low = np.zeros(1 << 16, np.int64)
     per_tensor = []
     sizes_again = []
-    for weight, name in _tensors(weights):
+    for weight, name in tensors():
         sizes_again.append(weight.size)
         counts = np.zeros(1 << 16, np.int64)
         for _, block in row_blocks(weight, name):
@@ -145,9 +153,6 @@ def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
         left -= kept
     bits = bucket << 16 | last
     return GlobalThreshold(bits=bits, ties_kept=tuple(ties_kept), n_weights=n_weights, n_pruned=n_pruned)
-
-
-global_threshold = global_thresholds
 
 
 def check_sparsity(sparsity: float) -> None:
