@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import container, model, safetensors_file
@@ -20,13 +19,14 @@ from xorpack.atomic import atomic_directory, atomic_file, check_destination
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.pruning import GlobalThreshold, global_thresholds
+from xorpack.encoding.gather import ElementSource
+from xorpack.encoding.pruning import GlobalThreshold, global_thresholds, magnitude_mask, zeros_mask
 from xorpack.encoding.quantize import quantize
 from xorpack.errors import FormatError, ParameterError, XorpackError
 from xorpack.safetensors_file import ITEM_BITS, SafetensorsFile, Stored
 from xorpack.selection import select
 from xorpack.tensors import DTYPES, as_matrix, n_groups
-from xorpack.words import Words
+from xorpack.words import Words, popcount
 
 FLOATS = ("F32", "F16", "BF16")
 
@@ -197,6 +197,7 @@ class _Run:
         self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         self.report = EncodeReport(
+            accounts=dict.fromkeys(self.selected, Account.total([])),  # in the order of the checkpoint
             n_parameters=sum(math.prod(shape) for shape in shapes.values()),
             source_bytes=sum(file.n_bytes for file in files),
         )
@@ -271,16 +272,15 @@ class _Run:
         return self.threshold.mask(list(self.selected).index(name), _matrix(stored))
 
     def _kept(self, name: str, stored: Stored) -> int:
-        matrix = _matrix(stored)
-        n_nonzero = int(
-            np.count_nonzero(matrix.view(np.uint8 if matrix.dtype.itemsize == 1 else matrix.dtype))
-        )
-        if self.settings.sparsity is None:
-            return n_nonzero
-        mask = self._global_mask(name, stored)
-        if mask is not None:
-            return int(np.bitwise_count(mask).sum(dtype=np.int64))
-        return min(n_nonzero, int(matrix.size) - round(self.settings.sparsity * matrix.size))
+        matrix, settings = _matrix(stored), self.settings
+        if settings.lossless:
+            mask = ElementSource(matrix).mask
+        elif settings.sparsity is None:
+            mask = zeros_mask(matrix)
+        else:
+            whole = self._global_mask(name, stored)
+            mask = magnitude_mask(matrix, settings.sparsity) if whole is None else whole
+        return popcount(mask)
 
     def _done(self, name: str, account: Account, began: float) -> None:
         self.report.accounts[name] = account

