@@ -32,6 +32,7 @@ KEY = "xorpack"
 DIGEST_KEY = "xorpack_header_sha256"
 _BLANK = "0" * 64
 
+_DOCUMENT = {"version", "settings", "order", "tensors", "carried_sha256"}
 _RECORD: Mapping[str, type] = {
     "kind": str,
     "dtype": str,
@@ -74,6 +75,8 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             self.records = _records(document)
             self.order, self.carried_sha256 = _names(document)
             claimed = {f"{name}.xor_{section}" for name in self.records for section in SECTIONS}
+            if taken := {safetensors_file.METADATA, *claimed} & set(self.records):
+                raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.carried = {name: t for name, t in file.tensors.items() if name not in claimed}
             if set(self.carried) != set(self.carried_sha256):
                 raise FormatError("carried tensors differ from those listed")
@@ -92,6 +95,8 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         tensor = self._build(name)
         if self.verify and sections_sha256(tensor.sections()) != tensor.stored_sha256:
             raise CorruptError(f"{self.path}: tensor {name!r}: stored bytes do not match their checksum")
+        if self.verify and tensor.scales is not None and not np.isfinite(tensor.scales).all():
+            raise FormatError(f"{self.path}: tensor {name!r}: scales that are NaN or infinite")
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -144,7 +149,7 @@ def write(
     for name, tensor in encoded.items():
         keys = {section: f"{name}.xor_{section}" for section in SECTIONS}
         for key in (name, *keys.values()):
-            if key in carried or (key != name and key in encoded):
+            if key in carried or (key != name and key in encoded) or key == safetensors_file.METADATA:
                 raise ParameterError(f"the name {key!r} is taken: {name!r} needs it when encoded")
         tensors |= {keys[section]: Stored.of(array) for section, array in tensor.sections().items()}
         records[name] = _to_record(tensor)
@@ -185,13 +190,15 @@ def _document(file: SafetensorsFile) -> dict[str, Any]:
     if hashlib.sha256(blank).hexdigest() != digest:
         raise CorruptError("the header does not match its checksum")
     try:
-        document = json.loads(file.metadata[KEY])
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"metadata is not JSON: {error}") from None
+        document = safetensors_file.parse_json(file.metadata[KEY])
+    except FormatError as error:
+        raise FormatError(f"metadata {KEY!r}: {error}") from None
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or not 1 <= version <= VERSION:
         raise FormatError(f"format version {version!r} is not one that this xorpack reads (1..{VERSION})")
-    if not isinstance(document.get("settings"), dict):
+    if set(document) != _DOCUMENT:
+        raise FormatError(f"metadata needs exactly {sorted(_DOCUMENT)}, has {sorted(document)}")
+    if not isinstance(document["settings"], dict):
         raise FormatError("metadata has no settings")
     return dict(document)
 
@@ -242,7 +249,9 @@ def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
 
 def _from_record(record: Mapping[str, Any], name: str, sections: Mapping[str, Stored]) -> EncodedTensor:
     shape, layout, mask = record["shape"], record["layout"], record["mask"]
-    if not all(type(size) is int and 0 <= size < 1 << 48 for size in shape):
+    if len(shape) > safetensors_file.MAX_RANK or not all(
+        type(size) is int and 0 <= size < 1 << 48 for size in shape
+    ):
         raise FormatError(f"shape {shape} is not a list of sizes")
     if set(layout) != {"lanes", "n_steps", "row_stride"} or not all(
         type(value) is int and 0 <= value < 1 << 48 for value in layout.values()
@@ -252,10 +261,13 @@ def _from_record(record: Mapping[str, Any], name: str, sections: Mapping[str, St
         raise FormatError("mask needs codec and config")
     wanted = SECTIONS if record["kind"] == "bcq" else SECTIONS[:3]
     found = {}
-    for section in wanted:
+    for section in SECTIONS:
         key = f"{name}.xor_{section}"
-        if key not in sections:
-            raise FormatError(f"section {key!r} is missing")
+        if (key in sections) != (section in wanted):
+            state = "is missing" if section in wanted else f"does not belong to kind {record['kind']!r}"
+            raise FormatError(f"section {key!r} {state}")
+        if section not in wanted:
+            continue
         stored = sections[key]
         known = {"code": ("U32",), "scales": ("F16", "F32")}.get(section, ("U8",))
         if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):

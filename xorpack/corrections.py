@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.errors import FormatError
+from xorpack.words import Words
 
 _BLOCK = 1 << 16
 
@@ -43,6 +44,13 @@ class Corrections:
         """Those of rows ``first .. last - 1``, with positions counted from ``first``."""
         a, b = np.searchsorted(self.positions, [first * cols, last * cols])
         return Corrections(self.positions[a:b] - first * cols, self.values[a:b])
+
+
+def check_kept(corrections: Corrections, mask: Words, cols: int) -> None:
+    """Raise FormatError where a correction stands at a pruned weight of ``mask`` (rows, chunks)."""
+    r, c = np.divmod(corrections.positions, max(cols, 1))
+    if not (mask[r, c >> 5] >> (c & 31).astype(np.uint32) & np.uint32(1)).all():
+        raise FormatError("a correction at a pruned weight")
 
 
 def low_bits(n: int, universe: int) -> int:

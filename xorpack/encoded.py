@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from xorpack import masks
 from xorpack.corrections import Corrections, packed_sizes, unpack
 from xorpack.errors import FormatError
-from xorpack.layout import Layout
+from xorpack.layout import MAX_STEPS, Layout
 from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, MAX_BITS, as_matrix, n_groups
 from xorpack.words import Words
 
 SECTIONS = ("code", "corrections", "mask", "scales")
 """Parts of an encoded tensor that hold bytes, in the order of a file."""
+
+
+MAX_WEIGHTS = 1 << 48
+MAX_ROWS = 1 << 31
+"""Limits of the format (exclusive): products of a few indices stay within 64 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,8 +151,17 @@ class EncodedTensor:
                 f"{self.kind} with dtype {self.dtype!r}, {q} planes and "
                 f"{'no ' if self.scales is None else ''}scales"
             )
+        if math.prod(max(size, 1) for size in self.shape) >= MAX_WEIGHTS or rows >= MAX_ROWS:
+            raise FormatError(f"shape {list(self.shape)} is more than this format holds")
         if (layout.rows, layout.cols) != (rows, cols):
             raise FormatError(f"layout of {layout.rows} x {layout.cols} for {rows} x {cols} weights")
+        if layout.n_steps > min(layout.total_steps, MAX_STEPS) or layout.row_stride > max(rows, 1):
+            raise FormatError(
+                f"n_steps {layout.n_steps} or row_stride {layout.row_stride} is more than "
+                f"{layout.total_steps} steps of {rows} rows need"
+            )
+        if not 0 <= self.group_size < MAX_WEIGHTS or (self.kind == "lossless" and self.group_size):
+            raise FormatError(f"group_size {self.group_size} of kind {self.kind}")
         if not 0 <= self.n_kept <= rows * cols or not 0 <= self.n_corrections <= self.n_kept:
             raise FormatError(
                 f"{self.n_corrections} corrections and {self.n_kept} kept of {rows * cols} weights"
@@ -171,7 +185,7 @@ class EncodedTensor:
         masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, rows, cols)
         if self.scales is not None:
             shape = (rows, n_groups(cols, self.group_size), q)
-            if self.group_size < 0 or self.scales.shape != shape:
+            if self.scales.shape != shape:
                 raise FormatError(f"scales of shape {self.scales.shape}, not {shape}")
             if self.scales.dtype not in (np.float16, np.float32):
                 raise FormatError(f"scales of type {self.scales.dtype}, not float16 or float32")

@@ -33,6 +33,8 @@ from xorpack.words import n_chunks
 
 MAX_LANES = 32
 PANEL_CHUNKS = 32
+MAX_STEPS = 1 << 30
+"""Steps of a segment at the most: step * m_lane stays within 64 bits."""
 _GOLDEN = 0.6180339887498949
 
 
@@ -148,7 +150,8 @@ class Layout:
             return cls.choose(rows, cols, 0)
         lanes = -(-chunks // -(-chunks // PANEL_CHUNKS))
         one = cls(rows=rows, cols=cols, lanes=lanes, n_steps=1, row_stride=_row_stride(rows))
-        return cls(rows=rows, cols=cols, lanes=lanes, n_steps=one.total_steps, row_stride=one.row_stride)
+        n_steps = min(one.total_steps, MAX_STEPS)
+        return cls(rows=rows, cols=cols, lanes=lanes, n_steps=n_steps, row_stride=one.row_stride)
 
 
 MIN_LANE_CODE = 100

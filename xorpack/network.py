@@ -33,6 +33,10 @@ from xorpack.errors import FormatError, ParameterError
 
 MAX_WINDOW = 4096
 MAX_ROWS = 65536
+MAX_TAPS = 64
+"""Taps of a row of the quasi-cyclic and sparse families at the most."""
+MAX_DRAWS = 1 << 20
+"""Taps of a whole network at the most, so that drawing them is quick whatever a file asks for."""
 _MASK64 = (1 << 64) - 1
 
 Taps = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
@@ -81,12 +85,19 @@ class XorNetwork:
             ("n_rows", 1, MAX_ROWS),
             ("n_in", 1, self.window),
             ("n_out", 1, MAX_ROWS),
-            ("n_taps", self.family != "dense", self.window * (32 if self.family == "quasi-cyclic" else 1)),
+            (
+                "n_taps",
+                self.family != "dense",
+                min(MAX_TAPS, self.window * (32 if self.family == "quasi-cyclic" else 1)),
+            ),
             ("seed", 0, _MASK64),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ParameterError(f"network {name} = {value} is outside {low}..{high}")
+        draws = self.n_rows * (self.n_taps or self.window)
+        if draws > MAX_DRAWS:
+            raise ParameterError(f"network of {self.n_rows} rows has up to {draws} taps, over {MAX_DRAWS}")
 
     @classmethod
     def quasi_cyclic(

@@ -26,8 +26,15 @@ from xorpack.tensors import DTYPES
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the format."""
 
+METADATA = "__metadata__"
+"""The name in a header that is no tensor's."""
+
+MAX_RANK = 64
+"""Axes of a tensor at the most, as in numpy and PyTorch; the format itself has no limit."""
+
 ITEM_BITS: Mapping[str, int] = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
     **dict.fromkeys(("U32", "I32", "F32"), 32),
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
@@ -65,7 +72,10 @@ class Stored:
         data = self.data
         if data.ctypes.data % dtype.itemsize:
             data = data.copy()
-        return data.view(dtype).reshape(self.shape)
+        try:
+            return data.view(dtype).reshape(self.shape)
+        except ValueError as error:  # 0 elements, but axes that no array can have
+            raise FormatError(f"shape {self.shape}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,10 +116,29 @@ def read(path: Path) -> SafetensorsFile:
     return SafetensorsFile(path, header, metadata, tensors, size)
 
 
+def parse_json(text: bytes | str) -> Any:
+    """JSON from an untrusted file: UTF-8, no key twice in an object, no half of a surrogate pair.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+        return json.loads(decoded, object_pairs_hook=_unique)
+    except FormatError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"not JSON: {error}") from None
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise FormatError("not a safetensors file: a key occurs twice in the header")
+        raise FormatError("a key occurs twice in one JSON object")
+    for item in pairs:
+        for text in item:
+            if isinstance(text, str):
+                text.encode()
     return found
 
 
@@ -117,12 +146,10 @@ def _parse(header: bytes) -> tuple[dict[str, str], dict[str, Any]]:
     if not header.startswith(b"{"):
         raise FormatError("not a safetensors file: the header does not begin with '{'")
     try:
-        parsed = json.loads(header, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"not a safetensors file: header is not JSON: {error}") from None
-    metadata = parsed.pop("__metadata__", {})
+        parsed = parse_json(header)
+    except FormatError as error:
+        raise FormatError(f"not a safetensors file: header: {error}") from None
+    metadata = parsed.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FormatError("__metadata__ is not a map of strings")
     return metadata, parsed
@@ -140,6 +167,8 @@ def _place(entries: Mapping[str, Any], data: NDArray[np.uint8]) -> dict[str, Sto
             raise FormatError(f"tensor {name!r}: shape {shape!r} is not a list of sizes")
         if not _naturals(offsets) or len(offsets) != 2:
             raise FormatError(f"tensor {name!r}: data_offsets {offsets!r} are not two positions")
+        if len(shape) > MAX_RANK:
+            raise FormatError(f"tensor {name!r}: {len(shape)} axes, more than {MAX_RANK}")
         begin, end = offsets
         if (end - begin) * 8 != math.prod(shape) * ITEM_BITS[dtype]:
             raise FormatError(f"tensor {name!r}: {end - begin} bytes for {dtype} of shape {shape}")
@@ -165,7 +194,7 @@ def _naturals(value: object) -> bool:
 
 def header_bytes(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> bytes:
     """The JSON header, written as the safetensors library writes it, padded to a multiple of 8."""
-    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    entries: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     at = 0
     for name, tensor in tensors.items():
         end = at + tensor.data.size

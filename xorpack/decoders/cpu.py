@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xorpack import dense
+from xorpack.corrections import check_kept
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.simd import and_lanes, xor_taps
@@ -44,6 +45,7 @@ def decode_planes(
     if encoded.m_lane and planes.size:
         _run(encoded, first, end, mask, planes, jobs)
     wrong = encoded.load_corrections().in_rows(first, end, encoded.cols)
+    check_kept(wrong, mask, encoded.cols)
     correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
     return mask, planes
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.corrections import check_kept
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import DTYPES
 from xorpack.words import Words, unpack
@@ -39,6 +40,7 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
         planes[:, index[index >= 0]] = words[:, index >= 0]
     planes = planes.reshape(encoded.bits, encoded.rows, layout.chunks)[:, first:end] & mask
     wrong = encoded.load_corrections().in_rows(first, end, encoded.cols)
+    check_kept(wrong, mask, encoded.cols)
     r, c = wrong.positions // max(encoded.cols, 1), wrong.positions % max(encoded.cols, 1)
     for k in range(encoded.bits):
         flips = ((wrong.values >> np.uint64(k)) & np.uint64(1)).astype(np.uint32) << (c % 32).astype(
