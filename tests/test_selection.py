@@ -58,8 +58,13 @@ def test_select():
     shapes = {"a.weight": (2, 2), "b.weight": (2, 2), "c.bias": (2,), "d.weight": (2, 2)}
     suitable = {"a.weight": True, "b.weight": True, "c.bias": True, "d.weight": False}
     assert select(shapes, suitable) == ["a.weight", "b.weight"]
-    assert select(shapes, suitable, include=["c"]) == ["c.bias"]
-    assert select(shapes, suitable, include=["re:."], exclude=["b"]) == ["a.weight", "c.bias"]
+    assert select(shapes, suitable, include=["c.bias"]) == ["c.bias"]
+    assert select(shapes, suitable, include=["re:."], exclude=["b"]) == ["a.weight"]
+    assert select({"lm_head.weight": (2, 2)}, {"lm_head.weight": True}, include=["lm_head"]) == [
+        "lm_head.weight"
+    ]
+    with pytest.raises(ParameterError, match="'c' matches only vectors"):
+        select(shapes, suitable, include=["c"])
     with pytest.raises(ParameterError, match="'e' matches none of the 4"):
         select(shapes, suitable, exclude=["e"])
     with pytest.raises(ParameterError, match="types that cannot"):

@@ -107,7 +107,10 @@ def encode(
             dry_run=dry_run,
             progress=progress,
         )
-    _console().print(tables.accounts(report.accounts, report.seconds, estimated=report.estimated))
+    console = _console()
+    console.print(
+        tables.accounts(report.accounts, report.seconds, estimated=report.estimated, width=console.width)
+    )
     click.echo(
         tables.closing_line(report.source_bytes, report.stored_bytes, report.n_parameters, report.total)
     )
@@ -168,7 +171,8 @@ def info(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
-    _console().print(tables.accounts(checkpoint.accounts()))
+    console = _console()
+    console.print(tables.accounts(checkpoint.accounts(), width=console.width))
     for line in tables.summary(description):
         click.echo(line)
 

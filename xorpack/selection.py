@@ -3,7 +3,8 @@
 A pattern is a module name, or a regular expression prefixed with ``re:``. A module name matches a tensor
 whose dotted name holds it as whole components, so ``encoder.layer.0``, ``attention.self`` and ``lm_head``
 all work; an expression must match from the beginning of the module's or the tensor's name
-(:func:`re.match`). The module of ``a.b.weight`` is ``a.b``.
+(:func:`re.match`). The module of ``a.b.weight`` is ``a.b``. Vectors (biases, norms) are encoded only where a
+pattern to include is their full name.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ def by_default(name: str, shape: Sequence[int]) -> bool:
     return len(shape) >= 2 and not any(LEFT_OUT.fullmatch(part) for part in name.split("."))
 
 
+def _includes(pattern: str, name: str, shape: Sequence[int]) -> bool:
+    return matches(pattern, name) and (len(shape) >= 2 or pattern == name)
+
+
 def select(
     shapes: Mapping[str, Sequence[int]],
     suitable: Mapping[str, bool],
@@ -63,7 +68,7 @@ def select(
     Args:
         shapes: all tensors of the checkpoint.
         suitable: whether a tensor's type can be encoded in the mode asked for.
-        include: where given, only and all tensors that match one of these.
+        include: where given, only and all matrices that match one of these, embeddings and heads too.
         exclude: those that match one of these are left out after all.
 
     Raises:
@@ -73,13 +78,13 @@ def select(
         if not any(matches(pattern, name) for name in shapes):
             raise ParameterError(f"pattern {pattern!r} matches none of the {len(shapes)} tensors")
     for pattern in include:
-        if not any(suitable[name] for name in shapes if matches(pattern, name)):
+        if not any(suitable[name] and _includes(pattern, name, shape) for name, shape in shapes.items()):
             raise ParameterError(
-                f"pattern {pattern!r} matches only tensors of types that cannot be encoded so"
+                f"pattern {pattern!r} matches only vectors, or types that cannot be encoded so"
             )
     chosen = []
     for name, shape in shapes.items():
-        wanted = any(matches(p, name) for p in include) if include else by_default(name, shape)
+        wanted = any(_includes(p, name, shape) for p in include) if include else by_default(name, shape)
         if wanted and suitable[name] and not any(matches(p, name) for p in exclude):
             chosen.append(name)
     if not chosen:

@@ -10,42 +10,56 @@ from rich.table import Table
 from xorpack.analysis.accounting import Account
 
 COLUMNS = ("sparsity", "E %", "code", "corr", "mask", "scales", "total", "overhead")
+PARTS = ("code", "corr", "mask", "scales")
+"""Columns that a narrow terminal does without."""
+
+NARROW = 110
+"""Terminal columns below which :data:`PARTS` are left out."""
 
 
 def accounts(
-    found: Mapping[str, Account], seconds: Mapping[str, float] | None = None, *, estimated: bool = False
+    found: Mapping[str, Account],
+    seconds: Mapping[str, float] | None = None,
+    *,
+    estimated: bool = False,
+    width: int = 160,
 ) -> Table:
-    """One row per tensor and a total; sizes in bits per weight, overhead of the payload over its bound."""
+    """One row per tensor and a total; sizes in bits per weight, overhead of the payload over its bound.
+
+    Fits ``width`` columns: long names lose their beginning, a narrow table its parts.
+    """
     title = "estimated, bits per weight" if estimated else "bits per weight"
     table = Table(title=title, title_justify="left", box=None, show_footer=True, pad_edge=False)
+    shown = [name for name in COLUMNS if width >= NARROW or name not in PARTS]
     total = Account.total(found.values())
-    footer = _cells(total)
-    table.add_column("tensor", footer=f"total of {len(found)}", overflow="fold")
-    for name, cell in zip(COLUMNS, footer, strict=True):
-        table.add_column(name, footer=cell, justify="right", no_wrap=True)
+    room = max(12, width - 10 * (len(shown) + (seconds is not None)))
+    table.add_column("tensor", footer=f"total of {len(found)}", no_wrap=True)
+    for name in shown:
+        table.add_column(name, footer=_cells(total)[name], justify="right", no_wrap=True)
     if seconds is not None:
         table.add_column("seconds", footer=f"{sum(seconds.values()):.2f}", justify="right", no_wrap=True)
     for name, account in found.items():
-        row = [name, *_cells(account)]
+        cells = _cells(account)
+        row = [name if len(name) <= room else "…" + name[1 - room :], *(cells[key] for key in shown)]
         if seconds is not None:
             row.append(f"{seconds[name]:.2f}")
         table.add_row(*row)
     return table
 
 
-def _cells(account: Account) -> list[str]:
+def _cells(account: Account) -> dict[str, str]:
     sizes = account.section_bytes
     overhead = account.payload_overhead
-    return [
-        f"{account.sparsity:.4f}",
-        f"{100 * account.efficiency:.3f}",
-        f"{account.per_weight(sizes['code']):.4f}",
-        f"{account.per_weight(sizes['corrections']):.4f}",
-        f"{account.per_weight(sizes['mask']):.4f}",
-        f"{account.per_weight(sizes['scales']):.4f}",
-        f"{account.per_weight(account.n_bytes):.4f}",
-        "-" if overhead is None else f"{overhead:.4f}",
-    ]
+    return {
+        "sparsity": f"{account.sparsity:.4f}",
+        "E %": f"{100 * account.efficiency:.3f}",
+        "code": f"{account.per_weight(sizes['code']):.4f}",
+        "corr": f"{account.per_weight(sizes['corrections']):.4f}",
+        "mask": f"{account.per_weight(sizes['mask']):.4f}",
+        "scales": f"{account.per_weight(sizes['scales']):.4f}",
+        "total": f"{account.per_weight(account.n_bytes):.4f}",
+        "overhead": "-" if overhead is None else f"{overhead:.4f}",
+    }
 
 
 def mebibytes(n_bytes: float) -> str:

@@ -64,8 +64,8 @@ def decode_dense(encoded: EncodedTensor, first: int = 0, last: int | None = None
     scales = encoded.scales[first:last].astype(np.float32)
     group = np.arange(encoded.cols) // (encoded.group_size or max(encoded.cols, 1))
     total = np.zeros(bits.shape[1:], np.float32)
-    for k in range(encoded.bits):
-        alpha = scales[:, group, k]
-        total += np.where(bits[k], alpha, -alpha)
     with np.errstate(over="ignore"):
+        for k in range(encoded.bits):
+            alpha = scales[:, group, k]
+            total += np.where(bits[k], alpha, -alpha)
         return np.where(unpack(mask, encoded.cols), total, np.float32(0)).astype(dtype)
