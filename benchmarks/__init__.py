@@ -1,0 +1,1 @@
+"""Benchmarks: every number the project promises, beside what this machine measures. See README.md."""

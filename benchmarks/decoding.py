@@ -1,0 +1,84 @@
+"""Decoding on one core: planes, then dense float32, beside plain copies of as many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+import xorpack
+from benchmarks.data import random_bcq
+from benchmarks.measure import Checks, Row, check_decodes, times
+from xorpack import dense
+from xorpack.decoders import cpu
+from xorpack.encoded import EncodedTensor
+from xorpack.tensors import BCQTensor
+
+CASES = ((0.5, 3), (0.7, 3), (0.9, 2))
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Rows of this theme."""
+    size, n = (2048, 3) if quick else (4096, 7)
+    for sparsity, bits in CASES:
+        tensor = random_bcq(size, sparsity, bits)
+        encoded = xorpack.encode(tensor, jobs=2)
+        check_decodes(encoded, tensor)
+        Checks.require(encoded.layout.lanes == 32, "not 32 lanes")
+        where = f"{size} x {size}, S {sparsity}, q {bits}"
+        yield from _planes(where, tensor, encoded, n)
+        yield from _dense(where, tensor, encoded, n)
+
+
+def _planes(where: str, tensor: BCQTensor, encoded: EncodedTensor, n: int) -> Iterator[Row]:
+    gigabits = tensor.planes.nbytes * 8 / 1e9
+    planes = np.full_like(tensor.planes, 0xFFFFFFFF)
+    reuse = _into(encoded, planes)
+    reuse()
+    Checks.require(planes.tobytes() == tensor.planes.tobytes(), "planes decoded into a buffer differ")
+    target = np.empty_like(planes)
+    copies = times(lambda: np.copyto(target, planes), n, repeat=20)
+    for how, call in (("reused", reuse), ("fresh", lambda: cpu.decode_planes(encoded))):
+        samples = [gigabits / s for s in times(call, n, repeat=3)]
+        yield Row(
+            what=f"decode planes, {where}, 32 lanes, {how} buffers",
+            samples=samples,
+            unit="Gbit/s",
+            at_least=20,
+        )
+    yield Row(what=f"np.copyto of the planes, {where}", samples=[gigabits / s for s in copies], unit="Gbit/s")
+
+
+def _into(encoded: EncodedTensor, planes: np.ndarray) -> Callable[[], None]:
+    """Everything that :func:`xorpack.decoders.cpu.decode_planes` does, into planes that exist."""
+
+    def call() -> None:
+        mask = encoded.load_mask()
+        cpu._run(encoded, 0, encoded.rows, mask, planes, 1)
+        wrong = encoded.load_corrections()
+        cpu.correct(planes, wrong.positions, wrong.values, encoded.cols)
+
+    return call
+
+
+def _dense(where: str, tensor: BCQTensor, encoded: EncodedTensor, n: int) -> Iterator[Row]:
+    wanted, out = tensor.dequantize(), np.empty(tensor.shape, np.float32)
+    planes = np.empty_like(tensor.planes)
+    into_planes = _into(encoded, planes)
+
+    def reuse() -> None:
+        into_planes()
+        dense.expand_bcq(encoded.load_mask(), planes, tensor.scales, tensor.group_size, out)
+
+    reuse()
+    Checks.require(out.tobytes() == wanted.tobytes(), "weights decoded into a buffer differ")
+    Checks.require(cpu.decode_dense(encoded).tobytes() == wanted.tobytes(), "decoded weights differ")
+    copies = times(lambda: np.copyto(out, wanted), n, repeat=3)
+    for how, call in (("reused", reuse), ("fresh", lambda: cpu.decode_dense(encoded))):
+        yield _weights(f"decode to dense float32, {where}, {how} buffers", out.size, times(call, n), 300)
+    yield _weights(f"np.copyto of the float32, {where}", out.size, copies, None)
+
+
+def _weights(what: str, n_weights: int, samples: list[float], goal: float | None) -> Row:
+    speeds = [n_weights / s / 1e6 for s in samples]
+    return Row(what=what, samples=speeds, unit="M weights/s", digits=0, at_least=goal)

@@ -1,0 +1,94 @@
+"""Memory: peak above the input while one large tensor is encoded, each case in a process of its own.
+
+The process imports xorpack and loads the input, then resets its peak (writes 5 to /proc/self/clear_refs);
+what it reaches from there on less what it held is the figure. Loading compiled kernels counts.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import xorpack
+from benchmarks.measure import Checks, Row
+from xorpack.decoders import cpu
+
+CASES = (("bcq", 1, True), ("bcq", 2, True), ("lossless", 1, False), ("lossless", 2, False))
+SPARSITY, BITS = 0.9, 2
+KEPT_ABOVE = 1.6448536
+"""Normal weights beyond this magnitude: a tenth."""
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Rows of this theme."""
+    size = 4096 if quick else 16384
+    for mode, jobs, judged in CASES[::2] if quick else CASES:
+        name = f"quantize + encode, S {SPARSITY}, q {BITS}" if mode == "bcq" else "encode losslessly, S 0.9"
+        what = f"peak memory above the input, {name}, {size} x {size} float32, jobs {jobs}"
+        if not Path("/proc/self/status").exists():
+            yield Row(what=what, note="needs /proc")
+            continue
+        command = [sys.executable, "-m", "benchmarks.memory", mode, str(jobs), str(size)]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        Checks.held += 1
+        note = f"of which {found['held']:.2f} GB is the result; {found['seconds']:.1f} s"
+        peak = [found["peak"]]
+        yield Row(what=what, samples=peak, unit="GB", digits=3, at_most=1.0 if judged else None, note=note)
+
+
+def _load(size: int, mode: str) -> np.ndarray:
+    """The input, made in blocks of rows so that it is the peak. Zeros are +0: -0.0 would count as kept."""
+    weight = np.empty((size, size), np.float32)
+    for first in range(0, size, 256):
+        block = np.random.default_rng(first).standard_normal((256, size), np.float32)
+        if mode == "lossless":
+            block[np.abs(block) <= KEPT_ABOVE] = 0
+        weight[first : first + 256] = block
+    return weight
+
+
+def _status(field: str) -> float:
+    """A field of /proc/self/status in GB (10^9 bytes)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024 / 1e9
+    raise KeyError(field)
+
+
+def child(mode: str, jobs: int, size: int) -> None:
+    """One case: print its figures as JSON, after checking that it decodes."""
+    import time
+
+    weight = _load(size, mode)
+    before = _status("VmRSS")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not allowed: the input was the peak until now, by a block of rows
+        before = max(before, _status("VmHWM"))
+    began = time.perf_counter()
+    quantized = None
+    if mode == "bcq":
+        quantized = xorpack.quantize(weight, bits=BITS, sparsity=SPARSITY, jobs=jobs)
+    encoded = xorpack.encode(weight if quantized is None else quantized, jobs=jobs)
+    spent, peak = time.perf_counter() - began, _status("VmHWM") - before
+    for first in range(0, size, 1024):
+        if quantized is None:
+            same = (
+                cpu.decode_rows(encoded, first, first + 1024).tobytes()
+                == weight[first : first + 1024].tobytes()
+            )
+        else:
+            planes = cpu.decode_planes(encoded, first, first + 1024)[1]
+            same = np.array_equal(planes, quantized.planes[:, first : first + 1024])
+        Checks.require(same, f"rows from {first} decode to something else")
+    held = sum(encoded.section_bytes().values()) / 1e9
+    print(json.dumps({"peak": peak, "held": held, "seconds": spent}))
+
+
+if __name__ == "__main__":
+    child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

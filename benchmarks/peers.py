@@ -1,0 +1,70 @@
+"""Peers: encoding beside zstd on the bytes of the same float32 weights, one core each, taken in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import zstandard
+
+import xorpack
+from benchmarks.data import model_directory, model_matrices, random_weight
+from benchmarks.measure import Checks, Row, check_decodes, interleaved, ratios
+from xorpack.encoded import EncodedTensor
+
+CASES = ((0.5, 3), (0.9, 2))
+LEVELS = ((19, 20.0, 1.0), (3, None, None))
+"""zstd level, and the goals: times faster, times smaller."""
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Rows of this theme."""
+    size = 1024 if quick else 2048
+    weight = random_weight(size)
+    for sparsity, bits in CASES[-1:] if quick else CASES:
+        yield from _case(f"{size} x {size}", weight, sparsity, bits, quick)
+    directory = model_directory()
+    if directory is not None:
+        matrices = [matrix for name, matrix in model_matrices(directory) if "intermediate" in name]
+        real = np.concatenate(matrices[:1] if quick else matrices)
+        yield from _case("all-MiniLM-L6-v2, intermediate", real, 0.9, 2, quick)
+
+
+def _case(name: str, weight: np.ndarray[Any, Any], sparsity: float, bits: int, quick: bool) -> Iterator[Row]:
+    quantized = xorpack.quantize(weight, bits=bits, sparsity=sparsity)
+    kept = xorpack.quantize(weight, bits=1, sparsity=sparsity)
+    pruned = np.where(kept.dequantize() != 0, weight, np.float32(0))
+    where = f"{name}, S {sparsity}"
+    yield from _against(f"BCQ q {bits}, {where}", quantized, quantized.dequantize(), quick)
+    yield from _against(f"lossless, {where}", pruned, pruned, quick)
+
+
+def _against(name: str, tensor: Any, dense: np.ndarray[Any, Any], quick: bool) -> Iterator[Row]:
+    encoded = xorpack.encode(tensor)
+    check_decodes(encoded, tensor)
+    for level, faster, smaller in LEVELS:
+        compressor = zstandard.ZstdCompressor(level=level)
+        packed = compressor.compress(dense)
+        Checks.require(zstandard.decompress(packed) == dense.tobytes(), "zstd does not give the bytes back")
+        ours, theirs = interleaved(
+            [lambda: xorpack.encode(tensor), lambda c=compressor: c.compress(dense)], 1 if quick else 3
+        )
+        yield Row(
+            what=f"encode against zstd -{level}, {name}: speed",
+            samples=ratios(theirs, ours),
+            unit="x",
+            at_least=faster,
+        )
+        yield Row(
+            what=f"encode against zstd -{level}, {name}: size, zstd / ours",
+            samples=[len(packed) / _stored_bytes(encoded)],
+            unit="x",
+            digits=3,
+            at_least=smaller,
+            note=f"{len(packed)} / {_stored_bytes(encoded)} bytes of {dense.nbytes}",
+        )
+
+
+def _stored_bytes(encoded: EncodedTensor) -> int:
+    return sum(encoded.section_bytes().values())

@@ -1,0 +1,56 @@
+"""Rates: code + corrections over ``(1 - S) q`` bits per weight, on i.i.d. masks and on a real model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import xorpack
+from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq, random_pruned
+from benchmarks.measure import Row, check_decodes
+from xorpack.analysis.accounting import Account
+from xorpack.tensors import BCQTensor
+
+IID = ((0.5, 3, 1.012), (0.7, 3, 1.015), (0.9, 2, 1.018))
+MODEL = ((0.5, 3, 1.02), (0.8, 2, 1.03), (0.9, 2, 1.035))
+
+
+def run(quick: bool) -> Iterator[Row]:
+    """Rows of this theme."""
+    size = 4096
+    for sparsity, bits, goal in IID:
+        account = _account(random_bcq(size, sparsity, bits))
+        yield _row(f"payload overhead, i.i.d. {size} x {size}, S {sparsity}, q {bits}", account, goal)
+    weight = random_pruned(1024 if quick else 2048, 0.9)
+    encoded = xorpack.encode(weight, jobs=2)
+    check_decodes(encoded, weight)
+    yield _row("payload overhead, lossless float32, i.i.d., S 0.9", Account.of(encoded), None)
+
+    directory = model_directory()
+    for sparsity, bits, goal in MODEL:
+        what = f"payload overhead, all-MiniLM-L6-v2, 36 matrices, S {sparsity}, q {bits}"
+        if directory is None:
+            yield Row(what=what, at_most=goal, note=NOT_INSTALLED)
+            continue
+        accounts = [
+            _account(xorpack.quantize(matrix, bits=bits, sparsity=sparsity, jobs=2))
+            for _, matrix in model_matrices(directory)
+        ]
+        if len(accounts) != 36:
+            raise ValueError(f"all-MiniLM-L6-v2 has {len(accounts)} encoder matrices, not 36")
+        yield _row(what, Account.total(accounts), goal)
+
+
+def _account(tensor: BCQTensor) -> Account:
+    encoded = xorpack.encode(tensor, jobs=2)
+    check_decodes(encoded, tensor)
+    return Account.of(encoded)
+
+
+def _row(what: str, account: Account, goal: float | None) -> Row:
+    return Row(
+        what=what,
+        samples=[account.payload_overhead or 0.0],
+        digits=4,
+        at_most=goal,
+        note=f"E {100 * account.efficiency:.3f} %, {account.per_weight(account.n_bytes):.4f} bits per weight",
+    )
