@@ -59,7 +59,7 @@ def decode_checkpoint(
             if name in file.carried:
                 return file.load_carried(name)
             tensor = file[name]
-            stored = decode_checked(tensor, name)
+            stored = decode_checked(tensor, f"{file.path}: tensor {name!r}")
             if progress is not None:
                 progress(name, tensor.n_weights, n_weights)
             return stored
@@ -93,8 +93,8 @@ def decode_checkpoint(
     return n_bytes
 
 
-def decode_checked(tensor: EncodedTensor, name: str) -> Stored:
-    """Decode one tensor and compare it with its content checksum.
+def decode_checked(tensor: EncodedTensor, what: str) -> Stored:
+    """Decode one tensor, called ``what`` in messages, and compare it with its content checksum.
 
     Raises:
         CorruptError: they differ.
@@ -102,7 +102,7 @@ def decode_checked(tensor: EncodedTensor, name: str) -> Stored:
     try:
         array = cpu.decode_dense(tensor)
     except FormatError as error:
-        raise type(error)(f"tensor {name!r}: {error}") from None
+        raise type(error)(f"{what}: {error}") from None
     if blocks_sha256(iter([array])) != tensor.content_sha256:
-        raise CorruptError(f"tensor {name!r}: decoded content does not match its checksum")
+        raise CorruptError(f"{what}: decoded content does not match its checksum")
     return Stored.of(array)

@@ -26,11 +26,12 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         self.layout = model.find(Path(path))
         self.files = tuple(EncodedFile(shard, verify=verify) for shard in self.layout.shards)
         self._file_of: dict[str, EncodedFile] = {}
+        seen: set[str] = set()
         for file in self.files:
-            for name in file:
-                if name in self._file_of:
-                    raise FormatError(f"{path}: tensor {name!r} stands in two files")
-                self._file_of[name] = file
+            if twice := seen.intersection(file.order):
+                raise FormatError(f"{file.path}: tensors {sorted(twice)[:5]} stand in an earlier file too")
+            seen.update(file.order)
+            self._file_of |= dict.fromkeys(file, file)
 
     def __getitem__(self, name: str) -> EncodedTensor:
         return self._file_of[name][name]
@@ -40,6 +41,10 @@ class Checkpoint(Mapping[str, EncodedTensor]):
 
     def __len__(self) -> int:
         return len(self._file_of)
+
+    def path_of(self, name: str) -> Path:
+        """The file that holds an encoded tensor."""
+        return self._file_of[name].path
 
     def accounts(self) -> dict[str, Account]:
         """The account of every encoded tensor."""

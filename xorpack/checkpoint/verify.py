@@ -66,7 +66,7 @@ def verify_checkpoint(
 
     def one(name: str) -> None:
         tensor = checkpoint[name]
-        decoded = decode_checked(tensor, name)
+        decoded = decode_checked(tensor, f"{checkpoint.path_of(name)}: tensor {name!r}")
         if source is not None:
             _compare(name, decoded, source[name], tensor.kind == "lossless", report)
         if progress is not None:
