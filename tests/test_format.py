@@ -1,0 +1,192 @@
+"""Format version 1: golden files decode for ever, and FORMAT.md says how."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+from safetensors.numpy import load_file, save_file
+
+import xorpack
+from xorpack import container, safetensors_file
+from xorpack.decoders import cpu, reference
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden"
+SPECIFICATION = HERE.parent / "FORMAT.md"
+FILES = (
+    "quasi-cyclic",
+    "blocks",
+    "extremes",
+    "lossless-F32",
+    "lossless-F16",
+    "lossless-BF16",
+    "lossless-I8",
+    "lossless-U8",
+    "carried",
+)
+DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
+
+golden = pytest.mark.parametrize("path", [GOLDEN / f"{name}.safetensors" for name in FILES], ids=FILES)
+
+
+def sha256(data: Any) -> str:
+    if isinstance(data, np.ndarray):
+        data = data.tobytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def maker() -> Any:
+    """The writer of the golden files."""
+    spec = importlib.util.spec_from_file_location("make_golden", GOLDEN / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def specification() -> dict[str, Any]:
+    """What the reader in FORMAT.md defines."""
+    (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(source.splitlines()) < 200
+    assert set(re.findall(r"^import (\w+)$", source, re.M)) == {"hashlib", "json", "math", "struct"}
+    assert "from " not in re.sub(r'""".*?"""', "", source, flags=re.S)
+    names: dict[str, Any] = {}
+    exec(compile(source, str(SPECIFICATION), "exec"), names)
+    return names
+
+
+def test_golden_files_are_complete() -> None:
+    assert sorted(DIGESTS) == sorted(f"{name}.safetensors" for name in FILES)
+    assert sorted(path.stem for path in GOLDEN.glob("*.safetensors")) == sorted(FILES)
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 150_000
+
+
+@golden
+def test_golden_bytes_are_unchanged(path: Path) -> None:
+    assert sha256(path.read_bytes()) == DIGESTS[path.name]["file"]
+
+
+@golden
+def test_reader_of_the_specification(path: Path, specification: dict[str, Any]) -> None:
+    reader = specification["Reader"](path)
+    digests = DIGESTS[path.name]["tensors"]
+    assert set(reader.order) == set(digests)
+    for name in reader.order:
+        dtype, shape, content = reader.read(name)
+        assert sha256(content) == digests[name], name
+        assert safetensors_file.ITEM_BITS[dtype] * int(np.prod(shape)) == 8 * len(content)
+
+
+@golden
+@pytest.mark.parametrize("decoder", [reference, cpu], ids=["reference", "cpu"])
+def test_decoders(path: Path, decoder: Any) -> None:
+    file = container.EncodedFile(path)
+    for name, tensor in file.items():
+        content = decoder.decode_dense(tensor)
+        assert sha256(content) == DIGESTS[path.name]["tensors"][name] == tensor.content_sha256, name
+
+
+@golden
+def test_open_decode_and_verify(path: Path, tmp_path: Path) -> None:
+    digests = DIGESTS[path.name]["tensors"]
+    checkpoint = xorpack.open(path)
+    for name in checkpoint:
+        decoded = xorpack.decode(checkpoint[name])
+        array = decoded.dequantize() if isinstance(decoded, xorpack.BCQTensor) else decoded
+        assert array.shape == checkpoint[name].shape
+        assert sha256(array) == digests[name], name
+    file = checkpoint.files[0]
+    assert {name: sha256(file.load_carried(name).data) for name in file.carried} == {
+        name: digest for name, digest in digests.items() if name not in checkpoint
+    }
+    report = xorpack.verify_checkpoint(path)
+    assert (report.n_tensors, report.n_carried) == (len(checkpoint), len(file.carried))
+    xorpack.decode_checkpoint(path, tmp_path / "decoded.safetensors")
+    decoded_file = safetensors_file.read(tmp_path / "decoded.safetensors")
+    assert {name: sha256(stored.data) for name, stored in decoded_file.tensors.items()} == digests
+    assert decoded_file.metadata == file.metadata
+
+
+def test_encoding_the_golden_inputs_again_gives_the_same_bytes(maker: Any, tmp_path: Path) -> None:
+    assert tuple(maker.CASES) == FILES
+    maker.build(tmp_path)
+    assert json.loads((tmp_path / "SHA256.json").read_text(encoding="utf-8")) == DIGESTS
+    for name in FILES:
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == (
+            GOLDEN / f"{name}.safetensors"
+        ).read_bytes()
+
+
+def test_the_writer_refuses_to_overwrite(maker: Any, tmp_path: Path) -> None:
+    (tmp_path / "blocks.safetensors").write_bytes(b"kept")
+    with pytest.raises(FileExistsError):
+        maker.build(tmp_path)
+    assert (tmp_path / "blocks.safetensors").read_bytes() == b"kept"
+
+
+def test_golden_files_cover_the_format() -> None:
+    tensors = [t for name in FILES for t in container.EncodedFile(GOLDEN / f"{name}.safetensors").values()]
+    layouts = [tensor.layout for tensor in tensors]
+    assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant"}
+    assert {(t.kind, t.dtype) for t in tensors} == {
+        *(("bcq", dtype) for dtype in ("F32", "F16", "BF16")),
+        *(("lossless", dtype) for dtype in ("F32", "F16", "BF16", "I8", "U8")),
+    }
+    assert {t.bits for t in tensors if t.kind == "bcq"} >= {1, 2, 3, 4, 8}
+    assert {str(t.scales.dtype) for t in tensors if t.scales is not None} == {"float16", "float32"}
+    assert {1, 2, 3, 4, 16, 32} <= {layout.lanes for layout in layouts}
+    assert max(layout.n_segments for layout in layouts) > 2
+    assert any(x.chunks == 33 and x.n_panels == 2 and x.n_sub > 1 and x.n_segments > 1 for x in layouts)
+    assert any(t.network.window > t.m_lane * t.layout.lanes > 0 for t in tensors)
+    assert any(t.n_corrections for t in tensors)
+    assert any(t.m_lane and not t.n_corrections for t in tensors)
+    assert any(t.bits * 4 <= t.network.window < t.m_lane for t in tensors)
+
+
+@golden
+def test_the_safetensors_library_sees_the_same_bytes(path: Path) -> None:
+    mine = safetensors_file.read(path)
+    with safetensors.safe_open(path, "np") as theirs:
+        assert set(theirs.keys()) == set(mine.tensors)
+        assert theirs.metadata() == mine.metadata
+    if any(stored.dtype.startswith("F8") for stored in mine.tensors.values()):
+        loaded: dict[str, Any] = {}
+        with safetensors.safe_open(path, "np") as theirs:
+            for name, stored in mine.tensors.items():
+                if not stored.dtype.startswith("F8"):
+                    loaded[name] = theirs.get_tensor(name)
+    else:
+        loaded = load_file(path)
+    for name, array in loaded.items():
+        assert array.shape == mine.tensors[name].shape
+        assert array.tobytes() == mine.tensors[name].data.tobytes(), name
+
+
+def test_lossless_round_trip_of_a_file_of_the_safetensors_library(maker: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source.safetensors"
+    arrays = {
+        f"layer.{i}.{dtype}": maker.plain(500 + i, (12, 50 + i), 300, dtype)
+        for i, dtype in enumerate(("F32", "F16", "BF16", "I8", "U8"))
+    }
+    arrays |= {"layer.0.bias": np.arange(7, dtype=np.float32), "step": np.array(12345678901, np.int64)}
+    save_file(arrays, source, metadata={"format": "pt", "note": "é"})
+    encoded, decoded = tmp_path / "encoded.safetensors", tmp_path / "decoded.safetensors"
+    report = xorpack.encode_checkpoint(source, encoded, lossless=True)
+    assert len(report.accounts) == 5
+    xorpack.decode_checkpoint(encoded, decoded)
+    assert decoded.read_bytes() == source.read_bytes()
+    load_file(encoded)
