@@ -40,10 +40,11 @@ def main() -> int:
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     about = report.environment()
+    busy: dict[str, float] = {}
     themes: dict[str, list[Row]] = {}
     failed = False
     for name in options.names or THEMES:
-        began = time.perf_counter()
+        began, others = time.perf_counter(), report.others_cpu_seconds()
         rows = themes[name] = []
         try:
             for row in importlib.import_module(f"benchmarks.{name}").run(options.quick):
@@ -52,12 +53,16 @@ def main() -> int:
         except CheckError as error:
             failed = True
             rows.append(Row(what=f"{name}: stopped", note=f"check failed: {error}"))
-        print(f"-- {name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        spent = time.perf_counter() - began
+        if others is not None:
+            busy[name] = round(max(0.0, (report.others_cpu_seconds() or 0.0) - others) / spent, 2)
+        print(f"-- {name}: {spent:.0f} s, others {busy.get(name, '-')} cores", file=sys.stderr, flush=True)
     rows = themes.setdefault("identity", [])
     exact = [0.0 if failed else 100.0]
     what = "decode(encode(x)) identical, E after corrections"
     rows.append(Row(what=what, samples=exact, unit="%", at_least=100, note=f"{Checks.held} checks held"))
 
+    about["others_cores"] = busy
     console.print(report.table(themes))
     flags = " --quick" if options.quick else ""
     output = options.output

@@ -42,10 +42,10 @@ def run(quick: bool) -> Iterator[Row]:
         verify = ["verify", str(out), "--against", str(model), "--jobs", "2"]
         _xorpack(*verify)
         Checks.held += 1
-        verifying = [seconds(lambda: _xorpack(*verify)) for _ in range(2 if quick else 5)]
+        verifying = [seconds(lambda: _xorpack(*verify)) for _ in range(1 if quick else 5)]
         decoded = Path(scratch) / "decoded"
         decode = ["decode", str(out), str(decoded), "--jobs", "2", "--overwrite"]
-        decoding = [seconds(lambda: _xorpack(*decode)) for _ in range(2 if quick else 5)]
+        decoding = [seconds(lambda: _xorpack(*decode)) for _ in range(1 if quick else 5)]
         note = re.sub(r"^model size", "model", line)
     yield Row(what=WHAT, samples=encoding, unit="s", at_most=15, note=note)
     yield Row(what="xorpack verify --against it, exit code 0", samples=verifying, unit="s")

@@ -32,8 +32,18 @@ def environment() -> dict[str, Any]:
         "cores": cores,
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def others_cpu_seconds() -> float | None:
+    """CPU time since boot that went to anything but this process and its children that have ended."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _, _, irq, softirq, steal = (int(x) for x in stat.read_text().split()[1:9])
+    spent = os.times()
+    own = spent.user + spent.system + spent.children_user + spent.children_system
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - own
 
 
 def _version(name: str) -> str:
@@ -82,6 +92,10 @@ def table(themes: Themes) -> Table:
     return found
 
 
+def _busy(cores: Mapping[str, float]) -> str:
+    return ", ".join(f"{theme} {busy:.2f}" for theme, busy in cores.items()) or "not known"
+
+
 def as_json(themes: Themes, about: Mapping[str, Any], options: str) -> str:
     """Everything, samples included."""
     rows = [
@@ -112,7 +126,7 @@ def as_markdown(themes: Themes, about: Mapping[str, Any], options: str) -> str:
         f"Written by `python -m benchmarks{options}`; do not edit. Medians; spread is lowest .. highest (samples).",
         "",
         f"{about['date']}, commit {about['commit']}, {about['cpu']}, {about['cores']} cores, "
-        f"Python {about['python']}, {versions}; load average before the run {about['load_before']}.",
+        f"Python {about['python']}, {versions}; cores that others kept busy meanwhile: {_busy(about['others_cores'])}.",
     ]
     for theme, rows in themes.items():
         lines += ["", f"## {theme}", "", f"`python -m benchmarks {theme}{options}`", ""]
