@@ -72,6 +72,21 @@ def cli() -> None:
     help="Type of the scales.",
 )
 @click.option(
+    "--mask",
+    "mask_codec",
+    type=click.Choice(["auto", "bitmap", "cascade"]),
+    default="auto",
+    show_default=True,
+    help="How the mask is stored.",
+)
+@click.option(
+    "--prefer",
+    type=click.Choice(["size", "speed"]),
+    default="size",
+    show_default=True,
+    help="What --mask auto minimizes.",
+)
+@click.option(
     "--include", multiple=True, metavar="PATTERN", help="Encode only these: module names, or re:EXPRESSION."
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave these out.")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import masks
+from xorpack.coded import CodedPlanes, Expand
 from xorpack.corrections import Corrections, packed_sizes, unpack
 from xorpack.errors import FormatError
 from xorpack.layout import MAX_STEPS, Layout
@@ -132,10 +133,16 @@ class EncodedTensor:
         """The corrections, unpacked and checked."""
         return unpack(self.corrections, self.n_corrections, self.rows * self.cols, self.bits)
 
-    def load_mask(self, first: int = 0, last: int | None = None) -> Words:
-        """Mask words of rows ``first .. last - 1``."""
+    @property
+    def coded(self) -> CodedPlanes:
+        """The planes' code."""
+        return CodedPlanes(network=self.network, layout=self.layout, code=self.code)
+
+    def load_mask(self, expand: Expand, first: int = 0, last: int | None = None) -> Words:
+        """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's."""
         end = self.rows if last is None else last
-        return masks.codec(self.mask_codec).decode(self.mask_config, self.mask, self.cols, first, end)
+        codec = masks.codec(self.mask_codec)
+        return codec.decode(self.mask_config, self.mask, self.coded, first, end, expand)
 
     def _check(self) -> None:
         rows, cols = as_matrix(self.shape)
@@ -182,7 +189,7 @@ class EncodedTensor:
         expected_bytes = sum(packed_sizes(self.n_corrections, rows * cols, q))
         if self.corrections.size != expected_bytes:
             raise FormatError(f"{self.corrections.size} bytes of corrections, not {expected_bytes}")
-        masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, rows, cols)
+        masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, self.coded)
         if self.scales is not None:
             shape = (rows, n_groups(cols, self.group_size), q)
             if self.scales.shape != shape:

@@ -20,6 +20,7 @@ from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.gather import ElementSource
+from xorpack.encoding.masks import Choice, Prefer, best_filters, cascade_cost
 from xorpack.encoding.pruning import GlobalThreshold, global_thresholds, magnitude_mask, zeros_mask
 from xorpack.encoding.quantize import quantize
 from xorpack.errors import FormatError, ParameterError, XorpackError
@@ -45,7 +46,8 @@ class Settings:
     group_size: int = 0
     method: Literal["alternating", "greedy"] = "alternating"
     scale_dtype: Literal["float16", "float32"] = "float16"
-    mask_codec: str = "auto"
+    mask_codec: Choice = "auto"
+    prefer: Prefer = "size"
 
     def check(self) -> None:
         """Raise ParameterError unless the settings are sensible together."""
@@ -245,7 +247,7 @@ class _Run:
         try:
             array = stored.array()
             if settings.lossless:
-                encoded = encode(array, mask_codec=settings.mask_codec, jobs=jobs)
+                encoded = encode(array, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
             else:
                 mask = self._global_mask(name, stored)
                 quantized = quantize(
@@ -258,7 +260,7 @@ class _Run:
                     scale_dtype=settings.scale_dtype,
                     jobs=jobs,
                 )
-                encoded = encode(quantized, mask_codec=settings.mask_codec, jobs=jobs)
+                encoded = encode(quantized, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
                 raise AssertionError("the encoded tensor does not decode to what was encoded")
         except XorpackError as error:
@@ -314,10 +316,18 @@ def _estimate(stored: Stored, n_kept: int, settings: Settings) -> Account:
         section_bytes={
             "code": round(n_kept * bits / 8),
             "corrections": 0,
-            "mask": -(-n // 8) if 0 < n_kept < n else 0,
+            "mask": _mask_bytes(n, n_kept, settings),
             "scales": scale_bytes,
         },
         original_bytes=stored.data.size,
         payload_bound_bits=payload_bound(sparsity, bits) * n,
         mask_bound_bits=mask_bound(sparsity) * n,
     )
+
+
+def _mask_bytes(n: int, n_kept: int, settings: Settings) -> int:
+    if not 0 < n_kept < n:
+        return 0
+    cost = cascade_cost(n_kept / n, best_filters(n_kept / n))
+    wanted = settings.mask_codec == "cascade" or (settings.mask_codec == "auto" and settings.prefer == "size")
+    return math.ceil(n * (min(cost, 1.0) if wanted else 1.0) / 8)

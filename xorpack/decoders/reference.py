@@ -7,10 +7,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.coded import CodedPlanes
 from xorpack.corrections import check_kept
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import DTYPES
 from xorpack.words import Words, unpack
+
+
+def expand(coded: CodedPlanes, first: int, last: int, mask: Words | None = None) -> Words:
+    """Rows ``first .. last - 1`` of the planes: uint32 (q, rows, chunks), ANDed with ``mask`` if given."""
+    layout, network = coded.layout, coded.network
+    q, m = coded.code.shape[0], layout.lanes * coded.m_lane
+    planes = np.zeros((q, layout.rows * layout.chunks), np.uint32)
+    offsets, rotations, counts = network.taps()
+    lane = np.arange(layout.lanes)
+    step = np.arange(layout.n_steps)
+    start = network.start(step, coded.m_lane, layout.n_steps)
+    row = step % network.n_rows
+    for segment in range(layout.n_segments if m else 0):
+        ring = coded.code[:, segment].transpose(0, 2, 1).reshape(q, m)  # lane after lane
+        words = np.zeros((q, layout.n_steps, layout.lanes), np.uint32)
+        for k in range(offsets.shape[1]):
+            at = (lane * coded.m_lane + (start + offsets[row, k])[:, None]) % m  # (n_steps, lanes)
+            x = ring[:, at].astype(np.uint64)
+            turned = (x << rotations[row, k][:, None].astype(np.uint64)) * (k < counts[row])[:, None]
+            words ^= (turned | turned >> np.uint64(32)).astype(np.uint32)
+        index = layout.word_index(segment * layout.n_steps + step)
+        planes[:, index[index >= 0]] = words[:, index >= 0]
+    part = planes.reshape(q, layout.rows, layout.chunks)[:, first:last]
+    return part if mask is None else part & mask
 
 
 def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> tuple[Words, Words]:
@@ -19,26 +44,8 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
     Bits of a plane where the mask is 0 are 0.
     """
     end = encoded.rows if last is None else last
-    mask = encoded.load_mask(first, end)
-    planes = np.zeros((encoded.bits, encoded.rows * encoded.layout.chunks), np.uint32)
-    layout, network = encoded.layout, encoded.network
-    offsets, rotations, counts = network.taps()
-    m = layout.lanes * encoded.m_lane
-    lane = np.arange(layout.lanes)
-    step = np.arange(layout.n_steps)
-    start = network.start(step, encoded.m_lane, layout.n_steps)
-    row = step % network.n_rows
-    for segment in range(layout.n_segments if m else 0):
-        ring = encoded.code[:, segment].transpose(0, 2, 1).reshape(encoded.bits, m)  # lane after lane
-        words = np.zeros((encoded.bits, layout.n_steps, layout.lanes), np.uint32)
-        for k in range(offsets.shape[1]):
-            at = (lane * encoded.m_lane + (start + offsets[row, k])[:, None]) % m  # (n_steps, lanes)
-            x = ring[:, at].astype(np.uint64)
-            turned = (x << rotations[row, k][:, None].astype(np.uint64)) * (k < counts[row])[:, None]
-            words ^= (turned | turned >> np.uint64(32)).astype(np.uint32)
-        index = layout.word_index(segment * layout.n_steps + step)
-        planes[:, index[index >= 0]] = words[:, index >= 0]
-    planes = planes.reshape(encoded.bits, encoded.rows, layout.chunks)[:, first:end] & mask
+    mask = encoded.load_mask(expand, first, end)
+    planes = expand(encoded.coded, first, end, mask)
     wrong = encoded.load_corrections().in_rows(first, end, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     r, c = wrong.positions // max(encoded.cols, 1), wrong.positions % max(encoded.cols, 1)

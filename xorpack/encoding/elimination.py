@@ -12,7 +12,7 @@ span 16 sums, kept in a table that the nibble of each row indexes (the Method of
 The ring wraps around. In a small ring the columns of its first ``window`` words are set apart as a
 *border* that every row carries along; rows left with border columns alone form a small dense system,
 solved first when substituting back. In a large ring these words are fixed to 0 instead, which halves
-the work and costs ``window / m`` of the code.
+the work and costs some 200 corrections a ring.
 
 A row is ``width`` 64-bit words: ``half`` for its window (stored word w sits in 32-bit slot
 ``w % (2 * half)``, so rows of different windows need no shift), then the border, and last the right-hand
@@ -35,7 +35,7 @@ from xorpack.simd import VECTOR, xor8
 BATCH = 32
 """Rows that are reduced side by side at the most."""
 
-LARGE_RING = 8192
+LARGE_RING = 16384
 """Stored words from which on a ring's first window is fixed to 0."""
 
 

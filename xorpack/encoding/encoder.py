@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import dense, masks
-from xorpack.corrections import Corrections, pack
+from xorpack import dense
+from xorpack.corrections import pack
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.encoding import elimination, viterbi
-from xorpack.encoding.elimination import RingCode
-from xorpack.encoding.gather import ElementSource, PlaneSource, Source
-from xorpack.encoding.rate import choose_m_lane
+from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource, Source
+from xorpack.encoding.masks import (
+    Choice,
+    Prefer,
+    best_filters,
+    choose,
+    encode_cascade,
+    encode_plain,
+    split_filters,
+)
+from xorpack.encoding.rings import ENCODERS, encode_planes
 from xorpack.errors import ParameterError
 from xorpack.layout import Layout
+from xorpack.masks import cascade
 from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
 from xorpack.words import popcount
 
 Encoder = Literal["elimination", "viterbi"]
-RingEncoder = Callable[[XorNetwork, NDArray[np.uint32], NDArray[np.uint32], int], RingCode]
-
-ENCODERS: dict[str, RingEncoder] = {
-    "elimination": elimination.encode_ring,
-    "viterbi": viterbi.encode_ring,
-}
-
 _BLOCK_ELEMENTS = 1 << 22
 
 RAW_OVERHEAD = 1.002
@@ -46,7 +47,8 @@ def encode(
     encoder: Encoder = "elimination",
     rate: float | None = None,
     lanes: int | None = None,
-    mask_codec: str = "auto",
+    mask_codec: Choice = "auto",
+    prefer: Prefer = "size",
     jobs: int = 1,
 ) -> EncodedTensor:
     """Encode a quantized tensor, or any array losslessly.
@@ -59,7 +61,8 @@ def encode(
         rate: stored bits per decoded bit of a quasi-cyclic network; default: the one that makes
             code + corrections smallest.
         lanes: words that are decoded side by side, 1 to 32; default: by the tensor's size.
-        mask_codec: ``auto`` (the smallest) or a name from :data:`xorpack.masks.CODECS`.
+        mask_codec: ``auto`` or a name from :data:`xorpack.masks.CODECS`.
+        prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode the mask (``speed``).
         jobs: threads. The result does not depend on it.
 
     Raises:
@@ -75,49 +78,78 @@ def encode(
         )
     if jobs < 1:
         raise ParameterError(f"jobs = {jobs} is less than 1")
+    with ThreadPoolExecutor(1) as aside:
+        return _encode(tensor, aside, network, encoder, rate, lanes, mask_codec, prefer, jobs)
+
+
+def _encode(
+    tensor: BCQTensor | NDArray[Any],
+    aside: Executor,
+    network: XorNetwork | None,
+    encoder: Encoder,
+    rate: float | None,
+    lanes: int | None,
+    mask_codec: Choice,
+    prefer: Prefer,
+    jobs: int,
+) -> EncodedTensor:
     source: Source
     if isinstance(tensor, BCQTensor):
         kind, shape, dtype = "bcq", tensor.shape, tensor.dtype
         source = PlaneSource(tensor.mask, tensor.planes)
-        content = blocks_sha256(_dequantized(tensor))
+        content = _digest(aside if jobs > 1 else None, _dequantized(tensor))
     else:
         kind, shape, dtype = "lossless", tensor.shape, dtype_name(tensor.dtype)
         matrix = np.ascontiguousarray(tensor).reshape(as_matrix(shape))
         source = ElementSource(matrix)
-        content = blocks_sha256(iter([matrix]))
+        content = _digest(aside if jobs > 1 else None, iter([matrix]))
     rows, cols = as_matrix(shape)
-    n_kept = popcount(source.mask)
-    codec_name, mask_config, mask_bytes = masks.select(source.mask, cols, mask_codec)
+    q, n_kept = source.n_planes, popcount(source.mask)
+    density = n_kept / max(rows * cols, 1)
     layout, raw = Layout.choose(rows, cols, n_kept, lanes=lanes), Layout.raw(rows, cols)
-    raw_bytes = 4 * source.n_planes * raw.n_segments * raw.ring_words
-    if network is None and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * source.n_planes:
+    raw_bytes = 4 * q * raw.n_segments * raw.ring_words
+    if network is None and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * q:
         network, layout = XorNetwork.identity(), raw
-    chosen = network or default_network(n_kept / max(rows * cols, 1))
-    code, corrections = _encode_planes(chosen, source, layout, n_kept, encoder, rate, jobs)
-    packed = pack(corrections, rows * cols, source.n_planes)
-    if network is None and rate is None and code.nbytes + packed.nbytes >= raw_bytes > 0:
+    chosen = network or default_network(density)
+    gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
+    codec = choose(source.mask, cols, density, mask_codec, prefer, gates=gates)
+    filters = None
+    if codec == cascade.NAME:
+        filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)
+    whole = source if filters is None else FilteredSource(source, filters)
+    code, found = encode_planes(chosen, whole, layout, n_kept, encoder, rate, jobs)
+    own, missing = split_filters(found, q)
+    packed = pack(own, rows * cols, q)
+    if network is None and rate is None and code[:q].nbytes + packed.nbytes >= raw_bytes > 0:
         chosen, layout = XorNetwork.identity(), raw
-        code, corrections = _encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
-        packed = pack(corrections, rows * cols, source.n_planes)
+        code, own = encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
+        packed = pack(own, rows * cols, q)
+        codec = codec if codec == "constant" else "bitmap"
+    if codec == cascade.NAME:
+        mask = encode_cascade(source.mask, chosen, layout, code[q:], missing, jobs)
+        if mask_codec == "auto" and mask[2].size >= -(-rows * cols // 8):
+            mask = encode_plain("bitmap", source.mask, cols)
+    else:
+        mask = encode_plain(codec, source.mask, cols)
     bcq = tensor if isinstance(tensor, BCQTensor) else None
     return EncodedTensor(
         kind=kind,
         shape=tuple(shape),
         dtype=dtype,
-        bits=source.n_planes,
+        bits=q,
         n_kept=n_kept,
         network=chosen,
         layout=layout,
-        code=code,
-        n_corrections=len(corrections),
+        code=np.ascontiguousarray(code[:q]),
+        n_corrections=len(own),
         corrections=packed,
-        mask_codec=codec_name,
-        mask_config=mask_config,
-        mask=mask_bytes,
+        mask_codec=mask[0],
+        mask_config=mask[1],
+        mask=mask[2],
         scales=None if bcq is None else np.ascontiguousarray(bcq.scales),
         group_size=0 if bcq is None else bcq.group_size,
         method="" if bcq is None else bcq.method,
-        content_sha256=content,
+        content_sha256=content(),
     )
 
 
@@ -130,6 +162,14 @@ def default_network(density: float) -> XorNetwork:
     while n_rows * density < 1.5 and n_rows < MAX_DISTINCT_ROWS:
         n_rows *= 2
     return XorNetwork.quasi_cyclic(n_rows=n_rows)
+
+
+def _digest(aside: Executor | None, blocks: Iterator[NDArray[Any]]) -> Callable[[], str]:
+    """The digest of ``blocks``, worked out meanwhile where there is a thread for it."""
+    if aside is None:
+        digest = blocks_sha256(blocks)
+        return lambda: digest
+    return aside.submit(blocks_sha256, blocks).result
 
 
 def _dequantized(tensor: BCQTensor) -> Iterator[NDArray[Any]]:
@@ -145,54 +185,3 @@ def _dequantized(tensor: BCQTensor) -> Iterator[NDArray[Any]]:
             out,
         )
         yield out
-
-
-def _encode_planes(
-    network: XorNetwork,
-    source: Source,
-    layout: Layout,
-    n_kept: int,
-    encoder: str,
-    rate: float | None,
-    jobs: int,
-) -> tuple[NDArray[np.uint32], Corrections]:
-    """``(code, corrections)`` of all rings."""
-    q = source.n_planes
-    rings: dict[int, RingCode] = {}
-    if n_kept == 0:
-        m_lane = 0
-    elif rate is None and network.family == "quasi-cyclic":
-        m_lane, rings = choose_m_lane(network, source, layout, n_kept)
-    else:
-        m_lane = network.n_code_words(layout.n_steps, 1.0 if rate is None else rate)
-    code = np.zeros((q, layout.n_segments, m_lane, layout.lanes), np.uint32)
-    found: list[Corrections] = [Corrections(np.zeros(0, np.int64), np.zeros(0, np.uint64))]
-
-    def place(segment: int) -> Corrections:
-        if segment in rings:
-            ring = rings[segment]
-        elif network.family == "identity":
-            care, planes = source.ring(layout, segment)
-            nothing = np.zeros(0, np.int64)
-            ring = RingCode((planes & care).reshape(q, -1), nothing, nothing.astype(np.uint64))
-        else:
-            ring = ENCODERS[encoder](network, *source.ring(layout, segment), m_lane)
-        code[:, segment] = ring.code.reshape(q, layout.lanes, m_lane).transpose(0, 2, 1)
-        return _to_elements(ring, layout, segment)
-
-    if m_lane:
-        with ThreadPoolExecutor(jobs) as pool:
-            found += pool.map(place, range(layout.n_segments))
-    positions = np.concatenate([part.positions for part in found])
-    values = np.concatenate([part.values for part in found])
-    order = np.argsort(positions, kind="stable")
-    return code, Corrections(positions[order], values[order])
-
-
-def _to_elements(ring: RingCode, layout: Layout, segment: int) -> Corrections:
-    """Positions in the ring to element indices."""
-    word, bit = ring.positions >> 5, ring.positions & 31
-    lane, step = word // layout.n_steps, word % layout.n_steps
-    flat = layout.word_index(segment * layout.n_steps + step)[np.arange(word.size), lane]
-    row, chunk = flat // max(layout.chunks, 1), flat % max(layout.chunks, 1)
-    return Corrections(row * layout.cols + 32 * chunk + bit, ring.values)

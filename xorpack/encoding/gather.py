@@ -71,6 +71,26 @@ class ElementSource:
         return care, planes
 
 
+class FilteredSource:
+    """A source with more planes after its own: the filters of a mask cascade."""
+
+    def __init__(self, source: Source, filters: Words) -> None:
+        """``filters``: uint32 (n_filters, rows, chunks)."""
+        self.mask = source.mask
+        self.source = source
+        self.filters = filters
+        self.n_planes = source.n_planes + len(filters)
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """See :class:`Source`."""
+        care, own = self.source.ring(layout, segment)
+        planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
+        planes[: len(own)] = own
+        for plane, out in zip(self.filters, planes[len(own) :], strict=True):
+            gather_words(plane, segment, *layout.params(), out)
+        return care, planes
+
+
 @njit(cache=True, nogil=True)
 def mark_nonzero(elements, mask):
     """Set the bits of ``mask`` (rows, chunks), zeros before, where ``elements`` (rows, cols) is not 0."""

@@ -1,7 +1,7 @@
-"""Mask codecs: one module each, joined by the closed table :data:`CODECS`.
+"""Mask codecs: how the kept/pruned bit of every weight is read back. One module each.
 
-A codec stores the kept/pruned bit of every weight. Its ``config`` is JSON that stands in the file
-beside its bytes; :func:`select` picks the smallest for a mask.
+The closed table :data:`CODECS` joins them. A codec's ``config`` is JSON that stands in the file beside its
+bytes. Encoders of masks are in :mod:`xorpack.encoding.masks`.
 """
 
 from __future__ import annotations
@@ -12,37 +12,39 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.errors import FormatError, ParameterError
-from xorpack.masks.bitmap import Bitmap
-from xorpack.masks.constant import Constant
+from xorpack.coded import CodedPlanes, Expand
+from xorpack.errors import FormatError
+from xorpack.masks import bitmap, cascade, constant
 from xorpack.words import Words
 
-Config = dict[str, Any]
+Config = Mapping[str, Any]
 
 
 class MaskCodec(Protocol):
-    """What a mask codec does. ``mask``: uint32 words (rows, chunks) as :mod:`xorpack.words` packs."""
+    """What a mask codec does.
 
-    name: str
+    ``tensor`` is the code of the tensor's planes: a codec takes rows, columns, network and order of
+    coding from there.
+    """
 
-    def encode(self, mask: Words, cols: int) -> tuple[Config, NDArray[np.uint8]] | None:
-        """``(config, bytes)``, or None where this codec cannot store the mask."""
+    NAME: str
 
-    def check(self, config: Mapping[str, Any], n_bytes: int, rows: int, cols: int) -> None:
-        """Raise FormatError unless ``config`` and ``n_bytes`` suit a mask of rows x cols."""
+    def check(self, config: Config, n_bytes: int, tensor: CodedPlanes) -> None:
+        """Raise FormatError unless ``config`` and ``n_bytes`` suit the tensor."""
 
     def decode(
         self,
-        config: Mapping[str, Any],
+        config: Config,
         data: NDArray[np.uint8],
-        cols: int,
+        tensor: CodedPlanes,
         first: int,
         last: int,
+        expand: Expand,
     ) -> Words:
-        """The words of rows ``first .. last - 1``."""
+        """The words of rows ``first .. last - 1``: uint32 (rows, chunks)."""
 
 
-CODECS: Mapping[str, MaskCodec] = {codec.name: codec for codec in (Constant(), Bitmap())}
+CODECS: Mapping[str, MaskCodec] = {module.NAME: module for module in (constant, bitmap, cascade)}
 
 
 def codec(name: object) -> MaskCodec:
@@ -50,17 +52,3 @@ def codec(name: object) -> MaskCodec:
     if not isinstance(name, str) or name not in CODECS:
         raise FormatError(f"unknown mask codec {name!r}; known: {', '.join(CODECS)}")
     return CODECS[name]
-
-
-def select(mask: Words, cols: int, name: str = "auto") -> tuple[str, Config, NDArray[np.uint8]]:
-    """Encode a mask with the named codec, or with the smallest one: ``(name, config, bytes)``."""
-    if name != "auto" and name not in CODECS:
-        raise ParameterError(f"mask codec {name!r} is not one of auto, {', '.join(CODECS)}")
-    best: tuple[str, Config, NDArray[np.uint8]] | None = None
-    for candidate in CODECS.values() if name == "auto" else (CODECS[name],):
-        encoded = candidate.encode(mask, cols)
-        if encoded is not None and (best is None or encoded[1].size < best[2].size):
-            best = (candidate.name, *encoded)
-    if best is None:
-        raise ParameterError(f"mask codec {name!r} cannot store this mask")
-    return best

@@ -1,4 +1,7 @@
-"""Mask codec ``constant``: all weights kept, or all pruned; no bytes."""
+"""Mask codec ``constant``: all weights kept, or all pruned; no bytes.
+
+Config: ``{"value": 1}`` = nothing pruned, ``{"value": 0}`` = everything.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +11,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.coded import CodedPlanes, Expand
 from xorpack.errors import FormatError
-from xorpack.words import Words, n_chunks, tail_mask
+from xorpack.words import Words, tail_mask
+
+NAME = "constant"
 
 
-class Constant:
-    """Config: ``{"value": 1}`` = nothing pruned, ``{"value": 0}`` = everything."""
+def check(config: Mapping[str, Any], n_bytes: int, tensor: CodedPlanes) -> None:
+    """See :class:`xorpack.masks.MaskCodec`."""
+    value = config.get("value")
+    if set(config) != {"value"} or type(value) is not int or value not in (0, 1):
+        raise FormatError(f"mask codec constant needs value 0 or 1, has {dict(config)}")
+    if n_bytes:
+        raise FormatError(f"mask codec constant has no bytes, but {n_bytes} are given")
 
-    name = "constant"
 
-    def encode(self, mask: Words, cols: int) -> tuple[dict[str, Any], NDArray[np.uint8]] | None:
-        """See :class:`xorpack.masks.MaskCodec`."""
-        nothing = np.zeros(0, np.uint8)
-        if not mask.any():
-            return {"value": 0}, nothing
-        if (mask == tail_mask(cols)).all():
-            return {"value": 1}, nothing
-        return None
-
-    def check(self, config: Mapping[str, Any], n_bytes: int, rows: int, cols: int) -> None:
-        """See :class:`xorpack.masks.MaskCodec`."""
-        value = config.get("value")
-        if set(config) != {"value"} or type(value) is not int or value not in (0, 1):
-            raise FormatError(f"mask codec constant needs value 0 or 1, has {dict(config)}")
-        if n_bytes:
-            raise FormatError(f"mask codec constant has no bytes, but {n_bytes} are given")
-
-    def decode(
-        self,
-        config: Mapping[str, Any],
-        data: NDArray[np.uint8],
-        cols: int,
-        first: int,
-        last: int,
-    ) -> Words:
-        """See :class:`xorpack.masks.MaskCodec`."""
-        if config["value"]:
-            return np.tile(tail_mask(cols), (last - first, 1))
-        return np.zeros((last - first, n_chunks(cols)), np.uint32)
+def decode(
+    config: Mapping[str, Any],
+    data: NDArray[np.uint8],
+    tensor: CodedPlanes,
+    first: int,
+    last: int,
+    expand: Expand,
+) -> Words:
+    """See :class:`xorpack.masks.MaskCodec`."""
+    row = tail_mask(tensor.layout.cols) if config["value"] else np.zeros(tensor.layout.chunks, np.uint32)
+    return np.tile(row, (last - first, 1))

@@ -1,0 +1,106 @@
+"""Encoders of masks, and the choice between them.
+
+The codecs are specified in :mod:`xorpack.masks`. ``cascade`` rides on the tensor's own planes: its filters are
+planes with the same care set, so that one elimination serves both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import masks
+from xorpack.coded import CodedPlanes
+from xorpack.corrections import Corrections
+from xorpack.encoding.gather import PlaneSource
+from xorpack.encoding.rings import encode_planes
+from xorpack.errors import ParameterError
+from xorpack.expand import expand
+from xorpack.layout import Layout
+from xorpack.masks import bitmap, cascade, constant
+from xorpack.network import XorNetwork
+from xorpack.words import Words, popcount, tail_mask
+
+Choice = Literal["auto", "constant", "bitmap", "cascade"]
+Prefer = Literal["size", "speed"]
+
+MARGIN = 0.985
+"""``cascade`` is tried where its ideal cost is below this; a network costs 1 to 2 % more than ideal."""
+
+
+def cascade_cost(density: float, n_filters: int) -> float:
+    """Ideal bits per weight of ``cascade`` on an i.i.d. mask that keeps ``density`` of the weights."""
+    return n_filters * density + density + (1 - density) / float(2**n_filters)
+
+
+def best_filters(density: float) -> int:
+    """The number of filters of least cost."""
+    return min(range(1, cascade.MAX_FILTERS + 1), key=lambda r: cascade_cost(density, r))
+
+
+def choose(mask: Words, cols: int, density: float, choice: str, prefer: str, *, gates: bool) -> str:
+    """Name of the codec to use; ``gates``: the tensor's network can carry a cascade.
+
+    Raises:
+        ParameterError: the codec asked for cannot store this mask.
+    """
+    if choice not in ("auto", *masks.CODECS):
+        raise ParameterError(f"mask codec {choice!r} is not one of auto, {', '.join(masks.CODECS)}")
+    if prefer not in ("size", "speed"):
+        raise ParameterError(f"prefer = {prefer!r} is not size or speed")
+    is_constant = not mask.any() or bool((mask == tail_mask(cols)).all())
+    if choice == constant.NAME and not is_constant:
+        raise ParameterError(
+            "mask codec 'constant' cannot store this mask: some weights are kept, some pruned"
+        )
+    if choice == cascade.NAME and not gates:
+        raise ParameterError("mask codec 'cascade' needs the default encoder and a quasi-cyclic network")
+    if choice != "auto":
+        return choice
+    if is_constant:
+        return constant.NAME
+    small = cascade_cost(density, best_filters(density)) < MARGIN
+    return cascade.NAME if prefer == "size" and gates and small else bitmap.NAME
+
+
+def encode_plain(name: str, mask: Words, cols: int) -> tuple[str, dict[str, Any], NDArray[np.uint8]]:
+    """``(name, config, section)`` of ``constant`` or ``bitmap``."""
+    if name == constant.NAME:
+        return name, {"value": int(mask.any())}, np.zeros(0, np.uint8)
+    return bitmap.NAME, {}, bitmap.encode(mask, cols)
+
+
+def split_filters(found: Corrections, q: int) -> tuple[Corrections, NDArray[np.int64]]:
+    """Corrections of q planes and the filters above them: the planes' own, and where a filter is wrong."""
+    own = found.values & np.uint64((1 << q) - 1)
+    wrong = found.values >> np.uint64(q) != 0
+    return Corrections(found.positions[own != 0], own[own != 0]), found.positions[wrong]
+
+
+def encode_cascade(
+    mask: Words,
+    network: XorNetwork,
+    layout: Layout,
+    filters: NDArray[np.uint32],
+    missing: NDArray[np.int64],
+    jobs: int,
+) -> tuple[str, dict[str, Any], NDArray[np.uint8]]:
+    """``(name, config, section)`` of a cascade whose filter planes are coded already.
+
+    Args:
+        mask: uint32 (rows, chunks).
+        network, layout: of the tensor.
+        filters: code of the filters, uint32 (n_filters, n_segments, m_lane, lanes).
+        missing: element indices of kept positions that a filter gets wrong.
+        jobs: threads.
+    """
+    coded = CodedPlanes(network=network, layout=layout, code=filters)
+    found = cascade.candidates(expand(coded, 0, layout.rows, jobs=jobs), 0, layout.cols)
+    source = PlaneSource(found, mask[None])
+    code, last = encode_planes(network, source, layout, popcount(found), "elimination", None, jobs)
+    # Wrong are: kept positions that are no candidates, and errors of the last plane among the candidates.
+    positions = np.sort(np.concatenate([last.positions, missing]))
+    wrong = Corrections(positions, np.ones(positions.size, np.uint64))
+    return cascade.NAME, *cascade.encode(filters, code, wrong, layout.rows * layout.cols)

@@ -1,0 +1,147 @@
+"""Code to plane words in numba: one step of all lanes at a time, any rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import njit
+
+from xorpack.coded import CodedPlanes
+from xorpack.simd import and_lanes, xor_taps
+from xorpack.words import Words
+
+
+def expand(coded: CodedPlanes, first: int, last: int, mask: Words | None = None, *, jobs: int = 1) -> Words:
+    """Rows ``first .. last - 1`` of the planes: uint32 (q, rows, chunks), ANDed with ``mask`` if given."""
+    layout, network = coded.layout, coded.network
+    q, m_lane = coded.code.shape[0], coded.m_lane
+    out = np.empty((q, last - first, layout.chunks), np.uint32)
+    if not m_lane or not out.size:
+        out[...] = 0
+        return out
+    if mask is None:
+        mask = np.full(out.shape[1:], 0xFFFFFFFF, np.uint32)
+    code = np.ascontiguousarray(coded.code).reshape(-1)
+    flat_mask, flat_out = np.ascontiguousarray(mask).reshape(-1), out.reshape(-1)
+    inverse = pow(layout.row_stride, -1, layout.rows) if layout.rows > 1 else 0
+    whole = last - first == layout.rows
+    share = -(-(last - first) // jobs)
+
+    def run(begin: int) -> None:
+        expand_kernel(
+            code,
+            q,
+            m_lane,
+            first,
+            begin,
+            min(begin + share, last - first),
+            whole,
+            *layout.params(),
+            inverse,
+            *network.schedule(m_lane, layout.n_steps),
+            *network.taps(),
+            flat_mask,
+            flat_out,
+        )
+
+    if jobs == 1:
+        run(0)
+    else:
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(run, range(0, last - first, share)))
+    return out
+
+
+@njit(cache=True, nogil=True)
+def expand_kernel(
+    code,  # (q * n_segments * m_lane * lanes,) uint32
+    q,
+    m_lane,
+    first,
+    begin,
+    end,
+    whole,
+    rows,
+    chunks,
+    lanes,
+    n_steps,
+    row_stride,
+    panel_chunks,
+    n_sub,
+    inverse,  # of row_stride modulo rows
+    n_in,
+    num,
+    den,
+    offsets,  # (R, K) int32
+    rotations,  # (R, K) int32
+    counts,  # (R,) int32
+    mask,  # (n * chunks,) uint32
+    out,  # (q * n * chunks,) uint32
+):
+    """Rows ``first + begin .. first + end - 1`` into the same rows of ``out``.
+
+    Where ``whole`` (and first = 0), row indices ``begin .. end - 1`` instead, in the order of coding,
+    which reads the code from end to end.
+    """
+    size = code.size // q
+    flat_offsets, flat_rotations = offsets.reshape(-1), rotations.reshape(-1)
+    n_distinct = offsets.shape[0]
+    panels = -(-chunks // panel_chunks)
+    turn = n_sub * lanes
+    word = np.empty(64, np.uint32)
+    reach = np.zeros(n_distinct, np.int64)
+    for row in range(n_distinct):
+        for k in range(counts[row]):
+            reach[row] = max(reach[row], offsets[row, k])
+    for p in range(panels):
+        base = p * panel_chunks
+        limit = min(panel_chunks, chunks - base)
+        for x in range(begin, end):
+            if whole:
+                i = x
+                r = i * row_stride % rows
+            else:
+                r = first + x
+                i = r * inverse % rows
+            r -= first
+            for c in range(n_sub):
+                t = (p * rows + i) * n_sub + c
+                segment = t // n_steps
+                step = t - segment * n_steps
+                start = n_in * (step * num // den)
+                row = step % n_distinct
+                slot = (c * lanes + i) % turn
+                inside = lanes == 32 and start + reach[row] < m_lane
+                at = r * chunks + base
+                for plane in range(q):
+                    here = plane * size + (segment * m_lane + start) * lanes
+                    if inside:
+                        taps = row * offsets.shape[1]
+                        xor_taps(word, code, here, flat_offsets, flat_rotations, taps, counts[row])
+                    else:
+                        for lane in range(lanes):
+                            word[lane] = 0
+                        for k in range(counts[row]):
+                            left = np.uint32(rotations[row, k])
+                            right = np.uint32((32 - rotations[row, k]) & 31)
+                            turns = (start + offsets[row, k]) // m_lane
+                            there = here + (offsets[row, k] - turns * m_lane) * lanes
+                            for lane in range(lanes):
+                                v = code[there + (lane + turns) % lanes]
+                                word[lane] ^= (v << left) | (v >> right)
+                        for lane in range(32):
+                            word[32 + lane] = word[lane]
+                    to = plane * mask.size + at
+                    if turn == 32 and lanes == 32:
+                        # The skew is a rotation of the lanes: read them from a doubled copy.
+                        if limit == 32:
+                            and_lanes(out, to, word, 32 - slot, mask, at)
+                        else:
+                            for j in range(limit):
+                                out[to + j] = word[32 - slot + j] & mask[at + j]
+                    else:
+                        for lane in range(lanes):
+                            j = slot + lane if slot + lane < turn else slot + lane - turn
+                            if j < limit:
+                                out[to + j] = word[lane] & mask[at + j]

@@ -1,0 +1,127 @@
+"""Mask codec ``cascade``: the mask by XOR and AND gates alone, near its entropy.
+
+``n_filters`` *filter* planes, coded with the tensor's own planes, equal a fixed pseudo-random bit at every
+kept position and agree elsewhere by chance, half of the time. Positions where all of them agree are the
+*candidates*; one more plane, coded over the candidates, holds the mask there::
+
+    mask = AND over k of ~(filter_k ^ target_k)  &  last  &  exists          then XOR 1 at the corrections
+    target_k of word (row, chunk) = mix32(row * 0x9E3779B1 + chunk * 0x85EBCA77 + (k + 1) * 0xC2B2AE3D)
+
+with arithmetic modulo 2^32. Network and order of coding are the tensor's; ``m_lane`` of the filters is that of
+the tensor's planes. The section is the filters' code (n_filters, n_segments, m_lane, lanes), the last plane's
+(1, n_segments, m_last, lanes), both little-endian words, then the corrections, packed with q = 1.
+
+Config: ``{"n_filters": r, "m_last": m, "n_corrections": n}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from xorpack import corrections
+from xorpack.coded import CodedPlanes, Expand
+from xorpack.errors import FormatError
+from xorpack.words import Words, tail_mask
+
+NAME = "cascade"
+
+MAX_FILTERS = 16
+
+
+def targets(n_filters: int, first: int, last: int, chunks: int) -> Words:
+    """Target words of rows ``first .. last - 1``: uint32 (n_filters, rows, chunks)."""
+    out = np.empty((n_filters, last - first, chunks), np.uint32)
+    fill_targets(first, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def fill_targets(first, out):
+    """Kernel of :func:`targets`."""
+    for k in range(out.shape[0]):
+        for r in range(out.shape[1]):
+            base = np.uint32(first + r) * np.uint32(0x9E3779B1) + np.uint32(k + 1) * np.uint32(0xC2B2AE3D)
+            for c in range(out.shape[2]):
+                x = np.uint32(base + np.uint32(c) * np.uint32(0x85EBCA77))
+                x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))
+                x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
+                out[k, r, c] = np.uint32(x ^ (x >> np.uint32(16)))
+
+
+def candidates(filters: Words, first: int, cols: int) -> Words:
+    """Positions where all filter planes (n_filters, rows, chunks) meet their targets: uint32 (rows, chunks)."""
+    wanted = targets(filters.shape[0], first, first + filters.shape[1], filters.shape[2])
+    np.bitwise_xor(wanted, filters, out=wanted)
+    found: Words = ~np.bitwise_or.reduce(wanted, axis=0) & tail_mask(cols)
+    return found
+
+
+def encode(
+    filters: NDArray[np.uint32], last: NDArray[np.uint32], wrong: corrections.Corrections, universe: int
+) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """``(config, section)`` from the two codes and the positions where the gates are wrong."""
+    config = {"n_filters": filters.shape[0], "m_last": last.shape[2], "n_corrections": len(wrong)}
+    octets = (np.ascontiguousarray(code, "<u4").reshape(-1).view(np.uint8) for code in (filters, last))
+    return config, np.concatenate([*octets, corrections.pack(wrong, universe, 1)])
+
+
+def check(config: Mapping[str, Any], n_bytes: int, tensor: CodedPlanes) -> None:
+    """See :class:`xorpack.masks.MaskCodec`."""
+    names = ("n_filters", "m_last", "n_corrections")
+    if set(config) != set(names) or not all(type(config[name]) is int for name in names):
+        raise FormatError(f"mask codec cascade needs integers {names}, has {dict(config)}")
+    layout = tensor.layout
+    n_filters, m_last, n = (config[name] for name in names)
+    if tensor.network.family != "quasi-cyclic":
+        raise FormatError(f"mask codec cascade needs a quasi-cyclic network, not {tensor.network.family}")
+    if not 1 <= n_filters <= MAX_FILTERS or not 0 <= m_last <= layout.n_steps:
+        raise FormatError(f"mask codec cascade: n_filters {n_filters} or m_last {m_last} out of range")
+    if not 0 <= n <= layout.rows * layout.cols:
+        raise FormatError(f"mask codec cascade: {n} corrections")
+    expected = sum(_sizes(config, tensor))
+    if n_bytes != expected:
+        raise FormatError(f"mask codec cascade: section of {n_bytes} bytes, not {expected}")
+
+
+def decode(
+    config: Mapping[str, Any],
+    data: NDArray[np.uint8],
+    tensor: CodedPlanes,
+    first: int,
+    last: int,
+    expand: Expand,
+) -> Words:
+    """See :class:`xorpack.masks.MaskCodec`."""
+    layout = tensor.layout
+    n_filter, n_last, _ = _sizes(config, tensor)
+    filters = _coded(data[:n_filter], config["n_filters"], tensor.m_lane, tensor)
+    found = candidates(expand(filters, first, last, None), first, layout.cols)
+    final = _coded(data[n_filter : n_filter + n_last], 1, config["m_last"], tensor)
+    mask: Words = expand(final, first, last, found)[0]
+    universe = layout.rows * layout.cols
+    wrong = corrections.unpack(data[n_filter + n_last :], config["n_corrections"], universe, 1)
+    part = wrong.in_rows(first, last, layout.cols)
+    row, col = part.positions // layout.cols, part.positions % layout.cols
+    flips = (1 << col % 32).astype(np.uint32)
+    np.bitwise_xor.at(mask, (row, col // 32), flips)
+    return mask
+
+
+def _coded(data: NDArray[np.uint8], q: int, m_lane: int, tensor: CodedPlanes) -> CodedPlanes:
+    layout = tensor.layout
+    code = np.frombuffer(data.tobytes(), "<u4").astype(np.uint32, copy=True)
+    shaped = code.reshape(q, layout.n_segments, m_lane, layout.lanes)
+    return CodedPlanes(network=tensor.network, layout=layout, code=shaped)
+
+
+def _sizes(config: Mapping[str, Any], tensor: CodedPlanes) -> tuple[int, int, int]:
+    """Bytes of the filters' code, of the last plane's, of the corrections."""
+    layout = tensor.layout
+    per_word = 4 * layout.n_segments * layout.lanes
+    packed = corrections.packed_sizes(config["n_corrections"], layout.rows * layout.cols, 1)
+    return config["n_filters"] * tensor.m_lane * per_word, config["m_last"] * per_word, sum(packed)
