@@ -39,6 +39,7 @@ _RECORD: Mapping[str, type] = {
     "shape": list,
     "bits": int,
     "n_kept": int,
+    "constants": list,
     "network": dict,
     "layout": dict,
     "n_corrections": int,
@@ -232,6 +233,7 @@ def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
         "shape": list(tensor.shape),
         "bits": tensor.bits,
         "n_kept": tensor.n_kept,
+        "constants": list(tensor.constants),
         "network": tensor.network.get_config(),
         "layout": {
             "lanes": tensor.layout.lanes,
@@ -249,6 +251,9 @@ def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
 
 def _from_record(record: Mapping[str, Any], name: str, sections: Mapping[str, Stored]) -> EncodedTensor:
     shape, layout, mask = record["shape"], record["layout"], record["mask"]
+    constants = record["constants"]
+    if len(constants) != 2 or not all(type(value) is int and 0 <= value < 1 << 64 for value in constants):
+        raise FormatError(f"constants {constants} are not two sets of planes")
     if len(shape) > safetensors_file.MAX_RANK or not all(
         type(size) is int and 0 <= size < 1 << 48 for size in shape
     ):
@@ -280,6 +285,7 @@ def _from_record(record: Mapping[str, Any], name: str, sections: Mapping[str, St
         dtype=record["dtype"],
         bits=record["bits"],
         n_kept=record["n_kept"],
+        constants=(constants[0], constants[1]),
         network=XorNetwork.from_config(record["network"]),
         layout=Layout(rows=rows, cols=cols, **layout),
         code=found["code"],

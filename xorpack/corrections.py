@@ -53,6 +53,10 @@ def check_kept(corrections: Corrections, mask: Words, cols: int) -> None:
         raise FormatError("a correction at a pruned weight")
 
 
+NO_CORRECTIONS = Corrections(np.zeros(0, np.int64), np.zeros(0, np.uint64))
+"""Nothing is wrong."""
+
+
 def low_bits(n: int, universe: int) -> int:
     """Bits of a position that are stored as they are."""
     return max(0, (universe // n).bit_length() - 1) if n else 0
@@ -94,7 +98,7 @@ def unpack(data: NDArray[np.uint8], n: int, universe: int, q: int) -> Correction
             f"take {n_high + n_low + n_values}"
         )
     if n == 0:
-        return Corrections(np.zeros(0, np.int64), np.zeros(0, np.uint64))
+        return NO_CORRECTIONS
     low = low_bits(n, universe)
     ones = np.flatnonzero(np.unpackbits(data[:n_high], bitorder="little"))
     if ones.size != n:

@@ -39,7 +39,8 @@ class EncodedTensor:
         bits: number of planes (q).
         n_kept: weights that the mask keeps.
         network, layout: how code becomes planes.
-        code: uint32 (q, n_segments, m_lane, lanes).
+        constants: ``(zeros, ones)``: where bit k is set, plane k is that at every kept weight and not coded.
+        code: uint32 (coded planes, n_segments, m_lane, lanes).
         n_corrections, corrections: count and bytes, see :mod:`xorpack.corrections`.
         mask_codec, mask_config, mask: see :mod:`xorpack.masks`.
         scales: float16 or float32 (rows, n_groups, q) of ``bcq``, else None.
@@ -56,6 +57,7 @@ class EncodedTensor:
     n_kept: int
     network: XorNetwork
     layout: Layout
+    constants: tuple[int, int] = (0, 0)
     code: NDArray[np.uint32]
     n_corrections: int
     corrections: NDArray[np.uint8]
@@ -138,6 +140,17 @@ class EncodedTensor:
         """The planes' code."""
         return CodedPlanes(network=self.network, layout=self.layout, code=self.code)
 
+    def place(self, coded: Words, mask: Words) -> Words:
+        """All planes (q, rows, chunks) from the coded ones, before corrections."""
+        zeros, ones = self.constants
+        if not zeros | ones:
+            return coded
+        rest = iter(coded)
+        planes = np.empty((self.bits, *mask.shape), np.uint32)
+        for k in range(self.bits):
+            planes[k] = 0 if zeros >> k & 1 else mask if ones >> k & 1 else next(rest)
+        return planes
+
     def load_mask(self, expand: Expand, first: int = 0, last: int | None = None) -> Words:
         """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's."""
         end = self.rows if last is None else last
@@ -176,11 +189,15 @@ class EncodedTensor:
         if self.code.ndim != 4 or self.code.dtype != np.uint32:
             raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}")
         m_lane = self.code.shape[2]
-        if self.code.shape != (q, layout.n_segments, m_lane, layout.lanes):
+        zeros, ones = self.constants
+        if min(zeros, ones) < 0 or zeros & ones or (zeros | ones) >> q:
+            raise FormatError(f"constant planes {zeros:#x} and {ones:#x} of {q}")
+        n_coded = q - (zeros | ones).bit_count()
+        if self.code.shape != (n_coded, layout.n_segments, m_lane, layout.lanes):
             raise FormatError(
-                f"code of shape {self.code.shape}, not ({q}, {layout.n_segments}, m, {layout.lanes})"
+                f"code of shape {self.code.shape}, not ({n_coded}, {layout.n_segments}, m, {layout.lanes})"
             )
-        if m_lane > 2 * layout.n_steps + self.network.window or (m_lane == 0 and self.n_care_bits):
+        if m_lane > 2 * layout.n_steps + self.network.window or (m_lane == 0 and self.n_kept and n_coded):
             raise FormatError(f"{m_lane} stored words for {layout.n_steps} steps")
         if self.network.family != "quasi-cyclic" and layout.total_steps:
             expected = self.network.n_code_words(layout.n_steps, 1.0)

@@ -68,7 +68,7 @@ def _check_count(encoded: EncodedTensor, mask: Words) -> None:
 def _expand(
     encoded: EncodedTensor, first: int, last: int, mask: Words, corrections: Corrections, jobs: int
 ) -> Words:
-    planes = expand(encoded.coded, first, last, mask, jobs=jobs)
+    planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs), mask)
     wrong = corrections.in_rows(first, last, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))

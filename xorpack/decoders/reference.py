@@ -45,7 +45,7 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
     """
     end = encoded.rows if last is None else last
     mask = encoded.load_mask(expand, first, end)
-    planes = expand(encoded.coded, first, end, mask)
+    planes = encoded.place(expand(encoded.coded, first, end, mask), mask)
     wrong = encoded.load_corrections().in_rows(first, end, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     r, c = wrong.positions // max(encoded.cols, 1), wrong.positions % max(encoded.cols, 1)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import dense
-from xorpack.corrections import pack
+from xorpack.corrections import NO_CORRECTIONS, pack, packed_sizes
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource, Source
+from xorpack.encoding.constants import choose_constants, coded_planes, merge
+from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.masks import (
     Choice,
     Prefer,
@@ -93,7 +94,7 @@ def _encode(
     prefer: Prefer,
     jobs: int,
 ) -> EncodedTensor:
-    source: Source
+    source: PlaneSource | ElementSource
     if isinstance(tensor, BCQTensor):
         kind, shape, dtype = "bcq", tensor.shape, tensor.dtype
         source = PlaneSource(tensor.mask, tensor.planes)
@@ -106,9 +107,13 @@ def _encode(
     rows, cols = as_matrix(shape)
     q, n_kept = source.n_planes, popcount(source.mask)
     density = n_kept / max(rows * cols, 1)
+    zeros, ones = choose_constants(*source.count_ones())
+    exceptions = source.exceptions(zeros, ones, cols) if zeros | ones else NO_CORRECTIONS
+    source.coded = coded_planes(zeros | ones, q)
+    n_coded = source.n_planes
     layout, raw = Layout.choose(rows, cols, n_kept, lanes=lanes), Layout.raw(rows, cols)
-    raw_bytes = 4 * q * raw.n_segments * raw.ring_words
-    if network is None and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * q:
+    raw_bytes = 4 * n_coded * raw.n_segments * raw.ring_words
+    if network is None and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * n_coded:
         network, layout = XorNetwork.identity(), raw
     chosen = network or default_network(density)
     gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
@@ -118,15 +123,15 @@ def _encode(
         filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)
     whole = source if filters is None else FilteredSource(source, filters)
     code, found = encode_planes(chosen, whole, layout, n_kept, encoder, rate, jobs)
-    own, missing = split_filters(found, q)
-    packed = pack(own, rows * cols, q)
-    if network is None and rate is None and code[:q].nbytes + packed.nbytes >= raw_bytes > 0:
+    own, missing = split_filters(found, n_coded)
+    own_bytes = sum(packed_sizes(len(own), rows * cols, n_coded))
+    if network is None and rate is None and code[:n_coded].nbytes + own_bytes >= raw_bytes > 0:
         chosen, layout = XorNetwork.identity(), raw
         code, own = encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
-        packed = pack(own, rows * cols, q)
         codec = codec if codec == "constant" else "bitmap"
+    corrections = merge(own, source.coded, exceptions)
     if codec == cascade.NAME:
-        mask = encode_cascade(source.mask, chosen, layout, code[q:], missing, jobs)
+        mask = encode_cascade(source.mask, chosen, layout, code[n_coded:], missing, jobs)
         if mask_codec == "auto" and mask[2].size >= -(-rows * cols // 8):
             mask = encode_plain("bitmap", source.mask, cols)
     else:
@@ -140,9 +145,10 @@ def _encode(
         n_kept=n_kept,
         network=chosen,
         layout=layout,
-        code=np.ascontiguousarray(code[:q]),
-        n_corrections=len(own),
-        corrections=packed,
+        constants=(zeros, ones),
+        code=np.ascontiguousarray(code[:n_coded]),
+        n_corrections=len(corrections),
+        corrections=pack(corrections, rows * cols, q),
         mask_codec=mask[0],
         mask_config=mask[1],
         mask=mask[2],

@@ -8,11 +8,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xorpack.corrections import Corrections
 from xorpack.layout import Layout
 from xorpack.simd import split_bits
-from xorpack.words import Words
+from xorpack.words import Words, popcount, unpack
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+_BLOCK = 1 << 20
+
+SAMPLE = 1 << 18
+"""Elements that are looked at to find constant planes, about."""
 
 
 class Source(Protocol):
@@ -20,31 +25,62 @@ class Source(Protocol):
 
     Attributes:
         mask: uint32 (rows, chunks).
-        n_planes: number of planes (q).
     """
 
     mask: Words
-    n_planes: int
+
+    @property
+    def n_planes(self) -> int:
+        """Planes that are coded."""
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """``(care, planes)`` of a segment: uint32 (lanes, n_steps) and (q, lanes, n_steps)."""
+        """``(care, planes)`` of a segment: uint32 (lanes, n_steps) and (n_planes, lanes, n_steps)."""
 
 
 class PlaneSource:
-    """Planes that are already packed: BCQ."""
+    """Planes that are already packed: BCQ, and the planes of masks."""
 
     def __init__(self, mask: Words, planes: Words) -> None:
+        """``mask`` (rows, chunks), ``planes`` (q, rows, chunks), 0 where the mask is 0."""
         self.mask = np.ascontiguousarray(mask)
         self.planes = np.ascontiguousarray(planes)
-        self.n_planes = planes.shape[0]
+        self.coded = list(range(len(planes)))
+
+    @property
+    def n_planes(self) -> int:
+        """See :class:`Source`."""
+        return len(self.coded)
+
+    def count_ones(self) -> tuple[list[int], int]:
+        """Kept weights whose bit is 1, for each plane; kept weights."""
+        return [popcount(plane & self.mask) for plane in self.planes], popcount(self.mask)
+
+    def exceptions(self, zeros: int, ones: int, cols: int) -> Corrections:
+        """Kept weights that differ from constant planes, by element index of rows of ``cols``."""
+        wrong = {
+            k: (plane if zeros >> k & 1 else ~plane) & self.mask
+            for k, plane in enumerate(self.planes)
+            if (zeros | ones) >> k & 1
+        }
+        either = np.bitwise_or.reduce(list(wrong.values()))
+        row, chunk = np.nonzero(either)
+        bits = unpack(either[row, chunk][:, None], 32)
+        at, j = np.nonzero(bits)
+        row, chunk = row[at], chunk[at]
+        values = np.zeros(row.size, np.uint64)
+        for k, words in wrong.items():
+            values |= ((words[row, chunk] >> j.astype(np.uint32)) & np.uint32(1)).astype(
+                np.uint64
+            ) << np.uint64(k)
+        return Corrections(row * cols + 32 * chunk + j, values)
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`Source`."""
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
         planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
-        for plane, out in zip(self.planes, planes, strict=True):
-            gather_words(plane, segment, *layout.params(), out)
+        for k, out in zip(self.coded, planes, strict=True):
+            gather_words(self.planes[k], segment, *layout.params(), out)
         return care, planes
 
 
@@ -57,18 +93,45 @@ class ElementSource:
     def __init__(self, elements: NDArray[Any]) -> None:
         """``elements``: (rows, cols), C-contiguous."""
         self.elements = elements.view(_UNSIGNED[elements.dtype.itemsize])
-        self.n_planes = 8 * elements.dtype.itemsize
+        self.n_bits = 8 * elements.dtype.itemsize
+        self.coded = list(range(self.n_bits))
         rows, cols = elements.shape
         self.mask = np.zeros((rows, -(-cols // 32)), np.uint32)
         mark_nonzero(self.elements, self.mask)
 
+    @property
+    def n_planes(self) -> int:
+        """See :class:`Source`."""
+        return len(self.coded)
+
+    def count_ones(self) -> tuple[list[int], int]:
+        """Kept weights whose bit is 1, for each plane; kept weights. Of an even sample."""
+        flat = self.elements.reshape(-1)
+        sample = np.ascontiguousarray(flat[:: max(1, flat.size // SAMPLE)])
+        counts = np.zeros(self.n_bits, np.int64)
+        count_bits(sample, counts)
+        return [int(count) for count in counts], int(np.count_nonzero(sample))
+
+    def exceptions(self, zeros: int, ones: int, cols: int) -> Corrections:
+        """Kept weights that differ from constant planes, by element index of rows of ``cols``."""
+        flat = self.elements.reshape(-1)
+        kind = flat.dtype.type
+        positions, values = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+        for begin in range(0, flat.size, _BLOCK):
+            part = flat[begin : begin + _BLOCK]
+            wrong = np.where(part != 0, (part & kind(zeros)) | (~part & kind(ones)), kind(0))
+            where = np.flatnonzero(wrong)
+            positions.append(begin + where)
+            values.append(wrong[where].astype(np.uint64))
+        return Corrections(np.concatenate(positions), np.concatenate(values))
+
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`Source`."""
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
-        planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
+        planes = np.empty((self.n_bits, layout.lanes, layout.n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
         gather_elements(self.elements, segment, *layout.params(), planes)
-        return care, planes
+        return care, planes if self.n_planes == self.n_bits else planes[self.coded]
 
 
 class FilteredSource:
@@ -79,7 +142,11 @@ class FilteredSource:
         self.mask = source.mask
         self.source = source
         self.filters = filters
-        self.n_planes = source.n_planes + len(filters)
+
+    @property
+    def n_planes(self) -> int:
+        """See :class:`Source`."""
+        return self.source.n_planes + len(self.filters)
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`Source`."""
@@ -99,6 +166,16 @@ def mark_nonzero(elements, mask):
         for c in range(cols):
             if elements[r, c] != 0:
                 mask[r, c // 32] |= np.uint32(1) << np.uint32(c % 32)
+
+
+@njit(cache=True, nogil=True)
+def count_bits(elements, counts):
+    """Add to ``counts`` (q,) how many of ``elements`` (n,) have each bit set."""
+    for k in range(counts.size):
+        total = 0
+        for x in elements:
+            total += (x >> k) & 1
+        counts[k] += total
 
 
 @njit(cache=True, nogil=True)

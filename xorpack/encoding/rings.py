@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.corrections import Corrections
+from xorpack.corrections import NO_CORRECTIONS, Corrections
 from xorpack.encoding import elimination, viterbi
 from xorpack.encoding.elimination import RingCode
 from xorpack.encoding.gather import Source
@@ -36,14 +36,14 @@ def encode_planes(
     """``(code, corrections)`` of all rings."""
     q = source.n_planes
     rings: dict[int, RingCode] = {}
-    if n_kept == 0:
+    if n_kept == 0 or q == 0:
         m_lane = 0
     elif rate is None and network.family == "quasi-cyclic":
         m_lane, rings = choose_m_lane(network, source, layout, n_kept, jobs)
     else:
         m_lane = network.n_code_words(layout.n_steps, 1.0 if rate is None else rate)
     code = np.zeros((q, layout.n_segments, m_lane, layout.lanes), np.uint32)
-    found: list[Corrections] = [Corrections(np.zeros(0, np.int64), np.zeros(0, np.uint64))]
+    found: list[Corrections] = [NO_CORRECTIONS]
 
     def place(segment: int) -> Corrections:
         if segment in rings:
