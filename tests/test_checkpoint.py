@@ -133,6 +133,24 @@ def test_verify_against(file, directory, tmp_path):
         xorpack.verify_checkpoint(target, against=other)
 
 
+def test_weights_multiplied_by_a_mask_have_negative_zeros(tmp_path):
+    rng = np.random.default_rng(2)
+    kept = rng.random((64, 256)) < 0.1
+    array = rng.standard_normal(kept.shape).astype(np.float32) * kept
+    array[0, 0] = np.nan
+    save_file({"layer.weight": array}, tmp_path / "m")
+    exact = xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "exact", lossless=True)
+    small = xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "small", lossless=True, positive_zeros=True)
+    assert exact.n_negative_zeros == np.count_nonzero((array == 0) & np.signbit(array)) > 6000
+    assert small.n_negative_zeros == 0
+    assert small.total.n_kept == kept.sum() + (not kept[0, 0])
+    assert small.stored_bytes < exact.stored_bytes
+    assert xorpack.verify_checkpoint(tmp_path / "exact", against=tmp_path / "m").n_identical == 1
+    assert xorpack.verify_checkpoint(tmp_path / "small", against=tmp_path / "m").n_identical == 1
+    with pytest.raises(ParameterError, match="is for lossless"):
+        xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "x", positive_zeros=True)
+
+
 def test_threads_do_not_change_the_file(file, tmp_path):
     for jobs in (1, 4):
         xorpack.encode_checkpoint(file, tmp_path / f"{jobs}.safetensors", bits=2, sparsity=0.7, jobs=jobs)

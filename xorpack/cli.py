@@ -44,6 +44,7 @@ def cli() -> None:
     "--bits", type=click.IntRange(1, 8), default=None, help="Planes of a quantized weight; default: 2."
 )
 @click.option("--lossless", is_flag=True, help="Keep every value bit for bit instead of quantizing.")
+@click.option("--positive-zeros", is_flag=True, help="With --lossless: store -0.0 as +0.0, pruned.")
 @click.option(
     "--sparsity", type=float, default=None, help="Prune this fraction; default: keep the zeros there are."
 )
@@ -129,6 +130,13 @@ def encode(
     click.echo(
         tables.closing_line(report.source_bytes, report.stored_bytes, report.n_parameters, report.total)
     )
+    share = report.n_negative_zeros / max(report.total.n_weights, 1)
+    if share > 0.01:
+        click.echo(
+            f"note: {100 * share:.1f} % of the encoded weights are -0.0, as weights multiplied by a mask are; each is "
+            "kept as a weight. --positive-zeros stores them as +0.0, which compares equal, and makes the file smaller.",
+            err=True,
+        )
     if dry_run:
         click.echo("dry run: sizes are estimates, nothing was written")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import container, model, safetensors_file
@@ -48,6 +49,7 @@ class Settings:
     scale_dtype: Literal["float16", "float32"] = "float16"
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
+    positive_zeros: bool = False
 
     def check(self) -> None:
         """Raise ParameterError unless the settings are sensible together."""
@@ -57,6 +59,8 @@ class Settings:
             raise ParameterError(f"sparsity = {self.sparsity} is outside [0, 1)")
         if self.lossless and self.sparsity is not None:
             raise ParameterError("sparsity contradicts lossless, which keeps every value")
+        if self.positive_zeros and not self.lossless:
+            raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
         if self.scope not in ("tensor", "global"):
             raise ParameterError(f"scope {self.scope!r} is not tensor or global")
         if self.group_size < 0:
@@ -72,7 +76,7 @@ class Settings:
     def info(self) -> dict[str, Any]:
         """The settings that matter."""
         if self.lossless:
-            return {"lossless": True}
+            return {"lossless": True, **({"positive_zeros": True} if self.positive_zeros else {})}
         names = ("bits", "sparsity", "scope", "group_size", "method", "scale_dtype")
         return {name: getattr(self, name) for name in names}
 
@@ -86,6 +90,7 @@ class EncodeReport:
         seconds: time spent on each.
         n_parameters: elements of all tensors, carried ones included.
         source_bytes, stored_bytes: size of the safetensors files before and after.
+        negative_zeros: weights of each lossless tensor that are -0.0 and cost as much as any other.
         estimated: whether this was a dry run.
     """
 
@@ -94,7 +99,13 @@ class EncodeReport:
     n_parameters: int = 0
     source_bytes: int = 0
     stored_bytes: int = 0
+    negative_zeros: dict[str, int] = field(default_factory=dict)
     estimated: bool = False
+
+    @property
+    def n_negative_zeros(self) -> int:
+        """All of ``negative_zeros``."""
+        return sum(self.negative_zeros.values())
 
     @property
     def total(self) -> Account:
@@ -247,6 +258,7 @@ class _Run:
         try:
             array = stored.array()
             if settings.lossless:
+                array = self._zeros(name, array)
                 encoded = encode(array, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
             else:
                 mask = self._global_mask(name, stored)
@@ -267,6 +279,17 @@ class _Run:
             raise type(error)(f"tensor {name!r}: {error}") from error
         self._done(name, Account.of(encoded), began)
         return encoded
+
+    def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Count the -0.0 of a lossless tensor, or make them +0.0."""
+        negative = negative_zeros(array)
+        count = int(np.count_nonzero(negative))
+        if not self.settings.positive_zeros:
+            self.report.negative_zeros[name] = count
+        elif count:
+            array = array.copy()
+            array[negative] = 0
+        return array
 
     def _global_mask(self, name: str, stored: Stored) -> Words | None:
         if self.threshold is None:
@@ -289,6 +312,14 @@ class _Run:
         self.report.seconds[name] = time.perf_counter() - began
         if self.progress is not None:
             self.progress(name, account.n_weights, self.n_weights)
+
+
+def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a floating-point array is -0.0."""
+    found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
+    if array.dtype in (DTYPES[name] for name in FLOATS):
+        found = (array == 0) & np.signbit(array)
+    return found
 
 
 def _matrix(stored: Stored) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xorpack import model, safetensors_file
 from xorpack.checkpoint.decode import decode_checked
-from xorpack.checkpoint.encode import Progress
+from xorpack.checkpoint.encode import Progress, negative_zeros
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.errors import MismatchError, ParameterError
 from xorpack.safetensors_file import Stored
@@ -43,7 +43,8 @@ def verify_checkpoint(
 ) -> VerifyReport:
     """Check every byte of an encoded checkpoint, and compare it with a source if one is given.
 
-    Carried and lossless tensors must equal the source's byte for byte; quantized ones must have its
+    Carried and lossless tensors must equal the source's byte for byte (its -0.0 as +0.0 where the checkpoint was
+    encoded with ``positive_zeros``); quantized ones must have its
     names, shapes and types and be 0 where it is 0, and their error is reported.
 
     Raises:
@@ -62,13 +63,19 @@ def verify_checkpoint(
         if mine != set(source):
             raise MismatchError(f"only one of {path} and {against} has {sorted(mine ^ set(source))[:5]}")
     report = VerifyReport()
+    positive_zeros = any(file.settings.get("positive_zeros") is True for file in checkpoint.files)
     n_weights = sum(checkpoint[name].n_weights for name in checkpoint)
 
     def one(name: str) -> None:
         tensor = checkpoint[name]
         decoded = decode_checked(tensor, f"{checkpoint.path_of(name)}: tensor {name!r}")
         if source is not None:
-            _compare(name, decoded, source[name], tensor.kind == "lossless", report)
+            theirs = source[name]
+            if positive_zeros and tensor.kind == "lossless":
+                array = theirs.array().copy()
+                array[negative_zeros(array)] = 0
+                theirs = Stored.of(array)
+            _compare(name, decoded, theirs, tensor.kind == "lossless", report)
         if progress is not None:
             progress(name, tensor.n_weights, n_weights)
 
