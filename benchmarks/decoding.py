@@ -22,7 +22,7 @@ def run(quick: bool) -> Iterator[Row]:
     size, n = (2048, 3) if quick else (4096, 7)
     for sparsity, bits in CASES:
         tensor = random_bcq(size, sparsity, bits)
-        encoded = xorpack.encode(tensor, jobs=2)
+        encoded = xorpack.encode(tensor, prefer="speed", jobs=2)
         check_decodes(encoded, tensor)
         Checks.require(encoded.layout.lanes == 32, "not 32 lanes")
         where = f"{size} x {size}, S {sparsity}, q {bits}"
@@ -53,10 +53,7 @@ def _into(encoded: EncodedTensor, planes: np.ndarray) -> Callable[[], None]:
     """Everything that :func:`xorpack.decoders.cpu.decode_planes` does, into planes that exist."""
 
     def call() -> None:
-        mask = encoded.load_mask()
-        cpu._run(encoded, 0, encoded.rows, mask, planes, 1)
-        wrong = encoded.load_corrections()
-        cpu.correct(planes, wrong.positions, wrong.values, encoded.cols)
+        cpu.decode_planes(encoded, out=planes)
 
     return call
 
@@ -64,11 +61,10 @@ def _into(encoded: EncodedTensor, planes: np.ndarray) -> Callable[[], None]:
 def _dense(where: str, tensor: BCQTensor, encoded: EncodedTensor, n: int) -> Iterator[Row]:
     wanted, out = tensor.dequantize(), np.empty(tensor.shape, np.float32)
     planes = np.empty_like(tensor.planes)
-    into_planes = _into(encoded, planes)
 
     def reuse() -> None:
-        into_planes()
-        dense.expand_bcq(encoded.load_mask(), planes, tensor.scales, tensor.group_size, out)
+        mask, _ = cpu.decode_planes(encoded, out=planes)
+        dense.expand_bcq(mask, planes, tensor.scales, tensor.group_size, out)
 
     reuse()
     Checks.require(out.tobytes() == wanted.tobytes(), "weights decoded into a buffer differ")

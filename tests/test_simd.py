@@ -54,7 +54,7 @@ def test_xor_taps():
     rotations = np.array([0, 31, 1, 16, 5], np.int32)
 
     def body(target, source, offsets, rotations):
-        simd.xor_taps(target, source, 32, offsets, rotations, 1, 4)
+        simd.xor_taps(target, source, 30, 29, offsets, rotations, 1, 4)
 
     (out,) = _both(body, [np.zeros(64, np.uint32)], source, offsets, rotations)
     assert (out[:32] == out[32:]).all()

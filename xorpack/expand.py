@@ -8,15 +8,33 @@ import numpy as np
 from numba import njit
 
 from xorpack.coded import CodedPlanes
+from xorpack.errors import ParameterError
 from xorpack.simd import and_lanes, xor_taps
 from xorpack.words import Words
 
 
-def expand(coded: CodedPlanes, first: int, last: int, mask: Words | None = None, *, jobs: int = 1) -> Words:
-    """Rows ``first .. last - 1`` of the planes: uint32 (q, rows, chunks), ANDed with ``mask`` if given."""
+def expand(
+    coded: CodedPlanes,
+    first: int,
+    last: int,
+    mask: Words | None = None,
+    *,
+    jobs: int = 1,
+    out: Words | None = None,
+) -> Words:
+    """Rows ``first .. last - 1`` of the planes: uint32 (q, rows, chunks), ANDed with ``mask`` if given.
+
+    ``out``: a C-contiguous array of that shape to write to.
+    """
     layout, network = coded.layout, coded.network
     q, m_lane = coded.code.shape[0], coded.m_lane
-    out = np.empty((q, last - first, layout.chunks), np.uint32)
+    shape = (q, last - first, layout.chunks)
+    if out is None:
+        out = np.empty(shape, np.uint32)
+    elif out.shape != shape or out.dtype != np.uint32 or not out.flags.c_contiguous:
+        raise ParameterError(
+            f"out of shape {out.shape} and type {out.dtype}, not C-contiguous {shape} uint32"
+        )
     if not m_lane or not out.size:
         out[...] = 0
         return out
@@ -112,13 +130,15 @@ def expand_kernel(
                 start = n_in * (step * num // den)
                 row = step % n_distinct
                 slot = (c * lanes + i) % turn
-                inside = lanes == 32 and start + reach[row] < m_lane
+                # All taps before the ring's end, and 32 words to read at each of them.
+                furthest = (segment * m_lane + start + reach[row]) * lanes + 32
+                inside = start + reach[row] < m_lane and furthest <= size
                 at = r * chunks + base
                 for plane in range(q):
                     here = plane * size + (segment * m_lane + start) * lanes
                     if inside:
                         taps = row * offsets.shape[1]
-                        xor_taps(word, code, here, flat_offsets, flat_rotations, taps, counts[row])
+                        xor_taps(word, code, here, lanes, flat_offsets, flat_rotations, taps, counts[row])
                     else:
                         for lane in range(lanes):
                             word[lane] = 0

@@ -35,6 +35,7 @@ def xor_taps(
     target: NDArray[np.uint32],
     source: NDArray[np.uint32],
     here: int,
+    stride: int,
     offsets: NDArray[np.int32],
     rotations: NDArray[np.int32],
     first: int,
@@ -42,13 +43,13 @@ def xor_taps(
 ) -> None:
     """One step of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[:64]``.
 
-    ``target[lane] = XOR over k of rotl(source[here + 32 * offsets[first + k] + lane], rotations[first + k])``,
+    ``target[lane] = XOR over k of rotl(source[here + stride * offsets[first + k] + lane], rotations[first + k])``,
     and the same in ``target[32 + lane]``, so that any rotation of the lanes is 32 neighbours. Flat
     contiguous arrays, unchecked.
     """
     total = np.zeros(LANES, np.uint32)
     for k in range(first, first + n_taps):
-        at = here + LANES * int(offsets[k])
+        at = here + stride * int(offsets[k])
         words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
         total ^= (words | words >> np.uint64(32)).astype(np.uint32)
     target[:LANES] = total
@@ -132,6 +133,7 @@ def _xor_taps(
     target: Any,
     source: Any,
     here: Any,
+    stride: Any,
     offsets: Any,
     rotations: Any,
     first: Any,
@@ -149,12 +151,12 @@ def _xor_taps(
             return _pointer(context, builder, signature.args[n], args[n], where, kind)
 
         total = cgutils.alloca_once_value(builder, zero)
-        with cgutils.for_range(builder, args[6]) as loop:
-            k = builder.add(args[5], loop.index)
-            offset = builder.zext(builder.load(at(3, k, word)), index)
-            begin = builder.add(args[2], builder.mul(offset, ir.Constant(index, LANES)))
+        with cgutils.for_range(builder, args[7]) as loop:
+            k = builder.add(args[6], loop.index)
+            offset = builder.zext(builder.load(at(4, k, word)), index)
+            begin = builder.add(args[2], builder.mul(offset, args[3]))
             words = builder.load(at(1, begin, vector), align=4)
-            amount = _splat(builder, builder.load(at(4, k, word)))
+            amount = _splat(builder, builder.load(at(5, k, word)))
             turned = builder.call(rotate, [words, words, amount])
             builder.store(builder.xor(builder.load(total), turned), total)
         for half in (0, LANES):
@@ -162,7 +164,7 @@ def _xor_taps(
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.none(target, source, integer, offsets, rotations, integer, integer), codegen
+    return types.none(target, source, integer, integer, offsets, rotations, integer, integer), codegen
 
 
 def _combine(operation: str, element: Any, n: int) -> Any:
@@ -291,9 +293,9 @@ def _xor8_overload(target, i, a, j, b, k):
 
 
 @overload(xor_taps, inline="always")
-def _xor_taps_overload(target, source, here, offsets, rotations, first, n_taps):
-    return lambda target, source, here, offsets, rotations, first, n_taps: _xor_taps(
-        target, source, here, offsets, rotations, first, n_taps
+def _xor_taps_overload(target, source, here, stride, offsets, rotations, first, n_taps):
+    return lambda target, source, here, stride, offsets, rotations, first, n_taps: _xor_taps(
+        target, source, here, stride, offsets, rotations, first, n_taps
     )
 
 

@@ -24,11 +24,17 @@ BLOCK_WORDS = 1 << 16
 
 
 def decode_planes(
-    encoded: EncodedTensor, first: int = 0, last: int | None = None, *, jobs: int = 1
+    encoded: EncodedTensor,
+    first: int = 0,
+    last: int | None = None,
+    *,
+    jobs: int = 1,
+    out: Words | None = None,
 ) -> tuple[Words, Words]:
     """``(mask, planes)`` of rows ``first .. last - 1``: uint32 (rows, chunks), (q, rows, chunks).
 
-    Bits of a plane where the mask is 0 are 0. Equal to :func:`xorpack.decoders.reference.decode_planes`.
+    Bits of a plane where the mask is 0 are 0. ``out``: an array for the planes that are coded, which are all of
+    them unless some are constant. Equal to :func:`xorpack.decoders.reference.decode_planes`.
 
     Raises:
         ParameterError: rows outside the tensor.
@@ -40,7 +46,7 @@ def decode_planes(
     mask = encoded.load_mask(partial(expand, jobs=jobs), first, end)
     if end - first == encoded.rows:
         _check_count(encoded, mask)
-    return mask, _expand(encoded, first, end, mask, encoded.load_corrections(), jobs)
+    return mask, _expand(encoded, first, end, mask, encoded.load_corrections(), jobs, out)
 
 
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
@@ -56,7 +62,7 @@ def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     _check_count(encoded, mask)
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
-        planes = _expand(encoded, first, first + len(part), part, corrections, 1)
+        planes = _expand(encoded, first, first + len(part), part, corrections)
         yield _elements(encoded, first, part, planes)
 
 
@@ -66,9 +72,15 @@ def _check_count(encoded: EncodedTensor, mask: Words) -> None:
 
 
 def _expand(
-    encoded: EncodedTensor, first: int, last: int, mask: Words, corrections: Corrections, jobs: int
+    encoded: EncodedTensor,
+    first: int,
+    last: int,
+    mask: Words,
+    corrections: Corrections,
+    jobs: int = 1,
+    out: Words | None = None,
 ) -> Words:
-    planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs), mask)
+    planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs, out=out), mask)
     wrong = corrections.in_rows(first, last, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))

@@ -113,7 +113,8 @@ def _encode(
     n_coded = source.n_planes
     layout, raw = Layout.choose(rows, cols, n_kept, lanes=lanes), Layout.raw(rows, cols)
     raw_bytes = 4 * n_coded * raw.n_segments * raw.ring_words
-    if network is None and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * n_coded:
+    may_be_raw = network is None and n_coded > 0 and mask_codec != cascade.NAME
+    if may_be_raw and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * n_coded:
         network, layout = XorNetwork.identity(), raw
     chosen = network or default_network(density)
     gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
@@ -125,7 +126,7 @@ def _encode(
     code, found = encode_planes(chosen, whole, layout, n_kept, encoder, rate, jobs)
     own, missing = split_filters(found, n_coded)
     own_bytes = sum(packed_sizes(len(own), rows * cols, n_coded))
-    if network is None and rate is None and code[:n_coded].nbytes + own_bytes >= raw_bytes > 0:
+    if may_be_raw and network is None and rate is None and code[:n_coded].nbytes + own_bytes >= raw_bytes > 0:
         chosen, layout = XorNetwork.identity(), raw
         code, own = encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
         codec = codec if codec == "constant" else "bitmap"

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from xorpack.encoding.elimination import LARGE_RING, RingCode, encode_ring
+from xorpack.encoding.elimination import RingCode, encode_ring
 from xorpack.encoding.gather import Source
 from xorpack.layout import Layout
 from xorpack.network import XorNetwork
@@ -25,8 +25,14 @@ from xorpack.network import XorNetwork
 SOFTNESS = 0.0045
 """Measured on i.i.d. masks, 12 words of window, S .5 to .9."""
 
-NEAR = 3.0
-"""Factor within which the share of corrections may miss the best one."""
+NEAR = (0.1, 3.0)
+"""Share of corrections over the best one that is good enough: too high a rate costs little."""
+
+HIGH = 1.012
+"""Stored bits per care bit up to which too few corrections are no loss worth another try."""
+
+SMALL = 4096
+"""Stored words up to which a tensor is encoded at every rate on the way."""
 
 N_PROBES = 2
 """Rings that a rate is tried on."""
@@ -48,7 +54,7 @@ def best_share(q: int) -> float:
 def guess(density: float, q: int) -> float:
     """Stored bits per care bit that suit an i.i.d. mask which keeps ``density`` of the weights."""
     usual = 1.0065 if density > 0.15 else 1.008
-    return usual - SOFTNESS * math.log(best_share(q) / best_share(2))
+    return usual - SOFTNESS / 2 * math.log(best_share(q) / best_share(2))
 
 
 def choose_m_lane(
@@ -61,7 +67,7 @@ def choose_m_lane(
         return 0, {}
     q, limit = source.n_planes, layout.n_steps
     m_lane = min(limit, max(1, math.ceil(ideal * guess(n_kept / (32 * n_lanes * limit), q))))
-    whole = ideal * layout.lanes < LARGE_RING
+    whole = ideal * n_lanes < SMALL
     probes = range(layout.n_segments if whole else min(N_PROBES, layout.n_segments))
     rings = [source.ring(layout, segment) for segment in probes]
     n_care = sum(int(np.bitwise_count(care).sum(dtype=np.int64)) for care, _ in rings)
@@ -83,7 +89,7 @@ def choose_m_lane(
         return best, tried[best]
     for _ in range(MAX_TRIES):
         share = wrong(m_lane) / max(n_care, 1) / best_share(q)
-        if 1 / NEAR <= share <= NEAR:
+        if share <= NEAR[1] and (share >= NEAR[0] or m_lane <= HIGH * ideal):
             break
         # A far miss is no measure of distance: go a few softnesses at a time.
         step = SOFTNESS * math.log(min(max(share, 1 / 30), 30))
