@@ -1,0 +1,130 @@
+"""How a checkpoint is to be encoded, and what became of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xorpack import container, model
+from xorpack.analysis.accounting import Account
+from xorpack.analysis.bounds import mask_bound, payload_bound
+from xorpack.encoding.masks import Choice, Prefer, best_filters, cascade_cost
+from xorpack.errors import ParameterError
+from xorpack.safetensors_file import ITEM_BITS, Stored
+from xorpack.tensors import as_matrix, n_groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How tensors are pruned and quantized. Stands in the file, as information."""
+
+    lossless: bool = False
+    bits: int = 2
+    sparsity: float | None = None
+    scope: Literal["tensor", "global"] = "tensor"
+    group_size: int = 0
+    method: Literal["alternating", "greedy"] = "alternating"
+    scale_dtype: Literal["float16", "float32"] = "float16"
+    mask_codec: Choice = "auto"
+    prefer: Prefer = "size"
+    positive_zeros: bool = False
+
+    def check(self) -> None:
+        """Raise ParameterError unless the settings are sensible together."""
+        if not 1 <= self.bits <= 8:
+            raise ParameterError(f"bits = {self.bits} is outside 1..8")
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise ParameterError(f"sparsity = {self.sparsity} is outside [0, 1)")
+        if self.lossless and self.sparsity is not None:
+            raise ParameterError("sparsity contradicts lossless, which keeps every value")
+        if self.positive_zeros and not self.lossless:
+            raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
+        if self.scope not in ("tensor", "global"):
+            raise ParameterError(f"scope {self.scope!r} is not tensor or global")
+        if self.group_size < 0:
+            raise ParameterError(f"group_size = {self.group_size} is negative")
+
+    def config(self) -> dict[str, Any]:
+        """The ``quantization_config`` of a model directory."""
+        common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": container.VERSION}
+        if self.lossless:
+            return {**common, "mode": "lossless"}
+        return {**common, "mode": "bcq", **self.info()}
+
+    def info(self) -> dict[str, Any]:
+        """The settings that matter."""
+        if self.lossless:
+            return {"lossless": True, **({"positive_zeros": True} if self.positive_zeros else {})}
+        names = ("bits", "sparsity", "scope", "group_size", "method", "scale_dtype")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(slots=True)
+class EncodeReport:
+    """What became of a checkpoint.
+
+    Attributes:
+        accounts: sizes of every encoded tensor (of a dry run: estimates).
+        seconds: time spent on each.
+        n_parameters: elements of all tensors, carried ones included.
+        source_bytes, stored_bytes: size of the safetensors files before and after.
+        negative_zeros: weights of each lossless tensor that are -0.0 and cost as much as any other.
+        estimated: whether this was a dry run.
+    """
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_parameters: int = 0
+    source_bytes: int = 0
+    stored_bytes: int = 0
+    negative_zeros: dict[str, int] = field(default_factory=dict)
+    estimated: bool = False
+
+    @property
+    def n_negative_zeros(self) -> int:
+        """All of ``negative_zeros``."""
+        return sum(self.negative_zeros.values())
+
+    @property
+    def total(self) -> Account:
+        """All encoded tensors together."""
+        return Account.total(self.accounts.values())
+
+
+def estimate(stored: Stored, n_kept: int, settings: Settings) -> Account:
+    n = math.prod(stored.shape)
+    rows, cols = as_matrix(stored.shape)
+    bits = ITEM_BITS[stored.dtype] if settings.lossless else settings.bits
+    sparsity = 1 - n_kept / n if n else 0.0
+    scale_bytes = 0
+    if not settings.lossless:
+        scale_bytes = (
+            rows
+            * n_groups(cols, settings.group_size)
+            * bits
+            * (2 if settings.scale_dtype == "float16" else 4)
+        )
+    return Account(
+        n_weights=n,
+        n_kept=n_kept,
+        care_bits=n_kept * bits,
+        wrong_bits=0,
+        section_bytes={
+            "code": round(n_kept * bits / 8),
+            "corrections": 0,
+            "mask": _mask_bytes(n, n_kept, settings),
+            "scales": scale_bytes,
+        },
+        original_bytes=stored.data.size,
+        payload_bound_bits=payload_bound(sparsity, bits) * n,
+        mask_bound_bits=mask_bound(sparsity) * n,
+    )
+
+
+def _mask_bytes(n: int, n_kept: int, settings: Settings) -> int:
+    if not 0 < n_kept < n:
+        return 0
+    cost = cascade_cost(n_kept / n, best_filters(n_kept / n))
+    wanted = settings.mask_codec == "cascade" or (settings.mask_codec == "auto" and settings.prefer == "size")
+    return math.ceil(n * (min(cost, 1.0) if wanted else 1.0) / 8)
