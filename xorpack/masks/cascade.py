@@ -55,10 +55,23 @@ def fill_targets(first, out):
 
 def candidates(filters: Words, first: int, cols: int) -> Words:
     """Positions where all filter planes (n_filters, rows, chunks) meet their targets: uint32 (rows, chunks)."""
-    wanted = targets(filters.shape[0], first, first + filters.shape[1], filters.shape[2])
-    np.bitwise_xor(wanted, filters, out=wanted)
-    found: Words = ~np.bitwise_or.reduce(wanted, axis=0) & tail_mask(cols)
+    found: Words = np.tile(tail_mask(cols), (filters.shape[1], 1))
+    meet_targets(filters, first, found)
     return found
+
+
+@njit(cache=True, nogil=True)
+def meet_targets(filters, first, found):
+    """Kernel of :func:`candidates`: clear the bits of ``found`` where a filter differs from its target."""
+    for k in range(filters.shape[0]):
+        for r in range(filters.shape[1]):
+            base = np.uint32(first + r) * np.uint32(0x9E3779B1) + np.uint32(k + 1) * np.uint32(0xC2B2AE3D)
+            for c in range(filters.shape[2]):
+                x = np.uint32(base + np.uint32(c) * np.uint32(0x85EBCA77))
+                x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))
+                x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
+                x ^= x >> np.uint32(16)
+                found[r, c] &= ~(np.uint32(x) ^ filters[k, r, c])
 
 
 def encode(
@@ -114,7 +127,7 @@ def decode(
 
 def _coded(data: NDArray[np.uint8], q: int, m_lane: int, tensor: CodedPlanes) -> CodedPlanes:
     layout = tensor.layout
-    code = np.frombuffer(data.tobytes(), "<u4").astype(np.uint32, copy=True)
+    code = np.array(data).view("<u4").astype(np.uint32, copy=False)  # a copy is aligned
     shaped = code.reshape(q, layout.n_segments, m_lane, layout.lanes)
     return CodedPlanes(network=tensor.network, layout=layout, code=shaped)
 
