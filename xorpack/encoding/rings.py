@@ -41,7 +41,7 @@ def encode_planes(
     elif rate is None and network.family == "quasi-cyclic":
         m_lane, rings = choose_m_lane(network, source, layout, n_kept, jobs)
     else:
-        m_lane = network.n_code_words(layout.n_steps, 1.0 if rate is None else rate)
+        m_lane = max(1, network.n_code_words(layout.n_steps, 1.0 if rate is None else rate))
     code = np.zeros((q, layout.n_segments, m_lane, layout.lanes), np.uint32)
     found: list[Corrections] = [NO_CORRECTIONS]
 
