@@ -239,7 +239,8 @@ def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Where a floating-point array is -0.0."""
     found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
     if array.dtype in (DTYPES[name] for name in FLOATS):
-        found = (array == 0) & np.signbit(array)
+        with np.errstate(invalid="ignore"):  # of NaNs
+            found = (array == 0) & np.signbit(array)
     return found
 
 
