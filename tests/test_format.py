@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,8 @@ FILES = (
     "lossless-I8",
     "lossless-U8",
     "carried",
+    "cascade",
+    "constants",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
 
@@ -47,20 +47,16 @@ def sha256(data: Any) -> str:
 @pytest.fixture(scope="session")
 def maker() -> Any:
     """The writer of the golden files."""
-    spec = importlib.util.spec_from_file_location("make_golden", GOLDEN / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    from golden import make
+
+    return make
 
 
 @pytest.fixture(scope="session")
 def specification() -> dict[str, Any]:
     """What the reader in FORMAT.md defines."""
     (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(source.splitlines()) < 200
+    assert len(source.splitlines()) < 220
     assert set(re.findall(r"^import (\w+)$", source, re.M)) == {"hashlib", "json", "math", "struct"}
     assert "from " not in re.sub(r'""".*?"""', "", source, flags=re.S)
     names: dict[str, Any] = {}
@@ -71,7 +67,7 @@ def specification() -> dict[str, Any]:
 def test_golden_files_are_complete() -> None:
     assert sorted(DIGESTS) == sorted(f"{name}.safetensors" for name in FILES)
     assert sorted(path.stem for path in GOLDEN.glob("*.safetensors")) == sorted(FILES)
-    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 150_000
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 200_000
 
 
 @golden
@@ -141,7 +137,7 @@ def test_golden_files_cover_the_format() -> None:
     tensors = [t for name in FILES for t in container.EncodedFile(GOLDEN / f"{name}.safetensors").values()]
     layouts = [tensor.layout for tensor in tensors]
     assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
-    assert {t.mask_codec for t in tensors} == {"bitmap", "constant"}
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade"}
     assert {(t.kind, t.dtype) for t in tensors} == {
         *(("bcq", dtype) for dtype in ("F32", "F16", "BF16")),
         *(("lossless", dtype) for dtype in ("F32", "F16", "BF16", "I8", "U8")),
@@ -155,6 +151,23 @@ def test_golden_files_cover_the_format() -> None:
     assert any(t.n_corrections for t in tensors)
     assert any(t.m_lane and not t.n_corrections for t in tensors)
     assert any(t.bits * 4 <= t.network.window < t.m_lane for t in tensors)
+    gates = [t for t in tensors if t.mask_codec == "cascade"]
+    assert {t.mask_config["n_filters"] for t in gates} >= {1, 3, 4, 7, 16}
+    assert any(0.89 < t.sparsity < 0.92 for t in gates)
+    assert any(0.96 < t.sparsity < 0.98 for t in gates)
+    for kind in ("bcq", "lossless"):
+        assert any(t.kind == kind and t.mask_config["n_corrections"] for t in gates)
+    assert any(len(t.shape) == 4 for t in gates)
+    assert any(t.mask_config["m_last"] == 0 for t in gates)
+    assert any(t.layout.n_panels > 1 < t.layout.n_sub and t.layout.n_segments > 1 for t in gates)
+    assert {1, 2, 4, 32} <= {t.layout.lanes for t in gates}
+    constant = [t for t in tensors if any(t.constants)]
+    assert any(t.constants[0] and t.constants[1] and t.code.size and t.n_corrections for t in constant)
+    assert any(t.constants[0] | t.constants[1] == (1 << t.bits) - 1 and t.n_corrections for t in constant)
+    assert {t.mask_codec for t in constant} == {"bitmap", "constant", "cascade"}
+    assert any(t.mask_codec == "cascade" and t.m_lane and not t.code.size for t in constant)
+    assert {t.network.family for t in constant} == {"quasi-cyclic", "dense", "sparse", "identity"}
+    assert {t.kind for t in constant} == {"bcq", "lossless"}
 
 
 @golden

@@ -1,8 +1,7 @@
 """The one writer of the golden files, which fix format version 1; see FORMAT.md.
 
-``python tests/golden/make.py DIRECTORY`` writes all of them with their digests, and never over a file that
-exists. Files that a release has read stay as they are: new cases go into new files.
-Inputs come from an integer hash, so they are the same everywhere.
+``python -m golden.make DIRECTORY``, in ``tests``, writes all of them with their digests, and never over a file
+that exists. Files that a release has read stay as they are: new cases go into new files.
 """
 
 from __future__ import annotations
@@ -17,78 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from golden.inputs import bcq, few_signs, hashed, odd_scales, plain, small
 from numpy.typing import NDArray
 
 import xorpack
-from xorpack import BCQTensor, EncodedTensor, XorNetwork, container, layout, words
+from xorpack import BCQTensor, EncodedTensor, XorNetwork, container, layout
 from xorpack.safetensors_file import Stored
-from xorpack.tensors import DTYPES, as_matrix, n_groups
+from xorpack.tensors import DTYPES
 
 DIGESTS = "SHA256.json"
-UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
-
-
-def hashed(n: int, salt: int) -> NDArray[np.uint64]:
-    """``n`` integers of 64 bits, by the finalizer of MurmurHash3."""
-    h = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03) + np.uint64(salt * 2654435761)
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        h = (h ^ h >> np.uint64(33)) * np.uint64(factor)
-    return h ^ h >> np.uint64(33)
-
-
-def bcq(
-    salt: int,
-    shape: tuple[int, ...],
-    bits: int,
-    kept: int,
-    dtype: str = "F32",
-    group_size: int = 0,
-    scales: NDArray[Any] | None = None,
-) -> BCQTensor:
-    """A quantized tensor that keeps ``kept`` of 1000 weights; kept ones crowd towards the last rows."""
-    rows, cols = as_matrix(shape)
-    lean = np.arange(1, rows + 1)[:, None] * 2 / (rows + 1) if 0 < kept < 1000 else 1
-    mask = hashed(rows * cols, salt).reshape(rows, cols) % 1000 < lean * kept
-    signs = hashed(bits * rows * cols, salt + 1).reshape(bits, rows, cols) >> np.uint64(63) != 0
-    if scales is None:
-        size = rows * n_groups(cols, group_size) * bits
-        scales = ((hashed(size, salt + 2) % 1021 + 3) / 256).astype(np.float16)
-    scales = scales.reshape(rows, n_groups(cols, group_size), bits)
-    packed = words.pack(mask)
-    return BCQTensor(
-        shape=shape,
-        dtype=dtype,
-        mask=packed,
-        planes=words.pack(signs) & packed,
-        scales=scales,
-        group_size=group_size,
-        method="golden",
-    )
-
-
-def plain(salt: int, shape: tuple[int, ...], kept: int, dtype: str) -> NDArray[Any]:
-    """Any bits, NaN payloads among them, of which ``kept`` of 1000 elements are not zero; never all zeros."""
-    unsigned = UNSIGNED[DTYPES[dtype].itemsize]
-    n = int(np.prod(shape))
-    whole = hashed(n, salt).astype(unsigned) | unsigned(1)
-    special = {
-        "F32": [0x80000000, 1, 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFA12345, 0x807FFFFF, 0x3F800000],
-        "F16": [0x8000, 1, 0x7C00, 0xFC00, 0x7E01, 0xFD23, 0x83FF, 0x3C00],
-        "BF16": [0x8000, 1, 0x7F80, 0xFF80, 0x7FC1, 0xFFA1, 0x807F, 0x3F80],
-        "I8": [0x80, 0x7F, 0xFF],
-        "U8": [0xFF, 0x80, 1],
-    }[dtype]
-    whole[hashed(n, salt + 1) % 1000 >= kept] = 0
-    whole[3 : 3 + 2 * len(special) : 2] = special
-    return whole.view(DTYPES[dtype]).reshape(shape)
-
-
-def odd_scales() -> NDArray[np.float32]:
-    """Scales of 3 rows, 2 groups, 4 planes: overflow of F16, ties, subnormals, negative ones, -0."""
-    big = [65504, 20, 3.0e38, 2.5e38, 1.0e-40, 3.0e-42, 1, 2**-24]
-    signed = [-0.0, 0.0, -0.0, 0, 1 + 2**-8, -3, 2**-9, 0.1]
-    small = [1024.5, 0.25, 0.125, 1 / 3, 6.0e-8, 2.0e-8, 7.7e-6, 5.0e-5]
-    return np.array([*big, *signed, *small], np.float32)
 
 
 @dataclass
@@ -146,7 +82,9 @@ def quasi_cyclic(case: Case) -> None:
     """Lanes, turns, panels, segments; corrections and none; groups, dtypes, up to 8 planes."""
     network = XorNetwork.quasi_cyclic
     with rings_of(15):
-        case.add("layer.0.wide", bcq(10, (9, 1051), 3, 200), network=network(), rate=0.19, lanes=4)
+        case.add(
+            "layer.0.wide", bcq(10, (9, 1051), 3, 200), network=network(), rate=0.19, lanes=4, prefer="speed"
+        )
         case.add("layer.0.tall", bcq(20, (83, 70), 2, 350, "F16"), network=network(window=7, seed=9), lanes=2)
     case.add("layer.0.lanes", bcq(30, (5, 1056), 1, 500, group_size=100), network=network(), lanes=32)
     case.add("layer.0.warp", bcq(35, (14, 1024), 1, 700), network=network(window=3, n_rows=5), lanes=32)
@@ -198,6 +136,51 @@ def extremes(case: Case) -> None:
     case.add("ones", np.full((3, 40), -1, np.int8), network=XorNetwork.quasi_cyclic(), mask_codec="bitmap")
 
 
+def cascade(case: Case) -> None:
+    """Masks by the tensor's own gates: one filter to sixteen, odd columns, panels, turns, wrong gates."""
+    network = XorNetwork.quasi_cyclic
+    how: dict[str, Any] = {"mask_codec": "cascade"}
+    with rings_of(15):
+        case.add("wide", bcq(510, (11, 1051), 2, 95), network=network(window=5, seed=3), lanes=4, **how)
+        case.add("tall", bcq(520, (90, 70), 1, 100, "F16", 9), lanes=2, **how)
+    case.add("lanes", bcq(530, (33, 1000), 1, 30), lanes=32, **how)
+    case.add("rare", bcq(540, (61, 233), 2, 30, "BF16"), **how)
+    case.add("rarer", bcq(550, (150, 77), 1, 3), **how)
+    case.add("wrong", bcq(560, (23, 129), 3, 100), network=network(n_taps=3), rate=0.09, lanes=2, **how)
+    case.add("wronger", bcq(565, (9, 133), 1, 60), network=network(window=2, n_taps=2), rate=0.02, **how)
+    case.add("conv", bcq(570, (14, 5, 3, 3), 2, 80, "F16", 20), **how)
+    case.add("vector", bcq(580, (999,), 1, 50), **how)
+    case.add("half", bcq(590, (13, 45), 2, 450), **how)
+    case.add("nothing", bcq(600, (4, 50), 1, 1000), **how)
+    case.add("all", bcq(610, (6, 50), 1, 0), **how)
+    case.add("lossless", plain(620, (31, 45), 90, "F16"), **how)
+    case.add("auto", bcq(630, (40, 90), 2, 60))
+    case.add("speed", bcq(640, (40, 90), 2, 60), prefer="speed")
+
+
+def constants(case: Case) -> None:
+    """Planes that are constant: with exceptions, with cascades, with every family; all planes of a tensor."""
+    network = XorNetwork.quasi_cyclic
+    case.add("exponents", small(710, (20, 45), 1000))
+    case.add("exceptions", small(720, (17, 53), 600, 14), prefer="speed")
+    case.add("both", small(730, (50, 77), 90, 3))
+    case.add("wrong", small(740, (12, 4, 3, 3), 400, 5), network=network(window=4), rate=0.3, lanes=2)
+    same = np.where(hashed(1050, 750).reshape(30, 35) % 10 < 2, 0xA5, 0).astype(np.uint8)
+    case.add("same", same)
+    case.add("same.bitmap", same, mask_codec="bitmap", network=XorNetwork.dense(n_in=2, n_out=9))
+    same = same.copy()
+    same[::4, ::16] = hashed(24, 760).astype(np.uint8).reshape(8, 3)
+    case.add("same.exceptions", same)
+    case.add("full", np.full((7, 33), 0x3C, np.int8))
+    case.add("bcq.ones", few_signs(bcq(770, (15, 100), 3, 400, "F16"), 775, 1, 1))
+    case.add("bcq.zeros", few_signs(bcq(780, (25, 70), 2, 90), 785, 0, 0, 40))
+    one = few_signs(bcq(790, (25, 75), 1, 300), 795, 0, 1, 9)
+    case.add("bcq.plane", one)
+    case.add("raw", few_signs(bcq(800, (6, 224), 2, 1000), 805, 0, 1, 3))
+    sparse = XorNetwork.sparse(n_in=4, n_out=5)
+    case.add("sparse", few_signs(bcq(810, (10, 97), 3, 500), 815, 2, 0, 7), network=sparse)
+
+
 def lossless(dtype: str) -> Callable[[Case], None]:
     """Two tensors of one type: default, and a network that must correct."""
 
@@ -241,6 +224,8 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "extremes": extremes,
     **{f"lossless-{dtype}": lossless(dtype) for dtype in DTYPES},
     "carried": carried,
+    "cascade": cascade,
+    "constants": constants,
 }
 
 

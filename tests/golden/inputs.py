@@ -1,0 +1,99 @@
+"""Inputs of the golden files, from an integer hash: the same everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import BCQTensor, words
+from xorpack.tensors import DTYPES, as_matrix, n_groups
+
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+
+
+def hashed(n: int, salt: int) -> NDArray[np.uint64]:
+    """``n`` integers of 64 bits, by the finalizer of MurmurHash3."""
+    h = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03) + np.uint64(salt * 2654435761)
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        h = (h ^ h >> np.uint64(33)) * np.uint64(factor)
+    return h ^ h >> np.uint64(33)
+
+
+def bcq(
+    salt: int,
+    shape: tuple[int, ...],
+    bits: int,
+    kept: int,
+    dtype: str = "F32",
+    group_size: int = 0,
+    scales: NDArray[Any] | None = None,
+) -> BCQTensor:
+    """A quantized tensor that keeps ``kept`` of 1000 weights; kept ones crowd towards the last rows."""
+    rows, cols = as_matrix(shape)
+    lean = np.arange(1, rows + 1)[:, None] * 2 / (rows + 1) if 0 < kept < 1000 else 1
+    mask = hashed(rows * cols, salt).reshape(rows, cols) % 1000 < lean * kept
+    signs = hashed(bits * rows * cols, salt + 1).reshape(bits, rows, cols) >> np.uint64(63) != 0
+    if scales is None:
+        size = rows * n_groups(cols, group_size) * bits
+        scales = ((hashed(size, salt + 2) % 1021 + 3) / 256).astype(np.float16)
+    scales = scales.reshape(rows, n_groups(cols, group_size), bits)
+    packed = words.pack(mask)
+    return BCQTensor(
+        shape=shape,
+        dtype=dtype,
+        mask=packed,
+        planes=words.pack(signs) & packed,
+        scales=scales,
+        group_size=group_size,
+        method="golden",
+    )
+
+
+def plain(salt: int, shape: tuple[int, ...], kept: int, dtype: str) -> NDArray[Any]:
+    """Any bits, NaN payloads among them, of which ``kept`` of 1000 elements are not zero; never all zeros."""
+    unsigned = UNSIGNED[DTYPES[dtype].itemsize]
+    n = int(np.prod(shape))
+    whole = hashed(n, salt).astype(unsigned) | unsigned(1)
+    special = {
+        "F32": [0x80000000, 1, 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFA12345, 0x807FFFFF, 0x3F800000],
+        "F16": [0x8000, 1, 0x7C00, 0xFC00, 0x7E01, 0xFD23, 0x83FF, 0x3C00],
+        "BF16": [0x8000, 1, 0x7F80, 0xFF80, 0x7FC1, 0xFFA1, 0x807F, 0x3F80],
+        "I8": [0x80, 0x7F, 0xFF],
+        "U8": [0xFF, 0x80, 1],
+    }[dtype]
+    whole[hashed(n, salt + 1) % 1000 >= kept] = 0
+    whole[3 : 3 + 2 * len(special) : 2] = special
+    return whole.view(DTYPES[dtype]).reshape(shape)
+
+
+def odd_scales() -> NDArray[np.float32]:
+    """Scales of 3 rows, 2 groups, 4 planes: overflow of F16, ties, subnormals, negative ones, -0."""
+    big = [65504, 20, 3.0e38, 2.5e38, 1.0e-40, 3.0e-42, 1, 2**-24]
+    signed = [-0.0, 0.0, -0.0, 0, 1 + 2**-8, -3, 2**-9, 0.1]
+    small = [1024.5, 0.25, 0.125, 1 / 3, 6.0e-8, 2.0e-8, 7.7e-6, 5.0e-5]
+    return np.array([*big, *signed, *small], np.float32)
+
+
+def small(salt: int, shape: tuple[int, ...], kept: int, n_odd: int = 0) -> NDArray[np.float32]:
+    """Weights from 2^-15 to 2: the same upper exponent bits, but for ``n_odd`` elements and zeros."""
+    n = int(np.prod(shape))
+    h = hashed(n, salt)
+    whole = (h & np.uint64(0x80FFFFFF)).astype(np.uint32)  # sign, lowest bit of the exponent, mantissa
+    whole |= (112 + (h >> np.uint64(40)) % 8 * 2 << np.uint64(23)).astype(np.uint32)
+    whole[h >> np.uint64(32) & np.uint64(0xFFFF) >= kept * 65.536] = 0
+    odd = np.array([0x40490FDB, 0xFF800000, 0x80000000, 0x7FC00001, 1, 0x1E3CE508, 0xC2F6E979], np.uint32)
+    whole[(7 + 61 * np.arange(n_odd)) % n] = odd[np.arange(n_odd) % odd.size]
+    return whole.view(np.float32).reshape(shape)
+
+
+def few_signs(tensor: BCQTensor, salt: int, plane: int, value: int, n_odd: int = 0) -> BCQTensor:
+    """``tensor`` with a plane that is ``value`` at kept weights, but for some ``n_odd`` of them."""
+    rows, cols = as_matrix(tensor.shape)
+    bits = np.full(rows * cols, value, np.uint8)
+    bits[hashed(n_odd, salt) % (rows * cols)] ^= 1
+    planes = tensor.planes.copy()
+    planes[plane] = words.pack(bits.reshape(rows, cols) != 0) & tensor.mask
+    return replace(tensor, planes=planes)
