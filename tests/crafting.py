@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,12 +26,12 @@ def matrix() -> np.ndarray[Any, Any]:
     return values.reshape(12, 40).astype(np.float32)
 
 
-def write(path: Path) -> Path:
-    """A file with every section: 60 corrections or so, a bitmap, scales; a lossless and a carried tensor."""
+def write(path: Path, mask_codec: Literal["bitmap", "cascade"] = "bitmap") -> Path:
+    """A file with every section: 60 corrections or so, a mask, scales; a lossless and a carried tensor."""
     quantized = xorpack.quantize(matrix(), bits=2)
     network = XorNetwork.quasi_cyclic(window=4, n_rows=5)
     encoded = {
-        NAME: xorpack.encode(quantized, network=network, rate=0.15, lanes=2, mask_codec="bitmap"),
+        NAME: xorpack.encode(quantized, network=network, rate=0.15, lanes=2, mask_codec=mask_codec),
         PLAIN: xorpack.encode(matrix()[:3, :7].astype(np.int8)),
     }
     carried = {CARRIED: Stored.of(np.arange(5, dtype=np.float32))}

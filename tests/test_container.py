@@ -12,7 +12,7 @@ from crafting import CARRIED, NAME, PLAIN, matrix, resign, write
 import xorpack
 from xorpack import container, safetensors_file
 from xorpack.container import EncodedFile
-from xorpack.corrections import Corrections, pack
+from xorpack.corrections import Corrections, pack, packed_sizes, unpack
 from xorpack.decoders import cpu, reference
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.safetensors_file import Stored
@@ -153,6 +153,44 @@ def test_a_mask_that_keeps_another_number(path: Path) -> None:
 
     with pytest.raises(FormatError, match=rf"model\.safetensors.*'{NAME}'.*the mask keeps"):
         xorpack.verify_checkpoint(resign(path, edit))
+
+
+@pytest.mark.parametrize("decoder", [reference, cpu], ids=["reference", "cpu"])
+def test_corrections_of_a_mask_that_contradict_themselves(tmp_path: Path, decoder: Any) -> None:
+    path = write(tmp_path / "model.safetensors", mask_codec="cascade")
+    read_all(path)
+    tensor = EncodedFile(path)[NAME]
+    n = tensor.mask_config["n_corrections"]
+    size = sum(packed_sizes(n, 12 * 40, 1))
+    good = unpack(tensor.mask[-size:], n, 12 * 40, 1)
+    assert n > 2
+    for positions, values, message in (
+        (good.positions, np.where(good.positions == good.positions[1], 0, good.values), "nothing"),
+        (good.positions[::-1], good.values, "rise|positions"),
+        ([*good.positions[:-1], 12 * 40], good.values, "rise"),
+    ):
+
+        def edit(document: dict[str, Any], tensors: dict[str, Stored], p=positions, v=values) -> None:
+            broken = Corrections(np.array(p, np.int64), np.array(v, np.uint64))
+            tensors[f"{NAME}.xor_mask"].data[-size:] = pack(broken, 12 * 40, 1)[:size]
+
+        opened = EncodedFile(resign(write(path, mask_codec="cascade"), edit))
+        with pytest.raises(FormatError, match=message):
+            decoder.decode_dense(opened[NAME])
+
+
+def test_a_record_says_which_planes_are_constant(path: Path) -> None:
+    file = EncodedFile(path)
+    assert file[NAME].constants == (0, 1)
+    assert len(file[NAME].code) == 1 == file[NAME].bits - 1
+    zeros, ones = file[PLAIN].constants
+    assert len(file[PLAIN].code) == 8 - (zeros | ones).bit_count()
+    same = np.where(matrix() != 0, np.float32(0.0137), np.float32(0))
+    container.write(path, {NAME: xorpack.encode(same)}, {})
+    found = EncodedFile(path)[NAME]
+    assert found.constants == (0xFFFFFFFF ^ 0x3C6075F7, 0x3C6075F7)
+    assert found.code.size == 0
+    assert xorpack.decode(found).tobytes() == same.tobytes()
 
 
 def test_names_that_are_taken(path: Path, tmp_path: Path) -> None:

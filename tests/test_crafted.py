@@ -17,7 +17,7 @@ from xorpack.safetensors_file import Stored
 
 HUGE = 1 << 70
 RECORD = (
-    "kind", "dtype", "shape", "bits", "n_kept", "network", "layout", "n_corrections", "mask", "group_size",
+    "kind", "dtype", "shape", "bits", "n_kept", "constants", "network", "layout", "n_corrections", "mask", "group_size",
     "method", "stored_sha256", "content_sha256",
 )  # fmt: skip
 PARTS = [(), ("network",), ("layout",), ("mask",), ("mask", "config")]
@@ -64,6 +64,40 @@ def test_wrong_type_or_value_in_a_record(path: Path, key: str, value: object) ->
         EncodedFile(path)  # any text; the digests of the two are compared when the tensor is read
         return
     refused(path, lambda d, t: record(d).update({key: value}), f"'{NAME}'")
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, -1, 0.5, 1e400, HUGE, 10**4000, "", "0", [], [0], {}], ids=lambda v: repr(v)[:12]
+)
+def test_wrong_constants(path: Path, value: object) -> None:
+    for constants in ([value, 0], [0, value], [value, value]):
+        refused(path, lambda d, t, c=constants: record(d).update(constants=c), f"'{NAME}'.*constant")
+    assert record(json.loads(safetensors_file.read(path).metadata[container.KEY]))["bits"] == 2
+
+
+@pytest.mark.parametrize(
+    ("constants", "message"),
+    [([0], "two sets"), ([0, 0, 0], "two sets"), ([[0, 0]], "two sets"), ([1, 1], "0x1 and 0x1 of 2"),
+     ([3, 1], "0x3 and 0x1 of 2"), ([4, 0], "0x4 and 0x0 of 2"), ([0, 1 << 63], "constant planes"),
+     ([0, 0], r"not \(2, "), ([1, 2], r"not \(0, "), ([3, 0], r"not \(0, ")],
+    ids=str,
+)  # fmt: skip
+def test_constants_that_contradict(path: Path, constants: list[Any], message: str) -> None:
+    refused(path, lambda d, t: record(d).update(constants=constants), f"'{NAME}'.*{message}")
+
+
+def test_wrong_cascade(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", mask_codec="cascade")
+    config = EncodedFile(path)[NAME].mask_config
+    assert set(config) == {"n_filters", "m_last", "n_corrections"}
+    for key in config:
+        refused(path, lambda d, t, key=key: record(d)["mask"]["config"].pop(key), "cascade needs")
+        for value in [*ODD, 0.0, (1 << 48) - 1, config[key] + 9]:
+            wrong = {key: value}
+            refused(path, lambda d, t, w=wrong: record(d)["mask"]["config"].update(w), f"'{NAME}'.*cascade")
+    refused(path, lambda d, t: record(d)["mask"]["config"].update(extra=1), "cascade needs")
+    identity = {"family": "identity"}
+    refused(path, lambda d, t: record(d).update(network=identity), f"'{NAME}'")
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 0.5, HUGE, (1 << 48) - 1, "1", [1]], ids=repr)
