@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -69,41 +69,17 @@ def encode(
     Raises:
         ParameterError: an argument breaks its rule.
     """
-    if encoder not in ENCODERS:
-        raise ParameterError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
-    if rate is not None and not 0 < rate <= 1:
-        raise ParameterError(f"rate {rate} is outside (0, 1]")
-    if encoder == "viterbi" and (network is None or network.family == "quasi-cyclic"):
-        raise ParameterError(
-            "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
-        )
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
-    with ThreadPoolExecutor(1) as aside:
-        return _encode(tensor, aside, network, encoder, rate, lanes, mask_codec, prefer, jobs)
-
-
-def _encode(
-    tensor: BCQTensor | NDArray[Any],
-    aside: Executor,
-    network: XorNetwork | None,
-    encoder: Encoder,
-    rate: float | None,
-    lanes: int | None,
-    mask_codec: Choice,
-    prefer: Prefer,
-    jobs: int,
-) -> EncodedTensor:
+    _check(network, encoder, rate, jobs)
     source: PlaneSource | ElementSource
     if isinstance(tensor, BCQTensor):
         kind, shape, dtype = "bcq", tensor.shape, tensor.dtype
         source = PlaneSource(tensor.mask, tensor.planes)
-        content = _digest(aside if jobs > 1 else None, _dequantized(tensor))
+        content = _digest(_dequantized(tensor), jobs)
     else:
         kind, shape, dtype = "lossless", tensor.shape, dtype_name(tensor.dtype)
         matrix = np.ascontiguousarray(tensor).reshape(as_matrix(shape))
         source = ElementSource(matrix)
-        content = _digest(aside if jobs > 1 else None, iter([matrix]))
+        content = _digest(iter([matrix]), jobs)
     rows, cols = as_matrix(shape)
     q, n_kept = source.n_planes, popcount(source.mask)
     density = n_kept / max(rows * cols, 1)
@@ -160,6 +136,19 @@ def _encode(
     )
 
 
+def _check(network: XorNetwork | None, encoder: str, rate: float | None, jobs: int) -> None:
+    if encoder not in ENCODERS:
+        raise ParameterError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
+    if rate is not None and not 0 < rate <= 1:
+        raise ParameterError(f"rate {rate} is outside (0, 1]")
+    if encoder == "viterbi" and (network is None or network.family == "quasi-cyclic"):
+        raise ParameterError(
+            "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
+        )
+    if jobs < 1:
+        raise ParameterError(f"jobs = {jobs} is less than 1")
+
+
 def default_network(density: float) -> XorNetwork:
     """Quasi-cyclic, with more distinct rows than words that share a window's start.
 
@@ -171,12 +160,15 @@ def default_network(density: float) -> XorNetwork:
     return XorNetwork.quasi_cyclic(n_rows=n_rows)
 
 
-def _digest(aside: Executor | None, blocks: Iterator[NDArray[Any]]) -> Callable[[], str]:
+def _digest(blocks: Iterator[NDArray[Any]], jobs: int) -> Callable[[], str]:
     """The digest of ``blocks``, worked out meanwhile where there is a thread for it."""
-    if aside is None:
+    if jobs == 1:
         digest = blocks_sha256(blocks)
         return lambda: digest
-    return aside.submit(blocks_sha256, blocks).result
+    pool = ThreadPoolExecutor(1)
+    result = pool.submit(blocks_sha256, blocks).result
+    pool.shutdown(wait=False)
+    return result
 
 
 def _dequantized(tensor: BCQTensor) -> Iterator[NDArray[Any]]:
