@@ -28,8 +28,9 @@ def random_bcq(size: int, sparsity: float, bits: int, *, seed: int = 0) -> BCQTe
 
 
 def random_weight(size: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Normal float32 weights of shape ``(size, size)``."""
-    return np.random.default_rng([seed, size]).standard_normal((size, size), np.float32)
+    """Normal float32 weights of shape ``(size, size)``, of standard deviation 1/sqrt(size), as layers begin."""
+    weight = np.random.default_rng([seed, size]).standard_normal((size, size), np.float32)
+    return weight / np.float32(size**0.5)
 
 
 def random_pruned(size: int, sparsity: float) -> NDArray[np.float32]:
