@@ -19,7 +19,7 @@ test: .venv/wheel
 	cd tests && ../$(BIN)/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
 	$(BIN)/pytest -n $(JOBS) $(PYTEST)
 
-lint: .venv/tools
+lint: .venv/wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
