@@ -47,7 +47,11 @@ def unpack(words: Words, cols: int) -> NDArray[np.bool_]:
 
 def popcount(words: Words) -> int:
     """Number of ones in all words."""
-    return int(np.bitwise_count(words).sum(dtype=np.int64))
+    flat = np.ascontiguousarray(words).reshape(-1)
+    pairs = flat[: flat.size & ~1].view(np.uint64)
+    return int(np.bitwise_count(pairs).sum(dtype=np.int64)) + sum(
+        int(w).bit_count() for w in flat[2 * pairs.size :]
+    )
 
 
 def tail_mask(cols: int) -> Words:
