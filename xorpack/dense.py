@@ -17,7 +17,8 @@ from xorpack.words import Words
 ROW_BLOCK_ELEMENTS = 1 << 20
 """Elements that are converted at a time where a type needs a temporary copy."""
 
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+"""Unsigned type of an element's bits, by its size in bytes."""
 
 
 def expand_bcq(mask: Words, planes: Words, scales: NDArray[Any], group_size: int, out: NDArray[Any]) -> None:
@@ -90,7 +91,7 @@ def split_planes(elements: NDArray[Any]) -> tuple[Words, Words]:
     chunks = -(-cols // 32)
     planes = np.empty((bits, rows, chunks), np.uint32)
     mask = np.empty((rows, chunks), np.uint32)
-    whole = np.ascontiguousarray(elements).view(_UNSIGNED[elements.dtype.itemsize])
+    whole = np.ascontiguousarray(elements).view(UNSIGNED[elements.dtype.itemsize])
     split_kernel(whole, mask, planes.reshape(bits, -1))
     return mask, planes
 
@@ -99,7 +100,7 @@ def join_planes(planes: Words, out: NDArray[Any]) -> None:
     """Inverse of :func:`split_planes`: fill ``out`` (rows, cols), C-contiguous, from its planes."""
     if out.size:
         flat = np.ascontiguousarray(planes).reshape(len(planes), -1)
-        join_kernel(flat, out.view(_UNSIGNED[out.dtype.itemsize]))
+        join_kernel(flat, out.view(UNSIGNED[out.dtype.itemsize]))
 
 
 @njit(cache=True, nogil=True)

@@ -9,11 +9,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.corrections import Corrections
+from xorpack.dense import UNSIGNED
 from xorpack.layout import Layout
 from xorpack.simd import split_bits
 from xorpack.words import Words, popcount, unpack
 
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
 _BLOCK = 1 << 20
 
 SAMPLE = 1 << 18
@@ -92,7 +92,7 @@ class ElementSource:
 
     def __init__(self, elements: NDArray[Any]) -> None:
         """``elements``: (rows, cols), C-contiguous."""
-        self.elements = elements.view(_UNSIGNED[elements.dtype.itemsize])
+        self.elements = elements.view(UNSIGNED[elements.dtype.itemsize])
         self.n_bits = 8 * elements.dtype.itemsize
         self.coded = list(range(self.n_bits))
         rows, cols = elements.shape
