@@ -1,0 +1,47 @@
+"""What commands share: arguments, options, the console, the progress bar."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+JOBS = click.option(
+    "--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Threads; default: all cores."
+)
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
+SRC = click.argument("src", type=click.Path(path_type=Path))
+DST = click.argument("dst", type=click.Path(path_type=Path))
+
+
+def make_console() -> Console:
+    """Standard output for tables."""
+    console = Console()
+    # A pipe has no width: keep whole rows together there.
+    return console if console.is_terminal else Console(width=160)
+
+
+@contextmanager
+def progress_bar(verb: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal's standard error; yields what tells it of every tensor that is done."""
+    columns = (
+        TextColumn(verb),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(name: str, n_weights: int, total: int) -> None:
+            bar.update(task, description=name, total=total, advance=n_weights)
+
+        yield update

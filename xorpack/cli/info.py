@@ -1,0 +1,29 @@
+"""``xorpack info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from xorpack.analysis import tables
+from xorpack.cli.common import make_console
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def info(file: Path, as_json: bool) -> None:
+    """Show what FILE (or model directory) holds, by tensor and part, beside the entropy bounds."""
+    from xorpack.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(file, verify=False)
+    description = checkpoint.info()
+    if as_json:
+        click.echo(json.dumps(description, indent=2))
+        return
+    console = make_console()
+    console.print(tables.accounts(checkpoint.accounts(), width=console.width))
+    for line in tables.summary(description):
+        click.echo(line)

@@ -1,0 +1,36 @@
+"""``xorpack verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from xorpack.cli.common import JOBS, progress_bar
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--against", type=click.Path(path_type=Path), default=None, help="Compare with this checkpoint too."
+)
+@JOBS
+def verify(file: Path, against: Path | None, jobs: int) -> None:
+    """Check every byte of FILE (or model directory) and that it decodes to what was encoded."""
+    from xorpack.checkpoint import verify_checkpoint
+
+    with progress_bar("verify") as progress:
+        report = verify_checkpoint(file, against=against, jobs=jobs, progress=progress)
+    click.echo(
+        f"{file}: {report.n_tensors} encoded and {report.n_carried} carried tensors, every checksum holds"
+    )
+    if against is not None:
+        click.echo(
+            f"against {against}: {report.n_identical} tensors identical, {len(report.errors)} quantized"
+        )
+    if report.errors:
+        worst = max(report.errors, key=lambda name: report.errors[name])
+        mean = sum(report.errors.values()) / len(report.errors)
+        click.echo(
+            f"relative error of quantized tensors: mean {mean:.3f}, worst {report.errors[worst]:.3f} ({worst})"
+        )
