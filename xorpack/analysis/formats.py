@@ -95,18 +95,25 @@ class FormatRow:
     decode: float | None = None
 
 
-def by_formula(tensors: Iterable[Weights]) -> tuple[FormatRow, ...]:
-    """All formats of :data:`FORMATS` for several tensors together.
+@dataclass(frozen=True, slots=True)
+class FormatTable:
+    """Formats of the same ``n_weights`` weights, ours first."""
+
+    n_weights: int
+    rows: tuple[FormatRow, ...]
+
+
+def by_formula(ours: FormatRow, tensors: Iterable[Weights]) -> FormatTable:
+    """Our format beside all of :data:`FORMATS`, for several tensors together.
 
     ``dense float16`` is left out where values are 16 bits wide or less.
     """
     listed = list(tensors)
     n = sum(w.n for w in listed)
-    if n == 0:
-        return ()
     wide = any(w.original_bits > 16 for w in listed)
-    return tuple(
+    others = (
         FormatRow(name=name, note=note, bits_per_weight=sum(bits(w) for w in listed) / n)
         for name, (bits, note) in FORMATS.items()
-        if wide or name not in ("dense float32", "dense float16")
+        if n and (wide or name not in ("dense float32", "dense float16"))
     )
+    return FormatTable(n, (ours, *others))

@@ -16,6 +16,11 @@ WORTH = 0.02
 LOOKS_QUANTIZED = 0.6
 """Entropy over width of kept elements below which they seem to take few values."""
 
+DENSE = 0.01
+"""Share of zeros below which a checkpoint is taken as dense."""
+
+PRUNE = "Prune first (and fine-tune), or give --sparsity here to see what it would save."
+
 
 def for_encoded(
     total: Account, parts: Sequence[Part], tensors: Sequence[TensorReport], carried: Sequence[Carried]
@@ -118,18 +123,28 @@ def _metadata(total: Account, n_tensors: int) -> str | None:
 
 
 def for_plain(
-    quantized: Account, exact: Account | None, negative_zeros: int, bits: int, path: str
+    quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
 ) -> tuple[str, ...]:
-    """Advice on a plain checkpoint; ``quantized``: what its matrices would become at ``bits`` planes."""
-    return tuple(_plain(quantized, exact, negative_zeros, bits, path))
+    """Advice on a plain checkpoint.
+
+    Args:
+        quantized: what its tensors would become at ``bits`` planes, those that can be quantized.
+        exact: what all of them would become, kept bit for bit.
+        negative_zeros: weights that are -0.0.
+        unfit: tensors that cannot be quantized, and why.
+        bits, path: of the commands that are advised.
+    """
+    return tuple(_plain(quantized, exact, negative_zeros, unfit, bits, path))
 
 
 def _plain(
-    quantized: Account, exact: Account | None, negative_zeros: int, bits: int, path: str
+    quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
 ) -> Iterator[str]:
     total = quantized if quantized.n_weights else exact
-    if total is None or not total.n_weights:
-        yield "No tensor could be encoded."
+    for name, why in list(unfit.items())[:1]:
+        yield f"{len(unfit)} tensors cannot be quantized, only kept bit for bit: {name}: {why}"
+    if not total.n_weights:
+        yield "No tensor with weights could be encoded."
         return
     n = total.n_weights
     if negative_zeros > 0.01 * n:
@@ -137,30 +152,30 @@ def _plain(
             f"{100 * negative_zeros / n:.1f} % of the weights are -0.0, as weights multiplied by a mask are. Lossless "
             "coding must keep each; --positive-zeros stores them as +0.0, which compares equal."
         )
-    if total.sparsity < 0.01:
+    pruned_first = exact.sparsity < DENSE <= quantized.sparsity
+    if exact.sparsity < DENSE:
         yield (
-            f"Nothing is pruned ({100 * total.sparsity:.2f} % zeros): there are no zeros to leave out. Prune first "
-            "(and fine-tune), or give --sparsity here to see what it would save."
+            f"Nothing is pruned ({100 * exact.sparsity:.2f} % zeros): there are no zeros to leave out. "
+            + ("What follows prunes first; fine-tune in between." if pruned_first else PRUNE)
         )
-    if exact is not None and exact.n_kept and exact.payload_bound_bits < LOOKS_QUANTIZED * exact.care_bits:
+    if exact.n_kept and exact.payload_bound_bits < LOOKS_QUANTIZED * exact.care_bits:
         yield (
             f"Kept weights hold {exact.payload_bound_bits / exact.n_kept:.1f} bits of information each, in elements of "
-            f"{exact.care_bits / exact.n_kept:.0f}: they look quantized already. Lossless coding works plane by plane and "
-            "sees little of that; --bits stores few values well."
+            f"{exact.care_bits / exact.n_kept:.0f}: they look quantized already. Lossless coding works plane by plane "
+            "and sees little of that; --bits stores few values well."
         )
-    if exact is not None:
-        size = exact.per_weight(exact.n_bytes)
-        yield (
-            f"Kept bit for bit: about {size:.2f} bits per weight, {exact.original_bytes / max(exact.n_bytes, 1):.1f} x "
-            f"smaller: xorpack encode {path} OUT --lossless"
-        )
+    size = exact.per_weight(exact.n_bytes)
+    yield (
+        f"Kept bit for bit: about {size:.2f} bits per weight, {exact.original_bytes / max(exact.n_bytes, 1):.1f} x "
+        f"smaller: xorpack encode {path} OUT --lossless"
+    )
     if quantized.n_weights:
         size = quantized.per_weight(quantized.n_bytes)
         yield (
             f"Quantized to {bits} bits: about {size:.2f} bits per weight, "
             f"{quantized.original_bytes / max(quantized.n_bytes, 1):.1f} x smaller: "
             f"xorpack encode {path} OUT --bits {bits}"
-            + (f" --sparsity {quantized.sparsity:.2g}" if total.sparsity < 0.01 <= quantized.sparsity else "")
+            + (f" --sparsity {quantized.sparsity:.2g}" if pruned_first else "")
         )
         mask = quantized.per_weight(quantized.section_bytes["mask"])
         if mask > 0.4 * size:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import Comparison
 from xorpack.analysis.entropy import PlaneEntropies
-from xorpack.analysis.formats import FormatRow
+from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.mask_models import MaskBounds
 
 
@@ -27,7 +27,8 @@ class TensorReport:
         bits: planes.
         mask_codec, network: as stored; of a plain tensor "".
         account: sizes and bounds; of a plain tensor what quantization would give, by bounds.
-        exact: of a plain tensor, the same kept bit for bit.
+        exact: of a plain tensor that can be quantized, the same kept bit for bit; of one that cannot, None, and
+            ``account`` is that.
         mask: bits of the mask by every model.
         planes: entropies of the kept weights.
         coded: planes that are coded; the others are constant.
@@ -105,7 +106,7 @@ class Report:
     parts: tuple[Part, ...]
     tensors: tuple[TensorReport, ...]
     carried: tuple[Carried, ...]
-    formats: Mapping[str, tuple[FormatRow, ...]]
+    formats: Mapping[str, FormatTable]
     comparison: Mapping[str, Comparison]
     becoming: tuple[Becoming, ...] = ()
     density: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -117,16 +118,18 @@ class Report:
 
     @cached_property
     def total(self) -> Account:
-        """All tensors that are encoded, or would be; of encoded files with the headers."""
+        """All tensors that are encoded, headers included; of a plain checkpoint, those that could be quantized."""
         headers = next((part.n_bytes for part in self.parts if part.name == "metadata"), 0)
-        accounts = [tensor.account for tensor in self.tensors]
-        return Account.total(accounts, metadata_bytes=headers if self.kind == "encoded" else 0)
+        if self.kind == "encoded":
+            return Account.total((t.account for t in self.tensors), metadata_bytes=headers)
+        return Account.total(t.account for t in self.tensors if t.exact is not None)
 
     @cached_property
     def exact(self) -> Account | None:
         """Of a plain checkpoint: all tensors, kept bit for bit."""
-        found = [tensor.exact for tensor in self.tensors if tensor.exact is not None]
-        return Account.total(found) if found else None
+        if self.kind == "encoded":
+            return None
+        return Account.total(t.exact or t.account for t in self.tensors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

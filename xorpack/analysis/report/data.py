@@ -29,7 +29,7 @@ def as_json(report: Report, options: Options) -> str:
         "total": report.total.as_dict(),
         "exact": None if report.exact is None else report.exact.as_dict(),
         "advice": list(report.advice),
-        "formats": {label: [asdict(row) for row in rows] for label, rows in report.formats.items()},
+        "formats": {label: [asdict(row) for row in table.rows] for label, table in report.formats.items()},
         "measured": {label: asdict(found) for label, found in report.comparison.items()},
         "becoming": [asdict(row) for row in report.becoming],
         "tensors": {tensor.name: _tensor(tensor) for tensor in options.listed(report)},

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from xorpack.analysis.report.contents import Report, TensorReport
-from xorpack.analysis.report.views import bound
+from xorpack.analysis.report.views import bound, labels
 
 COLOURS = {
     "code": "#0072B2",
@@ -58,24 +58,19 @@ def _svg(figure: Any) -> str:
     import matplotlib as mpl
 
     out = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "xorpack", "font.size": 9}):
+    with (
+        warnings.catch_warnings(),
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "xorpack", "font.size": 9}),
+    ):
+        warnings.filterwarnings("ignore", "Glyph")  # text stays text: the browser has the font
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     svg = re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.DOTALL)
     return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
 
 
-def _labels(names: Sequence[str]) -> list[str]:
-    """Names without what all of them begin and end with, cut to fit."""
-    begin = os.path.commonprefix(names).rpartition(".")[0]
-    end = os.path.commonprefix([name[::-1] for name in names])[::-1].partition(".")[2]
-    cut = [name[len(begin) + bool(begin) : len(name) - len(end) - bool(end)] for name in names]
-    kept = cut if len(names) > 1 and all(cut) else names
-    return [name if len(name) <= 34 else "…" + name[-33:] for name in kept]
-
-
 def _label_tensors(axes: Any, tensors: tuple[TensorReport, ...]) -> None:
     if len(tensors) <= MAX_LABELS:
-        axes.set_xticks(range(len(tensors)), _labels([t.name for t in tensors]), rotation=90, fontsize=7)
+        axes.set_xticks(range(len(tensors)), labels([t.name for t in tensors], 34), rotation=90, fontsize=7)
     else:
         axes.set_xlabel("tensor, in the order of the checkpoint")
     axes.set_xlim(-0.6, len(tensors) - 0.4)
@@ -151,14 +146,14 @@ def _maps(report: Report) -> Any:
     figure = _figure(3.1 * n + 0.6, 3.5)
     all_axes = figure.subplots(1, n, squeeze=False)[0]
     most = max(float(found.max(initial=0)) for found in report.density.values())
-    labels = _labels(list(report.density))
-    for axes, label, (name, found) in zip(all_axes, labels, report.density.items(), strict=True):
+    titles = labels(list(report.density), 34)
+    for axes, title, (name, found) in zip(all_axes, titles, report.density.items(), strict=True):
         shape = next(t.shape for t in report.tensors if t.name == name)
         rows, cols = shape[0], int(np.prod(shape[1:]))
         image = axes.imshow(
             found, cmap="cividis", vmin=0, vmax=most or 1, aspect="auto", extent=(0, cols, rows, 0)
         )
-        axes.set_title(label, fontsize=8)
+        axes.set_title(title, fontsize=8)
         axes.set_xlabel("column")
     all_axes[0].set_ylabel("row")
     figure.colorbar(image, ax=list(all_axes), label="share kept")

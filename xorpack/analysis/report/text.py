@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xorpack.analysis.report.contents import Options, Report
-from xorpack.analysis.report.views import ALL, ENCODED, PAYLOAD, View, headline, views
+from xorpack.analysis.report.views import ALL, ENCODED, PAYLOAD, View, headline, labels, views
 
 SUMS = (PAYLOAD, ENCODED, ALL)
 ADVICE = "What costs most, and what could be done"
@@ -70,13 +70,13 @@ def _table(view: View, width: int) -> Table:
         left = i == 0 or name in view.words
         table.add_column(
             name,
-            footer=_cut(view.total[i], first if i == 0 else width) if view.total else "",
+            footer=view.total[i] if view.total else "",
             justify="left" if left else "right",
             no_wrap=True,
         )
-    for row in view.rows:
-        cells = [_cut(row[i], first) if i == 0 else row[i] for i in shown]
-        table.add_row(*cells, style="bold" if row[0] in SUMS else None)
+    names = labels([row[0] for row in view.rows], first, view.names)
+    for name, row in zip(names, view.rows, strict=True):
+        table.add_row(name, *(row[i] for i in shown[1:]), style="bold" if row[0] in SUMS else None)
     return table
 
 
@@ -96,10 +96,6 @@ def _needed(view: View, shown: list[int]) -> int:
 def _width(view: View, i: int) -> int:
     rows = [*view.rows, view.total] if view.total else view.rows
     return max([len(view.columns[i]), *(len(row[i]) for row in rows)])
-
-
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else "…" + text[len(text) - room + 1 :]
 
 
 def as_markdown(report: Report, options: Options) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import OURS, Comparison
-from xorpack.analysis.formats import FormatRow
+from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.report.contents import Options, Report, TensorReport
 from xorpack.analysis.tables import mebibytes
 
-PAYLOAD = "= code + corrections"
+PAYLOAD = "= payload"
 ENCODED = "= encoded tensors"
 ALL = "= all files"
+PARTS_COLUMNS = ("part", "size", "% of files", "bits/weight", "bound", "overhead")
 PARTS_NOTE = (
     "Overhead is size / bound. The mask's bound is its entropy, rows and columns modelled; "
     "scales count as they are."
@@ -25,7 +26,7 @@ class View:
     """A table: column names, rows of text, a last row of totals, and what it means.
 
     ``optional``: columns that a narrow terminal does without, the first to go first. The first column is text, and so
-    are those named in ``words``; the others are numbers.
+    are those named in ``words``; the others are numbers. ``names``: those of all tensors, listed or not.
     """
 
     key: str
@@ -36,6 +37,7 @@ class View:
     note: str = ""
     optional: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def headline(report: Report) -> Iterator[str]:
@@ -80,6 +82,24 @@ def times(before: float, after: float) -> str:
     return f"{before / after:.1f} x" if after else "-"
 
 
+def labels(names: Sequence[str], room: int, among: Sequence[str] = ()) -> list[str]:
+    """Names without the components that all (of ``among``) begin and end with, where they do not fit as they are.
+
+    >>> labels(["layer.0.key.weight", "layer.1.key.weight"], 12)
+    ['0', '1']
+    >>> labels(["layer.0.key.weight"], 12)
+    ['….key.weight']
+    """
+    if max(map(len, names), default=0) <= room:
+        return list(names)
+    split = [name.split(".") for name in among or names]
+    n_least = min(len(parts) for parts in split)
+    begin = next((i for i in range(n_least) if len({parts[i] for parts in split}) > 1), 0)
+    end = next((i for i in range(n_least) if len({parts[-1 - i] for parts in split}) > 1), 0)
+    kept = [".".join(parts[begin : len(parts) - end]) for parts in (name.split(".") for name in names)]
+    return [name if len(name) <= room else "…" + name[len(name) - room + 1 :] for name in kept]
+
+
 def bound(account: Account) -> float:
     """Bits per weight: payload, mask, and scales as they are."""
     bits = account.payload_bound_bits + account.mask_bound_bits + 8 * account.section_bytes["scales"]
@@ -89,8 +109,8 @@ def bound(account: Account) -> float:
 def views(report: Report, options: Options) -> Iterator[View]:
     """All tables of a report, the most telling first."""
     yield parts(report)
-    for label, rows in report.formats.items():
-        yield formats(report, label, rows)
+    for label, table in report.formats.items():
+        yield formats(label, table)
     for label, found in report.comparison.items():
         yield comparison(label, found)
     if report.becoming:
@@ -120,21 +140,21 @@ def parts(report: Report) -> View:
             rows.append(row(PAYLOAD, total.payload_bytes, True, total.payload_bound_bits))
         if name == "metadata" and report.kind == "encoded":
             rows.append(row(ENCODED, total.n_bytes, True, bound(total) * total.n_weights))
+    n_columns = len(PARTS_COLUMNS) if report.kind == "encoded" else 3
     return View(
         key="parts",
         title="Where the bytes are",
-        columns=("part", "size", "% of files", "bits/weight", "bound", "overhead"),
-        rows=[r for r in rows if r[0] in (PAYLOAD, ENCODED) or by_name.get(r[0])],
-        total=row(ALL, report.total_bytes, False),
+        columns=PARTS_COLUMNS[:n_columns],
+        rows=[r[:n_columns] for r in rows if r[0] in (PAYLOAD, ENCODED) or by_name.get(r[0])],
+        total=row(ALL, report.total_bytes, False)[:n_columns],
         note=PARTS_NOTE if report.kind == "encoded" else "",
+        optional=("% of files",),
     )
 
 
-def formats(report: Report, label: str, rows: tuple[FormatRow, ...]) -> View:
+def formats(label: str, table: FormatTable) -> View:
     """Sizes in other formats."""
-    ours = rows[0]
-    accounts = [t.account if label != "lossless" else (t.exact or t.account) for t in report.tensors]
-    n = Account.total(accounts).n_weights
+    ours = table.rows[0]
     return View(
         key=f"formats-{label}",
         title=f"The same weights in other formats, {label}",
@@ -143,11 +163,11 @@ def formats(report: Report, label: str, rows: tuple[FormatRow, ...]) -> View:
             (
                 row.name,
                 f"{row.bits_per_weight:.4f}",
-                mebibytes(row.bits_per_weight * n / 8),
+                mebibytes(row.bits_per_weight * table.n_weights / 8),
                 f"{row.bits_per_weight / ours.bits_per_weight:.2f} x" if ours.bits_per_weight else "-",
                 row.note,
             )
-            for row in rows
+            for row in table.rows
         ],
         note="By formula, n weights, k kept, v bits per value; scales, which all formats need, are counted.",
         optional=("formula", "size"),
@@ -207,8 +227,12 @@ def tensors(report: Report, options: Options) -> View:
         columns=ENCODED_COLUMNS if report.kind == "encoded" else PLAIN_COLUMNS,
         rows=[(t.name, *maker(t)) for t in listed],
         total=(f"total of {len(report.tensors)}", *maker(report)),
-        optional=("shape", "mask codec", "type", "scales", "E %", "mask entropy", "value entropy"),
+        optional=(
+            *("shape", "mask codec", "type", "scales", "E %"),
+            *("mask entropy", "value entropy", "payload", "mask"),
+        ),
         words=("shape", "mask codec", "type"),
+        names=tuple(t.name for t in report.tensors),
     )
 
 

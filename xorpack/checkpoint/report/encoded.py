@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import Comparison, compare
 from xorpack.analysis.density import density_map
-from xorpack.analysis.formats import FormatRow, by_formula
+from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
 from xorpack.analysis.inspect import mask_blocks, mask_counts, plane_entropies
 from xorpack.analysis.mask_models import MaskBounds
 from xorpack.analysis.report import advice
@@ -103,7 +103,7 @@ class _Encoded:
             coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1),
         )
 
-    def _formats(self, names: Sequence[str], tensors: Sequence[TensorReport]) -> tuple[FormatRow, ...]:
+    def _formats(self, names: Sequence[str], tensors: Sequence[TensorReport]) -> FormatTable:
         chosen = [t for t in tensors if t.name in set(names)]
         total = Account.total(t.account for t in chosen)
         note = "as stored, without headers"
@@ -113,7 +113,7 @@ class _Encoded:
             bits_per_weight=total.per_weight(total.n_bytes),
             measured=True,
         )
-        return (ours, *by_formula(weights(t.shape, t.account, t.bits, t.dtype) for t in chosen))
+        return by_formula(ours, (weights(t.shape, t.account, t.bits, t.dtype) for t in chosen))
 
     def _map(self, name: str) -> NDArray[np.float64]:
         tensor = self.checkpoint[name]

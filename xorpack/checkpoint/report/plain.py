@@ -14,7 +14,7 @@ from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import given_mask_bound
 from xorpack.analysis.comparison import Comparison, compare
 from xorpack.analysis.density import density_map
-from xorpack.analysis.formats import FormatRow, by_formula
+from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
 from xorpack.analysis.report import advice
 from xorpack.analysis.report.contents import Becoming, Part, Report, TensorReport
 from xorpack.checkpoint.encode import negative_zeros
@@ -29,6 +29,7 @@ from xorpack.checkpoint.report.common import (
 )
 from xorpack.checkpoint.settings import Settings
 from xorpack.encoding.quantize import quantize
+from xorpack.errors import DataError
 from xorpack.safetensors_file import SafetensorsFile
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix
 
@@ -65,6 +66,7 @@ class _Plain:
         self.quantized = Plan(settings, files, *patterns) if floats else None
         self.label = f"{settings.bits}-bit"
         self.n_negative_zeros = 0
+        self.unfit: dict[str, str] = {}  # tensors that cannot be quantized, and why
 
     def report(self) -> Report:
         tensors = tuple(self._tensor(name) for name in self.exact.selected)
@@ -97,7 +99,7 @@ class _Plain:
             becoming=tuple(self._becoming(total)) if quantized else (),
             density={t.name: self._map(t.name) for t in self.wanted.mapped(tensors)},
             advice=advice.for_plain(
-                total, exact, self.n_negative_zeros, self.settings.bits, str(self.layout.root)
+                total, exact, self.n_negative_zeros, self.unfit, self.settings.bits, str(self.layout.root)
             ),
         )
 
@@ -107,8 +109,11 @@ class _Plain:
         self.n_negative_zeros += int(np.count_nonzero(negative_zeros(stored.array())))
         account, exact, mask = found.account, None, found.mask
         if self.quantized is not None and name in self.quantized.selected:
-            ours = self.quantized.preview(name)
-            account, exact, mask = ours.account, found.account, ours.mask
+            try:
+                ours = self.quantized.preview(name)
+                account, exact, mask = ours.account, found.account, ours.mask
+            except DataError as error:
+                self.unfit[name] = str(error)
         if self.wanted.progress is not None:
             self.wanted.progress(name, account.n_weights, self.exact.n_weights)
         return TensorReport(
@@ -123,7 +128,7 @@ class _Plain:
             planes=found.planes,
         )
 
-    def _formats(self, tensors: Sequence[TensorReport], label: str) -> tuple[FormatRow, ...]:
+    def _formats(self, tensors: Sequence[TensorReport], label: str) -> FormatTable:
         def one(t: TensorReport) -> tuple[Account, int]:
             if label != LOSSLESS:
                 return t.account, t.bits
@@ -136,7 +141,7 @@ class _Plain:
             note="by what its networks need as a rule",
             bits_per_weight=total.per_weight(total.n_bytes),
         )
-        return (ours, *by_formula(weights(t.shape, account, bits, t.dtype) for t, account, bits in chosen))
+        return by_formula(ours, (weights(t.shape, account, bits, t.dtype) for t, account, bits in chosen))
 
     def _becoming(self, total: Account) -> Iterator[Becoming]:
         scales = total.per_weight(total.section_bytes["scales"]) / self.settings.bits
@@ -145,14 +150,18 @@ class _Plain:
             yield Becoming(sparsity=sparsity, bits=bits, bits_per_weight=bound)
 
     def _map(self, name: str) -> NDArray[np.float64]:
-        plan = self.exact if self.quantized is None or name not in self.quantized.selected else self.quantized
+        quantizable = (
+            self.quantized is not None and name in self.quantized.selected and name not in self.unfit
+        )
+        plan = self.quantized if self.quantized is not None and quantizable else self.exact
         return density_map([plan.mask(name)], *as_matrix(plan.selected[name].shape))
 
     def _compare(self) -> Iterator[tuple[str, Comparison]]:
         for label, plan in ((LOSSLESS, self.exact), (self.label, self.quantized)):
             if plan is None:
                 continue
-            shapes = {name: stored.shape for name, stored in plan.selected.items()}
+            unfit = self.unfit if plan is self.quantized else {}
+            shapes = {name: t.shape for name, t in plan.selected.items() if name not in unfit}
             parts = [
                 self._rows(plan, name, rows) for name, rows in sample_parts(shapes, self.wanted.sample or 0)
             ]
