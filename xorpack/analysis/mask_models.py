@@ -84,7 +84,7 @@ class MaskBounds:
         n = n_rows * n_cols
         if n_kept in (0, n):
             return cls(iid=0.0, rows=0.0, columns=0.0, both=0.0)
-        iid = n * binary_entropy(n_kept / n) + parameter_bits(n)
+        iid = min(n * binary_entropy(n_kept / n) + parameter_bits(n), float(n))  # a bitmap needs no parameter
         rows = [_Classes(counts.rows, n_cols, k) for k in N_CLASSES]
         columns = [_Classes(counts.cols, n_rows, k) for k in N_CLASSES]
         return cls(
