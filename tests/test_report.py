@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from samples import hostile, pruned
 
 import xorpack
-from xorpack.analysis.report import RENDERERS, Options
+from xorpack.analysis.report import RENDERERS, Options, render
 from xorpack.analysis.report.contents import SORT
 from xorpack.checkpoint.report import report_checkpoint
 from xorpack.checkpoint.settings import Settings
@@ -60,8 +60,8 @@ def test_every_byte_of_every_golden_file_is_in_one_part(path) -> None:
     report = report_checkpoint(path)
     assert sum(part.n_bytes for part in report.parts) == report.total_bytes == path.stat().st_size
     assert report.total.n_bytes + sum(c.n_bytes for c in report.carried) == path.stat().st_size
-    for form, render in RENDERERS.items():
-        assert render(report, Options()), form
+    for form in RENDERERS:
+        assert render(report, form), form
 
 
 def test_every_byte_of_a_directory(plain, tmp_path) -> None:
@@ -127,24 +127,24 @@ def test_a_sample_is_really_encoded(plain, encoded) -> None:
 @pytest.mark.parametrize("which", ["plain", "encoded"])
 def test_text_fits_the_terminal(request, which, width) -> None:
     report = report_checkpoint(request.getfixturevalue(which), sample=20_000)
-    text = RENDERERS["text"](report, Options(width=width))
+    text = render(report, "text", width=width)
     assert "What costs most" in text
     assert "\x1b" not in text
     if width >= 60:
         path = str(request.getfixturevalue(which))
         assert all(len(line) <= width for line in text.splitlines() if path not in line and "/" not in line)
-    assert "\x1b[1m" in RENDERERS["text"](report, Options(width=width, colour=True))
+    assert "\x1b[1m" in render(report, "text", width=width, colour=True)
 
 
 def test_names_keep_what_tells_them_apart(encoded) -> None:
-    text = RENDERERS["text"](report_checkpoint(encoded), Options(width=60, top=2))
+    text = render(report_checkpoint(encoded), "text", width=60, top=2)
     assert re.search(r"^0 +0\.9", text, re.MULTILINE)
     assert re.search(r"^1 +0\.9", text, re.MULTILINE)
 
 
 def test_markdown_tables_are_whole(plain, encoded) -> None:
     for path in (plain, encoded):
-        lines = RENDERERS["markdown"](report_checkpoint(path, sample=20_000), Options()).splitlines()
+        lines = render(report_checkpoint(path, sample=20_000), "markdown").splitlines()
         rows = [line for line in lines if line.startswith("|")]
         columns = 0
         for line in lines:
@@ -157,10 +157,10 @@ def test_markdown_tables_are_whole(plain, encoded) -> None:
 def test_json_and_csv_hold_the_numbers(encoded, plain) -> None:
     for path in (encoded, plain):
         report = report_checkpoint(path)
-        document = json.loads(RENDERERS["json"](report, Options()))
+        document = json.loads(render(report, "json"))
         assert sum(document["parts"].values()) == document["total_bytes"] == path.stat().st_size
         assert list(document["tensors"]) == [t.name for t in report.tensors]
-        lines = list(csv.DictReader(io.StringIO(RENDERERS["csv"](report, Options()))))
+        lines = list(csv.DictReader(io.StringIO(render(report, "csv"))))
         assert [line["tensor"] for line in lines] == list(document["tensors"])
         for line in lines:
             tensor = document["tensors"][line["tensor"]]
@@ -192,7 +192,7 @@ class Outside(HTMLParser):
 
 def test_html_stands_alone(plain, encoded) -> None:
     for path in (plain, encoded):
-        page = RENDERERS["html"](report_checkpoint(path, n_maps=2), Options())
+        page = render(report_checkpoint(path, n_maps=2), "html")
         parser = Outside()
         parser.feed(page)
         assert parser.loads == []
@@ -207,7 +207,7 @@ def test_html_is_escaped(tmp_path) -> None:
     save_file(
         {"<script>alert(1)</script>.weight": pruned((64, 64), 0.5), "b.weight": pruned((64, 64), 0.5)}, path
     )
-    page = RENDERERS["html"](report_checkpoint(path), Options())
+    page = render(report_checkpoint(path), "html")
     assert "<script>alert" not in page
     assert page.count("<script>") == 1
 
@@ -246,8 +246,8 @@ def test_other_types_and_ugly_values(tmp_path, dtype) -> None:
     report = report_checkpoint(path, n_maps=3)
     assert [t.name for t in report.tensors]
     assert set(report.formats) == ({"lossless"} if dtype == np.int8 else {"lossless", "2-bit"})
-    for form, render in RENDERERS.items():
-        assert render(report, Options()), form
+    for form in RENDERERS:
+        assert render(report, form), form
 
 
 def test_the_command(encoded, tmp_path) -> None:
@@ -301,6 +301,11 @@ def test_wrong_input(plain, encoded, tmp_path, arguments, code, message) -> None
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unknown_format(encoded) -> None:
+    with pytest.raises(ParameterError, match="'pdf' is not one of text, json"):
+        render(report_checkpoint(encoded), "pdf")
 
 
 def test_settings_of_lossless_are_refused(plain) -> None:

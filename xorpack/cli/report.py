@@ -18,6 +18,9 @@ SORTS = ("size", "bits", "overhead", "name")
 TOP = 10
 """Tensors that are listed as text, unless asked otherwise."""
 
+FILE_WIDTH = 120
+"""Columns of text that goes to a file."""
+
 MAPS = 4
 """Density maps on an HTML page."""
 
@@ -84,7 +87,7 @@ def report(
 
     PATH is a file or directory that xorpack encoded, or a plain checkpoint: then, what it could become.
     """
-    from xorpack.analysis.report import RENDERERS, Options
+    from xorpack.analysis.report import render
     from xorpack.atomic import atomic_file, check_destination
     from xorpack.checkpoint.report import report_checkpoint
     from xorpack.checkpoint.settings import Settings
@@ -108,10 +111,8 @@ def report(
     colour = output is None and console.is_terminal and not console.no_color
     if top is None and form == "text":
         top, sort = TOP, sort or "size"
-    options = Options(
-        sort=sort, top=top or None, width=console.width if output is None else 120, colour=colour
-    )
-    text = RENDERERS[form](found, options)
+    width = console.width if output is None else FILE_WIDTH
+    text = render(found, form, sort=sort, top=top or None, width=width, colour=colour)
     if output is None:
         click.echo(text, nl=False, color=colour)
         return

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-
-from jinja2 import Environment, StrictUndefined, Template
+from typing import TYPE_CHECKING
 
 from xorpack.analysis.report import plots
 from xorpack.analysis.report.contents import Options, Report
 from xorpack.analysis.report.text import ADVICE, SUMS
 from xorpack.analysis.report.views import headline, views
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 NO_PLOTS = "No plots: matplotlib is not installed (pip install 'xorpack[report]')."
 
 
 @cache
 def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )

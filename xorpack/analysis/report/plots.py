@@ -38,14 +38,14 @@ def figures(report: Report) -> Iterator[tuple[str, str]]:
     if not report.tensors:
         return
     if report.kind == "encoded":
-        yield "Bits per weight by part, tensor by tensor, against the bound", _svg(_stacked(report))
-        yield "Overhead by tensor: size / bound", _svg(_overhead(report))
-        yield "E by network: care bits that the network gets wrong, by sparsity", _svg(_efficiency(report))
+        yield "Bits per weight by part, tensor by tensor, against the bound", _svg(stacked(report))
+        yield "Overhead by tensor: size / bound", _svg(overhead(report))
+        yield "E by network: care bits that the network gets wrong, by sparsity", _svg(efficiency(report))
     else:
-        yield "What the tensors would take, bits per weight, by bounds", _svg(_stacked(report))
+        yield "What the tensors would take, bits per weight, by bounds", _svg(stacked(report))
     if report.density:
         caption = "Where the kept weights are: share kept, rows by columns, of the masks furthest from i.i.d."
-        yield caption, _svg(_maps(report))
+        yield caption, _svg(maps(report))
 
 
 def _figure(width: float, height: float) -> Any:
@@ -81,7 +81,8 @@ def _height(report: Report) -> float:
     return 4.4 if len(report.tensors) <= MAX_LABELS else 3.2
 
 
-def _stacked(report: Report) -> Any:
+def stacked(report: Report) -> Any:
+    """Bits per weight by part, tensor by tensor, against the bound."""
     figure = _figure(11, _height(report))
     axes = figure.subplots()
     x, bottom = np.arange(len(report.tensors)), np.zeros(len(report.tensors))
@@ -98,7 +99,8 @@ def _stacked(report: Report) -> Any:
     return figure
 
 
-def _overhead(report: Report) -> Any:
+def overhead(report: Report) -> Any:
+    """Size / bound of every tensor."""
     figure = _figure(11, _height(report))
     axes = figure.subplots()
     series = {
@@ -117,7 +119,8 @@ def _overhead(report: Report) -> Any:
     return figure
 
 
-def _efficiency(report: Report) -> Any:
+def efficiency(report: Report) -> Any:
+    """Share of care bits that networks get wrong, by sparsity."""
     figure = _figure(11, 3.2)
     axes = figure.subplots()
     networks = sorted({t.network for t in report.tensors})
@@ -141,7 +144,8 @@ def _efficiency(report: Report) -> Any:
     return figure
 
 
-def _maps(report: Report) -> Any:
+def maps(report: Report) -> Any:
+    """Density maps side by side."""
     n = len(report.density)
     figure = _figure(3.1 * n + 0.6, 3.5)
     all_axes = figure.subplots(1, n, squeeze=False)[0]

@@ -21,6 +21,7 @@ def as_text(report: Report, options: Options) -> str:
     out = io.StringIO()
     console = Console(
         file=out,
+        force_jupyter=False,
         width=options.width,
         force_terminal=options.colour,
         no_color=not options.colour,
