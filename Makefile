@@ -30,7 +30,7 @@ notebooks: .venv/demo .venv/notebooks
 	$(BIN)/jupyter nbconvert --to notebook --execute $(or $(NOTEBOOKS),--output-dir build) notebooks/*.ipynb
 
 bench: .venv/demo .venv/tools
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --save
 
 .venv/base:
 	$(PYTHON) -m venv .venv

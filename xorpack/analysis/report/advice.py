@@ -31,7 +31,7 @@ def for_encoded(
         "carried": lambda: _carried(carried, n_bytes),
         "mask": lambda: _mask(total, tensors),
         "code": lambda: _code(total, tensors),
-        "scales": lambda: _scales(total),
+        "scales": lambda: _scales(total, tensors),
         "metadata": lambda: _metadata(total, len(tensors)),
     }
     least = WORTH * min(n_bytes, total.n_bytes)
@@ -104,12 +104,15 @@ def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
     return text + ". Fewer planes (--bits) or fewer kept weights (--sparsity) make it smaller."
 
 
-def _scales(total: Account) -> str | None:
+def _scales(total: Account, tensors: Sequence[TensorReport]) -> str | None:
     size = total.section_bytes["scales"]
     if size < 0.05 * total.n_bytes:
         return None
     now = total.per_weight(size)
-    return f"Scales are {_share(size, total)}: {now:.3f} bits per weight. Larger groups (--group-size) halve them."
+    text = f"Scales are {_share(size, total)}: {now:.3f} bits per weight"
+    if any(tensor.group_size for tensor in tensors):
+        return text + ". Groups twice as large (--group-size) halve that, at some accuracy."
+    return text + ", for whole rows already. Fewer planes, or scales of float16, make them smaller."
 
 
 def _metadata(total: Account, n_tensors: int) -> str | None:

@@ -25,6 +25,7 @@ class TensorReport:
         name, dtype, shape: of the tensor.
         kind: ``bcq``, ``lossless``, or ``plain`` where nothing is encoded yet.
         bits: planes.
+        group_size: columns that share scales, 0 for the whole row.
         mask_codec, network: as stored; of a plain tensor "".
         account: sizes and bounds; of a plain tensor what quantization would give, by bounds.
         exact: of a plain tensor that can be quantized, the same kept bit for bit; of one that cannot, None, and
@@ -39,6 +40,7 @@ class TensorReport:
     shape: tuple[int, ...]
     kind: str
     bits: int
+    group_size: int = 0
     mask_codec: str = ""
     network: str = ""
     account: Account

@@ -46,6 +46,7 @@ def _tensor(tensor: TensorReport) -> dict[str, Any]:
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),
         "bits": tensor.bits,
+        "group_size": tensor.group_size,
         "mask_codec": tensor.mask_codec,
         "network": tensor.network,
         "coded_planes": list(tensor.coded),

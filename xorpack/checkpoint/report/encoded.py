@@ -95,6 +95,7 @@ class _Encoded:
             shape=tensor.shape,
             kind=tensor.kind,
             bits=tensor.bits,
+            group_size=tensor.group_size,
             mask_codec=tensor.mask_codec,
             network=_network(tensor),
             account=account,
