@@ -303,6 +303,18 @@ def test_wrong_input(plain, encoded, tmp_path, arguments, code, message) -> None
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_damaged_mask(plain, tmp_path) -> None:
+    target = tmp_path / "bitmap.safetensors"
+    xorpack.encode_checkpoint(plain, target, bits=2, prefer="speed")
+    data = bytearray(target.read_bytes())
+    mask = xorpack.open(target)["model.layers.2.mlp.weight"].mask.tobytes()
+    data[data.index(mask[:64]) + 5] ^= 0xFF
+    target.write_bytes(data)
+    done = run(target)
+    assert done.returncode == 1
+    assert "tensor 'model.layers.2.mlp.weight': the mask keeps" in done.stderr
+
+
 def test_an_unknown_format(encoded) -> None:
     with pytest.raises(ParameterError, match="'pdf' is not one of text, json"):
         render(report_checkpoint(encoded), "pdf")

@@ -12,6 +12,7 @@ from xorpack.analysis.entropy import PlaneEntropies, SymbolCounter
 from xorpack.analysis.mask_models import MaskCounts
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
+from xorpack.errors import FormatError
 from xorpack.expand import expand
 from xorpack.words import Words
 
@@ -49,8 +50,15 @@ def mask_blocks(tensor: EncodedTensor) -> Iterator[Words]:
 
 
 def mask_counts(tensor: EncodedTensor) -> MaskCounts:
-    """Kept weights by row and column."""
-    return MaskCounts.of(mask_blocks(tensor), tensor.cols)
+    """Kept weights by row and column.
+
+    Raises:
+        FormatError: there are not as many as the tensor says.
+    """
+    counts = MaskCounts.of(mask_blocks(tensor), tensor.cols)
+    if counts.n_kept != tensor.n_kept:
+        raise FormatError(f"the mask keeps {counts.n_kept} weights, not {tensor.n_kept}")
+    return counts
 
 
 def plane_entropies(tensor: EncodedTensor) -> PlaneEntropies:
