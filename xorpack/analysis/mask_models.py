@@ -37,6 +37,10 @@ N_CLASSES = (1, 2, 4, 8, 16, 32, 64)
 MAX_LOGIT = 40.0
 """Logits of ``both`` are kept within this; a bit so certain costs nothing."""
 
+MAX_ROUNDS = 60
+CLOSE = 1e-4
+"""Change of the logits that ends the fit of ``both``: its cost is off by the square of it."""
+
 MODELS = ("iid", "rows", "columns", "both")
 
 
@@ -124,11 +128,14 @@ def _both(rows: _Classes, columns: _Classes) -> float:
     r, c = rows.lines.astype(np.float64), columns.lines.astype(np.float64)
     a, b = _logit(rows.kept / (r * rows.n)), _logit(columns.kept / (c * columns.n))
     a = a - _logit(np.array([rows.kept.sum() / (r.sum() * rows.n)]))[0]
-    for _ in range(60):
+    for _ in range(MAX_ROUNDS):
+        before = a
         p = _sigmoid(a[:, None] + b)
         a = _newton(a, rows.kept / r - p @ c, (p * (1 - p)) @ c)
         p = _sigmoid(a[:, None] + b)
         b = _newton(b, columns.kept / c - r @ p, r @ (p * (1 - p)))
+        if np.abs(a - before).max() < CLOSE:
+            break
     total = np.logaddexp(0, a[:, None] + b)
     nats = r @ total @ c - a @ rows.kept - b @ columns.kept
     parameters = sum(parameter_bits(float(x)) for x in (*(r * rows.n), *(c * columns.n)))
