@@ -65,26 +65,16 @@ def _mask(total: Account, tensors: Sequence[TensorReport]) -> str:
     size = total.section_bytes["mask"]
     now, bound = total.per_weight(size), total.per_weight(total.mask_bound_bits / 8)
     independent = total.per_weight(total.mask_iid_bits / 8)
-    text = (
-        f"The mask is {_share(size, total)}: {now:.3f} bits per weight. Its entropy is {bound:.3f}"
-        + (
-            f" (rows and columns differ; {independent:.3f} if they did not)"
-            if bound < 0.99 * independent
-            else ""
-        )
-        + "; "
+    differ = (
+        f" (rows and columns differ; {independent:.3f} if they did not)" if bound < 0.99 * independent else ""
     )
+    text = f"The mask is {_share(size, total)}: {now:.3f} bits per weight. Its entropy is {bound:.3f}{differ}"
     bitmaps = sum(t.account.section_bytes["mask"] for t in tensors if t.mask_codec == "bitmap")
     if bitmaps > 0.5 * size and now > 1.1 * bound:
-        return (
-            text + f"up to {100 * (1 - bound / now):.0f} % of it can go: --prefer size codes masks near that."
-        )
+        return f"{text}; up to {100 * (1 - bound / now):.0f} % of it can go: --prefer size codes masks near that."
     if now > 1.05 * bound:
-        text += f"{100 * (1 - bound / now):.0f} % of it is the coding's. "
-    return (
-        text
-        + "Beyond its entropy, only another choice of mask (structured, or of low rank) makes it smaller."
-    )
+        text += f"; {100 * (1 - bound / now):.0f} % of it is the coding's"
+    return f"{text}. Beyond its entropy, only another choice of mask (structured, or of low rank) makes it smaller."
 
 
 def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
