@@ -1,0 +1,28 @@
+"""The field's tables on synthetic and real weights, beside the bound.
+
+One module per table (:data:`TABLES`, closed). A table is a list of cells; a cell is measured from its parameters
+alone, seeds included, so it can be kept and taken up again (:mod:`xorpack.analysis.study.cache`).
+
+>>> from xorpack.analysis import study
+>>> found = study.run(["alexnet"], quick=True, seeds=1)                            # doctest: +SKIP
+>>> print(found.markdown())                                                        # doctest: +SKIP
+"""
+
+from xorpack.analysis.study.run import TABLES, Study, check_output, run, select, write
+from xorpack.analysis.study.table import Cell, Grid, Outcome, Scope, Table
+from xorpack.analysis.study.weights import Weights
+
+__all__ = [
+    "TABLES",
+    "Cell",
+    "Grid",
+    "Outcome",
+    "Scope",
+    "Study",
+    "Table",
+    "Weights",
+    "check_output",
+    "run",
+    "select",
+    "write",
+]

@@ -1,0 +1,101 @@
+"""A checkpoint's matrices, for tables of real weights."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import container, model, safetensors_file
+from xorpack.encoding.pruning import float_rows
+from xorpack.errors import DataError, FormatError
+from xorpack.safetensors_file import Stored
+from xorpack.selection import by_default
+from xorpack.tensors import as_matrix
+
+FLOATS = ("F32", "F16", "BF16")
+
+MATRIX_WEIGHTS = 1 << 20
+"""Weights of a matrix that are looked at: its first rows, whole ones."""
+
+TOTAL_WEIGHTS = 12 << 20
+"""Weights of a checkpoint that are looked at: of a larger one, every second matrix, or third, ..."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """Matrices of a checkpoint that :func:`xorpack.selection.by_default` encodes, or some of them.
+
+    Attributes:
+        label: the checkpoint's path as it was given.
+        matrices: name to tensor.
+        digests: name to SHA-256 of type, shape and bytes, which keys cached cells.
+        n_all: suitable matrices in the checkpoint.
+    """
+
+    label: str
+    matrices: Mapping[str, Stored]
+    digests: Mapping[str, str]
+    n_all: int
+
+    @classmethod
+    def open(cls, path: str | Path) -> Weights:
+        """Read a safetensors file or a model directory.
+
+        Raises:
+            FileNotFoundError, FormatError: it is missing, malformed, or encoded by xorpack.
+            DataError: it has no float matrix outside embeddings, heads, norms and biases; NaN or infinity.
+        """
+        found: dict[str, Stored] = {}
+        for shard in model.find(Path(path)).shards:
+            file = safetensors_file.read(shard)
+            if container.KEY in file.metadata:
+                raise FormatError(f"{shard}: encoded by xorpack already; decode it first")
+            for name, stored in file.tensors.items():
+                if stored.dtype in FLOATS and by_default(name, stored.shape) and stored.data.size:
+                    found |= {name: stored}
+        if not found:
+            raise DataError(f"{path}: no float matrix outside embeddings, heads, norms and biases")
+        names = list(found)
+        step = 1
+        while sum(math.prod(_shape(found[name])) for name in names[::step]) > TOTAL_WEIGHTS:
+            step += 1
+        chosen = {name: found[name] for name in names[::step]}
+        weights = cls(
+            str(path), chosen, {name: _digest(stored) for name, stored in chosen.items()}, len(found)
+        )
+        for name in chosen:
+            weights.load(name)
+        return weights
+
+    def load(self, name: str) -> NDArray[np.float32]:
+        """A matrix as float32, exactly; at most its first ``MATRIX_WEIGHTS`` weights' rows.
+
+        Raises:
+            DataError: NaN or infinity.
+        """
+        stored = self.matrices[name]
+        return float_rows(stored.array(), 0, _shape(stored)[0], name)
+
+    def describe(self) -> str:
+        """How many matrices and weights these are."""
+        n_weights = sum(math.prod(_shape(stored)) for stored in self.matrices.values())
+        return f"{self.label}: {len(self.matrices)} of {self.n_all} matrices, {n_weights / 1e6:.1f} M weights"
+
+
+def _shape(stored: Stored) -> tuple[int, int]:
+    """Rows that are looked at, and columns."""
+    rows, cols = as_matrix(stored.shape)
+    return max(1, min(rows, MATRIX_WEIGHTS // cols)), cols
+
+
+def _digest(stored: Stored) -> str:
+    rows, _ = _shape(stored)
+    digest = hashlib.sha256(f"{stored.dtype} {list(stored.shape)} {rows}".encode())
+    digest.update(stored.data[: rows * (stored.data.size // as_matrix(stored.shape)[0])].data)
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""``xorpack study``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xorpack.cli.common import JOBS, make_console, progress_bar
+from xorpack.errors import ParameterError
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[TABLE]...")
+@click.option("--list", "as_list", is_flag=True, help="Name the tables and stop.")
+@click.option("--quick", is_flag=True, help="Fewer and smaller cells: under a minute.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 1000), default=None, help="Draws per cell; default: 3, quick 2."
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A plain checkpoint, for the tables of real weights (masks, planes).",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="Write study.json, study.md and figures there.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier study in DIR.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="Where measured cells are kept; default: in the user's cache directory.",
+)
+@click.option("--fresh", is_flag=True, help="Measure again what the cache has.")
+@JOBS
+def study(
+    names: tuple[str, ...],
+    as_list: bool,
+    output: Path | None,
+    overwrite: bool,
+    cache: Path | None,
+    **options: Any,
+) -> None:
+    """Reproduce the field's tables on synthetic and real weights, beside the bound.
+
+    TABLE is one or several of those that --list names; default: all. An interrupted study goes on
+    where it stopped.
+    """
+    from xorpack.analysis import study as tables
+    from xorpack.analysis.study import figures, render
+    from xorpack.analysis.study.cache import default_directory
+
+    if as_list:
+        for table in tables.select(names):
+            click.echo(f"{table.name:10}{table.title}")
+        return
+    if overwrite and output is None:
+        raise ParameterError("--overwrite needs --output")
+    tables.select(names)
+    if output is not None:
+        tables.check_output(output, names, overwrite=overwrite)
+    directory = cache or default_directory()
+    try:
+        with progress_bar("study") as progress:
+            found = tables.run(names, cache=directory, progress=progress, **options)
+    except KeyboardInterrupt:
+        click.echo(
+            f"xorpack: interrupted; what was measured is in {directory}, run it again to go on", err=True
+        )
+        sys.exit(130)
+    console = make_console(pipe_width=80)
+    for name in found.outcomes:
+        console.print(f"\n{name}: {tables.TABLES[name].title}", style="bold", highlight=False)
+        console.print(tables.TABLES[name].about, highlight=False)
+        grids = found.grids(name)
+        for grid in grids:
+            if grid.brief:
+                console.print()
+                console.print(render.terminal(grid))
+                for note in grid.notes:
+                    console.print(note, highlight=False)
+        left_out = sum(not grid.brief for grid in grids)
+        if left_out and output is None:
+            console.print(f"{left_out} more grids with --output", highlight=False)
+    click.echo(f"\n{found.n_measured} cells measured, {found.n_reused} from {directory}")
+    if output is not None:
+        written = tables.write(found, output, overwrite=overwrite)
+        click.echo(f"{output}: {', '.join(written)}")
+        if not figures.available():
+            click.echo("no figures: matplotlib is not installed; pip install 'xorpack[report]'")
