@@ -204,7 +204,7 @@ def _overhead(result: Mapping[str, Any]) -> str:
 def draw(figure: Any, outcomes: Sequence[Outcome]) -> None:
     """Overhead against the window's width, a panel per sparsity."""
     sparsities = sorted({outcome.params["sparsity"] for outcome in outcomes})
-    axes = figures.panels(figure, len(sparsities), columns=3)
+    axes = figures.panels(figure, len(sparsities), columns=3, sharey=True)
     for ax, sparsity in zip(axes, sparsities, strict=True):
         for number, (taps, encoder) in enumerate(KINDS):
             points = []

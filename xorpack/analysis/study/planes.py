@@ -210,7 +210,7 @@ def _shorten(rows: list[list[str]], kind: str) -> list[list[str]]:
 
 
 def draw(figure: Any, outcomes: Sequence[Outcome]) -> None:
-    """Entropy of every plane, a panel per type; full bars are coded, hollow ones constant."""
+    """Entropy of every plane, a panel per type."""
     sources = _sources(outcomes)
     lowest = min(sparsity for _, sparsity, _ in sources)
     axes = figures.panels(figure, len(TYPES))
