@@ -12,9 +12,11 @@ from safetensors.numpy import save_file
 from samples import pruned
 
 import xorpack
+from xorpack import words
 from xorpack.analysis import study
-from xorpack.analysis.study import figures, render
+from xorpack.analysis.study import density, figures, patterns, render
 from xorpack.analysis.study.cache import Cache, describe
+from xorpack.encoding.pruning import magnitude_mask
 from xorpack.errors import DataError, DestinationError, FormatError, ParameterError
 
 QUICK = {"quick": True, "seeds": 1}
@@ -188,7 +190,7 @@ def test_models_that_are_none(tmp_path, model):
     with pytest.raises(FormatError, match="encoded by xorpack already; decode it first"):
         study.Weights.open(tmp_path / "x.safetensors")
     save_file({"embeddings.weight": pruned((50, 64), 0.0)}, tmp_path / "e.safetensors")
-    with pytest.raises(DataError, match="no float matrix outside embeddings"):
+    with pytest.raises(DataError, match="no float matrix of 1024 weights outside"):
         study.Weights.open(tmp_path / "e.safetensors")
     bad = pruned((50, 64), 0.0)
     bad[3, 4] = np.nan
@@ -214,3 +216,35 @@ def test_the_content_of_a_matrix_is_in_the_key(tmp_path):
         save_file({"a.weight": pruned((32, 64), 0.0, seed=seed)}, tmp_path / "m.safetensors")
         digests.append(study.Weights.open(tmp_path / "m.safetensors").digests["a.weight"])
     assert digests[0] != digests[1]
+
+
+def test_matrices_that_say_nothing_are_left_out(tmp_path):
+    zeros = np.zeros((64, 64), np.float32)
+    tensors = {"zero.weight": zeros, "tiny.weight": pruned((8, 8), 0.0), "empty.weight": zeros[:0]}
+    save_file(tensors, tmp_path / "z.safetensors")
+    with pytest.raises(DataError, match="all weights of its matrices are zero"):
+        study.Weights.open(tmp_path / "z.safetensors")
+    save_file({**tensors, "good.weight": pruned((40, 50), 0.999)}, tmp_path / "g.safetensors")
+    found = study.run(["masks", "planes"], **QUICK, model=tmp_path / "g.safetensors")
+    assert found.scope.weights is not None
+    assert list(found.scope.weights.matrices) == ["good.weight"]
+    real = [row for row in found.grids("masks")[0].rows if row[0] == "real (1)"]
+    assert all(float(row[1]) >= 0.99 for row in real), "pruned further than asked: say so"
+
+
+def test_a_density_map_is_the_mean_of_its_blocks():
+    kept = np.random.default_rng(4).random((130, 200)) < 0.3
+    shares = density.density_map(words.pack(kept), 200, (13, 20))
+    assert np.allclose(shares, kept.reshape(13, 10, 20, 10).mean(axis=(1, 3)))
+    ragged = density.density_map(words.pack(kept), 200, (64, 96))
+    assert ragged.shape == (64, 96)
+    assert ragged[0, 0] == kept[:2, :2].mean()
+    assert density.density_map(words.pack(kept[:3, :5]), 5).tolist() == kept[:3, :5].tolist()
+
+
+def test_pictures_of_a_mask():
+    weight = patterns.structured_weight(np.random.default_rng(5), "rows", 256, 320)
+    mask = magnitude_mask(weight, 0.9)
+    for draw in (density.draw_density, density.draw_orders):
+        picture = figures.png(figures.make(lambda figure, draw=draw: draw(figure, mask, 320), (9.0, 3.0)))
+        assert picture[1:4] == b"PNG"

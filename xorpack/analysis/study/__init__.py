@@ -10,7 +10,7 @@ alone, seeds included, so it can be kept and taken up again (:mod:`xorpack.analy
 
 from xorpack.analysis.study.run import TABLES, Study, check_output, run, select, write
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Scope, Table
-from xorpack.analysis.study.weights import Weights
+from xorpack.analysis.study.weights import Weights, example_weight, installed_model
 
 __all__ = [
     "TABLES",
@@ -22,6 +22,8 @@ __all__ = [
     "Table",
     "Weights",
     "check_output",
+    "example_weight",
+    "installed_model",
     "run",
     "select",
     "write",

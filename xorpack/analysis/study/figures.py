@@ -5,6 +5,7 @@ matplotlib is optional and imported when a figure is made. Figures are drawn wit
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def available() -> bool:
 
 
 def make(draw: Callable[[Any], None], size: tuple[float, float]) -> Any:
-    """A matplotlib figure of ``size`` inches, drawn by ``draw``. It displays itself in a notebook.
+    """A matplotlib figure of ``size`` inches, drawn by ``draw``.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -62,6 +63,16 @@ def save(figure: Any, path: Path, format_name: str) -> None:
     metadata = {"Date": None} if format_name == "svg" else {"Software": None}
     with matplotlib.rc_context(SETTINGS):
         figure.savefig(path, format=format_name, dpi=120, metadata=metadata)
+
+
+def png(figure: Any) -> bytes:
+    """A figure as the bytes of a small PNG, for a notebook."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(SETTINGS):
+        figure.savefig(buffer, format="png", dpi=80, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def panels(figure: Any, n: int, *, columns: int = 2, **options: Any) -> list[Any]:

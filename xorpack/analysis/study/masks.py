@@ -57,6 +57,7 @@ def plan(scope: Scope) -> list[Cell]:
 def measure(params: Params, weights: Weights | None = None) -> Result:
     """For each order: a sample per seed, and the spread."""
     found: dict[str, dict[str, list[Any]]] = {order: {"samples": [], "spread": []} for order in ORDERS}
+    n_weights = n_kept = 0
     for seed in range(params["seeds"]):
         if "matrix" in params:
             assert weights is not None
@@ -68,14 +69,14 @@ def measure(params: Params, weights: Weights | None = None) -> Result:
             rng = patterns.generator("masks", seed, structure, rows, cols)
             mask = patterns.structured_mask(rng, structure, rows, cols, params["sparsity"])
             planes = patterns.random_planes(rng, PLANES, mask)
-        n_kept = popcount(mask)
+        n_weights, n_kept = rows * cols, popcount(mask)
         for order, into in found.items():
             layout = orders.layout(order, rows, cols, n_kept)
-            network = default_network(n_kept / (rows * cols))
+            network = default_network(n_kept / n_weights)
             into["samples"].append(sample.encode(network, mask, planes, layout).as_dict())
             spread = orders.spread(orders.window_counts(mask, layout))
             into["spread"].append(None if math.isnan(spread) else spread)
-    return {"orders": found}
+    return {"orders": found, "n_weights": n_weights, "n_kept": n_kept}
 
 
 def _groups(outcomes: Sequence[Outcome]) -> dict[tuple[str, float], list[Outcome]]:
@@ -85,6 +86,12 @@ def _groups(outcomes: Sequence[Outcome]) -> dict[tuple[str, float], list[Outcome
         params = outcome.params
         groups.setdefault((params.get("structure", "real"), params["sparsity"]), []).append(outcome)
     return groups
+
+
+def _sparsity(group: Sequence[Outcome]) -> str:
+    """Of all masks together: more than was asked for where a checkpoint was pruned further already."""
+    kept, all_ = (sum(outcome.result[name] for outcome in group) for name in ("n_kept", "n_weights"))
+    return f"{1 - kept / all_:.3g}"
 
 
 def _samples(group: Sequence[Outcome], order: str) -> list[Sample]:
@@ -101,8 +108,8 @@ def _spread(group: Sequence[Outcome], order: str) -> float:
 def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
     """Overhead and spread by order; then the matrices of the checkpoint, the worst first."""
     rows = []
-    for (structure, sparsity), group in _groups(outcomes).items():
-        row = [f"real ({len(group)})" if structure == "real" else structure, f"{sparsity:g}"]
+    for (structure, _), group in _groups(outcomes).items():
+        row = [f"real ({len(group)})" if structure == "real" else structure, _sparsity(group)]
         for order in ORDERS:
             samples = _samples(group, order)
             row.append(f"{sample.mean(samples, 'overhead'):.3f}")

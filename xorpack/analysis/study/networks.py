@@ -44,7 +44,10 @@ VITERBI_SECONDS = 4.0
 """Estimated seconds of one draw: what bounds the steps of a trellis."""
 
 MIN_STEPS, MAX_STEPS = 128, 1024
-"""Steps of a trellis. The first n_s groups of stored bits are fixed: fewer steps would show that."""
+"""Steps of a trellis. The first n_s groups of stored bits are fixed: fewer steps would show that.
+
+Without memory (n_s = 0) nothing is fixed, and half of the steps do.
+"""
 
 ABOUT = (
     "One plane of random bits under a random mask that keeps n_in of n_out = round(n_in / (1 - S)) weights, on "
@@ -66,6 +69,11 @@ def step_seconds(n_in: int, n_s: int) -> float:
     return 32 * 2.0 ** ((n_s + 1) * n_in) * (3.5e-11 if n_s else 6e-10)
 
 
+def _fewest(n_s: int) -> int:
+    """Steps of a trellis at the least."""
+    return MIN_STEPS if n_s else MIN_STEPS // 2
+
+
 def skipped(params: Params) -> str | None:
     """Why a cell is not measured, or None."""
     taps, n_in, n_s = params["taps"], params["n_in"], params["n_s"]
@@ -73,8 +81,8 @@ def skipped(params: Params) -> str | None:
     if params["encoder"] == "viterbi":
         if words > MAX_WINDOW_BITS:
             return f"Viterbi: windows over {MAX_WINDOW_BITS} bits, for its work doubles with each"
-        if step_seconds(n_in, n_s) * MIN_STEPS > params["seconds"]:
-            return f"Viterbi: over {params['seconds']:g} s of estimated work for {MIN_STEPS} steps"
+        if step_seconds(n_in, n_s) * _fewest(n_s) > params["seconds"]:
+            return f"Viterbi: over {params['seconds']:g} s of estimated work for {_fewest(n_s)} steps"
     if taps == "quasi-cyclic" and words > MAX_QUASI_CYCLIC:
         return f"quasi-cyclic: windows over {MAX_QUASI_CYCLIC} words; narrower ones are at the bound"
     return None
@@ -113,14 +121,15 @@ def _estimate(params: Params) -> float:
         return float(seeds * _n_groups(params) * step_seconds(n_in, n_s))
     scale = params["ring_words"] / RING_WORDS * seeds
     words = (n_s + 1) * n_in
-    return float(scale * (0.02 + (6e-6 if params["taps"] != "quasi-cyclic" else 8e-5) * words**2))
+    return float(scale * (0.02 + (1e-5 if params["taps"] != "quasi-cyclic" else 8e-5) * words**2))
 
 
 def _n_groups(params: Params) -> int:
     """Steps of n_in stored words."""
     n_in, n_s = params["n_in"], params["n_s"]
     if params["encoder"] == "viterbi":
-        return max(MIN_STEPS, min(MAX_STEPS, int(params["seconds"] / step_seconds(n_in, n_s))))
+        affordable = int(params["seconds"] / step_seconds(n_in, n_s)) // (1 if n_s else 2)
+        return max(_fewest(n_s), min(MAX_STEPS, affordable))
     n_words = params["ring_words"] // (4 if params["taps"] == "quasi-cyclic" else 1)
     return int(n_words) // int(n_in)
 

