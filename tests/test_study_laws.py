@@ -10,7 +10,8 @@ import pytest
 
 from xorpack import words
 from xorpack.analysis.bounds import binary_entropy
-from xorpack.analysis.study import blocks, networks, orders, patterns, planes, sample
+from xorpack.analysis.study import alexnet, blocks, networks, orders, patterns, planes, sample
+from xorpack.analysis.study.table import Scope
 from xorpack.encoding.pruning import magnitude_mask
 from xorpack.layout import Layout
 from xorpack.network import XorNetwork
@@ -181,3 +182,10 @@ def test_what_is_too_much_work_says_why():
 
 def test_the_default_layout_is_the_third_order():
     assert orders.layout("lanes + skew", 64, 640, 4000) == Layout.choose(64, 640, 4000)
+
+
+def test_the_published_figure_of_alexnets_layers_is_reached():
+    (cell,) = [cell for cell in alexnet.plan(Scope(seeds=2)) if cell.params["layer"] == "fc8"]
+    for one in alexnet.measure(cell.params)["samples"]:
+        payload = (one["code"] + one["corrections"]) / one["n_weights"]
+        assert one["n_kept"] / one["n_weights"] - SLACK / one["n_weights"] <= payload <= alexnet.GOAL

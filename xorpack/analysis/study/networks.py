@@ -55,7 +55,8 @@ ABOUT = (
     "corrections) / care bits, bound 1; in brackets with the corrections at their entropy H(1 - E). Dense: "
     "each of a window's (n_s + 1) n_in stored bits with probability 1/2; sparse: 2 of them; quasi-cyclic: 6 of "
     "as many words, rotated, so that its window is 32 times wider. Sources: arXiv 1905.10138 (n_s = 0), "
-    "2105.01869 (n_s > 0), 2009.04126 (2 taps)."
+    "2105.01869 (n_s > 0), 2009.04126 (2 taps). "
+    "A rate of exactly 1 leaves no room: what a wide window reaches at its best rate is in the table windows."
 )
 
 
