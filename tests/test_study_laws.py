@@ -170,6 +170,30 @@ def test_planes_that_are_constant_count_their_exceptions_as_wrong():
     assert sum(counts["symbols"].values()) == counts["n_kept"]
 
 
+def test_entropies_are_of_each_array_by_itself():
+    """Pooled, two arrays that differ would seem to have more than their codes need."""
+    rng = np.random.default_rng(6)
+    arrays = []
+    for low, high in ((1.0, 2.0), (2.0, 4.0)):  # one exponent each
+        weight = rng.uniform(low, high, (64, 256)).astype(np.float32)
+        arrays.append(planes._count(np.where(rng.random(weight.shape) < 0.6, weight, 0), "float32"))
+    assert planes._entropies(arrays)[23:] == [0.0] * 9
+    stored = sum(counts["code"] + counts["corrections"] for counts in arrays)
+    n_kept = sum(counts["n_kept"] for counts in arrays)
+    assert stored >= n_kept * planes._joint(arrays, "float32") - SLACK
+    assert math.isclose(planes._joint(arrays, "float32"), sum(planes._entropies(arrays)))
+
+
+@pytest.mark.parametrize("kind", planes.TYPES)
+def test_lossless_planes_are_not_stored_below_their_joint_entropy(kind):
+    for seed in range(4):
+        params = {"type": kind, "sparsity": 0.8, "rows": 128, "cols": 256, "seeds": 1 + seed}
+        for counts in planes.measure(params)["samples"]:
+            stored = counts["code"] + counts["corrections"]
+            assert stored >= counts["n_kept"] * planes._joint([counts], kind)
+            assert sum(counts["symbols"].values()) == counts["n_kept"] == round(0.2 * 128 * 256)
+
+
 def test_what_is_too_much_work_says_why():
     params = {"taps": "dense", "encoder": "viterbi", "n_in": 12, "n_s": 2, "seconds": 4.0}
     assert "windows over 24 bits" in networks.skipped(params)

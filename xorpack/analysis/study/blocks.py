@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xorpack.analysis.study import figures, patterns, sample
-from xorpack.analysis.study.networks import MAX_STEPS, MIN_STEPS, step_seconds
+from xorpack.analysis.study.networks import MAX_STEPS, MIN_STEPS, STREAMS, step_seconds
 from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import Weights
@@ -83,18 +83,19 @@ def measure(params: Params, weights: Weights | None = None) -> Result:
 
 def _draw_one(params: Params, seed: int) -> Sample:
     n_out = round(N_IN / (1 - params["sparsity"]))
-    n_s, n_blocks = params["n_s"], params["n_blocks"]
+    n_s, n_blocks, n_streams = params["n_s"], params["n_blocks"], STREAMS
     if params["encoder"] == "viterbi":
+        n_streams = 32
         n_blocks = max(MIN_STEPS, min(MAX_STEPS, n_blocks, int(VITERBI_SECONDS / step_seconds(N_IN, n_s))))
     rng = patterns.generator("blocks", seed, n_out, params["kind"])
     if params["kind"] == "fixed":
-        mask = patterns.fixed_ring(rng, n_blocks, n_out, N_IN)
+        mask = patterns.fixed_ring(rng, n_blocks, n_out, N_IN, n_streams)
     else:
-        mask = patterns.iid_ring(rng, n_blocks * n_out, N_IN / n_out)
+        mask = patterns.iid_ring(rng, n_blocks * n_out, N_IN / n_out, n_streams)
     planes = patterns.random_planes(rng, 1, mask)
     network = XorNetwork.dense(n_in=N_IN, n_out=n_out, n_s=n_s, seed=seed + 1)
     layout = sample.ring_layout(n_blocks * n_out)
-    return sample.encode(network, mask, planes, layout, encoder=params["encoder"])
+    return sample.encode(network, mask, planes, layout, encoder=params["encoder"], n_streams=n_streams)
 
 
 def _prediction(sparsity: float, kind: str) -> float:

@@ -113,12 +113,14 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
         for order in ORDERS:
             samples = _samples(group, order)
             row.append(f"{sample.mean(samples, 'overhead'):.3f}")
+        # Of the last order; a checkpoint is one sample.
+        row.append("" if len(samples) == 1 else f"{sample.half_range(samples, 'overhead'):.3f}")
         for order in ORDERS:
             spread = _spread(group, order)
             row.append("-" if math.isnan(spread) else f"{spread:.1f}")
         row.append(f"{100 * sample.mean(_samples(group, 'lanes + skew'), 'efficiency'):.2f}")
         rows.append(row)
-    columns = ("mask", "S", *(f"ovh. {o}" for o in SHORT), *(f"spread {o}" for o in SHORT), "E, % lanes")
+    columns = ("mask", "S", *(f"ovh. {o}" for o in SHORT), "±", *(f"spread {o}" for o in SHORT), "E, % lanes")
     notes = [f"{name}: {meaning}" for name, meaning in ORDERS.items()]
     found = [Grid(title="overhead and spread by order of coding", columns=columns, rows=rows, notes=notes)]
     real = [outcome for outcome in outcomes if "matrix" in outcome.params]
@@ -151,7 +153,7 @@ def draw(figure: Any, outcomes: Sequence[Outcome]) -> None:
             values = [sample.mean(_samples(groups[name, sparsity], order), "overhead") - 1 for name in names]
             at = [i + 0.27 * (number - 1) for i in range(len(names))]
             ax.bar(at, values, bottom=1, width=0.25, color=figures.COLORS[number], label=order)
-        ax.set_xticks(range(len(names)), [name.replace(" x ", "\nx ") for name in names])
+        ax.set_xticks(range(len(names)), [name.replace("+", "+\n") for name in names])
         figures.bound(ax, 1.0, "bound")
         ax.set_title(f"S {sparsity:g}")
         ax.set_ylabel("overhead")

@@ -55,8 +55,8 @@ ABOUT = (
     "corrections) / care bits, bound 1; in brackets with the corrections at their entropy H(1 - E). Dense: "
     "each of a window's (n_s + 1) n_in stored bits with probability 1/2; sparse: 2 of them; quasi-cyclic: 6 of "
     "as many words, rotated, so that its window is 32 times wider. Sources: arXiv 1905.10138 (n_s = 0), "
-    "2105.01869 (n_s > 0), 2009.04126 (2 taps). "
-    "A rate of exactly 1 leaves no room: what a wide window reaches at its best rate is in the table windows."
+    "2105.01869 (n_s > 0), 2009.04126 (2 taps). A rate of exactly 1 leaves no room: what a wide window reaches "
+    "at its best rate is in the table windows."
 )
 
 
@@ -85,7 +85,7 @@ def skipped(params: Params) -> str | None:
         if step_seconds(n_in, n_s) * _fewest(n_s) > params["seconds"]:
             return f"Viterbi: over {params['seconds']:g} s of estimated work for {_fewest(n_s)} steps"
     if taps == "quasi-cyclic" and words > MAX_QUASI_CYCLIC:
-        return f"quasi-cyclic: windows over {MAX_QUASI_CYCLIC} words; narrower ones are at the bound"
+        return f"quasi-cyclic: windows over {MAX_QUASI_CYCLIC} words; narrower ones reach as much"
     return None
 
 
@@ -232,6 +232,7 @@ def draw(figure: Any, outcomes: Sequence[Outcome]) -> None:
         ax.set_title(f"S {sparsity:g}")
         ax.set_xlabel("window, stored bits")
         ax.set_ylabel("overhead")
+        ax.label_outer()
     figures.legend(figure, axes[0])
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xorpack.encoding.pruning import magnitude_mask
 from xorpack.words import Words, pack
 
-STRUCTURES = ("i.i.d.", "rows", "columns", "rows x columns")
+STRUCTURES = ("i.i.d.", "rows", "columns", "rows+columns")
 """Masks of weights whose scales differ by row, by column, by both, or not at all."""
 
 SCALE_SIGMA = 0.5
@@ -47,11 +47,13 @@ def exact_ring(rng: np.random.Generator, n_steps: int, n_kept: int, n_streams: i
     return pack(bits)
 
 
-def fixed_ring(rng: np.random.Generator, n_blocks: int, n_out: int, n_kept: int) -> Words:
-    """Mask of a ring, uint32 (n_blocks * n_out, 1): exactly ``n_kept`` of each block of each of 32 streams."""
-    order = rng.random((n_blocks, n_out, 32), np.float32).argsort(axis=1)
+def fixed_ring(
+    rng: np.random.Generator, n_blocks: int, n_out: int, n_kept: int, n_streams: int = 32
+) -> Words:
+    """Mask of a ring, uint32 (n_blocks * n_out, 1): exactly ``n_kept`` of each block of each stream."""
+    order = rng.random((n_blocks, n_out, n_streams), np.float32).argsort(axis=1)
     bits = np.zeros((n_blocks, n_out, 32), np.bool_)
-    np.put_along_axis(bits, order[:, :n_kept], True, axis=1)
+    np.put_along_axis(bits[..., :n_streams], order[:, :n_kept], True, axis=1)
     return pack(bits.reshape(n_blocks * n_out, 32))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,8 @@ ABOUT = (
     "entropy H and E are of the bits of kept weights. A plane that is nearly constant (upper exponent bits) is "
     "not coded: its exceptions are corrections, which count as wrong in E. Bits per kept weight, scales left "
     "out: stored = code + corrections; planes = sum of H over the planes, what coding each by itself could "
-    "reach; joint = the same with the upper planes (all of int8; sign and exponent of float32) coded as one "
-    "symbol. XOR codes spend one bit on a care bit whatever its H."
+    "reach, each array by itself; joint = the same with the upper planes (all of int8; sign and exponent of "
+    "float32) coded as one symbol. XOR codes spend one bit on a care bit whatever its H."
 )
 
 
@@ -106,28 +106,45 @@ def _count(array: NDArray[Any], kind: str) -> dict[str, Any]:
     }
 
 
-def _merge(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Counts of several arrays together."""
-    total: dict[str, Any] = {}
-    for name, value in samples[0].items():
-        every = [sample[name] for sample in samples]
-        if isinstance(value, list):
-            total[name] = [sum(parts) for parts in zip(*every, strict=True)]
-        elif isinstance(value, dict):
-            total[name] = {key: sum(e.get(key, 0) for e in every) for key in {k for e in every for k in e}}
-        else:
-            total[name] = sum(every)
-    return total | {"n_arrays": len(samples)}
+Arrays = Sequence[Mapping[str, Any]]
+"""Counts of several arrays, each by itself."""
 
 
-def _sources(outcomes: Sequence[Outcome]) -> dict[tuple[str, float, str], dict[str, Any]]:
+def _sources(outcomes: Sequence[Outcome]) -> dict[tuple[str, float, str], Arrays]:
     """Counts by type, sparsity and source (normal weights, or all matrices of the checkpoint)."""
-    groups: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, float, str], list[Mapping[str, Any]]] = {}
     for outcome in outcomes:
         params = outcome.params
         key = params["type"], params["sparsity"], "real" if "matrix" in params else "normal"
         groups.setdefault(key, []).extend(outcome.result["samples"])
-    return {key: _merge(samples) for key, samples in groups.items()}
+    return dict(groups)
+
+
+def _total(arrays: Arrays, name: str) -> int:
+    return sum(counts[name] for counts in arrays)
+
+
+def _by_plane(arrays: Arrays, name: str) -> list[int]:
+    return [sum(parts) for parts in zip(*(counts[name] for counts in arrays), strict=True)]
+
+
+def _entropies(arrays: Arrays) -> list[float]:
+    """H of each plane in bits per kept weight: each array has its own share of ones."""
+    weighted = [
+        [counts["n_kept"] * binary_entropy(ones / counts["n_kept"]) for ones in counts["ones"]]
+        for counts in arrays
+    ]
+    return [math.fsum(parts) / _total(arrays, "n_kept") for parts in zip(*weighted, strict=True)]
+
+
+def _joint(arrays: Arrays, kind: str) -> float:
+    """Bits per kept weight, the upper planes of each array as one symbol."""
+    bits = 0.0
+    for counts in arrays:
+        n = counts["n_kept"]
+        bits -= sum(c * math.log2(c / n) for _, c in sorted(counts["symbols"].items()))
+    entropies = _entropies(arrays)
+    return bits / _total(arrays, "n_kept") + sum(entropies[: len(entropies) - TOP[kind]])
 
 
 def plane_name(kind: str, k: int) -> str:
@@ -139,30 +156,18 @@ def plane_name(kind: str, k: int) -> str:
     return f"{k} (exp. {k - 23})" if k >= 23 else f"{k} (mantissa)"
 
 
-def _entropies(counts: dict[str, Any]) -> list[float]:
-    return [binary_entropy(n / counts["n_kept"]) for n in counts["ones"]]
-
-
-def _joint(counts: dict[str, Any], kind: str) -> float:
-    """Bits per kept weight, the upper planes as one symbol."""
-    n = counts["n_kept"]
-    symbol = -sum(c / n * math.log2(c / n) for _, c in sorted(counts["symbols"].items()))
-    return float(symbol) + sum(_entropies(counts)[: len(counts["ones"]) - TOP[kind]])
-
-
-def _row(counts: dict[str, Any], k: int, kind: str) -> list[str]:
-    n = counts["n_kept"]
-    constant = counts["constant"][k]
-    stored = "coded" if constant == 0 else "constant"
-    if 0 < constant < counts["n_arrays"]:
-        stored = f"constant in {constant} of {counts['n_arrays']}"
-    return [
-        plane_name(kind, k),
-        f"{100 * counts['ones'][k] / n:.2f}",
-        f"{_entropies(counts)[k]:.4f}",
-        f"{100 * (1 - counts['wrong'][k] / n):.3f}",
-        stored,
-    ]
+def _rows(arrays: Arrays, kind: str) -> list[list[str]]:
+    """A row per plane, the highest first."""
+    n, entropies = _total(arrays, "n_kept"), _entropies(arrays)
+    ones, wrong, constants = (_by_plane(arrays, name) for name in ("ones", "wrong", "constant"))
+    rows = []
+    for k in reversed(range(len(entropies))):
+        stored = "constant" if constants[k] else "coded"
+        if 0 < constants[k] < len(arrays):
+            stored = f"constant in {constants[k]} of {len(arrays)}"
+        cells = f"{100 * ones[k] / n:.2f}", f"{entropies[k]:.4f}", f"{100 * (1 - wrong[k] / n):.3f}"
+        rows.append([plane_name(kind, k), *cells, stored])
+    return rows
 
 
 def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
@@ -171,23 +176,24 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
     sources = _sources(outcomes)
     lowest = min(sparsity for _, sparsity, _ in sources)
     preferred = "real" if any(source == "real" for *_, source in sources) else "normal"
-    for (kind, sparsity, source), counts in sources.items():
-        n, entropies = counts["n_kept"], _entropies(counts)
-        stored = (counts["code"] + counts["corrections"]) / n
+    for (kind, sparsity, source), arrays in sources.items():
+        entropies = _entropies(arrays)
+        n_coded = len(entropies) - sum(_by_plane(arrays, "constant")) / len(arrays)
+        stored = (_total(arrays, "code") + _total(arrays, "corrections")) / _total(arrays, "n_kept")
         sizes.append(
             [
                 kind,
-                f"{source} ({counts['n_arrays']})",
-                f"{sparsity:g}",
+                f"{source} ({len(arrays)})",
+                f"{1 - _total(arrays, 'n_kept') / _total(arrays, 'n_weights'):.3g}",
                 str(len(entropies)),
-                f"{len(entropies) - sum(counts['constant']) / counts['n_arrays']:.1f}",
+                f"{n_coded:.1f}",
                 f"{stored:.3f}",
                 f"{sum(entropies):.3f}",
-                f"{_joint(counts, kind):.3f}",
+                f"{_joint(arrays, kind):.3f}",
                 f"{stored / sum(entropies):.3f}",
             ]
         )
-        rows = [_row(counts, k, kind) for k in reversed(range(len(entropies)))]
+        rows = _rows(arrays, kind)
         title = f"{kind}, {source} weights, S {sparsity:g}"
         chosen = sparsity == lowest and source == preferred
         short = _shorten(rows, kind)
@@ -215,14 +221,14 @@ def draw(figure: Any, outcomes: Sequence[Outcome]) -> None:
     lowest = min(sparsity for _, sparsity, _ in sources)
     axes = figures.panels(figure, len(TYPES))
     for ax, kind in zip(axes, TYPES, strict=True):
-        shown = {key[2]: counts for key, counts in sources.items() if key[:2] == (kind, lowest)}
+        shown = {key[2]: arrays for key, arrays in sources.items() if key[:2] == (kind, lowest)}
         width = 0.8 / len(shown)
-        for number, (source, counts) in enumerate(shown.items()):
-            entropies = _entropies(counts)
+        for number, (source, arrays) in enumerate(shown.items()):
+            entropies = _entropies(arrays)
             at = [k + width * (number - (len(shown) - 1) / 2) for k in range(len(entropies))]
             color = figures.COLORS[number]
             ax.bar(at, entropies, width=width, color=color, label=f"{source} weights")
-        figures.bound(ax, 1.0, "cost of a coded plane at the bound of care bits")
+        figures.bound(ax, 1.0, "bound of a coded plane: one bit per care bit")
         ax.set_ylim(0, 1.1)
         ax.set_xlabel("plane" if kind == "int8" else "plane (31 sign, 30 to 23 exponent, 22 to 0 mantissa)")
         ax.set_ylabel("entropy, bits per kept weight")

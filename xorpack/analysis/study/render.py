@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich.table import Table as RichTable
 
@@ -14,7 +15,8 @@ def terminal(grid: Grid) -> RichTable:
     table = RichTable(title=grid.title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for number, column in enumerate(grid.columns):
         left = number == 0 and not _numeric(row[0] for row in grid.rows)
-        table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=False)
+        justify: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
     for row in grid.rows:
         table.add_row(*row)
     return table

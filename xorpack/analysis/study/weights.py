@@ -107,9 +107,7 @@ def example_weight() -> tuple[str, NDArray[np.float32]]:
     """Name and weights of a feed-forward matrix of that model; else of one whose rows and columns differ."""
     path = installed_model()
     if path is None:
-        return "synthetic, rows x columns", structured_weight(
-            generator("example"), "rows x columns", 1536, 384
-        )
+        return "synthetic, rows+columns", structured_weight(generator("example"), "rows+columns", 1536, 384)
     return EXAMPLE, Weights.open(path).load(EXAMPLE)
 
 
