@@ -91,7 +91,8 @@ def study(
         left_out = sum(not grid.brief for grid in grids)
         if left_out and output is None:
             console.print(f"{left_out} more grids with --output", highlight=False)
-    click.echo(f"\n{found.n_measured} cells measured, {found.n_reused} from {directory}")
+    click.echo("" if found.scope.weights is None else f"\nreal weights: {found.scope.weights.describe()}")
+    click.echo(f"{found.n_measured} cells measured, {found.n_reused} from {directory}")
     if output is not None:
         written = tables.write(found, output, overwrite=overwrite)
         click.echo(f"{output}: {', '.join(written)}")

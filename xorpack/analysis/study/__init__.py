@@ -8,7 +8,10 @@ alone, seeds included, so it can be kept and taken up again (:mod:`xorpack.analy
 >>> print(found.markdown())                                                        # doctest: +SKIP
 """
 
-from xorpack.analysis.study.run import TABLES, Study, check_output, run, select, write
+from xorpack.analysis.study.found import Study
+from xorpack.analysis.study.output import check_output, write
+from xorpack.analysis.study.registry import TABLES, select
+from xorpack.analysis.study.run import run
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Scope, Table
 from xorpack.analysis.study.weights import Weights, example_weight, installed_model
 

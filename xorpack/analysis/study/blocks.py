@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xorpack.analysis.study import figures, patterns, sample
-from xorpack.analysis.study.networks import MAX_STEPS, MIN_STEPS, STREAMS, step_seconds
 from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import Weights
+from xorpack.analysis.study.work import STREAMS, affordable_steps, step_seconds
 from xorpack.network import XorNetwork
 
 SPARSITIES = (0.5, 0.7, 0.9)
@@ -86,7 +86,7 @@ def _draw_one(params: Params, seed: int) -> Sample:
     n_s, n_blocks, n_streams = params["n_s"], params["n_blocks"], STREAMS
     if params["encoder"] == "viterbi":
         n_streams = 32
-        n_blocks = max(MIN_STEPS, min(MAX_STEPS, n_blocks, int(VITERBI_SECONDS / step_seconds(N_IN, n_s))))
+        n_blocks = min(n_blocks, affordable_steps(N_IN, n_s, VITERBI_SECONDS))
     rng = patterns.generator("blocks", seed, n_out, params["kind"])
     if params["kind"] == "fixed":
         mask = patterns.fixed_ring(rng, n_blocks, n_out, N_IN, n_streams)

@@ -25,7 +25,7 @@ from xorpack.errors import DestinationError
 DECISIVE = ("*.py", "encoding/*.py", "masks/*.py", "analysis/bounds.py")
 """Modules that decide what an encoding is, as patterns below the package."""
 
-SHARED = ("sample.py", "patterns.py", "weights.py", "orders.py")
+SHARED = ("sample.py", "patterns.py", "weights.py", "orders.py", "work.py")
 """Modules of the study that several tables measure with."""
 
 

@@ -10,6 +10,7 @@ from xorpack.analysis.study import figures, patterns, sample
 from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import Weights
+from xorpack.analysis.study.work import STREAMS, affordable_steps, fewest_steps, step_seconds
 from xorpack.encoding.encoder import default_network
 from xorpack.encoding.viterbi import MAX_WINDOW_BITS
 from xorpack.network import XorNetwork
@@ -31,9 +32,6 @@ HEADINGS = ("dense, Viterbi", "sparse, Viterbi", "dense, elim.", "sparse, elim."
 N_TAPS = 2
 """Of the sparse networks, as in FleXOR."""
 
-STREAMS = 4
-"""Streams of 32 that elimination is measured on where streams never meet."""
-
 RING_WORDS = 8192
 """Stored words of a ring of dense or sparse taps; of a quasi-cyclic one, a quarter, all 32 bits of each."""
 
@@ -42,12 +40,6 @@ MAX_QUASI_CYCLIC = 64
 
 VITERBI_SECONDS = 4.0
 """Estimated seconds of one draw: what bounds the steps of a trellis."""
-
-MIN_STEPS, MAX_STEPS = 128, 1024
-"""Steps of a trellis. The first n_s groups of stored bits are fixed: fewer steps would show that.
-
-Without memory (n_s = 0) nothing is fixed, and half of the steps do.
-"""
 
 ABOUT = (
     "One plane of random bits under a random mask that keeps n_in of n_out = round(n_in / (1 - S)) weights, on "
@@ -65,16 +57,6 @@ def window_bits(taps: str, n_in: int, n_s: int) -> int:
     return (n_s + 1) * n_in * (32 if taps == "quasi-cyclic" else 1)
 
 
-def step_seconds(n_in: int, n_s: int) -> float:
-    """Rough time of one step of 32 streams by Viterbi, measured on one core of a shared machine."""
-    return 32 * 2.0 ** ((n_s + 1) * n_in) * (3.5e-11 if n_s else 6e-10)
-
-
-def _fewest(n_s: int) -> int:
-    """Steps of a trellis at the least."""
-    return MIN_STEPS if n_s else MIN_STEPS // 2
-
-
 def skipped(params: Params) -> str | None:
     """Why a cell is not measured, or None."""
     taps, n_in, n_s = params["taps"], params["n_in"], params["n_s"]
@@ -82,8 +64,8 @@ def skipped(params: Params) -> str | None:
     if params["encoder"] == "viterbi":
         if words > MAX_WINDOW_BITS:
             return f"Viterbi: windows over {MAX_WINDOW_BITS} bits, for its work doubles with each"
-        if step_seconds(n_in, n_s) * _fewest(n_s) > params["seconds"]:
-            return f"Viterbi: over {params['seconds']:g} s of estimated work for {_fewest(n_s)} steps"
+        if step_seconds(n_in, n_s) * fewest_steps(n_s) > params["seconds"]:
+            return f"Viterbi: over {params['seconds']:g} s of estimated work for {fewest_steps(n_s)} steps"
     if taps == "quasi-cyclic" and words > MAX_QUASI_CYCLIC:
         return f"quasi-cyclic: windows over {MAX_QUASI_CYCLIC} words; narrower ones reach as much"
     return None
@@ -129,8 +111,7 @@ def _n_groups(params: Params) -> int:
     """Steps of n_in stored words."""
     n_in, n_s = params["n_in"], params["n_s"]
     if params["encoder"] == "viterbi":
-        affordable = int(params["seconds"] / step_seconds(n_in, n_s)) // (1 if n_s else 2)
-        return max(_fewest(n_s), min(MAX_STEPS, affordable))
+        return affordable_steps(n_in, n_s, params["seconds"])
     n_words = params["ring_words"] // (4 if params["taps"] == "quasi-cyclic" else 1)
     return int(n_words) // int(n_in)
 
