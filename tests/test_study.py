@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import ml_dtypes
@@ -42,7 +43,8 @@ def test_every_table(name, tmp_path, model):
     for grid in grids:
         assert grid.rows
         assert {len(row) for row in grid.rows} == {len(grid.columns)}
-        console.print(render.terminal(grid))
+        for table in render.terminal(grid, 80):
+            console.print(table)
         cells = [cell for row in grid.rows for cell in row]
         assert "nan" not in " ".join(cells)
     text = console.export_text()
@@ -248,3 +250,22 @@ def test_pictures_of_a_mask():
     for draw in (density.draw_density, density.draw_orders):
         picture = figures.png(figures.make(lambda figure, draw=draw: draw(figure, mask, 320), (9.0, 3.0)))
         assert picture[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_a_narrow_terminal_breaks_no_number(width):
+    columns = ("what it is", "S", *(f"column {k}" for k in range(8)))
+    rows = [
+        ["a [red]name[/red]", "0.95", *(f"{k + r / 7:.4f} (0.{k}{r})" for k in range(8))] for r in range(3)
+    ]
+    grid = study.Grid(title="title", columns=columns, rows=rows, n_keys=2)
+    console = Console(width=max(width, 40), record=True, file=io.StringIO())
+    pieces = list(render.terminal(grid, console.width))
+    assert len(pieces) == 1 if width >= 80 else len(pieces) > 1
+    for piece in pieces:
+        console.print(piece)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= console.width
+    for row in rows:
+        for cell in row:
+            assert all(part in text for part in cell.split())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xorpack.cli.common import JOBS, make_console, progress_bar
 from xorpack.errors import ParameterError
+
+if TYPE_CHECKING:
+    from xorpack.analysis.study import Study
 
 
 @click.command()
@@ -56,7 +60,7 @@ def study(
     where it stopped.
     """
     from xorpack.analysis import study as tables
-    from xorpack.analysis.study import figures, render
+    from xorpack.analysis.study import figures
     from xorpack.analysis.study.cache import default_directory
 
     if as_list:
@@ -72,29 +76,39 @@ def study(
     try:
         with progress_bar("study") as progress:
             found = tables.run(names, cache=directory, progress=progress, **options)
+        _print(found, brief=output is None)
+        click.echo(f"{found.n_measured} cells measured, {found.n_reused} from {directory}")
+        if output is not None:
+            written = tables.write(found, output, overwrite=overwrite)
+            click.echo(f"{output}: {', '.join(written)}")
+            if not figures.available():
+                click.echo("no figures: matplotlib is not installed; pip install 'xorpack[report]'")
     except KeyboardInterrupt:
         click.echo(
             f"xorpack: interrupted; what was measured is in {directory}, run it again to go on", err=True
         )
         sys.exit(130)
+
+
+def _print(found: Study, *, brief: bool) -> None:
+    """The brief grids of every table; ``brief``: nothing else keeps the others."""
+    from xorpack.analysis.study import TABLES, render
+
     console = make_console(pipe_width=80)
+    say = partial(console.print, highlight=False, markup=False)
     for name in found.outcomes:
-        console.print(f"\n{name}: {tables.TABLES[name].title}", style="bold", highlight=False)
-        console.print(tables.TABLES[name].about, highlight=False)
+        say(f"\n{name}: {TABLES[name].title}", style="bold")
+        say(TABLES[name].about)
         grids = found.grids(name)
         for grid in grids:
             if grid.brief:
-                console.print()
-                console.print(render.terminal(grid))
+                say()
+                for table in render.terminal(grid, console.width):
+                    say(table)
                 for note in grid.notes:
-                    console.print(note, highlight=False)
+                    say(note)
         left_out = sum(not grid.brief for grid in grids)
-        if left_out and output is None:
-            console.print(f"{left_out} more grids with --output", highlight=False)
-    click.echo("" if found.scope.weights is None else f"\nreal weights: {found.scope.weights.describe()}")
-    click.echo(f"{found.n_measured} cells measured, {found.n_reused} from {directory}")
-    if output is not None:
-        written = tables.write(found, output, overwrite=overwrite)
-        click.echo(f"{output}: {', '.join(written)}")
-        if not figures.available():
-            click.echo("no figures: matplotlib is not installed; pip install 'xorpack[report]'")
+        if left_out and brief:
+            say(f"{left_out} more grids with --output")
+    weights = found.scope.weights
+    click.echo("" if weights is None else f"\nreal weights: {weights.describe()}")

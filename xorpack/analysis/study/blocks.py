@@ -124,7 +124,12 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
         rows.append(row)
     columns = ("S", "n_s", "encoder", "E % fixed", "pred.", "E % binom.", "pred.", "ovh. fixed", "binom.")
     return [
-        Grid(title="E, and overhead (code + corrections / care bits, bound 1)", columns=columns, rows=rows)
+        Grid(
+            title="E, and overhead (code + corrections / care bits, bound 1)",
+            columns=columns,
+            rows=rows,
+            n_keys=3,
+        )
     ]
 
 

@@ -122,7 +122,11 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
         rows.append(row)
     columns = ("mask", "S", *(f"ovh. {o}" for o in SHORT), "±", *(f"spread {o}" for o in SHORT), "E, % lanes")
     notes = [f"{name}: {meaning}" for name, meaning in ORDERS.items()]
-    found = [Grid(title="overhead and spread by order of coding", columns=columns, rows=rows, notes=notes)]
+    found = [
+        Grid(
+            title="overhead and spread by order of coding", columns=columns, rows=rows, notes=notes, n_keys=2
+        )
+    ]
     real = [outcome for outcome in outcomes if "matrix" in outcome.params]
     if real:
         found.append(_worst(real))

@@ -168,7 +168,9 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
                 reasons |= {result["skipped"] for result in results if "skipped" in result}
                 rows.append([str(n_in), str(n_s), *map(cell, results)])
             notes = [f"-: {reason}" for reason in sorted(reasons)]
-            grid = partial(Grid, title=f"S {sparsity:g}: {what}", columns=("n_in", "n_s", *HEADINGS))
+            grid = partial(
+                Grid, title=f"S {sparsity:g}: {what}", columns=("n_in", "n_s", *HEADINGS), n_keys=2
+            )
             found.append(grid(rows=rows, notes=notes, brief=sparsity == brief))
     return found
 

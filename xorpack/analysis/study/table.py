@@ -48,12 +48,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """Rows of text under headings. ``brief``: printed on a terminal too, not only in the Markdown file."""
+    """Rows of text under headings.
+
+    Attributes:
+        n_keys: leading columns that say what a row is; repeated where a terminal is too narrow for all.
+        brief: printed on a terminal too, not only in the Markdown file.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default=())
+    n_keys: int = 1
     brief: bool = True
 
 
