@@ -109,6 +109,6 @@ def _print(found: Study, *, brief: bool) -> None:
                     say(note)
         left_out = sum(not grid.brief for grid in grids)
         if left_out and brief:
-            say(f"{left_out} more grids with --output")
+            say(f"{left_out} more grid{'s' if left_out > 1 else ''} with --output")
     weights = found.scope.weights
     click.echo("" if weights is None else f"\nreal weights: {weights.describe()}")

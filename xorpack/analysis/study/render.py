@@ -17,26 +17,39 @@ def terminal(grid: Grid, width: int) -> Iterator[RichTable]:
     Headings and cells may break between words, never within.
     """
     keys = list(range(grid.n_keys))
-    piece, used = keys, sum(_least(grid, k) + 1 for k in keys)
-    room = width + 1 - used
+    piece = keys
     for k in range(grid.n_keys, len(grid.columns)):
-        if room < _least(grid, k) + 1 and piece != keys:
-            yield _table(grid, piece)
-            piece, room = keys, width + 1 - used
+        if piece != keys and sum(_least(grid, column) + 1 for column in [*piece, k]) > width + 1:
+            yield _table(grid, piece, width)
+            piece = keys
         piece = [*piece, k]
-        room -= _least(grid, k) + 1
-    yield _table(grid, piece)
+    yield _table(grid, piece, width)
 
 
-def _table(grid: Grid, columns: Sequence[int]) -> RichTable:
+def _table(grid: Grid, columns: Sequence[int], width: int) -> RichTable:
     table = RichTable(title=grid.title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    widths = {k: _least(grid, k) for k in columns}
+    left = width + 1 - sum(w + 1 for w in widths.values())
+    for wanted in (_cells_width, _full_width):  # whole cells first, then whole headings
+        for k in columns:
+            more = max(0, min(left, wanted(grid, k) - widths[k]))
+            widths[k] += more
+            left -= more
     for k in columns:
-        left = k == 0 and not _numeric(row[0] for row in grid.rows)
-        justify: Literal["left", "right"] = "left" if left else "right"
-        table.add_column(grid.columns[k], justify=justify, min_width=_least(grid, k), no_wrap=k == 0)
+        numeric = k > 0 or _numeric(row[0] for row in grid.rows)
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(grid.columns[k], justify=justify, width=widths[k], no_wrap=k == 0)
     for row in grid.rows:
         table.add_row(*(Text(row[k]) for k in columns))  # as it stands: a name may hold brackets
     return table
+
+
+def _cells_width(grid: Grid, k: int) -> int:
+    return max(len(row[k]) for row in grid.rows)
+
+
+def _full_width(grid: Grid, k: int) -> int:
+    return max(len(grid.columns[k]), _cells_width(grid, k))
 
 
 def _least(grid: Grid, k: int) -> int:
