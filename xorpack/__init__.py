@@ -10,6 +10,7 @@ True
 
 from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, verify_checkpoint
 from xorpack.checkpoint import open_checkpoint as open
+from xorpack.checkpoint.report import report_checkpoint
 from xorpack.decoders import decode
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
@@ -29,5 +30,6 @@ __all__ = [
     "encode_checkpoint",
     "open",
     "quantize",
+    "report_checkpoint",
     "verify_checkpoint",
 ]

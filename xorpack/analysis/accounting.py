@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from xorpack.analysis.bounds import mask_bound, payload_bound
+from xorpack.analysis.entropy import PlaneEntropies
+from xorpack.analysis.inspect import mask_counts, plane_entropies
+from xorpack.analysis.mask_models import MaskBounds
 from xorpack.encoded import SECTIONS, EncodedTensor
 
 
@@ -20,9 +22,12 @@ class Account:
         n_weights, n_kept: weights, and those kept.
         care_bits, wrong_bits: bits that matter, and those the network gets wrong.
         section_bytes: size of each part.
-        other_bytes: bytes of the file that are in no part: its headers.
+        metadata_bytes: bytes of the file that are in no section: its headers.
         original_bytes: before encoding.
-        payload_bound_bits, mask_bound_bits: bounds, in bits.
+        payload_bound_bits: bound of code + corrections in bits: ``q`` per kept weight of quantized tensors, whose
+            planes are near uniform one by one; the entropy of the kept elements of lossless ones.
+        mask_iid_bits: entropy of the mask in bits were its weights independent.
+        mask_bound_bits: the same by the best model of its rows and columns, never more.
     """
 
     n_weights: int
@@ -30,15 +35,22 @@ class Account:
     care_bits: int
     wrong_bits: int
     section_bytes: Mapping[str, int]
-    other_bytes: int = 0
+    metadata_bytes: int = 0
     original_bytes: int
     payload_bound_bits: float
+    mask_iid_bits: float
     mask_bound_bits: float
 
     @classmethod
-    def of(cls, tensor: EncodedTensor) -> Account:
-        """Account of one tensor."""
+    def of(
+        cls, tensor: EncodedTensor, mask: MaskBounds | None = None, planes: PlaneEntropies | None = None
+    ) -> Account:
+        """Account of one tensor; ``mask`` and ``planes`` are worked out where they are not given."""
         values = tensor.load_corrections().values
+        bounds = mask or MaskBounds.of(mask_counts(tensor))
+        per_kept = float(tensor.bits)
+        if tensor.kind == "lossless":
+            per_kept = (planes or plane_entropies(tensor)).symbol.value
         return cls(
             n_weights=tensor.n_weights,
             n_kept=tensor.n_kept,
@@ -46,12 +58,13 @@ class Account:
             wrong_bits=int(np.bitwise_count(values).sum(dtype=np.int64)),
             section_bytes=tensor.section_bytes(),
             original_bytes=tensor.original_bytes,
-            payload_bound_bits=payload_bound(tensor.sparsity, tensor.bits) * tensor.n_weights,
-            mask_bound_bits=mask_bound(tensor.sparsity) * tensor.n_weights,
+            payload_bound_bits=per_kept * tensor.n_kept,
+            mask_iid_bits=bounds.iid,
+            mask_bound_bits=bounds.best[1],
         )
 
     @classmethod
-    def total(cls, accounts: Iterable[Account], *, other_bytes: int = 0) -> Account:
+    def total(cls, accounts: Iterable[Account], *, metadata_bytes: int = 0) -> Account:
         """Sum of accounts."""
         parts = list(accounts)
         return cls(
@@ -60,16 +73,17 @@ class Account:
             care_bits=sum(a.care_bits for a in parts),
             wrong_bits=sum(a.wrong_bits for a in parts),
             section_bytes={name: sum(a.section_bytes[name] for a in parts) for name in SECTIONS},
-            other_bytes=other_bytes + sum(a.other_bytes for a in parts),
+            metadata_bytes=metadata_bytes + sum(a.metadata_bytes for a in parts),
             original_bytes=sum(a.original_bytes for a in parts),
             payload_bound_bits=sum(a.payload_bound_bits for a in parts),
+            mask_iid_bits=sum(a.mask_iid_bits for a in parts),
             mask_bound_bits=sum(a.mask_bound_bits for a in parts),
         )
 
     @property
     def n_bytes(self) -> int:
         """All bytes."""
-        return sum(self.section_bytes.values()) + self.other_bytes
+        return sum(self.section_bytes.values()) + self.metadata_bytes
 
     @property
     def sparsity(self) -> float:
@@ -96,6 +110,11 @@ class Account:
         return 8 * self.payload_bytes / self.payload_bound_bits if self.payload_bound_bits else None
 
     @property
+    def mask_overhead(self) -> float | None:
+        """Mask / bound; None where that is 0."""
+        return 8 * self.section_bytes["mask"] / self.mask_bound_bits if self.mask_bound_bits else None
+
+    @property
     def total_overhead(self) -> float | None:
         """All bytes / (payload bound + mask bound + scales); None where that is 0."""
         bound = self.payload_bound_bits + self.mask_bound_bits + 8 * self.section_bytes["scales"]
@@ -103,7 +122,7 @@ class Account:
 
     def as_dict(self) -> dict[str, Any]:
         """The account as ``info --json`` prints it."""
-        sizes = {**self.section_bytes, "other": self.other_bytes}
+        sizes = {**self.section_bytes, "metadata": self.metadata_bytes}
         weights = self.n_weights or 1
         return {
             "n_weights": self.n_weights,
@@ -118,6 +137,11 @@ class Account:
             "bound": {
                 "payload": self.payload_bound_bits / weights,
                 "mask": self.mask_bound_bits / weights,
+                "mask_iid": self.mask_iid_bits / weights,
             },
-            "overhead": {"payload": self.payload_overhead, "total": self.total_overhead},
+            "overhead": {
+                "payload": self.payload_overhead,
+                "mask": self.mask_overhead,
+                "total": self.total_overhead,
+            },
         }

@@ -82,7 +82,11 @@ def summary(info: Mapping[str, Any]) -> Iterator[str]:
     per_weight, bound, overhead = info["bits_per_weight"], info["bound"], info["overhead"]
     payload = per_weight["code"] + per_weight["corrections"]
     yield f"payload {payload:.4f} bits per weight, bound {bound['payload']:.4f}" + _times(overhead["payload"])
-    yield f"mask    {per_weight['mask']:.4f} bits per weight, bound {bound['mask']:.4f} (independent weights)"
+    yield (
+        f"mask    {per_weight['mask']:.4f} bits per weight, bound {bound['mask']:.4f}"
+        + _times(overhead["mask"])
+        + f" (were weights independent: {bound['mask_iid']:.4f})"
+    )
     yield f"all     {per_weight['total']:.4f} bits per weight" + _times(overhead["total"])
     yield (
         f"file {mebibytes(info['file_bytes'])}: encoded {mebibytes(info['bytes']['total'])} "

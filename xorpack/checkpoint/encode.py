@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,20 +14,15 @@ from numpy.typing import NDArray
 from xorpack import container, model, safetensors_file
 from xorpack.analysis.accounting import Account
 from xorpack.atomic import atomic_directory, atomic_file, check_destination
-from xorpack.checkpoint.settings import EncodeReport, Settings, estimate
+from xorpack.checkpoint.plan import FLOATS, Plan
+from xorpack.checkpoint.settings import EncodeReport, Settings
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.gather import ElementSource
-from xorpack.encoding.pruning import GlobalThreshold, global_thresholds, magnitude_mask, zeros_mask
 from xorpack.encoding.quantize import quantize
-from xorpack.errors import FormatError, ParameterError, XorpackError
-from xorpack.safetensors_file import SafetensorsFile, Stored
-from xorpack.selection import select
-from xorpack.tensors import DTYPES, as_matrix
-from xorpack.words import Words, popcount
-
-FLOATS = ("F32", "F16", "BF16")
+from xorpack.errors import ParameterError, XorpackError
+from xorpack.safetensors_file import SafetensorsFile
+from xorpack.tensors import DTYPES
 
 Progress = Callable[[str, int, int], None]
 """Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
@@ -116,33 +110,17 @@ class _Run:
         jobs: int,
         progress: Progress | None,
     ) -> None:
-        self.settings, self.files, self.jobs, self.progress = settings, files, jobs, progress
-        tensors: dict[str, Stored] = {}
-        for file in files:
-            if container.KEY in file.metadata:
-                raise FormatError(f"{file.path}: encoded by xorpack already")
-            for name, stored in file.tensors.items():
-                if name in tensors:
-                    raise FormatError(f"{file.path}: tensor {name!r} stands in an earlier file too")
-                tensors[name] = stored
-        known = DTYPES if settings.lossless else FLOATS
-        suitable = {name: stored.dtype in known for name, stored in tensors.items()}
-        shapes = {name: stored.shape for name, stored in tensors.items()}
-        self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}
-        self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
+        self.settings, self.jobs, self.progress = settings, jobs, progress
+        self.plan = Plan(settings, files, include, exclude)
         self.report = EncodeReport(
-            accounts=dict.fromkeys(self.selected, Account.total([])),  # in the order of the checkpoint
-            n_parameters=sum(math.prod(shape) for shape in shapes.values()),
+            accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
+            n_parameters=self.plan.n_parameters,
             source_bytes=sum(file.n_bytes for file in files),
         )
-        self.threshold: GlobalThreshold | None = None
-        if settings.scope == "global" and settings.sparsity is not None:
-            loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
-            self.threshold = global_thresholds(loaders, settings.sparsity)
 
     def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
         """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
-        names = [name for name in file.tensors if name in self.selected]
+        names = [name for name in file.tensors if name in self.plan.selected]
         inner = max(1, self.jobs // max(len(names), 1))
         pool = ThreadPoolExecutor(self.jobs)
         try:
@@ -150,7 +128,7 @@ class _Run:
             encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
         finally:
             pool.shutdown(cancel_futures=True)
-        carried = {name: stored for name, stored in file.tensors.items() if name not in self.selected}
+        carried = {name: stored for name, stored in file.tensors.items() if name not in self.plan.selected}
         container.write(
             path,
             encoded,
@@ -164,10 +142,9 @@ class _Run:
 
     def estimate(self) -> EncodeReport:
         """The report of a dry run: masks are made and counted, sizes follow from bounds."""
-        for name, stored in self.selected.items():
+        for name in self.plan.selected:
             began = time.perf_counter()
-            account = estimate(stored, self._kept(name, stored), self.settings)
-            self._done(name, account, began)
+            self._done(name, self.plan.preview(name).account, began)
         total = self.report.total
         self.report.estimated = True
         self.report.stored_bytes = self.report.source_bytes - total.original_bytes + total.n_bytes
@@ -175,14 +152,14 @@ class _Run:
 
     def _encode(self, name: str, jobs: int) -> EncodedTensor:
         began = time.perf_counter()
-        stored, settings = self.selected[name], self.settings
+        stored, settings = self.plan.selected[name], self.settings
         try:
             array = stored.array()
             if settings.lossless:
                 array = self._zeros(name, array)
                 encoded = encode(array, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
             else:
-                mask = self._global_mask(name, stored)
+                mask = self.plan.global_mask(name)
                 quantized = quantize(
                     array,
                     bits=settings.bits,
@@ -212,27 +189,11 @@ class _Run:
             array[negative] = 0
         return array
 
-    def _global_mask(self, name: str, stored: Stored) -> Words | None:
-        if self.threshold is None:
-            return None
-        return self.threshold.mask(list(self.selected).index(name), _matrix(stored))
-
-    def _kept(self, name: str, stored: Stored) -> int:
-        matrix, settings = _matrix(stored), self.settings
-        if settings.lossless:
-            mask = ElementSource(matrix).mask
-        elif settings.sparsity is None:
-            mask = zeros_mask(matrix)
-        else:
-            whole = self._global_mask(name, stored)
-            mask = magnitude_mask(matrix, settings.sparsity) if whole is None else whole
-        return popcount(mask)
-
     def _done(self, name: str, account: Account, began: float) -> None:
         self.report.accounts[name] = account
         self.report.seconds[name] = time.perf_counter() - began
         if self.progress is not None:
-            self.progress(name, account.n_weights, self.n_weights)
+            self.progress(name, account.n_weights, self.plan.n_weights)
 
 
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
@@ -242,7 +203,3 @@ def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
         with np.errstate(invalid="ignore"):  # of NaNs
             found = (array == 0) & np.signbit(array)
     return found
-
-
-def _matrix(stored: Stored) -> NDArray[Any]:
-    return stored.array().reshape(as_matrix(stored.shape))

@@ -53,7 +53,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
     def info(self) -> dict[str, Any]:
         """What ``xorpack info --json`` prints: sizes in the files by part, beside the bounds.
 
-        ``bits_per_weight`` and ``bound`` count encoded weights; ``other`` is the files' headers. Tensors that
+        ``bits_per_weight`` and ``bound`` count encoded weights; ``metadata`` is the files' headers. Tensors that
         are carried unchanged stand apart, under ``carried``: ``bytes.total`` + ``carried.bytes`` is the size
         of the files.
         """
@@ -62,7 +62,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         carried_bytes = sum(stored.data.size for stored in carried.values())
         file_bytes = sum(file.n_bytes for file in self.files)
         stored_bytes = sum(account.n_bytes for account in accounts.values())
-        total = Account.total(accounts.values(), other_bytes=file_bytes - carried_bytes - stored_bytes)
+        total = Account.total(accounts.values(), metadata_bytes=file_bytes - carried_bytes - stored_bytes)
         return {
             "path": str(self.layout.root),
             "format_version": 1,

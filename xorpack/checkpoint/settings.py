@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xorpack import container, model
 from xorpack.analysis.accounting import Account
-from xorpack.analysis.bounds import mask_bound, payload_bound
-from xorpack.encoding.masks import Choice, Prefer, best_filters, cascade_cost
+from xorpack.encoding.masks import Choice, Prefer
 from xorpack.errors import ParameterError
-from xorpack.safetensors_file import ITEM_BITS, Stored
-from xorpack.tensors import as_matrix, n_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,41 +86,3 @@ class EncodeReport:
     def total(self) -> Account:
         """All encoded tensors together."""
         return Account.total(self.accounts.values())
-
-
-def estimate(stored: Stored, n_kept: int, settings: Settings) -> Account:
-    n = math.prod(stored.shape)
-    rows, cols = as_matrix(stored.shape)
-    bits = ITEM_BITS[stored.dtype] if settings.lossless else settings.bits
-    sparsity = 1 - n_kept / n if n else 0.0
-    scale_bytes = 0
-    if not settings.lossless:
-        scale_bytes = (
-            rows
-            * n_groups(cols, settings.group_size)
-            * bits
-            * (2 if settings.scale_dtype == "float16" else 4)
-        )
-    return Account(
-        n_weights=n,
-        n_kept=n_kept,
-        care_bits=n_kept * bits,
-        wrong_bits=0,
-        section_bytes={
-            "code": round(n_kept * bits / 8),
-            "corrections": 0,
-            "mask": _mask_bytes(n, n_kept, settings),
-            "scales": scale_bytes,
-        },
-        original_bytes=stored.data.size,
-        payload_bound_bits=payload_bound(sparsity, bits) * n,
-        mask_bound_bits=mask_bound(sparsity) * n,
-    )
-
-
-def _mask_bytes(n: int, n_kept: int, settings: Settings) -> int:
-    if not 0 < n_kept < n:
-        return 0
-    cost = cascade_cost(n_kept / n, best_filters(n_kept / n))
-    wanted = settings.mask_codec == "cascade" or (settings.mask_codec == "auto" and settings.prefer == "size")
-    return math.ceil(n * (min(cost, 1.0) if wanted else 1.0) / 8)

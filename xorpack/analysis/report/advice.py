@@ -1,0 +1,189 @@
+"""What costs most, and what could be done about it: sentences made from a report's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from xorpack.analysis.accounting import Account
+from xorpack.analysis.bounds import mask_bound
+from xorpack.analysis.report.contents import Carried, Part, TensorReport
+from xorpack.analysis.tables import mebibytes
+from xorpack.tensors import DTYPES
+
+WORTH = 0.02
+"""Share of a file from which something is worth a sentence."""
+
+LOOKS_QUANTIZED = 0.6
+"""Entropy over width of kept elements below which they seem to take few values."""
+
+DENSE = 0.01
+"""Share of zeros below which a checkpoint is taken as dense."""
+
+PRUNE = "Prune first (and fine-tune), or give --sparsity here to see what it would save."
+
+
+def for_encoded(
+    total: Account, parts: Sequence[Part], tensors: Sequence[TensorReport], carried: Sequence[Carried]
+) -> tuple[str, ...]:
+    """Advice on an encoded checkpoint, the largest part first; ``total``: of the encoded tensors."""
+    n_bytes = sum(part.n_bytes for part in parts)
+    about: Mapping[str, Callable[[], str | None]] = {
+        "carried": lambda: _carried(carried, n_bytes),
+        "mask": lambda: _mask(total, tensors),
+        "code": lambda: _code(total, tensors),
+        "scales": lambda: _scales(total, tensors),
+        "metadata": lambda: _metadata(total, len(tensors)),
+    }
+    least = WORTH * min(n_bytes, total.n_bytes)
+    found = [
+        (part.n_bytes, about[part.name]()) for part in parts if part.name in about and part.n_bytes > least
+    ]
+    return tuple(text for _, text in sorted(found, key=lambda item: -item[0]) if text)
+
+
+def _share(n_bytes: int, total: Account) -> str:
+    return f"{100 * n_bytes / max(total.n_bytes, 1):.0f} % of the encoded tensors"
+
+
+def _carried(carried: Sequence[Carried], n_bytes: int) -> str | None:
+    matrices = [c for c in carried if len(c.shape) > 1 and c.dtype in DTYPES]
+    size = sum(c.n_bytes for c in carried)
+    if not carried or size < WORTH * n_bytes:
+        return None
+    share = f"{100 * size / n_bytes:.0f} % of the files"
+    text = f"{len(carried)} tensors are carried as they are: {mebibytes(size)}, {share}"
+    if not matrices:
+        return text + "; none of them is a matrix that could be encoded."
+    largest = max(matrices, key=lambda c: c.n_bytes)
+    return (
+        f"{text}. The largest is {largest.name} ({mebibytes(largest.n_bytes)}); "
+        "--include encodes such tensors too, if the model bears it."
+    )
+
+
+def _mask(total: Account, tensors: Sequence[TensorReport]) -> str:
+    size = total.section_bytes["mask"]
+    now, bound = total.per_weight(size), total.per_weight(total.mask_bound_bits / 8)
+    independent = total.per_weight(total.mask_iid_bits / 8)
+    text = (
+        f"The mask is {_share(size, total)}: {now:.3f} bits per weight. Its entropy is {bound:.3f}"
+        + (
+            f" (rows and columns differ; {independent:.3f} if they did not)"
+            if bound < 0.99 * independent
+            else ""
+        )
+        + "; "
+    )
+    bitmaps = sum(t.account.section_bytes["mask"] for t in tensors if t.mask_codec == "bitmap")
+    if bitmaps > 0.5 * size and now > 1.1 * bound:
+        return (
+            text + f"up to {100 * (1 - bound / now):.0f} % of it can go: --prefer size codes masks near that."
+        )
+    if now > 1.05 * bound:
+        text += f"{100 * (1 - bound / now):.0f} % of it is the coding's. "
+    return (
+        text
+        + "Beyond its entropy, only another choice of mask (structured, or of low rank) makes it smaller."
+    )
+
+
+def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
+    overhead = total.payload_overhead or 1.0
+    size = total.payload_bytes
+    text = (
+        f"The code of the kept weights is {_share(size, total)}, {100 * (overhead - 1):.1f} % above its bound"
+    )
+    if any(t.kind == "lossless" for t in tensors):
+        if overhead > 1.05:
+            text += ": planes are coded one by one, so what their bits say of each other is not used"
+        return text + ". Quantizing (--bits) is what makes it smaller."
+    joint = sum(t.planes.symbol.value * t.account.n_kept for t in tensors if t.planes is not None)
+    if joint and joint < 0.98 * total.payload_bound_bits:
+        saved = 100 * (1 - joint / total.payload_bound_bits)
+        text += f"; a coder that knew how the planes depend on each other could save {saved:.0f} % of it"
+    return text + ". Fewer planes (--bits) or fewer kept weights (--sparsity) make it smaller."
+
+
+def _scales(total: Account, tensors: Sequence[TensorReport]) -> str | None:
+    size = total.section_bytes["scales"]
+    if size < 0.05 * total.n_bytes:
+        return None
+    now = total.per_weight(size)
+    text = f"Scales are {_share(size, total)}: {now:.3f} bits per weight"
+    if any(tensor.group_size for tensor in tensors):
+        return text + ". Groups twice as large (--group-size) halve that, at some accuracy."
+    return text + ", for whole rows already. Fewer planes, or scales of float16, make them smaller."
+
+
+def _metadata(total: Account, n_tensors: int) -> str | None:
+    if total.metadata_bytes < 0.03 * total.n_bytes:
+        return None
+    each = total.metadata_bytes / max(n_tensors, 1)
+    return (
+        f"Headers and checksums are {_share(total.metadata_bytes, total)}: {each:.0f} bytes a tensor, "
+        "whatever its size. Larger tensors hardly notice."
+    )
+
+
+def for_plain(
+    quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
+) -> tuple[str, ...]:
+    """Advice on a plain checkpoint.
+
+    Args:
+        quantized: what its tensors would become at ``bits`` planes, those that can be quantized.
+        exact: what all of them would become, kept bit for bit.
+        negative_zeros: weights that are -0.0.
+        unfit: tensors that cannot be quantized, and why.
+        bits, path: of the commands that are advised.
+    """
+    return tuple(_plain(quantized, exact, negative_zeros, unfit, bits, path))
+
+
+def _plain(
+    quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
+) -> Iterator[str]:
+    total = quantized if quantized.n_weights else exact
+    for name, why in list(unfit.items())[:1]:
+        yield f"{len(unfit)} tensors cannot be quantized, only kept bit for bit: {name}: {why}"
+    if not total.n_weights:
+        yield "No tensor with weights could be encoded."
+        return
+    n = total.n_weights
+    if negative_zeros > 0.01 * n:
+        yield (
+            f"{100 * negative_zeros / n:.1f} % of the weights are -0.0, as weights multiplied by a mask are. Lossless "
+            "coding must keep each; --positive-zeros stores them as +0.0, which compares equal."
+        )
+    pruned_first = exact.sparsity < DENSE <= quantized.sparsity
+    if exact.sparsity < DENSE:
+        yield (
+            f"Nothing is pruned ({100 * exact.sparsity:.2f} % zeros): there are no zeros to leave out. "
+            + ("What follows prunes first; fine-tune in between." if pruned_first else PRUNE)
+        )
+    if exact.n_kept and exact.payload_bound_bits < LOOKS_QUANTIZED * exact.care_bits:
+        yield (
+            f"Kept weights hold {exact.payload_bound_bits / exact.n_kept:.1f} bits of information each, in elements of "
+            f"{exact.care_bits / exact.n_kept:.0f}: they look quantized already. Lossless coding works plane by plane "
+            "and sees little of that; --bits stores few values well."
+        )
+    size = exact.per_weight(exact.n_bytes)
+    yield (
+        f"Kept bit for bit: about {size:.2f} bits per weight, {exact.original_bytes / max(exact.n_bytes, 1):.1f} x "
+        f"smaller: xorpack encode {path} OUT --lossless"
+    )
+    if quantized.n_weights:
+        size = quantized.per_weight(quantized.n_bytes)
+        yield (
+            f"Quantized to {bits} bits: about {size:.2f} bits per weight, "
+            f"{quantized.original_bytes / max(quantized.n_bytes, 1):.1f} x smaller: "
+            f"xorpack encode {path} OUT --bits {bits}"
+            + (f" --sparsity {quantized.sparsity:.2g}" if pruned_first else "")
+        )
+        mask = quantized.per_weight(quantized.section_bytes["mask"])
+        if mask > 0.4 * size:
+            yield (
+                f"The mask would be {100 * mask / size:.0f} % of that; its entropy is "
+                f"{quantized.per_weight(quantized.mask_bound_bits / 8):.3f} bits per weight"
+                f" ({mask_bound(quantized.sparsity):.3f} if weights were independent)."
+            )

@@ -1,0 +1,150 @@
+"""Which tensors of a plain checkpoint are to be encoded, their masks, and what they would become by bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from xorpack import container
+from xorpack.analysis.accounting import Account
+from xorpack.analysis.entropy import PlaneEntropies
+from xorpack.analysis.inspect import element_entropies
+from xorpack.analysis.mask_models import MaskBounds, MaskCounts
+from xorpack.checkpoint.settings import Settings
+from xorpack.encoding.constants import choose_constants
+from xorpack.encoding.gather import ElementSource
+from xorpack.encoding.masks import best_filters, cascade_cost
+from xorpack.encoding.pruning import GlobalThreshold, global_thresholds, magnitude_mask, zeros_mask
+from xorpack.errors import FormatError
+from xorpack.safetensors_file import SafetensorsFile, Stored
+from xorpack.selection import select
+from xorpack.tensors import DTYPES, as_matrix, n_groups
+from xorpack.words import Words
+
+FLOATS = ("F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a tensor would become: its account by bounds, and what they are made from.
+
+    ``planes`` is of the elements as they are, kept ones only, and None for quantized tensors.
+    """
+
+    account: Account
+    mask: MaskBounds
+    planes: PlaneEntropies | None
+
+
+class Plan:
+    """Selected tensors of plain files, and the settings for them.
+
+    Attributes:
+        selected: the tensors to encode, by name.
+        carried: all others.
+        n_weights: of the selected tensors.
+        n_parameters: of all tensors.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        files: Sequence[SafetensorsFile],
+        include: Sequence[str],
+        exclude: Sequence[str],
+    ) -> None:
+        """See :func:`xorpack.encode_checkpoint`."""
+        self.settings = settings
+        tensors: dict[str, Stored] = {}
+        for file in files:
+            if container.KEY in file.metadata:
+                raise FormatError(f"{file.path}: encoded by xorpack already")
+            for name, stored in file.tensors.items():
+                if name in tensors:
+                    raise FormatError(f"{file.path}: tensor {name!r} stands in an earlier file too")
+                tensors[name] = stored
+        known = DTYPES if settings.lossless else FLOATS
+        suitable = {name: stored.dtype in known for name, stored in tensors.items()}
+        shapes = {name: stored.shape for name, stored in tensors.items()}
+        self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}
+        self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
+        self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
+        self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
+        self._threshold: GlobalThreshold | None = None
+        if settings.scope == "global" and settings.sparsity is not None:
+            loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
+            self._threshold = global_thresholds(loaders, settings.sparsity)
+
+    def global_mask(self, name: str) -> Words | None:
+        """The mask of a tensor where all are pruned together, else None."""
+        if self._threshold is None:
+            return None
+        return self._threshold.mask(list(self.selected).index(name), _matrix(self.selected[name]))
+
+    def mask(self, name: str) -> Words:
+        """The mask that a tensor would have, uint32 (rows, chunks)."""
+        matrix = _matrix(self.selected[name])
+        if self.settings.lossless:
+            return ElementSource(matrix).mask
+        if self.settings.sparsity is None:
+            return zeros_mask(matrix)
+        whole = self.global_mask(name)
+        return magnitude_mask(matrix, self.settings.sparsity) if whole is None else whole
+
+    def preview(self, name: str) -> Preview:
+        """What a tensor would become."""
+        stored, settings = self.selected[name], self.settings
+        n = math.prod(stored.shape)
+        rows, cols = as_matrix(stored.shape)
+        counts = MaskCounts.of([self.mask(name)], cols)
+        n_kept, mask = counts.n_kept, MaskBounds.of(counts)
+        planes, scale_bytes = None, 0
+        if settings.lossless:
+            planes = element_entropies(_matrix(stored))
+            bits, bound = 8 * DTYPES[stored.dtype].itemsize, planes.symbol.value
+            code, exceptions = _plane_costs(planes, n_kept)
+        else:
+            bits = bound = code = settings.bits
+            exceptions = 0.0
+            width = 2 if settings.scale_dtype == "float16" else 4
+            scale_bytes = rows * n_groups(cols, settings.group_size) * bits * width
+        account = Account(
+            n_weights=n,
+            n_kept=n_kept,
+            care_bits=n_kept * bits,
+            wrong_bits=0,
+            section_bytes={
+                "code": math.ceil(code * n_kept / 8),
+                "corrections": math.ceil(exceptions * n_kept / 8),
+                "mask": self._mask_bytes(n, n_kept),
+                "scales": scale_bytes,
+            },
+            original_bytes=stored.data.size,
+            payload_bound_bits=bound * n_kept,
+            mask_iid_bits=mask.iid,
+            mask_bound_bits=mask.best[1],
+        )
+        return Preview(account, mask, planes)
+
+    def _mask_bytes(self, n: int, n_kept: int) -> int:
+        if not 0 < n_kept < n:
+            return 0
+        choice, prefer = self.settings.mask_codec, self.settings.prefer
+        cost = cascade_cost(n_kept / n, best_filters(n_kept / n))
+        wanted = choice == "cascade" or (choice == "auto" and prefer == "size")
+        return math.ceil(n * (min(cost, 1.0) if wanted else 1.0) / 8)
+
+
+def _plane_costs(planes: PlaneEntropies, n_kept: int) -> tuple[int, float]:
+    """``(planes that are coded, bits for the exceptions of those that are not)``, per kept weight."""
+    zeros, ones = choose_constants([round(share * n_kept) for share in planes.ones], n_kept)
+    left_out = [h for k, h in enumerate(planes.planes) if (zeros | ones) >> k & 1]
+    return len(planes.planes) - len(left_out), sum(left_out)
+
+
+def _matrix(stored: Stored) -> NDArray[Any]:
+    return stored.array().reshape(as_matrix(stored.shape))

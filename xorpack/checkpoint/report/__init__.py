@@ -1,0 +1,57 @@
+"""Read a checkpoint, encoded or plain, into a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xorpack import container, model, safetensors_file
+from xorpack.analysis.report.contents import Report
+from xorpack.checkpoint.encode import Progress
+from xorpack.checkpoint.opened import Checkpoint
+from xorpack.checkpoint.report.common import Wanted
+from xorpack.checkpoint.report.encoded import report_encoded
+from xorpack.checkpoint.report.plain import report_plain
+from xorpack.checkpoint.settings import Settings
+from xorpack.errors import ParameterError
+
+
+def report_checkpoint(
+    path: str | Path,
+    *,
+    settings: Settings | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    sample: int | None = None,
+    n_maps: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Report on an encoded or a plain checkpoint, a file or a directory.
+
+    Args:
+        path: of the checkpoint.
+        settings: what a plain checkpoint is judged for: ``bits``, ``sparsity``, ``group_size``, ...
+        include, exclude: patterns, for a plain checkpoint (:mod:`xorpack.selection`).
+        sample: weights to measure real coders on, and our own; None for none.
+        n_maps: tensors to make a density map of, those whose masks are furthest from i.i.d.
+        progress: told of every tensor that is done.
+
+    Raises:
+        FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
+        ParameterError: a setting breaks its rule, a pattern matches nothing, nothing can be encoded.
+    """
+    if sample is not None and sample < 1:
+        raise ParameterError(f"sample = {sample} weights is less than 1")
+    layout = model.find(Path(path))
+    files = [safetensors_file.read(shard) for shard in layout.shards]
+    if any(container.KEY in file.metadata for file in files):
+        if include or exclude or settings is not None:
+            raise ParameterError(
+                f"{path} is encoded already: patterns and settings are for plain checkpoints"
+            )
+        return report_encoded(Checkpoint(path, verify=False), Wanted(sample, n_maps, progress))
+    chosen = settings or Settings()
+    if chosen.lossless:
+        raise ParameterError("a plain checkpoint is reported both lossless and quantized: leave lossless out")
+    chosen.check()
+    return report_plain(layout, files, chosen, (include, exclude), Wanted(sample, n_maps, progress))

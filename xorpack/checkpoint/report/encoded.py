@@ -1,0 +1,156 @@
+"""The report on an encoded checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.analysis.accounting import Account
+from xorpack.analysis.comparison import Comparison, compare
+from xorpack.analysis.density import density_map
+from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
+from xorpack.analysis.inspect import mask_blocks, mask_counts, plane_entropies
+from xorpack.analysis.mask_models import MaskBounds
+from xorpack.analysis.report import advice
+from xorpack.analysis.report.contents import Part, Report, TensorReport
+from xorpack.checkpoint.opened import Checkpoint
+from xorpack.checkpoint.report.common import (
+    Wanted,
+    carried_tensors,
+    common,
+    other_bytes,
+    sample_parts,
+    weights,
+)
+from xorpack.decoders import cpu
+from xorpack.encoded import SECTIONS, EncodedTensor
+from xorpack.errors import XorpackError
+from xorpack.tensors import BCQTensor
+
+
+def report_encoded(checkpoint: Checkpoint, wanted: Wanted) -> Report:
+    """See :func:`xorpack.checkpoint.report.report_checkpoint`."""
+    return _Encoded(checkpoint, wanted).report()
+
+
+class _Encoded:
+    def __init__(self, checkpoint: Checkpoint, wanted: Wanted) -> None:
+        self.checkpoint, self.wanted = checkpoint, wanted
+        self.n_weights = sum(checkpoint[name].n_weights for name in checkpoint)
+
+    def report(self) -> Report:
+        checkpoint = self.checkpoint
+        tensors = tuple(self._tensor(name) for name in checkpoint)
+        accounts = [t.account for t in tensors]
+        total = Account.total(accounts)
+        carried = {name: stored for file in checkpoint.files for name, stored in file.carried.items()}
+        carried_bytes = sum(stored.data.size for stored in carried.values())
+        file_bytes = sum(file.n_bytes for file in checkpoint.files)
+        sections = total.section_bytes
+        other = other_bytes(checkpoint.layout)
+        parts = (
+            *(Part(name=name, n_bytes=sections[name]) for name in SECTIONS),
+            Part(name="metadata", n_bytes=file_bytes - carried_bytes - total.n_bytes),
+            Part(name="carried", n_bytes=carried_bytes),
+            Part(name="other files", n_bytes=other),
+        )
+        variants: dict[str, list[str]] = {}
+        for tensor in tensors:
+            label = "lossless" if tensor.kind == "lossless" else f"{tensor.bits}-bit"
+            variants.setdefault(label, []).append(tensor.name)
+        with_headers = Account.total(accounts, metadata_bytes=parts[4].n_bytes)
+        return Report(
+            **common(checkpoint.layout),
+            kind="encoded",
+            settings=checkpoint.files[0].settings,
+            n_parameters=total.n_weights + sum(math.prod(stored.shape) for stored in carried.values()),
+            total_bytes=file_bytes + other,
+            source_bytes=total.original_bytes + carried_bytes + other,
+            parts=parts,
+            tensors=tensors,
+            carried=carried_tensors(carried),
+            formats={label: self._formats(names, tensors) for label, names in variants.items()},
+            comparison={} if self.wanted.sample is None else dict(self._compare(variants)),
+            density={t.name: self._map(t.name) for t in self.wanted.mapped(tensors)},
+            advice=advice.for_encoded(with_headers, parts, tensors, carried_tensors(carried)),
+        )
+
+    def _tensor(self, name: str) -> TensorReport:
+        tensor = self.checkpoint[name]
+        try:
+            mask, planes = MaskBounds.of(mask_counts(tensor)), plane_entropies(tensor)
+            account = Account.of(tensor, mask, planes)
+        except XorpackError as error:
+            raise type(error)(f"{self.checkpoint.path_of(name)}: tensor {name!r}: {error}") from None
+        zeros, ones = tensor.constants
+        if self.wanted.progress is not None:
+            self.wanted.progress(name, tensor.n_weights, self.n_weights)
+        return TensorReport(
+            name=name,
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            kind=tensor.kind,
+            bits=tensor.bits,
+            group_size=tensor.group_size,
+            mask_codec=tensor.mask_codec,
+            network=_network(tensor),
+            account=account,
+            mask=mask,
+            planes=planes,
+            coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1),
+        )
+
+    def _formats(self, names: Sequence[str], tensors: Sequence[TensorReport]) -> FormatTable:
+        chosen = [t for t in tensors if t.name in set(names)]
+        total = Account.total(t.account for t in chosen)
+        note = "as stored, without headers"
+        ours = FormatRow(
+            name="xorpack, this file",
+            note=note,
+            bits_per_weight=total.per_weight(total.n_bytes),
+            measured=True,
+        )
+        return by_formula(ours, (weights(t.shape, t.account, t.bits, t.dtype) for t in chosen))
+
+    def _map(self, name: str) -> NDArray[np.float64]:
+        tensor = self.checkpoint[name]
+        return density_map(mask_blocks(tensor), tensor.rows, tensor.cols)
+
+    def _compare(self, variants: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Comparison]]:
+        for label, names in variants.items():
+            shapes = {name: self.checkpoint[name].shape for name in names}
+            parts = [
+                _rows_of(self.checkpoint[name], rows)
+                for name, rows in sample_parts(shapes, self.wanted.sample or 0)
+            ]
+            if parts:
+                yield label, compare(parts)
+
+
+def _network(tensor: EncodedTensor) -> str:
+    network = tensor.network
+    text = {
+        "quasi-cyclic": f"window {network.window}, {network.n_taps} taps, {network.n_rows} rows",
+        "dense": f"n_in {network.n_in}, n_out {network.n_out}, window {network.window}",
+        "sparse": f"n_in {network.n_in}, n_out {network.n_out}, window {network.window}, {network.n_taps} taps",
+        "identity": "raw",
+    }[network.family]
+    return f"{network.family}: {text}"
+
+
+def _rows_of(tensor: EncodedTensor, rows: int) -> BCQTensor | NDArray[Any]:
+    if tensor.scales is None:
+        return cpu.decode_rows(tensor, 0, rows)
+    mask, planes = cpu.decode_planes(tensor, 0, rows)
+    return BCQTensor(
+        shape=(rows, tensor.cols),
+        dtype=tensor.dtype,
+        mask=mask,
+        planes=planes,
+        scales=tensor.scales[:rows],
+        group_size=tensor.group_size,
+    )

@@ -1,0 +1,121 @@
+"""``xorpack report``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xorpack.cli.common import make_console, progress_bar
+from xorpack.errors import ParameterError
+
+FORMATS = ("text", "json", "csv", "markdown", "html")
+SORTS = ("size", "bits", "overhead", "name")
+TOP = 10
+"""Tensors that are listed as text, unless asked otherwise."""
+
+FILE_WIDTH = 120
+"""Columns of text that goes to a file."""
+
+MAPS = 4
+"""Density maps on an HTML page."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+class Count(click.ParamType[int]):
+    """A number of weights such as 300000, 300k, 4M."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See :class:`click.ParamType`."""
+        found = re.fullmatch(r"(\d+)([kmg]?)", str(value), re.IGNORECASE)
+        if found is None or int(found[1]) == 0:
+            self.fail(f"{value!r} is not a number of weights such as 300000, 300k or 4M", param, ctx)
+        return int(found[1]) * _UNITS[found[2].lower()]
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="What to print."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead of the terminal.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@click.option(
+    "--sample",
+    type=Count(),
+    is_flag=False,
+    flag_value="1M",
+    default=None,
+    metavar="[N]",
+    help="Run real coders, and our own, on N weights; without N on 1M.",
+)
+@click.option("--sort", type=click.Choice(SORTS), help="Worst tensors first, by this.")
+@click.option(
+    "--top", type=click.IntRange(min=0), help=f"Tensors to list; 0 for all. Default of text: {TOP}."
+)
+@click.option(
+    "--bits", type=click.IntRange(1, 8), help="Of a plain checkpoint: planes to quantize to; default: 2."
+)
+@click.option("--sparsity", type=float, help="Of a plain checkpoint: as if pruned to this.")
+@click.option(
+    "--group-size", type=click.IntRange(min=0), help="Of a plain checkpoint: inputs that share scales."
+)
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Of a plain checkpoint: only these tensors."
+)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Of a plain checkpoint: leave these out.")
+def report(
+    path: Path,
+    form: str,
+    output: Path | None,
+    overwrite: bool,
+    sample: int | None,
+    sort: str | None,
+    top: int | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    **judged: Any,
+) -> None:
+    """Say how far every byte of PATH is from the limit, and what could be done.
+
+    PATH is a file or directory that xorpack encoded, or a plain checkpoint: then, what it could become.
+    """
+    from xorpack.analysis.report import render
+    from xorpack.atomic import atomic_file, check_destination
+    from xorpack.checkpoint.report import report_checkpoint
+    from xorpack.checkpoint.settings import Settings
+
+    if output is not None:
+        check_destination(output, overwrite=overwrite)
+    elif form == "html" and sys.stdout.isatty():
+        raise ParameterError("an HTML page on a terminal helps nobody: give --output FILE.html")
+    given = {name: value for name, value in judged.items() if value is not None}
+    with progress_bar("report") as progress:
+        found = report_checkpoint(
+            path,
+            settings=Settings(**given) if given else None,
+            include=include,
+            exclude=exclude,
+            sample=sample,
+            n_maps=MAPS if form == "html" else 0,
+            progress=progress,
+        )
+    console = make_console()
+    colour = output is None and console.is_terminal and not console.no_color
+    if top is None and form == "text":
+        top, sort = TOP, sort or "size"
+    width = console.width if output is None else FILE_WIDTH
+    text = render(found, form, sort=sort, top=top or None, width=width, colour=colour)
+    if output is None:
+        click.echo(text, nl=False, color=colour)
+        return
+    with atomic_file(output, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {output} ({os.path.getsize(output):,} bytes)")
