@@ -8,6 +8,7 @@ alone, seeds included, so it can be kept and taken up again (:mod:`xorpack.analy
 >>> print(found.markdown())                                                        # doctest: +SKIP
 """
 
+from xorpack.analysis.study import density, figures, render
 from xorpack.analysis.study.found import Study
 from xorpack.analysis.study.output import check_output, write
 from xorpack.analysis.study.registry import TABLES, select
@@ -25,8 +26,11 @@ __all__ = [
     "Table",
     "Weights",
     "check_output",
+    "density",
     "example_weight",
+    "figures",
     "installed_model",
+    "render",
     "run",
     "select",
     "write",
