@@ -11,7 +11,7 @@ from xorpack.analysis.study import figures, orders, patterns, sample
 from xorpack.analysis.study.orders import ORDERS
 from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import Weights
+from xorpack.analysis.study.weights import QUICK_MATRICES, Weights
 from xorpack.encoding.encoder import default_network
 from xorpack.encoding.pruning import magnitude_mask
 from xorpack.encoding.quantize import quantize
@@ -46,8 +46,7 @@ def plan(scope: Scope) -> list[Cell]:
         for s in sparsities
     ]
     if scope.weights is not None:
-        names = list(scope.weights.matrices)
-        for name in names[:: max(1, len(names) // 6)] if scope.quick else names:
+        for name in scope.weights.some(QUICK_MATRICES if scope.quick else None):
             for s in sparsities:
                 params = {"sparsity": s, "matrix": name, "sha256": scope.weights.digests[name], "seeds": 1}
                 cells.append(Cell(params=params, seconds=0.1 + 1.5 * (1 - s)))

