@@ -160,6 +160,8 @@ def draw(figure: Any, outcomes: Sequence[Outcome]) -> None:
         figures.bound(ax, 1.0, "bound")
         ax.set_title(f"S {sparsity:g}")
         ax.set_ylabel("overhead")
+        ax.set_ylim(0.98, None)
+        ax.label_outer()
     figures.legend(figure, axes[0])
 
 
