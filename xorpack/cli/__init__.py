@@ -14,6 +14,7 @@ from xorpack.cli.decode import decode
 from xorpack.cli.encode import encode
 from xorpack.cli.info import info
 from xorpack.cli.report import report
+from xorpack.cli.study import study
 from xorpack.cli.verify import verify
 from xorpack.errors import ParameterError, XorpackError
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (encode, decode, verify, info, report):
+for command in (encode, decode, verify, info, report, study):
     cli.add_command(command)
 
 

@@ -19,11 +19,11 @@ SRC = click.argument("src", type=click.Path(path_type=Path))
 DST = click.argument("dst", type=click.Path(path_type=Path))
 
 
-def make_console() -> Console:
+def make_console(*, pipe_width: int = 160) -> Console:
     """Standard output for tables."""
     console = Console()
     # A pipe has no width: keep whole rows together there.
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=pipe_width)
 
 
 @contextmanager
