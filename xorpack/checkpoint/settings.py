@@ -9,7 +9,7 @@ from typing import Any, Literal
 from xorpack import container, model
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import mask_bound, payload_bound
-from xorpack.encoding.masks import Choice, Prefer, best_filters, cascade_cost
+from xorpack.encoding.masks import Choice, Prefer, estimate_bits
 from xorpack.errors import ParameterError
 from xorpack.safetensors_file import ITEM_BITS, Stored
 from xorpack.tensors import as_matrix, n_groups
@@ -113,18 +113,12 @@ def estimate(stored: Stored, n_kept: int, settings: Settings) -> Account:
         section_bytes={
             "code": round(n_kept * bits / 8),
             "corrections": 0,
-            "mask": _mask_bytes(n, n_kept, settings),
+            "mask": math.ceil(
+                n * estimate_bits(n_kept / max(n, 1), settings.mask_codec, settings.prefer) / 8
+            ),
             "scales": scale_bytes,
         },
         original_bytes=stored.data.size,
         payload_bound_bits=payload_bound(sparsity, bits) * n,
         mask_bound_bits=mask_bound(sparsity) * n,
     )
-
-
-def _mask_bytes(n: int, n_kept: int, settings: Settings) -> int:
-    if not 0 < n_kept < n:
-        return 0
-    cost = cascade_cost(n_kept / n, best_filters(n_kept / n))
-    wanted = settings.mask_codec == "cascade" or (settings.mask_codec == "auto" and settings.prefer == "size")
-    return math.ceil(n * (min(cost, 1.0) if wanted else 1.0) / 8)

@@ -50,7 +50,7 @@ from xorpack.errors import ParameterError
 @click.option(
     "--mask",
     "mask_codec",
-    type=click.Choice(["auto", "bitmap", "cascade"]),
+    type=click.Choice(["auto", "bitmap", "cascade", "block"]),
     default="auto",
     show_default=True,
     help="How the mask is stored.",

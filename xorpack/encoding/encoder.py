@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xorpack import dense
 from xorpack.corrections import NO_CORRECTIONS, pack, packed_sizes
 from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
 from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.masks import (
@@ -26,7 +27,7 @@ from xorpack.encoding.masks import (
 from xorpack.encoding.rings import ENCODERS, encode_planes
 from xorpack.errors import ParameterError
 from xorpack.layout import Layout
-from xorpack.masks import cascade
+from xorpack.masks import block, cascade
 from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
 from xorpack.words import popcount
@@ -94,7 +95,7 @@ def encode(
         network, layout = XorNetwork.identity(), raw
     chosen = network or default_network(density)
     gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
-    codec = choose(source.mask, cols, density, mask_codec, prefer, gates=gates)
+    codec, plan = choose(source.mask, cols, density, mask_codec, prefer, gates=gates)
     filters = None
     if codec == cascade.NAME:
         filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)
@@ -105,14 +106,17 @@ def encode(
     if may_be_raw and network is None and rate is None and code[:n_coded].nbytes + own_bytes >= raw_bytes > 0:
         chosen, layout = XorNetwork.identity(), raw
         code, own = encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
-        codec = codec if codec == "constant" else "bitmap"
+        codec = "bitmap" if codec == cascade.NAME else codec
     corrections = merge(own, source.coded, exceptions)
     if codec == cascade.NAME:
         mask = encode_cascade(source.mask, chosen, layout, code[n_coded:], missing, jobs)
-        if mask_codec == "auto" and mask[2].size >= -(-rows * cols // 8):
-            mask = encode_plain("bitmap", source.mask, cols)
+    elif codec == block.NAME and plan is not None:
+        mask = encode_block(source.mask, cols, plan, jobs)
     else:
         mask = encode_plain(codec, source.mask, cols)
+    own_config = CONFIG_BYTES if codec == block.NAME else 0
+    if mask_codec == "auto" and mask[2].size + own_config > -(-rows * cols // 8):
+        mask = encode_plain("bitmap", source.mask, cols)
     bcq = tensor if isinstance(tensor, BCQTensor) else None
     return EncodedTensor(
         kind=kind,

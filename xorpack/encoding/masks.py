@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 from xorpack import masks
 from xorpack.coded import CodedPlanes
 from xorpack.corrections import Corrections
+from xorpack.encoding.blocks import Plan, ideal_cost
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.errors import ParameterError
 from xorpack.expand import expand
 from xorpack.layout import Layout
-from xorpack.masks import bitmap, cascade, constant
+from xorpack.masks import bitmap, block, cascade, constant
 from xorpack.network import XorNetwork
 from xorpack.words import Words, popcount, tail_mask
 
-Choice = Literal["auto", "constant", "bitmap", "cascade"]
+Choice = Literal["auto", "constant", "bitmap", "cascade", "block"]
 Prefer = Literal["size", "speed"]
 
-MARGIN = 0.985
-"""``cascade`` is tried where its ideal cost is below this; a network costs 1 to 2 % more than ideal."""
+CASCADE_OVERHEAD = 1.02
+"""What a network costs a cascade: stored bits over its ideal cost, about."""
 
 
 def cascade_cost(density: float, n_filters: int) -> float:
@@ -40,8 +41,10 @@ def best_filters(density: float) -> int:
     return min(range(1, cascade.MAX_FILTERS + 1), key=lambda r: cascade_cost(density, r))
 
 
-def choose(mask: Words, cols: int, density: float, choice: str, prefer: str, *, gates: bool) -> str:
-    """Name of the codec to use; ``gates``: the tensor's network can carry a cascade.
+def choose(
+    mask: Words, cols: int, density: float, choice: str, prefer: str, *, gates: bool
+) -> tuple[str, Plan | None]:
+    """Name of the codec to use, with the plan of a ``block``; ``gates``: the tensor's network can carry a cascade.
 
     Raises:
         ParameterError: the codec asked for cannot store this mask.
@@ -57,12 +60,34 @@ def choose(mask: Words, cols: int, density: float, choice: str, prefer: str, *, 
         )
     if choice == cascade.NAME and not gates:
         raise ParameterError("mask codec 'cascade' needs the default encoder and a quasi-cyclic network")
+    if choice == block.NAME:
+        return choice, Plan(mask, cols)
     if choice != "auto":
-        return choice
+        return choice, None
     if is_constant:
-        return constant.NAME
-    small = cascade_cost(density, best_filters(density)) < MARGIN
-    return cascade.NAME if prefer == "size" and gates and small else bitmap.NAME
+        return constant.NAME, None
+    if prefer == "speed":
+        return bitmap.NAME, None
+    plan = Plan(mask, cols)
+    n = len(mask) * cols
+    sizes = {block.NAME: plan.bits, bitmap.NAME: float(n)}
+    if gates:
+        sizes[cascade.NAME] = CASCADE_OVERHEAD * cascade_cost(density, best_filters(density)) * n
+    return min(sizes, key=lambda name: sizes[name]), plan
+
+
+def estimate_bits(density: float, choice: str, prefer: str) -> float:
+    """Bits per weight that a codec takes for an i.i.d. mask which keeps ``density`` of the weights, about."""
+    if not 0 < density < 1:
+        return 0.0
+    sizes = {
+        bitmap.NAME: 1.0,
+        cascade.NAME: CASCADE_OVERHEAD * cascade_cost(density, best_filters(density)),
+        block.NAME: ideal_cost(density),
+    }
+    if choice == "auto":
+        return 1.0 if prefer == "speed" else min(sizes.values())
+    return sizes[choice]
 
 
 def encode_plain(name: str, mask: Words, cols: int) -> tuple[str, dict[str, Any], NDArray[np.uint8]]:

@@ -108,6 +108,8 @@ def decode(
     first: int,
     last: int,
     expand: Expand,
+    *,
+    jobs: int = 1,
 ) -> Words:
     """See :class:`xorpack.masks.MaskCodec`."""
     layout = tensor.layout
@@ -118,10 +120,7 @@ def decode(
     mask: Words = expand(final, first, last, found)[0]
     universe = layout.rows * layout.cols
     wrong = corrections.unpack(data[n_filter + n_last :], config["n_corrections"], universe, 1)
-    part = wrong.in_rows(first, last, layout.cols)
-    row, col = part.positions // layout.cols, part.positions % layout.cols
-    flips = (1 << col % 32).astype(np.uint32)
-    np.bitwise_xor.at(mask, (row, col // 32), flips)
+    corrections.flip(mask, wrong.in_rows(first, last, layout.cols), layout.cols)
     return mask
 
 

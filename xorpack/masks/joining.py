@@ -1,0 +1,244 @@
+"""Blocks of mask bits from the planes of their codewords: the decoder of the mask codec ``block``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from xorpack.masks import prefix
+from xorpack.simd import join_bits
+from xorpack.words import Words, n_chunks, tail_mask
+
+FAST_BITS = 10
+"""Bits of a codeword that the decoder looks up at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCode:
+    """How a matrix is cut into blocks, and their codes.
+
+    Attributes:
+        rows, cols: of the mask.
+        block, max_ones, max_length: see :mod:`xorpack.masks.prefix`.
+        row_levels, col_levels: levels by class.
+    """
+
+    rows: int
+    cols: int
+    block: int
+    max_ones: int
+    max_length: int
+    row_levels: tuple[int, ...]
+    col_levels: tuple[int, ...]
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of a row."""
+        return -(-self.cols // self.block)
+
+    def runs(self, level: int) -> tuple[prefix.Run, ...]:
+        """The code of a level of either sign."""
+        return prefix.runs(abs(level), self.block, self.max_ones, self.max_length)
+
+    def levels(self) -> list[int]:
+        """The absolute levels that may occur, rising."""
+        return sorted({min(abs(a + b), prefix.EMPTY) for a in self.row_levels for b in self.col_levels})
+
+    def depths(self) -> tuple[int, int]:
+        """``(n_raw, n_depths)``: length of the shortest codeword, and of the longest without these bits."""
+        codes = [self.runs(level) for level in self.levels()]
+        n_raw = min(code[0].length for code in codes)
+        return n_raw, max(code[-1].length for code in codes) - n_raw
+
+    def depth_order(self) -> NDArray[np.int64]:
+        """The depth of every place in a group: shallow ones, which most blocks care for, are spread among the deep."""
+        _, n_depths = self.depths()
+        stride = (5 * n_depths + 7) // 8
+        while gcd(stride, n_depths) > 1:
+            stride += 1
+        return np.arange(n_depths, dtype=np.int64) * stride % max(n_depths, 1)
+
+    def parts(self) -> tuple[int, int]:
+        """``(n_parts, n_groups)`` of a row."""
+        n_words, (_, n_depths) = n_chunks(self.n_blocks), self.depths()
+        n_groups = max(1, min(32 // max(n_depths, 1), n_words))
+        return -(-n_words // n_groups), n_groups
+
+    def plane_shape(self) -> tuple[int, int]:
+        """Rows and columns of the plane."""
+        n_parts, n_groups = self.parts()
+        return self.rows * n_parts, 32 * n_groups * self.depths()[1]
+
+
+class Tables(NamedTuple):
+    """How the codes that occur are read.
+
+    Attributes:
+        of_level: int64 (EMPTY + 1,), the table of an absolute level.
+        runs: int64 (n, R, 3), start, free bits and rank of every run; fillers start past every codeword.
+        fast: uint32 (n, 2**FAST_BITS), the symbol that the first bits of a codeword decide, or NOT_FAST.
+        hints: uint8 of the same shape, the run in which to begin the search else.
+    """
+
+    of_level: NDArray[np.int64]
+    runs: NDArray[np.int64]
+    fast: NDArray[np.uint32]
+    hints: NDArray[np.uint8]
+
+
+def decoding_tables(code: BlockCode) -> Tables:
+    """Tables of all codes of a mask."""
+    codes = {level: code.runs(level) for level in code.levels()}
+    of_level = np.zeros(prefix.EMPTY + 1, np.int64)
+    n_runs = max(map(len, codes.values()))
+    runs = np.zeros((len(codes), n_runs, 3), np.int64)
+    fast = np.full((len(codes), 1 << FAST_BITS), NOT_FAST, np.uint32)
+    hints = np.zeros(fast.shape, np.uint8)
+    symbols = prefix.symbols(code.block, code.max_ones)
+    firsts = np.arange(1 << FAST_BITS) << code.max_length >> FAST_BITS
+    for n, (level, found) in enumerate(codes.items()):
+        of_level[level] = n
+        padded = [*found, *[found[-1]] * (n_runs - len(found))]
+        runs[n] = [(run.start, code.max_length - run.length, run.rank) for run in padded]
+        runs[n, len(found) :, 0] = 1 << code.max_length
+        hints[n] = np.searchsorted([run.start for run in found], firsts, side="right") - 1
+        for run in found:
+            if run.length <= min(FAST_BITS, code.max_length):
+                begin, each = run.start << FAST_BITS >> code.max_length, 1 << FAST_BITS - run.length
+                ranks = slice(run.rank, run.rank + run.n)
+                fast[n, begin : begin + run.n * each] = np.repeat(symbols[ranks], each)
+    return Tables(of_level, runs, fast, hints)
+
+
+NOT_FAST = 0xFFFFFFFF
+"""No symbol: blocks of 32 bits have a few ones at the most."""
+
+
+def join(
+    code: BlockCode,
+    row_classes: NDArray[np.int64],
+    col_classes: NDArray[np.int64],
+    raw: Words,
+    plane: Words,
+    places: NDArray[np.int64],
+    jobs: int,
+) -> Words:
+    """Mask words, uint32 (rows, chunks), of some rows.
+
+    Args:
+        code: of the whole mask.
+        row_classes, col_classes: of these rows, of all block columns.
+        raw: uint32 (rows * n_raw, words), row after row.
+        plane: uint32 (rows * n_parts, n_groups * n_depths).
+        places: place in ``plane`` of each of the rows.
+        jobs: threads.
+    """
+    rows = len(row_classes)
+    mask = np.empty((rows, n_chunks(code.cols)), np.uint32)
+    if not mask.size:
+        return mask
+    n_raw, n_depths = code.depths()
+    n_parts, n_groups = code.parts()
+    tables = decoding_tables(code)
+    row_levels = np.array(code.row_levels, np.int64)[row_classes]
+    col_levels = np.array(code.col_levels, np.int64)[col_classes]
+    raw_words = np.ascontiguousarray(raw).reshape(-1)
+    plane_words = np.ascontiguousarray(plane).reshape(-1)
+    step = -(-rows // jobs)
+
+    def part(begin: int) -> None:
+        end = min(begin + step, rows)
+        join_kernel(
+            plane_words,
+            raw_words[begin * n_raw * n_chunks(code.n_blocks) :],
+            places[begin:end] * (n_parts * n_groups * n_depths),
+            n_raw,
+            code.depth_order(),
+            code.block,
+            code.max_length,
+            row_levels[begin:end],
+            col_levels,
+            *tables,
+            prefix.symbols(code.block, code.max_ones),
+            mask[begin:end],
+        )
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(part, range(0, rows, step)))
+    mask &= tail_mask(code.cols)
+    return mask
+
+
+@njit(cache=True, nogil=True)
+def join_kernel(
+    plane,  # flat uint32
+    raw,  # (rows * n_raw * n_words,) uint32
+    begins,  # (rows,) int64: first word in ``plane`` of every row
+    n_raw,
+    order,  # (n_depths,) int64
+    block,
+    max_length,
+    row_levels,  # (rows,) int64
+    col_levels,  # (n_blocks,) int64
+    of_level,  # (EMPTY + 1,) int64
+    runs,  # (n, R, 3) int64
+    fast,  # (n, 2**FAST_BITS) uint32
+    hints,  # (n, 2**FAST_BITS) uint8
+    symbols,  # (n_symbols,) uint32
+    mask,  # (rows, chunks) uint32, out
+):
+    """Kernel of :func:`join`; bits of the mask past the last column are arbitrary."""
+    n_blocks = col_levels.size
+    n_words = -(-n_blocks // 32)
+    chunks = mask.shape[1]
+    n_runs = runs.shape[1]
+    empty = of_level.size - 1
+    n_depths = order.size
+    depth = n_raw + n_depths
+    fast_bits = 0
+    while 1 << fast_bits < fast.shape[1]:
+        fast_bits += 1
+    shift = max_length - depth
+    full = np.uint64((1 << block) - 1)
+    planes = np.zeros(32, np.uint32)
+    codewords = np.zeros(32, np.uint32)
+    for r in range(row_levels.size):
+        filled = np.int64(0)
+        pending = np.uint64(0)
+        chunk = 0
+        for w in range(n_words):
+            for d in range(n_raw):
+                planes[depth - 1 - d] = raw[(r * n_raw + d) * n_words + w]
+            for k in range(n_depths):
+                planes[n_depths - 1 - order[k]] = plane[begins[r] + w * n_depths + k]
+            join_bits(codewords, 0, planes, 0, 1, depth)
+            for j in range(min(32, n_blocks - 32 * w)):
+                level = row_levels[r] + col_levels[32 * w + j]
+                table = of_level[min(abs(level), empty)]
+                value = np.int64(codewords[j]) << shift
+                top = (value << fast_bits) >> max_length
+                symbol = np.uint64(fast[table, top])
+                if symbol == np.uint64(0xFFFFFFFF):
+                    n = np.int64(hints[table, top])
+                    while n + 1 < n_runs and runs[table, n + 1, 0] <= value:
+                        n += 1
+                    rank = runs[table, n, 2] + ((value - runs[table, n, 0]) >> runs[table, n, 1])
+                    symbol = np.uint64(symbols[rank])
+                if level < 0:
+                    symbol ^= full
+                pending |= symbol << np.uint64(filled)
+                filled += block
+                if filled >= 32:
+                    if chunk < chunks:
+                        mask[r, chunk] = np.uint32(pending & np.uint64(0xFFFFFFFF))
+                    chunk += 1
+                    pending >>= np.uint64(32)
+                    filled -= 32
+        if chunk < chunks:
+            mask[r, chunk] = np.uint32(pending & np.uint64(0xFFFFFFFF))
