@@ -33,6 +33,7 @@ FILES = (
     "cascade",
     "constants",
     "block",
+    "bmf",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
 
@@ -144,7 +145,7 @@ def test_golden_files_cover_the_format() -> None:
     tensors = [t for name in FILES for t in container.EncodedFile(GOLDEN / f"{name}.safetensors").values()]
     layouts = [tensor.layout for tensor in tensors]
     assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
-    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block"}
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf"}
     assert {(t.kind, t.dtype) for t in tensors} == {
         *(("bcq", dtype) for dtype in ("F32", "F16", "BF16")),
         *(("lossless", dtype) for dtype in ("F32", "F16", "BF16", "I8", "U8")),
@@ -175,6 +176,9 @@ def test_golden_files_cover_the_format() -> None:
     assert any(config["n_corrections"][0] for config in blocks)
     assert any(config["n_corrections"][1] for config in blocks)
     assert {t.network.family for t in tensors if t.mask_codec == "block"} >= {"quasi-cyclic", "dense"}
+    products = [t for t in tensors if t.mask_codec == "bmf"]
+    assert {t.mask_config["rank"] for t in products} >= {1, 2, 3, 5}
+    assert any(t.mask_config["tile"][1] > 32 and t.cols > t.mask_config["tile"][1] for t in products)
     constant = [t for t in tensors if any(t.constants)]
     assert any(t.constants[0] and t.constants[1] and t.code.size and t.n_corrections for t in constant)
     assert any(t.constants[0] | t.constants[1] == (1 << t.bits) - 1 and t.n_corrections for t in constant)

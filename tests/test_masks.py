@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from samples import SHAPES, bcq, pruned, same
 
 import xorpack
 from xorpack import BCQTensor, EncodedTensor, XorNetwork, masks, words
 from xorpack.decoders import cpu, reference
+from xorpack.encoding.bmf import fit
 from xorpack.errors import FormatError, ParameterError
 from xorpack.expand import expand
 from xorpack.masks import cascade
@@ -66,6 +67,10 @@ def test_round_trip(name, rows, cols, sparsity, bits, lanes, rate, data):
         with pytest.raises(ParameterError, match="'constant' cannot store"):
             xorpack.encode(tensor, **how)
         return
+    if name == "bmf":
+        assume(rows and cols)
+        how["factors"] = fit(np.ones((rows, cols), np.float32), min(sparsity, 0.99), mask_bits=5)
+        tensor = with_mask(words.unpack(how["factors"].mask(), cols), bits)
     encoded = xorpack.encode(tensor, **how)
     assert encoded.mask_codec == name
     first = data.draw(st.integers(0, rows))
@@ -146,7 +151,7 @@ def test_planes_that_are_all_constant_still_carry_a_cascade():
 def test_what_cannot_be_asked_for():
     tensor = bcq((40, 40), 0.9)
     with pytest.raises(
-        ParameterError, match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block"
+        ParameterError, match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block, bmf"
     ):
         xorpack.encode(tensor, mask_codec="runs")
     with pytest.raises(ParameterError, match="prefer = 'fast' is not size or speed"):

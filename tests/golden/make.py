@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden.inputs import bcq, crowded, few_signs, hashed, odd_scales, plain, small
+from golden.inputs import bcq, bmf, crowded, few_signs, hashed, odd_scales, plain, small
 from numpy.typing import NDArray
 
 import xorpack
-from xorpack import BCQTensor, EncodedTensor, XorNetwork, container, layout
+from xorpack import BCQTensor, EncodedTensor, XorNetwork, container, layout, words
 from xorpack.safetensors_file import Stored
 from xorpack.tensors import DTYPES
 
@@ -183,6 +183,24 @@ def block(case: Case) -> None:
     case.add("auto", crowded(950, (60, 200), 1))
 
 
+def product(case: Case) -> None:
+    """Masks that are Boolean products: one tile and many, odd edges, tiles of several words, factors sought."""
+    network = XorNetwork.quasi_cyclic
+    for name, salt, shape, rank, tile in (
+        ("one", 1010, (5, 20), 1, (9, 32)),
+        ("edges", 1020, (23, 70), 2, (7, 32)),
+        ("wide", 1030, (11, 333), 3, (4, 96)),
+        ("whole", 1040, (30, 45), 5, (30, 64)),
+    ):
+        tensor, factors = bmf(salt, shape, rank, tile)
+        case.add(name, tensor, mask_codec="bmf", factors=factors)
+    tensor, _ = bmf(1050, (40, 65), 2, (40, 32))
+    case.add("sought", tensor, mask_codec="bmf", network=network(window=5))
+    tensor, factors = bmf(1060, (12, 36), 2, (5, 32))
+    kept = words.unpack(tensor.mask, 36).reshape(12, 4, 3, 3)
+    case.add("conv", np.where(kept, plain(1065, kept.shape, 1000, "I8"), np.int8(0)), factors=factors)
+
+
 def constants(case: Case) -> None:
     """Planes that are constant: with exceptions, with cascades, with every family; all planes of a tensor."""
     network = XorNetwork.quasi_cyclic
@@ -252,6 +270,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "cascade": cascade,
     "constants": constants,
     "block": block,
+    "bmf": product,
 }
 
 

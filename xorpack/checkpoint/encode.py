@@ -18,11 +18,20 @@ from xorpack.atomic import atomic_directory, atomic_file, check_destination
 from xorpack.checkpoint.settings import EncodeReport, Settings, estimate
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.gather import ElementSource
-from xorpack.encoding.pruning import GlobalThreshold, global_thresholds, magnitude_mask, zeros_mask
+from xorpack.encoding.pruning import (
+    GlobalThreshold,
+    global_thresholds,
+    magnitude_mask,
+    magnitudes,
+    zeros_mask,
+)
 from xorpack.encoding.quantize import quantize
 from xorpack.errors import FormatError, ParameterError, XorpackError
+from xorpack.masks import bmf
+from xorpack.masks.bmf import Factors
 from xorpack.safetensors_file import SafetensorsFile, Stored
 from xorpack.selection import select
 from xorpack.tensors import DTYPES, as_matrix
@@ -178,11 +187,17 @@ class _Run:
         stored, settings = self.selected[name], self.settings
         try:
             array = stored.array()
+            how: dict[str, Any] = {"mask_codec": settings.mask_codec, "prefer": settings.prefer, "jobs": jobs}
             if settings.lossless:
                 array = self._zeros(name, array)
-                encoded = encode(array, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
+                if settings.mask_codec == bmf.NAME:
+                    how["factors"] = self._exact(ElementSource(_matrix(Stored.of(array))).mask, stored)
+                encoded = encode(array, **how)
             else:
                 mask = self._global_mask(name, stored)
+                if settings.mask_codec == bmf.NAME:
+                    how["factors"] = self._factors(stored, jobs)
+                    mask = how["factors"].mask()
                 quantized = quantize(
                     array,
                     bits=settings.bits,
@@ -193,7 +208,7 @@ class _Run:
                     scale_dtype=settings.scale_dtype,
                     jobs=jobs,
                 )
-                encoded = encode(quantized, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
+                encoded = encode(quantized, **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
                 raise AssertionError("the encoded tensor does not decode to what was encoded")
         except XorpackError as error:
@@ -217,8 +232,28 @@ class _Run:
             return None
         return self.threshold.mask(list(self.selected).index(name), _matrix(stored))
 
+    def _factors(self, stored: Stored, jobs: int) -> Factors:
+        """Factors of a mask that prunes to the sparsity asked for, or of the zeros that there are."""
+        settings, matrix = self.settings, _matrix(stored)
+        if settings.sparsity is None:
+            return self._exact(zeros_mask(matrix), stored)
+        return fit(
+            magnitudes(matrix),
+            settings.sparsity,
+            mask_bits=settings.mask_bits or MASK_BITS,
+            rank=settings.rank,
+            jobs=jobs,
+        )
+
+    def _exact(self, mask: Words, stored: Stored) -> Factors:
+        rows, cols = as_matrix(stored.shape)
+        tile = choose_tile(rows, cols, self.settings.mask_bits or MASK_BITS, self.settings.rank)
+        return factor(mask, cols, *tile)
+
     def _kept(self, name: str, stored: Stored) -> int:
         matrix, settings = _matrix(stored), self.settings
+        if settings.mask_codec == bmf.NAME:
+            choose_tile(len(matrix), matrix.shape[1], settings.mask_bits or MASK_BITS, settings.rank)
         if settings.lossless:
             mask = ElementSource(matrix).mask
         elif settings.sparsity is None:

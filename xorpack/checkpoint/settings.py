@@ -9,6 +9,7 @@ from typing import Any, Literal
 from xorpack import container, model
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import mask_bound, payload_bound
+from xorpack.encoding.bmf import MASK_BITS
 from xorpack.encoding.masks import Choice, Prefer, estimate_bits
 from xorpack.errors import ParameterError
 from xorpack.safetensors_file import ITEM_BITS, Stored
@@ -28,6 +29,8 @@ class Settings:
     scale_dtype: Literal["float16", "float32"] = "float16"
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
+    rank: int | None = None
+    mask_bits: float | None = None
     positive_zeros: bool = False
 
     def check(self) -> None:
@@ -42,6 +45,14 @@ class Settings:
             raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
         if self.scope not in ("tensor", "global"):
             raise ParameterError(f"scope {self.scope!r} is not tensor or global")
+        if (self.rank is not None or self.mask_bits is not None) and self.mask_codec != "bmf":
+            raise ParameterError("rank and mask_bits are for mask_codec bmf")
+        if self.rank is not None and self.rank < 1:
+            raise ParameterError(f"rank = {self.rank} is less than 1")
+        if self.mask_bits is not None and not self.mask_bits > 0:
+            raise ParameterError(f"mask_bits = {self.mask_bits} is not positive")
+        if self.mask_codec == "bmf" and self.scope == "global" and self.sparsity is not None:
+            raise ParameterError("mask_codec bmf prunes each tensor: it contradicts scope global")
         if self.group_size < 0:
             raise ParameterError(f"group_size = {self.group_size} is negative")
 
@@ -56,7 +67,9 @@ class Settings:
         """The settings that matter."""
         if self.lossless:
             return {"lossless": True, **({"positive_zeros": True} if self.positive_zeros else {})}
-        names = ("bits", "sparsity", "scope", "group_size", "method", "scale_dtype")
+        names = ["bits", "sparsity", "scope", "group_size", "method", "scale_dtype"]
+        if self.mask_codec == "bmf":
+            names += ["mask_codec", "rank", "mask_bits"]
         return {name: getattr(self, name) for name in names}
 
 
@@ -114,7 +127,11 @@ def estimate(stored: Stored, n_kept: int, settings: Settings) -> Account:
             "code": round(n_kept * bits / 8),
             "corrections": 0,
             "mask": math.ceil(
-                n * estimate_bits(n_kept / max(n, 1), settings.mask_codec, settings.prefer) / 8
+                n
+                * estimate_bits(
+                    n_kept / max(n, 1), settings.mask_codec, settings.prefer, settings.mask_bits or MASK_BITS
+                )
+                / 8
             ),
             "scales": scale_bytes,
         },

@@ -13,6 +13,7 @@ from xorpack import dense
 from xorpack.corrections import NO_CORRECTIONS, pack, packed_sizes
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
+from xorpack.encoding.bmf import choose_tile, factor
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
 from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.masks import (
@@ -27,7 +28,8 @@ from xorpack.encoding.masks import (
 from xorpack.encoding.rings import ENCODERS, encode_planes
 from xorpack.errors import ParameterError
 from xorpack.layout import Layout
-from xorpack.masks import block, cascade
+from xorpack.masks import block, bmf, cascade
+from xorpack.masks.bmf import Factors
 from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
 from xorpack.words import popcount
@@ -51,6 +53,7 @@ def encode(
     lanes: int | None = None,
     mask_codec: Choice = "auto",
     prefer: Prefer = "size",
+    factors: Factors | None = None,
     jobs: int = 1,
 ) -> EncodedTensor:
     """Encode a quantized tensor, or any array losslessly.
@@ -65,6 +68,8 @@ def encode(
         lanes: words that are decoded side by side, 1 to 32; default: by the tensor's size.
         mask_codec: ``auto`` or a name from :data:`xorpack.masks.CODECS`.
         prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode the mask (``speed``).
+        factors: of the tensor's mask, where it was chosen as a Boolean product (:func:`xorpack.encoding.bmf.fit`). With
+            ``mask_codec="bmf"`` and none given, they are sought, in tiles of the usual size.
         jobs: threads. The result does not depend on it.
 
     Raises:
@@ -95,7 +100,9 @@ def encode(
         network, layout = XorNetwork.identity(), raw
     chosen = network or default_network(density)
     gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
-    codec, plan = choose(source.mask, cols, density, mask_codec, prefer, gates=gates)
+    codec, plan = choose(source.mask, cols, density, mask_codec, prefer, gates=gates, factors=factors)
+    if codec == bmf.NAME and factors is None:
+        factors = factor(source.mask, cols, *choose_tile(rows, cols))
     filters = None
     if codec == cascade.NAME:
         filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)
@@ -112,6 +119,8 @@ def encode(
         mask = encode_cascade(source.mask, chosen, layout, code[n_coded:], missing, jobs)
     elif codec == block.NAME and plan is not None:
         mask = encode_block(source.mask, cols, plan, jobs)
+    elif codec == bmf.NAME and factors is not None:
+        mask = bmf.NAME, *bmf.encode(factors, cols)
     else:
         mask = encode_plain(codec, source.mask, cols)
     own_config = CONFIG_BYTES if codec == block.NAME else 0

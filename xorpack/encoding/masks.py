@@ -15,16 +15,18 @@ from xorpack import masks
 from xorpack.coded import CodedPlanes
 from xorpack.corrections import Corrections
 from xorpack.encoding.blocks import Plan, ideal_cost
+from xorpack.encoding.bmf import MASK_BITS
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.errors import ParameterError
 from xorpack.expand import expand
 from xorpack.layout import Layout
-from xorpack.masks import bitmap, block, cascade, constant
+from xorpack.masks import bitmap, block, bmf, cascade, constant
+from xorpack.masks.bmf import Factors
 from xorpack.network import XorNetwork
 from xorpack.words import Words, popcount, tail_mask
 
-Choice = Literal["auto", "constant", "bitmap", "cascade", "block"]
+Choice = Literal["auto", "constant", "bitmap", "cascade", "block", "bmf"]
 Prefer = Literal["size", "speed"]
 
 CASCADE_OVERHEAD = 1.02
@@ -42,12 +44,21 @@ def best_filters(density: float) -> int:
 
 
 def choose(
-    mask: Words, cols: int, density: float, choice: str, prefer: str, *, gates: bool
+    mask: Words,
+    cols: int,
+    density: float,
+    choice: str,
+    prefer: str,
+    *,
+    gates: bool,
+    factors: Factors | None = None,
 ) -> tuple[str, Plan | None]:
-    """Name of the codec to use, with the plan of a ``block``; ``gates``: the tensor's network can carry a cascade.
+    """Name of the codec to use, with the plan of a ``block``.
+
+    ``gates``: the tensor's network can carry a cascade; ``factors``: of the mask, where it was chosen so.
 
     Raises:
-        ParameterError: the codec asked for cannot store this mask.
+        ParameterError: the codec asked for cannot store this mask, or ``factors`` are another mask's.
     """
     if choice not in ("auto", *masks.CODECS):
         raise ParameterError(f"mask codec {choice!r} is not one of auto, {', '.join(masks.CODECS)}")
@@ -60,24 +71,32 @@ def choose(
         )
     if choice == cascade.NAME and not gates:
         raise ParameterError("mask codec 'cascade' needs the default encoder and a quasi-cyclic network")
+    if factors is not None and not np.array_equal(factors.mask(), mask):
+        raise ParameterError("factors are not those of the tensor's mask")
     if choice == block.NAME:
         return choice, Plan(mask, cols)
     if choice != "auto":
         return choice, None
     if is_constant:
         return constant.NAME, None
+    n = len(mask) * cols
+    sizes = {bitmap.NAME: float(n)}
+    if factors is not None:
+        sizes[bmf.NAME] = 8.0 * bmf.encode(factors, cols)[1].size
     if prefer == "speed":
         return bitmap.NAME, None
     plan = Plan(mask, cols)
-    n = len(mask) * cols
-    sizes = {block.NAME: plan.bits, bitmap.NAME: float(n)}
+    sizes[block.NAME] = plan.bits
     if gates:
         sizes[cascade.NAME] = CASCADE_OVERHEAD * cascade_cost(density, best_filters(density)) * n
     return min(sizes, key=lambda name: sizes[name]), plan
 
 
-def estimate_bits(density: float, choice: str, prefer: str) -> float:
-    """Bits per weight that a codec takes for an i.i.d. mask which keeps ``density`` of the weights, about."""
+def estimate_bits(density: float, choice: str, prefer: str, mask_bits: float = MASK_BITS) -> float:
+    """Bits per weight that a codec takes for an i.i.d. mask which keeps ``density`` of the weights, about.
+
+    ``mask_bits``: what ``bmf`` may take.
+    """
     if not 0 < density < 1:
         return 0.0
     sizes = {
@@ -85,6 +104,8 @@ def estimate_bits(density: float, choice: str, prefer: str) -> float:
         cascade.NAME: CASCADE_OVERHEAD * cascade_cost(density, best_filters(density)),
         block.NAME: ideal_cost(density),
     }
+    if choice == bmf.NAME:
+        return mask_bits
     if choice == "auto":
         return 1.0 if prefer == "speed" else min(sizes.values())
     return sizes[choice]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xorpack.coded import CodedPlanes, Expand
 from xorpack.errors import FormatError
-from xorpack.masks import bitmap, block, cascade, constant
+from xorpack.masks import bitmap, block, bmf, cascade, constant
 from xorpack.words import Words
 
 Config = Mapping[str, Any]
@@ -46,7 +46,7 @@ class MaskCodec(Protocol):
         """The words of rows ``first .. last - 1``: uint32 (rows, chunks); ``jobs``: threads beside ``expand``'s."""
 
 
-CODECS: Mapping[str, MaskCodec] = {module.NAME: module for module in (constant, bitmap, cascade, block)}
+CODECS: Mapping[str, MaskCodec] = {module.NAME: module for module in (constant, bitmap, cascade, block, bmf)}
 
 
 def codec(name: object) -> MaskCodec:
