@@ -8,7 +8,7 @@
 True
 """
 
-from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, verify_checkpoint
+from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, prune_checkpoint, verify_checkpoint
 from xorpack.checkpoint import open_checkpoint as open
 from xorpack.decoders import decode
 from xorpack.encoded import EncodedTensor
@@ -28,6 +28,7 @@ __all__ = [
     "encode",
     "encode_checkpoint",
     "open",
+    "prune_checkpoint",
     "quantize",
     "verify_checkpoint",
 ]

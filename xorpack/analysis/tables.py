@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from xorpack.analysis.accounting import Account
+from xorpack.analysis.accounting import Account, Pruned
 
 COLUMNS = ("sparsity", "E %", "code", "corr", "mask", "scales", "total", "overhead")
 PARTS = ("code", "corr", "mask", "scales")
@@ -45,6 +45,25 @@ def accounts(
             row.append(f"{seconds[name]:.2f}")
         table.add_row(*row)
     return table
+
+
+def pruned(found: Mapping[str, Pruned], total: Pruned, *, width: int = 160) -> Table:
+    """One row per tensor and a total: weights, sparsity, what is kept of all importance, and of the best choice's."""
+    table = Table(box=None, show_footer=True, pad_edge=False)
+    room = max(12, width - 50)
+    table.add_column("tensor", footer=f"total of {len(found)}", no_wrap=True)
+    last = _shares(total)
+    for name, footer in zip(("weights", "sparsity", "kept %", "of the best %"), last, strict=True):
+        table.add_column(name, footer=footer, justify="right", no_wrap=True)
+    for name, one in found.items():
+        table.add_row(name if len(name) <= room else "…" + name[1 - room :], *_shares(one))
+    return table
+
+
+def _shares(one: Pruned) -> tuple[str, str, str, str]:
+    shares = (one.kept / whole if whole else 1.0 for whole in (one.importance, one.best))
+    kept, best = (f"{100 * share:.2f}" for share in shares)
+    return str(one.n_weights), f"{one.sparsity:.4f}", kept, best
 
 
 def _cells(account: Account) -> dict[str, str]:

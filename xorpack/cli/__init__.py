@@ -13,6 +13,7 @@ import click
 from xorpack.cli.decode import decode
 from xorpack.cli.encode import encode
 from xorpack.cli.info import info
+from xorpack.cli.prune import prune
 from xorpack.cli.verify import verify
 from xorpack.errors import ParameterError, XorpackError
 
@@ -27,7 +28,7 @@ def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (encode, decode, verify, info):
+for command in (prune, encode, decode, verify, info):
     cli.add_command(command)
 
 
