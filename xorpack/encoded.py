@@ -152,7 +152,7 @@ class EncodedTensor:
         return planes
 
     def load_mask(self, expand: Expand, first: int = 0, last: int | None = None, *, jobs: int = 1) -> Words:
-        """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads beside it."""
+        """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads."""
         end = self.rows if last is None else last
         codec = masks.codec(self.mask_codec)
         return codec.decode(self.mask_config, self.mask, self.coded, first, end, expand, jobs=jobs)

@@ -19,6 +19,7 @@ from xorpack.checkpoint.settings import EncodeReport, Settings, estimate
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor, fit
+from xorpack.encoding.elimination import scratch
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.gather import ElementSource
 from xorpack.encoding.pruning import (
@@ -155,8 +156,9 @@ class _Run:
         inner = max(1, self.jobs // max(len(names), 1))
         pool = ThreadPoolExecutor(self.jobs)
         try:
-            futures = [pool.submit(self._encode, name, inner) for name in names]
-            encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
+            with scratch:
+                futures = [pool.submit(self._encode, name, inner) for name in names]
+                encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
         finally:
             pool.shutdown(cancel_futures=True)
         carried = {name: stored for name, stored in file.tensors.items() if name not in self.selected}

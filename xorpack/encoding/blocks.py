@@ -214,7 +214,7 @@ def encode_block(
     shape = (plane_rows, n_groups * n_depths)
     source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
     stored, wrong = encode_planes(block.NETWORK, source, layout, n_care, "elimination", None, jobs)
-    joined = join(code, plan.row_classes, plan.col_classes, raw, plane.reshape(shape), places, jobs)
+    joined = join(code, tables, plan.row_classes, plan.col_classes, raw, plane.reshape(shape), places)
     missed = _ones(joined ^ mask, cols)
     config = {
         "code": [code.block, code.max_ones, code.max_length],

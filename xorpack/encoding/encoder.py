@@ -15,6 +15,7 @@ from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
 from xorpack.encoding.bmf import choose_tile, factor
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
+from xorpack.encoding.elimination import scratch
 from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.masks import (
     Choice,
@@ -76,6 +77,21 @@ def encode(
         ParameterError: an argument breaks its rule.
     """
     _check(network, encoder, rate, jobs)
+    with scratch:
+        return _encode(tensor, network, encoder, rate, lanes, mask_codec, prefer, factors, jobs)
+
+
+def _encode(
+    tensor: BCQTensor | NDArray[Any],
+    network: XorNetwork | None,
+    encoder: Encoder,
+    rate: float | None,
+    lanes: int | None,
+    mask_codec: Choice,
+    prefer: Prefer,
+    factors: Factors | None,
+    jobs: int,
+) -> EncodedTensor:
     source: PlaneSource | ElementSource
     if isinstance(tensor, BCQTensor):
         kind, shape, dtype = "bcq", tensor.shape, tensor.dtype

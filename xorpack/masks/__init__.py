@@ -43,7 +43,7 @@ class MaskCodec(Protocol):
         *,
         jobs: int = 1,
     ) -> Words:
-        """The words of rows ``first .. last - 1``: uint32 (rows, chunks); ``jobs``: threads beside ``expand``'s."""
+        """The words of rows ``first .. last - 1``: uint32 (rows, chunks); ``jobs``: threads."""
 
 
 CODECS: Mapping[str, MaskCodec] = {module.NAME: module for module in (constant, bitmap, cascade, block, bmf)}

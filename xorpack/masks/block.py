@@ -34,9 +34,10 @@ from xorpack.coded import CodedPlanes, Expand
 from xorpack.errors import FormatError, ParameterError
 from xorpack.layout import MAX_STEPS, Layout
 from xorpack.masks import bitmap, prefix
-from xorpack.masks.joining import BlockCode, join
+from xorpack.masks.joining import BlockCode, decoding_tables, join
+from xorpack.masks.rows import by_rows
 from xorpack.network import XorNetwork
-from xorpack.words import Words
+from xorpack.words import Words, n_chunks
 
 NAME = "block"
 
@@ -45,6 +46,9 @@ NETWORK = XorNetwork.quasi_cyclic(n_rows=256)
 
 MAX_LEVELS = 16
 """Classes of rows, and of block columns, at the most."""
+
+BLOCK_WORDS = 1 << 18
+"""Words of the mask that are decoded at a time."""
 
 _LISTS = {"code": 3, "layout": 4, "n_corrections": 2, "row_levels": None, "col_levels": None}
 """Members of a config, and how many integers each has."""
@@ -157,22 +161,28 @@ def decode(
     row_classes = classes_of(parts[0], code.row_levels, code.rows)
     col_classes = classes_of(parts[1], code.col_levels, code.n_blocks)
     n_raw, _ = code.depths()
-    raw = bitmap.rows_of(parts[2], code.n_blocks, first * n_raw, last * n_raw)
     words = np.array(parts[3]).view("<u4").astype(np.uint32, copy=False)  # a copy is aligned
     shaped = words.reshape(1, layout.n_segments, stored.m_lane, layout.lanes)
     coded = CodedPlanes(network=NETWORK, layout=layout, code=shaped)
     wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1)
-    n_parts, _ = code.parts()
-    found, at = [], np.empty(last - first, np.int64)
-    for begin, end in spans(places_of(row_classes)[first:last], at):
-        span: Words = expand(coded, begin * n_parts, end * n_parts, None)[0]
-        corrections.flip(span, wrong.in_rows(begin * n_parts, end * n_parts, layout.cols), layout.cols)
-        found.append(span)
-    plane = found[0] if len(found) == 1 else np.concatenate([np.zeros((0, layout.chunks), np.uint32), *found])
-    mask = join(code, row_classes[first:last], col_classes, raw, plane, at, jobs)
-    wrong = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1)
-    corrections.flip(mask, wrong.in_rows(first, last, code.cols), code.cols)
-    return mask
+    missed = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1)
+    places, n_parts, cols = places_of(row_classes), code.parts()[0], layout.cols
+    tables = decoding_tables(code)
+
+    def part(begin: int, end: int) -> Words:
+        raw = bitmap.rows_of(parts[2], code.n_blocks, begin * n_raw, end * n_raw)
+        at = np.empty(end - begin, np.int64)
+        found = [np.zeros((0, layout.chunks), np.uint32)]
+        for a, b in spans(places[begin:end], at):
+            span: Words = expand(coded, a * n_parts, b * n_parts, None)[0]
+            corrections.flip(span, wrong.in_rows(a * n_parts, b * n_parts, cols), cols)
+            found.append(span)
+        plane = found[-1] if len(found) <= 2 else np.concatenate(found)
+        mask = join(code, tables, row_classes[begin:end], col_classes, raw, plane, at)
+        corrections.flip(mask, missed.in_rows(begin, end, code.cols), code.cols)
+        return mask
+
+    return by_rows(part, first, last, n_chunks(code.cols), jobs, BLOCK_WORDS)
 
 
 def places_of(row_classes: NDArray[np.int64]) -> NDArray[np.int64]:

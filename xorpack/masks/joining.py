@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
@@ -122,55 +121,42 @@ NOT_FAST = 0xFFFFFFFF
 
 def join(
     code: BlockCode,
+    tables: Tables,
     row_classes: NDArray[np.int64],
     col_classes: NDArray[np.int64],
     raw: Words,
     plane: Words,
     places: NDArray[np.int64],
-    jobs: int,
 ) -> Words:
     """Mask words, uint32 (rows, chunks), of some rows.
 
     Args:
         code: of the whole mask.
+        tables: of the code.
         row_classes, col_classes: of these rows, of all block columns.
         raw: uint32 (rows * n_raw, words), row after row.
         plane: uint32 (rows * n_parts, n_groups * n_depths).
         places: place in ``plane`` of each of the rows.
-        jobs: threads.
     """
-    rows = len(row_classes)
-    mask = np.empty((rows, n_chunks(code.cols)), np.uint32)
+    mask = np.empty((len(row_classes), n_chunks(code.cols)), np.uint32)
     if not mask.size:
         return mask
     n_raw, n_depths = code.depths()
     n_parts, n_groups = code.parts()
-    tables = decoding_tables(code)
-    row_levels = np.array(code.row_levels, np.int64)[row_classes]
-    col_levels = np.array(code.col_levels, np.int64)[col_classes]
-    raw_words = np.ascontiguousarray(raw).reshape(-1)
-    plane_words = np.ascontiguousarray(plane).reshape(-1)
-    step = -(-rows // jobs)
-
-    def part(begin: int) -> None:
-        end = min(begin + step, rows)
-        join_kernel(
-            plane_words,
-            raw_words[begin * n_raw * n_chunks(code.n_blocks) :],
-            places[begin:end] * (n_parts * n_groups * n_depths),
-            n_raw,
-            code.depth_order(),
-            code.block,
-            code.max_length,
-            row_levels[begin:end],
-            col_levels,
-            *tables,
-            prefix.symbols(code.block, code.max_ones),
-            mask[begin:end],
-        )
-
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(part, range(0, rows, step)))
+    join_kernel(
+        np.ascontiguousarray(plane).reshape(-1),
+        np.ascontiguousarray(raw).reshape(-1),
+        places * (n_parts * n_groups * n_depths),
+        n_raw,
+        code.depth_order(),
+        code.block,
+        code.max_length,
+        np.array(code.row_levels, np.int64)[row_classes],
+        np.array(code.col_levels, np.int64)[col_classes],
+        *tables,
+        prefix.symbols(code.block, code.max_ones),
+        mask,
+    )
     mask &= tail_mask(code.cols)
     return mask
 
