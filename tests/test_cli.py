@@ -79,7 +79,7 @@ def test_info(source, tmp_path):
     assert set(parts) == {"total", "code", "corrections", "mask", "scales", "other"}
     assert np.isclose(parts["total"], sum(value for name, value in parts.items() if name != "total"))
     assert {"payload", "mask"} == set(info["bound"])
-    assert {"payload", "total"} == set(info["overhead"])
+    assert {"payload", "mask", "total"} == set(info["overhead"])
     assert info["efficiency"] == 1.0
     for tensor in info["tensors"].values():
         for key in ("n_weights", "n_kept", "efficiency", "bits_per_weight", "bound", "overhead"):

@@ -86,7 +86,8 @@ def quasi_cyclic(case: Case) -> None:
             "layer.0.wide", bcq(10, (9, 1051), 3, 200), network=network(), rate=0.19, lanes=4, prefer="speed"
         )
         case.add("layer.0.tall", bcq(20, (83, 70), 2, 350, "F16"), network=network(window=7, seed=9), lanes=2)
-    case.add("layer.0.lanes", bcq(30, (5, 1056), 1, 500, group_size=100), network=network(), lanes=32)
+    half = bcq(30, (5, 1056), 1, 500, group_size=100)
+    case.add("layer.0.lanes", half, network=network(), lanes=32, mask_codec="bitmap")
     small_window = network(window=3, n_rows=5)
     case.add("layer.0.warp", bcq(35, (14, 1024), 1, 700), network=small_window, lanes=32, mask_codec="bitmap")
     case.add("layer.0.repeats", bcq(38, (9, 64), 2, 500), network=network(window=1, n_taps=25, n_rows=3))

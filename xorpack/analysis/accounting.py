@@ -96,6 +96,11 @@ class Account:
         return 8 * self.payload_bytes / self.payload_bound_bits if self.payload_bound_bits else None
 
     @property
+    def mask_overhead(self) -> float | None:
+        """Mask / its bound for independent weights; None where that is 0. Below 1 where kept weights crowd."""
+        return 8 * self.section_bytes["mask"] / self.mask_bound_bits if self.mask_bound_bits else None
+
+    @property
     def total_overhead(self) -> float | None:
         """All bytes / (payload bound + mask bound + scales); None where that is 0."""
         bound = self.payload_bound_bits + self.mask_bound_bits + 8 * self.section_bytes["scales"]
@@ -119,7 +124,11 @@ class Account:
                 "payload": self.payload_bound_bits / weights,
                 "mask": self.mask_bound_bits / weights,
             },
-            "overhead": {"payload": self.payload_overhead, "total": self.total_overhead},
+            "overhead": {
+                "payload": self.payload_overhead,
+                "mask": self.mask_overhead,
+                "total": self.total_overhead,
+            },
         }
 
 
@@ -156,3 +165,17 @@ class Pruned:
             kept=sum(part.kept for part in parts),
             best=sum(part.best for part in parts),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Time that decoding takes.
+
+    Attributes:
+        n_weights: that were decoded.
+        mask, planes: seconds of the masks alone, and of masks and planes together.
+    """
+
+    n_weights: int
+    mask: float
+    planes: float

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 
-from xorpack.analysis.accounting import Account, Pruned
+from xorpack.analysis.accounting import Account, Pruned, Speed
 
 COLUMNS = ("sparsity", "E %", "code", "corr", "mask", "scales", "total", "overhead")
 PARTS = ("code", "corr", "mask", "scales")
@@ -101,13 +102,24 @@ def summary(info: Mapping[str, Any]) -> Iterator[str]:
     per_weight, bound, overhead = info["bits_per_weight"], info["bound"], info["overhead"]
     payload = per_weight["code"] + per_weight["corrections"]
     yield f"payload {payload:.4f} bits per weight, bound {bound['payload']:.4f}" + _times(overhead["payload"])
-    yield f"mask    {per_weight['mask']:.4f} bits per weight, bound {bound['mask']:.4f} (independent weights)"
+    codecs = Counter(tensor["mask_codec"] for tensor in info["tensors"].values())
+    yield (
+        f"mask    {per_weight['mask']:.4f} bits per weight, bound {bound['mask']:.4f} of independent weights"
+        + _times(overhead["mask"])
+        + f" ({', '.join(f'{name} x {n}' for name, n in codecs.most_common())})"
+    )
     yield f"all     {per_weight['total']:.4f} bits per weight" + _times(overhead["total"])
     yield (
         f"file {mebibytes(info['file_bytes'])}: encoded {mebibytes(info['bytes']['total'])} "
         f"(was {mebibytes(info['bytes']['original'])}), carried {info['carried']['n_tensors']} tensors, "
         f"{mebibytes(info['carried']['bytes'])}"
     )
+
+
+def speed(found: Speed) -> str:
+    """The line of ``xorpack info --speed``."""
+    rates = (f"{found.n_weights / s / 1e9:.2f}" if s else "-" for s in (found.mask, found.planes))
+    return "decoding, one thread: masks {} G weights/s, masks and planes {} G weights/s".format(*rates)
 
 
 def _times(overhead: float | None) -> str:

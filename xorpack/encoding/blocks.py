@@ -83,6 +83,7 @@ class Plan:
     Attributes:
         code: blocks and levels.
         row_classes, col_classes: int64 (rows,), (n_blocks,).
+        codeword_bits: length of all codewords; 14 for each weight that none tells.
         bits: expected size, that of the config included.
     """
 
@@ -117,6 +118,7 @@ class Plan:
             row_levels=tuple(map(int, row_levels)),
             col_levels=tuple(map(int, col_levels)),
         )
+        self.codeword_bits = bits - rows * block.width(self.code.row_levels)
         self.bits = bits * NETWORK_COST + n_blocks * block.width(self.code.col_levels) + 8 * CONFIG_BYTES
 
 
@@ -204,9 +206,9 @@ def encode_block(
     )
     first_ranks = np.array([prefix.n_symbols(code.block, j - 1) for j in range(code.max_ones + 1)], np.int64)
     split_kernel(
-        mask, cols, code.block, code.max_ones, code.max_length, n_raw, np.argsort(code.depth_order()),
-        places, row_levels, col_levels, tables.of_level, tables.runs, binomials, first_ranks,
-        raw, care, plane,
+        mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
+        np.argsort(code.depth_order()), places, row_levels, col_levels, tables.of_level, tables.runs,
+        binomials, first_ranks, raw, care, plane,
     )  # fmt: skip
     plane_rows, plane_cols = code.plane_shape()
     n_care = popcount(care)
@@ -288,6 +290,7 @@ def split_kernel(
     max_ones,
     max_length,
     n_raw,
+    n_words,
     depth_places,  # (n_depths,) int64: of every depth in its group
     row_places,  # (rows,) int64: of every row in ``care`` and ``plane``
     row_levels,  # (rows,) int64
@@ -325,11 +328,11 @@ def split_kernel(
                 k += 1
             code = runs[table, k, 0] + ((rank - runs[table, k, 2]) << runs[table, k, 1])
             length = max_length - runs[table, k, 1]
-            w, j = b // 32, np.uint32(b % 32)
+            w, j = b % n_words, np.uint32(b // n_words)
             for d in range(length):
                 bit = np.uint32(code >> (max_length - 1 - d)) & np.uint32(1)
                 if d < n_raw:
-                    raw[r * n_raw + d, w] |= bit << j
+                    raw[r * n_raw + d, b // 32] |= bit << np.uint32(b % 32)
                 else:
                     at = w * depth_places.size + depth_places[d - n_raw]
                     care[row_places[r], at] |= np.uint32(1) << j

@@ -8,10 +8,9 @@ every block cares for, are stored as they are; all others are one plane of one n
 
 ====================  =====================================================================
 matrix of the plane   rows ``place of r * n_parts + part``, columns ``32 * (g * n_depths + place of d) + j``
-block                 ``b = 32 * (part * n_groups + g) + j``
-n_groups              ``32 // n_depths`` words of 32 blocks, that a row of it has one panel; not more than a row has
+block                 ``b = n_words * j + part * n_groups + g``, dealt to ``n_words = n_parts * n_groups`` words
+n_groups              ``32 // n_depths``, so that a row of the plane has one panel; not more than are needed
 ====================  =====================================================================
-
 
 Rows take their places by class, so that a stride over the places meets all classes evenly, and so all lengths.
 See FORMAT.md for the bytes.

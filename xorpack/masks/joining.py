@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from math import gcd
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -51,20 +52,18 @@ class BlockCode:
 
     def depths(self) -> tuple[int, int]:
         """``(n_raw, n_depths)``: length of the shortest codeword, and of the longest without these bits."""
-        codes = [self.runs(level) for level in self.levels()]
-        n_raw = min(code[0].length for code in codes)
-        return n_raw, max(code[-1].length for code in codes) - n_raw
+        return _depths(self)
 
     def depth_order(self) -> NDArray[np.int64]:
         """The depth of every place in a group: shallow ones, which most blocks care for, are spread among the deep."""
         _, n_depths = self.depths()
         stride = (5 * n_depths + 7) // 8
-        while gcd(stride, n_depths) > 1:
+        while math.gcd(stride, n_depths) > 1:
             stride += 1
         return np.arange(n_depths, dtype=np.int64) * stride % max(n_depths, 1)
 
     def parts(self) -> tuple[int, int]:
-        """``(n_parts, n_groups)`` of a row."""
+        """``(n_parts, n_groups)`` of a row: its blocks are dealt to ``n_parts * n_groups`` words, one by one."""
         n_words, (_, n_depths) = n_chunks(self.n_blocks), self.depths()
         n_groups = max(1, min(32 // max(n_depths, 1), n_words))
         return -(-n_words // n_groups), n_groups
@@ -73,6 +72,13 @@ class BlockCode:
         """Rows and columns of the plane."""
         n_parts, n_groups = self.parts()
         return self.rows * n_parts, 32 * n_groups * self.depths()[1]
+
+
+@lru_cache(maxsize=1024)
+def _depths(code: BlockCode) -> tuple[int, int]:
+    codes = [code.runs(level) for level in code.levels()]
+    n_raw = min(runs[0].length for runs in codes)
+    return n_raw, max(runs[-1].length for runs in codes) - n_raw
 
 
 class Tables(NamedTuple):
@@ -91,6 +97,7 @@ class Tables(NamedTuple):
     hints: NDArray[np.uint8]
 
 
+@lru_cache(maxsize=64)
 def decoding_tables(code: BlockCode) -> Tables:
     """Tables of all codes of a mask."""
     codes = {level: code.runs(level) for level in code.levels()}
@@ -142,12 +149,13 @@ def join(
     if not mask.size:
         return mask
     n_raw, n_depths = code.depths()
-    n_parts, n_groups = code.parts()
+    n_words = math.prod(code.parts())
     join_kernel(
         np.ascontiguousarray(plane).reshape(-1),
         np.ascontiguousarray(raw).reshape(-1),
-        places * (n_parts * n_groups * n_depths),
+        places * (n_words * n_depths),
         n_raw,
+        n_words,
         code.depth_order(),
         code.block,
         code.max_length,
@@ -167,6 +175,7 @@ def join_kernel(
     raw,  # (rows * n_raw * n_words,) uint32
     begins,  # (rows,) int64: first word in ``plane`` of every row
     n_raw,
+    n_words,
     order,  # (n_depths,) int64
     block,
     max_length,
@@ -181,50 +190,58 @@ def join_kernel(
 ):
     """Kernel of :func:`join`; bits of the mask past the last column are arbitrary."""
     n_blocks = col_levels.size
-    n_words = -(-n_blocks // 32)
+    raw_words = -(-n_blocks // 32)
     chunks = mask.shape[1]
     n_runs = runs.shape[1]
     empty = of_level.size - 1
     n_depths = order.size
-    depth = n_raw + n_depths
     fast_bits = 0
     while 1 << fast_bits < fast.shape[1]:
         fast_bits += 1
-    shift = max_length - depth
+    shift = max_length - n_raw - n_depths
     full = np.uint64((1 << block) - 1)
     planes = np.zeros(32, np.uint32)
-    codewords = np.zeros(32, np.uint32)
+    heads = np.zeros(32 * raw_words, np.uint32)
+    tails = np.zeros(32 * n_words, np.uint32)
     for r in range(row_levels.size):
+        for w in range(raw_words):
+            for d in range(n_raw):
+                planes[n_raw - 1 - d] = raw[(r * n_raw + d) * raw_words + w]
+            join_bits(heads, 32 * w, planes, 0, 1, n_raw)
+        for w in range(n_words):
+            for k in range(n_depths):
+                planes[n_depths - 1 - order[k]] = plane[begins[r] + w * n_depths + k]
+            join_bits(tails, 32 * w, planes, 0, 1, n_depths)
         filled = np.int64(0)
         pending = np.uint64(0)
         chunk = 0
-        for w in range(n_words):
-            for d in range(n_raw):
-                planes[depth - 1 - d] = raw[(r * n_raw + d) * n_words + w]
-            for k in range(n_depths):
-                planes[n_depths - 1 - order[k]] = plane[begins[r] + w * n_depths + k]
-            join_bits(codewords, 0, planes, 0, 1, depth)
-            for j in range(min(32, n_blocks - 32 * w)):
-                level = row_levels[r] + col_levels[32 * w + j]
-                table = of_level[min(abs(level), empty)]
-                value = np.int64(codewords[j]) << shift
-                top = (value << fast_bits) >> max_length
-                symbol = np.uint64(fast[table, top])
-                if symbol == np.uint64(0xFFFFFFFF):
-                    n = np.int64(hints[table, top])
-                    while n + 1 < n_runs and runs[table, n + 1, 0] <= value:
-                        n += 1
-                    rank = runs[table, n, 2] + ((value - runs[table, n, 0]) >> runs[table, n, 1])
-                    symbol = np.uint64(symbols[rank])
-                if level < 0:
-                    symbol ^= full
-                pending |= symbol << np.uint64(filled)
-                filled += block
-                if filled >= 32:
-                    if chunk < chunks:
-                        mask[r, chunk] = np.uint32(pending & np.uint64(0xFFFFFFFF))
-                    chunk += 1
-                    pending >>= np.uint64(32)
-                    filled -= 32
+        w = 0
+        j = 0
+        for b in range(n_blocks):
+            level = row_levels[r] + col_levels[b]
+            value = (np.int64(heads[b]) << n_depths | np.int64(tails[32 * w + j])) << shift
+            w += 1
+            if w == n_words:
+                w = 0
+                j += 1
+            table = of_level[min(abs(level), empty)]
+            top = (value << fast_bits) >> max_length
+            symbol = np.uint64(fast[table, top])
+            if symbol == np.uint64(0xFFFFFFFF):
+                n = np.int64(hints[table, top])
+                while n + 1 < n_runs and runs[table, n + 1, 0] <= value:
+                    n += 1
+                rank = runs[table, n, 2] + ((value - runs[table, n, 0]) >> runs[table, n, 1])
+                symbol = np.uint64(symbols[rank])
+            if level < 0:
+                symbol ^= full
+            pending |= symbol << np.uint64(filled)
+            filled += block
+            if filled >= 32:
+                if chunk < chunks:
+                    mask[r, chunk] = np.uint32(pending & np.uint64(0xFFFFFFFF))
+                chunk += 1
+                pending >>= np.uint64(32)
+                filled -= 32
         if chunk < chunks:
             mask[r, chunk] = np.uint32(pending & np.uint64(0xFFFFFFFF))

@@ -9,7 +9,7 @@ import numpy as np
 
 from xorpack.words import Words
 
-BLOCK_WORDS = 1 << 17
+BLOCK_WORDS = 1 << 16
 """Words of the mask that are decoded at a time."""
 
 
