@@ -32,6 +32,8 @@ FILES = (
     "carried",
     "cascade",
     "constants",
+    "block",
+    "bmf",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
 
@@ -56,8 +58,14 @@ def maker() -> Any:
 def specification() -> dict[str, Any]:
     """What the reader in FORMAT.md defines."""
     (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(source.splitlines()) < 220
-    assert set(re.findall(r"^import (\w+)$", source, re.M)) == {"hashlib", "json", "math", "struct"}
+    assert len(source.splitlines()) < 320
+    assert set(re.findall(r"^import (\w+)$", source, re.M)) == {
+        "hashlib",
+        "itertools",
+        "json",
+        "math",
+        "struct",
+    }
     assert "from " not in re.sub(r'""".*?"""', "", source, flags=re.S)
     names: dict[str, Any] = {}
     exec(compile(source, str(SPECIFICATION), "exec"), names)
@@ -137,7 +145,7 @@ def test_golden_files_cover_the_format() -> None:
     tensors = [t for name in FILES for t in container.EncodedFile(GOLDEN / f"{name}.safetensors").values()]
     layouts = [tensor.layout for tensor in tensors]
     assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
-    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade"}
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf"}
     assert {(t.kind, t.dtype) for t in tensors} == {
         *(("bcq", dtype) for dtype in ("F32", "F16", "BF16")),
         *(("lossless", dtype) for dtype in ("F32", "F16", "BF16", "I8", "U8")),
@@ -161,10 +169,20 @@ def test_golden_files_cover_the_format() -> None:
     assert any(t.mask_config["m_last"] == 0 for t in gates)
     assert any(t.layout.n_panels > 1 < t.layout.n_sub and t.layout.n_segments > 1 for t in gates)
     assert {1, 2, 4, 32} <= {t.layout.lanes for t in gates}
+    blocks = [t.mask_config for t in tensors if t.mask_codec == "block"]
+    assert {config["code"][0] for config in blocks} == {8, 12, 16, 24, 32}
+    assert any(min(config["row_levels"]) < 0 < max(config["col_levels"]) for config in blocks)
+    assert any(64 in config["row_levels"] for config in blocks)
+    assert any(config["n_corrections"][0] for config in blocks)
+    assert any(config["n_corrections"][1] for config in blocks)
+    assert {t.network.family for t in tensors if t.mask_codec == "block"} >= {"quasi-cyclic", "dense"}
+    products = [t for t in tensors if t.mask_codec == "bmf"]
+    assert {t.mask_config["rank"] for t in products} >= {1, 2, 3, 5}
+    assert any(t.mask_config["tile"][1] > 32 and t.cols > t.mask_config["tile"][1] for t in products)
     constant = [t for t in tensors if any(t.constants)]
     assert any(t.constants[0] and t.constants[1] and t.code.size and t.n_corrections for t in constant)
     assert any(t.constants[0] | t.constants[1] == (1 << t.bits) - 1 and t.n_corrections for t in constant)
-    assert {t.mask_codec for t in constant} == {"bitmap", "constant", "cascade"}
+    assert {t.mask_codec for t in constant} >= {"bitmap", "constant", "cascade"}
     assert any(t.mask_codec == "cascade" and t.m_lane and not t.code.size for t in constant)
     assert {t.network.family for t in constant} == {"quasi-cyclic", "dense", "sparse", "identity"}
     assert {t.kind for t in constant} == {"bcq", "lossless"}

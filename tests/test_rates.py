@@ -65,7 +65,7 @@ def test_sections_sum_to_the_account():
     encoded = xorpack.encode(bcq((100, 333), 0.7, 3))
     account = Account.of(encoded)
     assert account.n_bytes == sum(section.nbytes for section in encoded.sections().values())
-    total = Account.total([account, account], other_bytes=11)
+    total = Account.total([account, account], metadata_bytes=11)
     assert total.n_bytes == 2 * account.n_bytes + 11
     assert total.n_weights == 2 * encoded.n_weights
     parts = total.as_dict()["bits_per_weight"]

@@ -8,7 +8,7 @@
 True
 """
 
-from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, verify_checkpoint
+from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, prune_checkpoint, verify_checkpoint
 from xorpack.checkpoint import open_checkpoint as open
 from xorpack.checkpoint.report import report_checkpoint
 from xorpack.decoders import decode
@@ -29,6 +29,7 @@ __all__ = [
     "encode",
     "encode_checkpoint",
     "open",
+    "prune_checkpoint",
     "quantize",
     "report_checkpoint",
     "verify_checkpoint",

@@ -53,6 +53,12 @@ def check_kept(corrections: Corrections, mask: Words, cols: int) -> None:
         raise FormatError("a correction at a pruned weight")
 
 
+def flip(words: Words, part: Corrections, cols: int) -> None:
+    """Invert bits of ``words`` (rows, chunks) of ``cols`` columns at the positions of ``part``."""
+    row, col = np.divmod(part.positions, max(cols, 1))
+    np.bitwise_xor.at(words, (row, col >> 5), np.uint32(1) << (col & 31).astype(np.uint32))
+
+
 NO_CORRECTIONS = Corrections(np.zeros(0, np.int64), np.zeros(0, np.uint64))
 """Nothing is wrong."""
 
@@ -82,7 +88,7 @@ def pack(corrections: Corrections, universe: int, q: int) -> NDArray[np.uint8]:
     bit = (corrections.positions >> low) + np.arange(n)
     np.bitwise_or.at(high, bit >> 3, (1 << (bit & 7)).astype(np.uint8))
     lows = corrections.positions.astype(np.uint64) & np.uint64((1 << low) - 1)
-    return np.concatenate([high, _pack_fields(lows, low), _pack_fields(corrections.values, q)])
+    return np.concatenate([high, pack_fields(lows, low), pack_fields(corrections.values, q)])
 
 
 def unpack(data: NDArray[np.uint8], n: int, universe: int, q: int) -> Corrections:
@@ -104,9 +110,9 @@ def unpack(data: NDArray[np.uint8], n: int, universe: int, q: int) -> Correction
     if ones.size != n:
         raise FormatError(f"corrections hold {ones.size} positions, not {n}")
     high = (ones - np.arange(n)).astype(np.int64)
-    lows = _unpack_fields(data[n_high : n_high + n_low], n, low)
+    lows = unpack_fields(data[n_high : n_high + n_low], n, low)
     positions = (high << low) | lows.astype(np.int64)
-    values = _unpack_fields(data[n_high + n_low :], n, q)
+    values = unpack_fields(data[n_high + n_low :], n, q)
     if positions[-1] >= universe or (n > 1 and not (np.diff(positions) > 0).all()):
         raise FormatError(f"positions of corrections do not rise below {universe}")
     if not values.all():
@@ -114,7 +120,7 @@ def unpack(data: NDArray[np.uint8], n: int, universe: int, q: int) -> Correction
     return Corrections(positions, values)
 
 
-def _pack_fields(fields: NDArray[np.uint64], width: int) -> NDArray[np.uint8]:
+def pack_fields(fields: NDArray[np.uint64], width: int) -> NDArray[np.uint8]:
     """Fields of ``width`` bits, one after the other, bit 0 first."""
     parts = []
     shifts = np.arange(width, dtype=np.uint64)
@@ -124,7 +130,7 @@ def _pack_fields(fields: NDArray[np.uint64], width: int) -> NDArray[np.uint8]:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
 
 
-def _unpack_fields(data: NDArray[np.uint8], n: int, width: int) -> NDArray[np.uint64]:
+def unpack_fields(data: NDArray[np.uint8], n: int, width: int) -> NDArray[np.uint64]:
     out = np.zeros(n, np.uint64)
     shifts = np.arange(width, dtype=np.uint64)
     for i in range(0, n, _BLOCK):

@@ -151,11 +151,11 @@ class EncodedTensor:
             planes[k] = 0 if zeros >> k & 1 else mask if ones >> k & 1 else next(rest)
         return planes
 
-    def load_mask(self, expand: Expand, first: int = 0, last: int | None = None) -> Words:
-        """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's."""
+    def load_mask(self, expand: Expand, first: int = 0, last: int | None = None, *, jobs: int = 1) -> Words:
+        """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads."""
         end = self.rows if last is None else last
         codec = masks.codec(self.mask_codec)
-        return codec.decode(self.mask_config, self.mask, self.coded, first, end, expand)
+        return codec.decode(self.mask_config, self.mask, self.coded, first, end, expand, jobs=jobs)
 
     def _check(self) -> None:
         rows, cols = as_matrix(self.shape)

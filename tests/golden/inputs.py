@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import BCQTensor, words
+from xorpack.masks.bmf import Factors
 from xorpack.tensors import DTYPES, as_matrix, n_groups
 
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32}
@@ -50,6 +51,28 @@ def bcq(
         group_size=group_size,
         method="golden",
     )
+
+
+def crowded(salt: int, shape: tuple[int, int], bits: int) -> BCQTensor:
+    """A quantized tensor whose kept weights crowd: rows keep from nearly all to none, columns differ."""
+    rows, cols = shape
+    share = (np.arange(rows)[:, None] * 7919 % rows * 1000 // rows) ** 3 // 10**6
+    share = np.where(np.arange(cols) // 40 % 2 == 1, share // 2, share)
+    mask = hashed(rows * cols, salt).reshape(rows, cols) % 1000 < share
+    full = bcq(salt, shape, bits, 1000)
+    return replace(full, mask=words.pack(mask), planes=full.planes & words.pack(mask))
+
+
+def bmf(salt: int, shape: tuple[int, int], rank: int, tile: tuple[int, int]) -> tuple[BCQTensor, Factors]:
+    """A quantized tensor whose mask is a Boolean product, with its factors."""
+    rows, cols = shape
+    left = hashed(rows * -(-cols // tile[1]) * rank, salt).reshape(rows, -1, rank) % 3 == 0
+    right = hashed(-(-rows // tile[0]) * rank * cols, salt + 1).reshape(-1, rank, cols) % 4 == 0
+    factors = Factors(
+        tile_rows=tile[0], tile_cols=tile[1], left=left.astype(np.uint8), right=words.pack(right)
+    )
+    full = bcq(salt + 2, shape, 2, 1000)
+    return replace(full, mask=factors.mask(), planes=full.planes & factors.mask()), factors
 
 
 def plain(salt: int, shape: tuple[int, ...], kept: int, dtype: str) -> NDArray[Any]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden.inputs import bcq, few_signs, hashed, odd_scales, plain, small
+from golden.inputs import bcq, bmf, crowded, few_signs, hashed, odd_scales, plain, small
 from numpy.typing import NDArray
 
 import xorpack
-from xorpack import BCQTensor, EncodedTensor, XorNetwork, container, layout
+from xorpack import BCQTensor, EncodedTensor, XorNetwork, container, layout, words
 from xorpack.safetensors_file import Stored
 from xorpack.tensors import DTYPES
 
@@ -86,8 +86,10 @@ def quasi_cyclic(case: Case) -> None:
             "layer.0.wide", bcq(10, (9, 1051), 3, 200), network=network(), rate=0.19, lanes=4, prefer="speed"
         )
         case.add("layer.0.tall", bcq(20, (83, 70), 2, 350, "F16"), network=network(window=7, seed=9), lanes=2)
-    case.add("layer.0.lanes", bcq(30, (5, 1056), 1, 500, group_size=100), network=network(), lanes=32)
-    case.add("layer.0.warp", bcq(35, (14, 1024), 1, 700), network=network(window=3, n_rows=5), lanes=32)
+    half = bcq(30, (5, 1056), 1, 500, group_size=100)
+    case.add("layer.0.lanes", half, network=network(), lanes=32, mask_codec="bitmap")
+    small_window = network(window=3, n_rows=5)
+    case.add("layer.0.warp", bcq(35, (14, 1024), 1, 700), network=small_window, lanes=32, mask_codec="bitmap")
     case.add("layer.0.repeats", bcq(38, (9, 64), 2, 500), network=network(window=1, n_taps=25, n_rows=3))
     case.add(
         "layer.1.few", bcq(40, (41, 17), 2, 300, "F16", 5), network=network(n_taps=3, n_rows=7), rate=0.5
@@ -118,7 +120,8 @@ def blocks(case: Case) -> None:
     )
     case.add("sparse", bcq(150, (10, 97), 2, 500, "F16", 10), network=sparse(n_in=4, n_out=5))
     case.add("sparse.n_s", bcq(160, (8, 80), 1, 300), network=sparse(n_in=3, n_out=8, n_s=2, n_taps=7))
-    case.add("identity", bcq(170, (6, 1060), 2, 970), network=XorNetwork.identity(), lanes=16)
+    raw = XorNetwork.identity()
+    case.add("identity", bcq(170, (6, 1060), 2, 970), network=raw, lanes=16, mask_codec="bitmap")
     case.add("raw", bcq(180, (4, 260), 3, 999))
 
 
@@ -156,6 +159,47 @@ def cascade(case: Case) -> None:
     case.add("lossless", plain(620, (31, 45), 90, "F16"), **how)
     case.add("auto", bcq(630, (40, 90), 2, 60))
     case.add("speed", bcq(640, (40, 90), 2, 60), prefer="speed")
+
+
+def block(case: Case) -> None:
+    """Masks in blocks of 8 to 32 bits: dense rows, thin rows, empty rows, raw depths alone, blocks of no codeword."""
+    network = XorNetwork.quasi_cyclic
+    how: dict[str, Any] = {"mask_codec": "block"}
+    with rings_of(15):
+        case.add("wide", bcq(810, (7, 1051), 1, 95), network=network(window=5, seed=3), lanes=4, **how)
+        case.add("tall", bcq(820, (90, 50), 1, 100, "F16", 9), **how)
+    case.add("levels", crowded(830, (60, 170), 1), **how)
+    case.add("thin", bcq(840, (41, 133), 1, 20, "BF16"), **how)
+    case.add("thinner", bcq(850, (80, 97), 1, 4), **how)
+    case.add("thinnest", bcq(855, (150, 65), 2, 1), **how)
+    case.add("dense", bcq(860, (13, 150), 1, 930), **how)
+    case.add("half", bcq(870, (9, 61), 2, 500), **how)
+    case.add("conv", bcq(880, (14, 5, 3, 3), 2, 80, "F16", 20), **how)
+    case.add("vector", bcq(890, (299,), 1, 50), **how)
+    case.add("nothing", bcq(900, (4, 50), 1, 1000), **how)
+    case.add("all", bcq(910, (6, 50), 1, 0), **how)
+    case.add("columns", bcq(920, (0, 5), 1, 500), **how)
+    case.add("lossless", plain(930, (31, 45), 90, "F16"), **how)
+    case.add("dense network", bcq(940, (12, 100), 1, 300), network=XorNetwork.dense(n_in=2, n_out=5), **how)
+    case.add("auto", crowded(950, (60, 200), 1))
+
+
+def product(case: Case) -> None:
+    """Masks that are Boolean products: one tile and many, odd edges, tiles of several words, factors sought."""
+    network = XorNetwork.quasi_cyclic
+    for name, salt, shape, rank, tile in (
+        ("one", 1010, (5, 20), 1, (9, 32)),
+        ("edges", 1020, (23, 70), 2, (7, 32)),
+        ("wide", 1030, (11, 333), 3, (4, 96)),
+        ("whole", 1040, (30, 45), 5, (30, 64)),
+    ):
+        tensor, factors = bmf(salt, shape, rank, tile)
+        case.add(name, tensor, mask_codec="bmf", factors=factors)
+    tensor, _ = bmf(1050, (40, 65), 2, (40, 32))
+    case.add("sought", tensor, mask_codec="bmf", network=network(window=5))
+    tensor, factors = bmf(1060, (12, 36), 2, (5, 32))
+    kept = words.unpack(tensor.mask, 36).reshape(12, 4, 3, 3)
+    case.add("conv", np.where(kept, plain(1065, kept.shape, 1000, "I8"), np.int8(0)), factors=factors)
 
 
 def constants(case: Case) -> None:
@@ -226,6 +270,8 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "carried": carried,
     "cascade": cascade,
     "constants": constants,
+    "block": block,
+    "bmf": product,
 }
 
 

@@ -145,3 +145,52 @@ class Account:
                 "total": self.total_overhead,
             },
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What became of one tensor.
+
+    Attributes:
+        n_weights, n_kept: weights, and those kept.
+        importance: sum of the importance (magnitudes, unless given) of all weights,
+        kept: of those kept,
+        best: of as many of the largest.
+    """
+
+    n_weights: int
+    n_kept: int
+    importance: float
+    kept: float
+    best: float
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of weights pruned."""
+        return 1 - self.n_kept / self.n_weights if self.n_weights else 0.0
+
+    @classmethod
+    def total(cls, parts: Iterable[Pruned]) -> Pruned:
+        """All tensors together."""
+        parts = list(parts)
+        return cls(
+            n_weights=sum(part.n_weights for part in parts),
+            n_kept=sum(part.n_kept for part in parts),
+            importance=sum(part.importance for part in parts),
+            kept=sum(part.kept for part in parts),
+            best=sum(part.best for part in parts),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Time that decoding takes.
+
+    Attributes:
+        n_weights: that were decoded.
+        mask, planes: seconds of the masks alone, and of masks and planes together.
+    """
+
+    n_weights: int
+    mask: float
+    planes: float

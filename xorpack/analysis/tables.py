@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 
-from xorpack.analysis.accounting import Account
+from xorpack.analysis.accounting import Account, Pruned, Speed
 
 COLUMNS = ("sparsity", "E %", "code", "corr", "mask", "scales", "total", "overhead")
 PARTS = ("code", "corr", "mask", "scales")
@@ -47,6 +48,25 @@ def accounts(
     return table
 
 
+def pruned(found: Mapping[str, Pruned], total: Pruned, *, width: int = 160) -> Table:
+    """One row per tensor and a total: weights, sparsity, what is kept of all importance, and of the best choice's."""
+    table = Table(box=None, show_footer=True, pad_edge=False)
+    room = max(12, width - 50)
+    table.add_column("tensor", footer=f"total of {len(found)}", no_wrap=True)
+    last = _shares(total)
+    for name, footer in zip(("weights", "sparsity", "kept %", "of the best %"), last, strict=True):
+        table.add_column(name, footer=footer, justify="right", no_wrap=True)
+    for name, one in found.items():
+        table.add_row(name if len(name) <= room else "…" + name[1 - room :], *_shares(one))
+    return table
+
+
+def _shares(one: Pruned) -> tuple[str, str, str, str]:
+    shares = (one.kept / whole if whole else 1.0 for whole in (one.importance, one.best))
+    kept, best = (f"{100 * share:.2f}" for share in shares)
+    return str(one.n_weights), f"{one.sparsity:.4f}", kept, best
+
+
 def _cells(account: Account) -> dict[str, str]:
     sizes = account.section_bytes
     overhead = account.payload_overhead
@@ -82,10 +102,12 @@ def summary(info: Mapping[str, Any]) -> Iterator[str]:
     per_weight, bound, overhead = info["bits_per_weight"], info["bound"], info["overhead"]
     payload = per_weight["code"] + per_weight["corrections"]
     yield f"payload {payload:.4f} bits per weight, bound {bound['payload']:.4f}" + _times(overhead["payload"])
+    codecs = Counter(tensor["mask_codec"] for tensor in info["tensors"].values())
     yield (
         f"mask    {per_weight['mask']:.4f} bits per weight, bound {bound['mask']:.4f}"
         + _times(overhead["mask"])
-        + f" (were weights independent: {bound['mask_iid']:.4f})"
+        + f" (were weights independent: {bound['mask_iid']:.4f}); "
+        + ", ".join(f"{name} x {n}" for name, n in codecs.most_common())
     )
     yield f"all     {per_weight['total']:.4f} bits per weight" + _times(overhead["total"])
     yield (
@@ -93,6 +115,12 @@ def summary(info: Mapping[str, Any]) -> Iterator[str]:
         f"(was {mebibytes(info['bytes']['original'])}), carried {info['carried']['n_tensors']} tensors, "
         f"{mebibytes(info['carried']['bytes'])}"
     )
+
+
+def speed(found: Speed) -> str:
+    """The line of ``xorpack info --speed``."""
+    rates = (f"{found.n_weights / s / 1e9:.2f}" if s else "-" for s in (found.mask, found.planes))
+    return "decoding, one thread: masks {} G weights/s, masks and planes {} G weights/s".format(*rates)
 
 
 def _times(overhead: float | None) -> str:

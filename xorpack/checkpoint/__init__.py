@@ -3,16 +3,20 @@
 from xorpack.checkpoint.decode import decode_checkpoint
 from xorpack.checkpoint.encode import encode_checkpoint
 from xorpack.checkpoint.opened import Checkpoint, open_checkpoint
+from xorpack.checkpoint.prune import PruneReport, PruneSettings, prune_checkpoint
 from xorpack.checkpoint.settings import EncodeReport, Settings
 from xorpack.checkpoint.verify import VerifyReport, verify_checkpoint
 
 __all__ = [
     "Checkpoint",
     "EncodeReport",
+    "PruneReport",
+    "PruneSettings",
     "Settings",
     "VerifyReport",
     "decode_checkpoint",
     "encode_checkpoint",
     "open_checkpoint",
+    "prune_checkpoint",
     "verify_checkpoint",
 ]

@@ -18,9 +18,11 @@ from xorpack.checkpoint.plan import FLOATS, Plan
 from xorpack.checkpoint.settings import EncodeReport, Settings
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoding.elimination import scratch
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize import quantize
 from xorpack.errors import ParameterError, XorpackError
+from xorpack.masks import bmf
 from xorpack.safetensors_file import SafetensorsFile
 from xorpack.tensors import DTYPES
 
@@ -124,8 +126,9 @@ class _Run:
         inner = max(1, self.jobs // max(len(names), 1))
         pool = ThreadPoolExecutor(self.jobs)
         try:
-            futures = [pool.submit(self._encode, name, inner) for name in names]
-            encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
+            with scratch:
+                futures = [pool.submit(self._encode, name, inner) for name in names]
+                encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
         finally:
             pool.shutdown(cancel_futures=True)
         carried = {name: stored for name, stored in file.tensors.items() if name not in self.plan.selected}
@@ -155,11 +158,17 @@ class _Run:
         stored, settings = self.plan.selected[name], self.settings
         try:
             array = stored.array()
+            how: dict[str, Any] = {"mask_codec": settings.mask_codec, "prefer": settings.prefer, "jobs": jobs}
             if settings.lossless:
                 array = self._zeros(name, array)
-                encoded = encode(array, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
+                if settings.mask_codec == bmf.NAME:
+                    how["factors"] = self.plan.factors(name, array, jobs)
+                encoded = encode(array, **how)
             else:
                 mask = self.plan.global_mask(name)
+                if settings.mask_codec == bmf.NAME:
+                    how["factors"] = self.plan.factors(name, array, jobs)
+                    mask = how["factors"].mask()
                 quantized = quantize(
                     array,
                     bits=settings.bits,
@@ -170,7 +179,7 @@ class _Run:
                     scale_dtype=settings.scale_dtype,
                     jobs=jobs,
                 )
-                encoded = encode(quantized, mask_codec=settings.mask_codec, prefer=settings.prefer, jobs=jobs)
+                encoded = encode(quantized, **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
                 raise AssertionError("the encoded tensor does not decode to what was encoded")
         except XorpackError as error:

@@ -15,11 +15,20 @@ from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.settings import Settings
+from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.gather import ElementSource
-from xorpack.encoding.masks import best_filters, cascade_cost
-from xorpack.encoding.pruning import GlobalThreshold, global_thresholds, magnitude_mask, zeros_mask
+from xorpack.encoding.masks import estimate_bits
+from xorpack.encoding.pruning import (
+    GlobalThreshold,
+    global_thresholds,
+    magnitude_mask,
+    magnitudes,
+    zeros_mask,
+)
 from xorpack.errors import FormatError
+from xorpack.masks import bmf
+from xorpack.masks.bmf import Factors
 from xorpack.safetensors_file import SafetensorsFile, Stored
 from xorpack.selection import select
 from xorpack.tensors import DTYPES, as_matrix, n_groups
@@ -95,9 +104,26 @@ class Plan:
         whole = self.global_mask(name)
         return magnitude_mask(matrix, self.settings.sparsity) if whole is None else whole
 
+    def factors(self, name: str, array: NDArray[Any], jobs: int = 1) -> Factors:
+        """Factors of a mask of codec ``bmf``: of one chosen for the sparsity asked for, or of the zeros of ``array``.
+
+        Raises:
+            DataError: the zeros are no product of factors as small as asked for.
+        """
+        settings, matrix = self.settings, array.reshape(as_matrix(array.shape))
+        mask_bits = settings.mask_bits or MASK_BITS
+        if settings.sparsity is not None:
+            return fit(
+                magnitudes(matrix), settings.sparsity, mask_bits=mask_bits, rank=settings.rank, jobs=jobs
+            )
+        mask = ElementSource(matrix).mask if settings.lossless else zeros_mask(matrix)
+        return factor(mask, matrix.shape[1], *choose_tile(*matrix.shape, mask_bits, settings.rank))
+
     def preview(self, name: str) -> Preview:
         """What a tensor would become."""
         stored, settings = self.selected[name], self.settings
+        if settings.mask_codec == bmf.NAME:  # refuse what encoding would
+            choose_tile(*as_matrix(stored.shape), settings.mask_bits or MASK_BITS, settings.rank)
         n = math.prod(stored.shape)
         rows, cols = as_matrix(stored.shape)
         counts = MaskCounts.of([self.mask(name)], cols)
@@ -131,12 +157,11 @@ class Plan:
         return Preview(account, mask, planes)
 
     def _mask_bytes(self, n: int, n_kept: int) -> int:
-        if not 0 < n_kept < n:
-            return 0
-        choice, prefer = self.settings.mask_codec, self.settings.prefer
-        cost = cascade_cost(n_kept / n, best_filters(n_kept / n))
-        wanted = choice == "cascade" or (choice == "auto" and prefer == "size")
-        return math.ceil(n * (min(cost, 1.0) if wanted else 1.0) / 8)
+        settings = self.settings
+        bits = estimate_bits(
+            n_kept / max(n, 1), settings.mask_codec, settings.prefer, settings.mask_bits or MASK_BITS
+        )
+        return math.ceil(n * bits / 8)
 
 
 def _plane_costs(planes: PlaneEntropies, n_kept: int) -> tuple[int, float]:

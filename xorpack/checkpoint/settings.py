@@ -24,6 +24,8 @@ class Settings:
     scale_dtype: Literal["float16", "float32"] = "float16"
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
+    rank: int | None = None
+    mask_bits: float | None = None
     positive_zeros: bool = False
 
     def check(self) -> None:
@@ -38,6 +40,14 @@ class Settings:
             raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
         if self.scope not in ("tensor", "global"):
             raise ParameterError(f"scope {self.scope!r} is not tensor or global")
+        if (self.rank is not None or self.mask_bits is not None) and self.mask_codec != "bmf":
+            raise ParameterError("rank and mask_bits are for mask_codec bmf")
+        if self.rank is not None and self.rank < 1:
+            raise ParameterError(f"rank = {self.rank} is less than 1")
+        if self.mask_bits is not None and not self.mask_bits > 0:
+            raise ParameterError(f"mask_bits = {self.mask_bits} is not positive")
+        if self.mask_codec == "bmf" and self.scope == "global" and self.sparsity is not None:
+            raise ParameterError("mask_codec bmf prunes each tensor: it contradicts scope global")
         if self.group_size < 0:
             raise ParameterError(f"group_size = {self.group_size} is negative")
 
@@ -52,7 +62,9 @@ class Settings:
         """The settings that matter."""
         if self.lossless:
             return {"lossless": True, **({"positive_zeros": True} if self.positive_zeros else {})}
-        names = ("bits", "sparsity", "scope", "group_size", "method", "scale_dtype")
+        names = ["bits", "sparsity", "scope", "group_size", "method", "scale_dtype"]
+        if self.mask_codec == "bmf":
+            names += ["mask_codec", "rank", "mask_bits"]
         return {name: getattr(self, name) for name in names}
 
 

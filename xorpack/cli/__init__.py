@@ -13,6 +13,7 @@ import click
 from xorpack.cli.decode import decode
 from xorpack.cli.encode import encode
 from xorpack.cli.info import info
+from xorpack.cli.prune import prune
 from xorpack.cli.report import report
 from xorpack.cli.study import study
 from xorpack.cli.verify import verify
@@ -29,7 +30,7 @@ def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (encode, decode, verify, info, report, study):
+for command in (prune, encode, decode, verify, info, report, study):
     cli.add_command(command)
 
 

@@ -50,10 +50,17 @@ from xorpack.errors import ParameterError
 @click.option(
     "--mask",
     "mask_codec",
-    type=click.Choice(["auto", "bitmap", "cascade"]),
+    type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf"]),
     default="auto",
     show_default=True,
     help="How the mask is stored.",
+)
+@click.option("--rank", type=click.IntRange(min=1), default=None, help="With --mask bmf: patterns of a tile.")
+@click.option(
+    "--mask-bits",
+    type=float,
+    default=None,
+    help="With --mask bmf: bits per weight of the mask; default: 0.18.",
 )
 @click.option(
     "--prefer",

@@ -14,12 +14,16 @@ from xorpack.cli.common import make_console
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def info(file: Path, as_json: bool) -> None:
+@click.option("--speed", is_flag=True, help="Decode everything and show how fast.")
+def info(file: Path, as_json: bool, speed: bool) -> None:
     """Show what FILE (or model directory) holds, by tensor and part, beside the entropy bounds."""
     from xorpack.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(file, verify=False)
     description = checkpoint.info()
+    measured = checkpoint.speed() if speed else None
+    if measured is not None:
+        description["seconds"] = {"mask": measured.mask, "mask_and_planes": measured.planes}
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
@@ -27,3 +31,5 @@ def info(file: Path, as_json: bool) -> None:
     console.print(tables.accounts(checkpoint.accounts(), width=console.width))
     for line in tables.summary(description):
         click.echo(line)
+    if measured is not None:
+        click.echo(tables.speed(measured))

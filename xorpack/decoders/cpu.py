@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def decode_planes(
     end = encoded.rows if last is None else last
     if not 0 <= first <= end <= encoded.rows:
         raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
-    mask = encoded.load_mask(partial(expand, jobs=jobs), first, end)
+    mask = encoded.load_mask(expand, first, end, jobs=jobs)
     if end - first == encoded.rows:
         _check_count(encoded, mask)
     return mask, _expand(encoded, first, end, mask, encoded.load_corrections(), jobs, out)

@@ -22,6 +22,7 @@ arXiv 2109.01892).
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,7 @@ def encode_ring(
     n_care = int(np.bitwise_count(care).sum(dtype=np.int64))
     positions = np.empty(n_care, np.int64)
     values = np.empty(n_care, np.uint64)
+    pivots = scratch.take(max(m - window, 0) * 32 * width)
     n_wrong = eliminate(
         np.ascontiguousarray(care),
         np.ascontiguousarray(planes),
@@ -90,7 +92,7 @@ def encode_ring(
         window,
         n_border,
         width,
-        _aligned(max(m - window, 0) * 32 * width),
+        pivots,
         np.zeros(m + 1, np.uint32),
         _aligned((BATCH + 1) * width),
         _aligned(2 * half * 8 * 16 * width),
@@ -98,8 +100,50 @@ def encode_ring(
         positions,
         values,
     )
+    scratch.give(pivots)
     order = np.argsort(positions[:n_wrong], kind="stable")
     return RingCode(code, positions[:n_wrong][order], values[:n_wrong][order])
+
+
+class Scratch:
+    """Buffers of pivots that rings use one after another: a fresh one costs the kernel as much as half of its use.
+
+    Inside ``with scratch:``, on any thread, buffers are kept for the next ring; the last to leave frees them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._free: list[NDArray[np.uint64]] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._free.clear()
+
+    def take(self, n: int) -> NDArray[np.uint64]:
+        """A buffer of at least ``n`` words."""
+        with self._lock:
+            fitting = [i for i, buffer in enumerate(self._free) if buffer.size >= n]
+            if fitting:
+                return self._free.pop(min(fitting, key=lambda i: self._free[i].size))
+            if self._free:
+                self._free.pop()  # a larger one takes its place
+        return _aligned(n)
+
+    def give(self, buffer: NDArray[np.uint64]) -> None:
+        """Leave a buffer for the next ring."""
+        with self._lock:
+            if self._users:
+                self._free.append(buffer)
+
+
+scratch = Scratch()
 
 
 def _aligned(n: int) -> NDArray[np.uint64]:

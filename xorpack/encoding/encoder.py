@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from xorpack import dense
 from xorpack.corrections import NO_CORRECTIONS, pack, packed_sizes
 from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
+from xorpack.encoding.bmf import choose_tile, factor
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
+from xorpack.encoding.elimination import scratch
 from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.masks import (
     Choice,
@@ -26,7 +29,8 @@ from xorpack.encoding.masks import (
 from xorpack.encoding.rings import ENCODERS, encode_planes
 from xorpack.errors import ParameterError
 from xorpack.layout import Layout
-from xorpack.masks import cascade
+from xorpack.masks import block, bmf, cascade
+from xorpack.masks.bmf import Factors
 from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
 from xorpack.words import popcount
@@ -50,6 +54,7 @@ def encode(
     lanes: int | None = None,
     mask_codec: Choice = "auto",
     prefer: Prefer = "size",
+    factors: Factors | None = None,
     jobs: int = 1,
 ) -> EncodedTensor:
     """Encode a quantized tensor, or any array losslessly.
@@ -64,12 +69,29 @@ def encode(
         lanes: words that are decoded side by side, 1 to 32; default: by the tensor's size.
         mask_codec: ``auto`` or a name from :data:`xorpack.masks.CODECS`.
         prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode the mask (``speed``).
+        factors: of the tensor's mask, where it was chosen as a Boolean product (:func:`xorpack.encoding.bmf.fit`). With
+            ``mask_codec="bmf"`` and none given, they are sought, in tiles of the usual size.
         jobs: threads. The result does not depend on it.
 
     Raises:
         ParameterError: an argument breaks its rule.
     """
     _check(network, encoder, rate, jobs)
+    with scratch:
+        return _encode(tensor, network, encoder, rate, lanes, mask_codec, prefer, factors, jobs)
+
+
+def _encode(
+    tensor: BCQTensor | NDArray[Any],
+    network: XorNetwork | None,
+    encoder: Encoder,
+    rate: float | None,
+    lanes: int | None,
+    mask_codec: Choice,
+    prefer: Prefer,
+    factors: Factors | None,
+    jobs: int,
+) -> EncodedTensor:
     source: PlaneSource | ElementSource
     if isinstance(tensor, BCQTensor):
         kind, shape, dtype = "bcq", tensor.shape, tensor.dtype
@@ -94,7 +116,9 @@ def encode(
         network, layout = XorNetwork.identity(), raw
     chosen = network or default_network(density)
     gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
-    codec = choose(source.mask, cols, density, mask_codec, prefer, gates=gates)
+    codec, plan = choose(source.mask, cols, density, mask_codec, prefer, gates=gates, factors=factors)
+    if codec == bmf.NAME and factors is None:
+        factors = factor(source.mask, cols, *choose_tile(rows, cols))
     filters = None
     if codec == cascade.NAME:
         filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)
@@ -105,14 +129,19 @@ def encode(
     if may_be_raw and network is None and rate is None and code[:n_coded].nbytes + own_bytes >= raw_bytes > 0:
         chosen, layout = XorNetwork.identity(), raw
         code, own = encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
-        codec = codec if codec == "constant" else "bitmap"
+        codec = "bitmap" if codec == cascade.NAME else codec
     corrections = merge(own, source.coded, exceptions)
     if codec == cascade.NAME:
         mask = encode_cascade(source.mask, chosen, layout, code[n_coded:], missing, jobs)
-        if mask_codec == "auto" and mask[2].size >= -(-rows * cols // 8):
-            mask = encode_plain("bitmap", source.mask, cols)
+    elif codec == block.NAME and plan is not None:
+        mask = encode_block(source.mask, cols, plan, jobs)
+    elif codec == bmf.NAME and factors is not None:
+        mask = bmf.NAME, *bmf.encode(factors, cols)
     else:
         mask = encode_plain(codec, source.mask, cols)
+    own_config = CONFIG_BYTES if codec == block.NAME else 0
+    if mask_codec == "auto" and mask[2].size + own_config > -(-rows * cols // 8):
+        mask = encode_plain("bitmap", source.mask, cols)
     bcq = tensor if isinstance(tensor, BCQTensor) else None
     return EncodedTensor(
         kind=kind,

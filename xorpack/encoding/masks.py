@@ -14,20 +14,23 @@ from numpy.typing import NDArray
 from xorpack import masks
 from xorpack.coded import CodedPlanes
 from xorpack.corrections import Corrections
+from xorpack.encoding.blocks import Plan, ideal_cost
+from xorpack.encoding.bmf import MASK_BITS
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.errors import ParameterError
 from xorpack.expand import expand
 from xorpack.layout import Layout
-from xorpack.masks import bitmap, cascade, constant
+from xorpack.masks import bitmap, block, bmf, cascade, constant
+from xorpack.masks.bmf import Factors
 from xorpack.network import XorNetwork
 from xorpack.words import Words, popcount, tail_mask
 
-Choice = Literal["auto", "constant", "bitmap", "cascade"]
+Choice = Literal["auto", "constant", "bitmap", "cascade", "block", "bmf"]
 Prefer = Literal["size", "speed"]
 
-MARGIN = 0.985
-"""``cascade`` is tried where its ideal cost is below this; a network costs 1 to 2 % more than ideal."""
+CASCADE_OVERHEAD = 1.02
+"""What a network costs a cascade: stored bits over its ideal cost, about."""
 
 
 def cascade_cost(density: float, n_filters: int) -> float:
@@ -35,16 +38,32 @@ def cascade_cost(density: float, n_filters: int) -> float:
     return n_filters * density + density + (1 - density) / float(2**n_filters)
 
 
+NEAR = 1.0005
+"""Cost over the least at which more filters are taken: they leave fewer candidates to solve for, which is faster."""
+
+
 def best_filters(density: float) -> int:
-    """The number of filters of least cost."""
-    return min(range(1, cascade.MAX_FILTERS + 1), key=lambda r: cascade_cost(density, r))
+    """The largest number of filters of about the least cost."""
+    costs = {r: cascade_cost(density, r) for r in range(1, cascade.MAX_FILTERS + 1)}
+    return max(r for r, cost in costs.items() if cost <= NEAR * min(costs.values()))
 
 
-def choose(mask: Words, cols: int, density: float, choice: str, prefer: str, *, gates: bool) -> str:
-    """Name of the codec to use; ``gates``: the tensor's network can carry a cascade.
+def choose(
+    mask: Words,
+    cols: int,
+    density: float,
+    choice: str,
+    prefer: str,
+    *,
+    gates: bool,
+    factors: Factors | None = None,
+) -> tuple[str, Plan | None]:
+    """Name of the codec to use, with the plan of a ``block``.
+
+    ``gates``: the tensor's network can carry a cascade; ``factors``: of the mask, where it was chosen so.
 
     Raises:
-        ParameterError: the codec asked for cannot store this mask.
+        ParameterError: the codec asked for cannot store this mask, or ``factors`` are another mask's.
     """
     if choice not in ("auto", *masks.CODECS):
         raise ParameterError(f"mask codec {choice!r} is not one of auto, {', '.join(masks.CODECS)}")
@@ -57,12 +76,44 @@ def choose(mask: Words, cols: int, density: float, choice: str, prefer: str, *, 
         )
     if choice == cascade.NAME and not gates:
         raise ParameterError("mask codec 'cascade' needs the default encoder and a quasi-cyclic network")
+    if factors is not None and not np.array_equal(factors.mask(), mask):
+        raise ParameterError("factors are not those of the tensor's mask")
+    if choice == block.NAME:
+        return choice, Plan(mask, cols)
     if choice != "auto":
-        return choice
+        return choice, None
     if is_constant:
-        return constant.NAME
-    small = cascade_cost(density, best_filters(density)) < MARGIN
-    return cascade.NAME if prefer == "size" and gates and small else bitmap.NAME
+        return constant.NAME, None
+    n = len(mask) * cols
+    sizes = {bitmap.NAME: float(n)}
+    if factors is not None:
+        sizes[bmf.NAME] = 8.0 * bmf.encode(factors, cols)[1].size
+    if prefer == "speed":
+        return bitmap.NAME, None
+    plan = Plan(mask, cols)
+    sizes[block.NAME] = plan.bits
+    if gates:
+        sizes[cascade.NAME] = CASCADE_OVERHEAD * cascade_cost(density, best_filters(density)) * n
+    return min(sizes, key=lambda name: sizes[name]), plan
+
+
+def estimate_bits(density: float, choice: str, prefer: str, mask_bits: float = MASK_BITS) -> float:
+    """Bits per weight that a codec takes for an i.i.d. mask which keeps ``density`` of the weights, about.
+
+    ``mask_bits``: what ``bmf`` may take.
+    """
+    if not 0 < density < 1:
+        return 0.0
+    sizes = {
+        bitmap.NAME: 1.0,
+        cascade.NAME: CASCADE_OVERHEAD * cascade_cost(density, best_filters(density)),
+        block.NAME: ideal_cost(density),
+    }
+    if choice == bmf.NAME:
+        return mask_bits
+    if choice == "auto":
+        return 1.0 if prefer == "speed" else min(sizes.values())
+    return sizes[choice]
 
 
 def encode_plain(name: str, mask: Words, cols: int) -> tuple[str, dict[str, Any], NDArray[np.uint8]]:

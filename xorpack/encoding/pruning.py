@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import DTYPES, as_matrix
-from xorpack.words import Words, n_chunks
+from xorpack.words import Words, n_chunks, pack
 
 BLOCK_ELEMENTS = 1 << 18
 """Weights that are converted to float32 at a time (at least one row)."""
@@ -202,6 +202,45 @@ def row_blocks(weight: NDArray[Any], name: str = "weight") -> Iterator[tuple[int
     starts, step = block_starts(weight.shape)
     for first in starts:
         yield first, float_rows(weight, first, step, name)
+
+
+def magnitudes(weight: NDArray[Any]) -> NDArray[np.float32]:
+    """``|w|`` as a float32 matrix (rows, cols).
+
+    Raises:
+        ParameterError: another dtype than float32, float16 or bfloat16.
+        DataError: NaN or infinity in ``weight``.
+    """
+    weight = check_float(weight)
+    found = np.empty(as_matrix(weight.shape), np.float32)
+    for first, block in row_blocks(weight):
+        np.abs(block, out=found[first : first + len(block)])
+    return found
+
+
+def n_of_m_mask(weight: NDArray[Any], n: int, m: int) -> Words:
+    """The packed mask, uint32 (rows, chunks), that keeps the ``n`` largest ``|w|`` of every ``m`` neighbours of a row.
+
+    A last, shorter group keeps as many. Of equal magnitudes the later ones go first. Zeros are always pruned.
+
+    Raises:
+        ParameterError: not ``1 <= n < m``, another dtype.
+        DataError: NaN or infinity in ``weight``.
+    """
+    if not 1 <= n < m:
+        raise ParameterError(f"pattern {n}:{m} does not keep 1 to {m - 1} of {m}")
+    weight = check_float(weight)
+    rows, cols = as_matrix(weight.shape)
+    mask = np.zeros((rows, n_chunks(cols)), np.uint32)
+    for first, block in row_blocks(weight):
+        padded = np.zeros((len(block), -(-cols // m), m), np.float32)
+        padded.reshape(len(block), -1)[:, :cols] = np.abs(block)
+        order = np.argsort(-padded, axis=2, kind="stable")[:, :, :n]
+        kept = np.zeros(padded.shape, np.bool_)
+        np.put_along_axis(kept, order, True, axis=2)
+        kept &= padded > 0
+        mask[first : first + len(block)] = pack(kept.reshape(len(block), -1)[:, :cols])
+    return mask
 
 
 def _tensors(weights: Weights) -> Iterator[tuple[NDArray[Any], str]]:

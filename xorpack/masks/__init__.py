@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xorpack.coded import CodedPlanes, Expand
 from xorpack.errors import FormatError
-from xorpack.masks import bitmap, cascade, constant
+from xorpack.masks import bitmap, block, bmf, cascade, constant
 from xorpack.words import Words
 
 Config = Mapping[str, Any]
@@ -40,11 +40,13 @@ class MaskCodec(Protocol):
         first: int,
         last: int,
         expand: Expand,
+        *,
+        jobs: int = 1,
     ) -> Words:
-        """The words of rows ``first .. last - 1``: uint32 (rows, chunks)."""
+        """The words of rows ``first .. last - 1``: uint32 (rows, chunks); ``jobs``: threads."""
 
 
-CODECS: Mapping[str, MaskCodec] = {module.NAME: module for module in (constant, bitmap, cascade)}
+CODECS: Mapping[str, MaskCodec] = {module.NAME: module for module in (constant, bitmap, cascade, block, bmf)}
 
 
 def codec(name: object) -> MaskCodec:

@@ -42,9 +42,15 @@ def decode(
     first: int,
     last: int,
     expand: Expand,
+    *,
+    jobs: int = 1,
 ) -> Words:
     """See :class:`xorpack.masks.MaskCodec`."""
-    cols = tensor.layout.cols
+    return rows_of(data, tensor.layout.cols, first, last)
+
+
+def rows_of(data: NDArray[np.uint8], cols: int, first: int, last: int) -> Words:
+    """Words of rows ``first .. last - 1`` of a section: uint32 (rows, chunks)."""
     a, b = first * cols, last * cols
     octets = data[a // 8 : -(-b // 8)]
     if cols % WORD_BITS == 0:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from xorpack import corrections
 from xorpack.coded import CodedPlanes, Expand
 from xorpack.errors import FormatError
+from xorpack.masks.rows import by_rows
 from xorpack.words import Words, tail_mask
 
 NAME = "cascade"
@@ -108,21 +109,24 @@ def decode(
     first: int,
     last: int,
     expand: Expand,
+    *,
+    jobs: int = 1,
 ) -> Words:
     """See :class:`xorpack.masks.MaskCodec`."""
     layout = tensor.layout
     n_filter, n_last, _ = _sizes(config, tensor)
     filters = _coded(data[:n_filter], config["n_filters"], tensor.m_lane, tensor)
-    found = candidates(expand(filters, first, last, None), first, layout.cols)
     final = _coded(data[n_filter : n_filter + n_last], 1, config["m_last"], tensor)
-    mask: Words = expand(final, first, last, found)[0]
     universe = layout.rows * layout.cols
     wrong = corrections.unpack(data[n_filter + n_last :], config["n_corrections"], universe, 1)
-    part = wrong.in_rows(first, last, layout.cols)
-    row, col = part.positions // layout.cols, part.positions % layout.cols
-    flips = (1 << col % 32).astype(np.uint32)
-    np.bitwise_xor.at(mask, (row, col // 32), flips)
-    return mask
+
+    def part(begin: int, end: int) -> Words:
+        found = candidates(expand(filters, begin, end, None), begin, layout.cols)
+        mask: Words = expand(final, begin, end, found)[0]
+        corrections.flip(mask, wrong.in_rows(begin, end, layout.cols), layout.cols)
+        return mask
+
+    return by_rows(part, first, last, layout.chunks, jobs)
 
 
 def _coded(data: NDArray[np.uint8], q: int, m_lane: int, tensor: CodedPlanes) -> CodedPlanes:

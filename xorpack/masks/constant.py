@@ -34,6 +34,8 @@ def decode(
     first: int,
     last: int,
     expand: Expand,
+    *,
+    jobs: int = 1,
 ) -> Words:
     """See :class:`xorpack.masks.MaskCodec`."""
     row = tail_mask(tensor.layout.cols) if config["value"] else np.zeros(tensor.layout.chunks, np.uint32)

@@ -1,0 +1,149 @@
+"""Mask codec ``bmf``: the Boolean product of two binary factors, in tiles.
+
+The mask is cut into tiles of ``tile_rows`` x ``tile_cols``. In a tile, weight (r, c) is kept if for some i of the
+``rank`` patterns both row r and column c are in it::
+
+    mask[r, c] = OR over i < rank of  left[r, c // tile_cols, i] & right[r // tile_rows, i, c]
+
+Such a mask is chosen when pruning (:mod:`xorpack.encoding.bmf`), so that it keeps as much magnitude as it can: a mask
+that was chosen without it has no exact factors. The section is the bits of ``left`` (rows, tile columns, rank), then
+those of ``right`` (tile rows, rank, cols), both in C order, bit ``i`` at ``byte[i // 8] >> (i % 8) & 1``, each part
+padded to whole bytes: ``rank * (1 / tile_rows + 1 / tile_cols)`` bits per weight.
+
+Config: ``{"rank": k, "tile": [tile_rows, tile_cols]}``; ``tile_cols`` is a multiple of 32.
+Source: Lee et al., Network Pruning for Low-Rank Binary Indexing (arXiv 1905.05686).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from xorpack.coded import CodedPlanes, Expand
+from xorpack.errors import FormatError
+from xorpack.masks import bitmap
+from xorpack.words import WORD_BITS, Words, n_chunks, pack
+
+NAME = "bmf"
+
+MAX_RANK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Factors:
+    """A mask as factors.
+
+    Attributes:
+        tile_rows, tile_cols: of a tile; ``tile_cols`` is a multiple of 32.
+        left: uint8 (rows, tile columns, rank), 0 or 1.
+        right: uint32 words (tile rows, rank, chunks).
+    """
+
+    tile_rows: int
+    tile_cols: int
+    left: NDArray[np.uint8]
+    right: Words
+
+    @property
+    def rank(self) -> int:
+        """Patterns of a tile."""
+        return int(self.left.shape[2])
+
+    def mask(self) -> Words:
+        """The product: uint32 (rows, chunks)."""
+        return product(self.left, self.right, 0, self.tile_rows, self.tile_cols)
+
+
+def encode(factors: Factors, cols: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """``(config, section)``."""
+    config = {"rank": factors.rank, "tile": [factors.tile_rows, factors.tile_cols]}
+    left = np.packbits(factors.left.reshape(-1), bitorder="little")
+    right = bitmap.encode(factors.right.reshape(-1, factors.right.shape[2]), cols)
+    return config, np.concatenate([left, right])
+
+
+def check(config: Mapping[str, Any], n_bytes: int, tensor: CodedPlanes) -> None:
+    """See :class:`xorpack.masks.MaskCodec`."""
+    rank, tile_rows, tile_cols = _config(config)
+    rows, cols = tensor.layout.rows, tensor.layout.cols
+    expected = sum(sizes(rows, cols, rank, tile_rows, tile_cols))
+    if n_bytes != expected:
+        raise FormatError(f"mask codec bmf: section of {n_bytes} bytes, not {expected}")
+
+
+def _config(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    if set(config) != {"rank", "tile"}:
+        raise FormatError(f"mask codec bmf needs rank and tile, has {sorted(config)}")
+    rank, tile = config["rank"], config["tile"]
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+        raise FormatError(f"mask codec bmf: rank {rank!r} is outside 1..{MAX_RANK}")
+    if (
+        not isinstance(tile, list)
+        or len(tile) != 2
+        or not all(type(x) is int and 1 <= x < 1 << 48 for x in tile)
+    ):
+        raise FormatError(f"mask codec bmf: tile {tile!r} is not two sizes")
+    if tile[1] % WORD_BITS:
+        raise FormatError(f"mask codec bmf: tile {tile} is not of whole words")
+    return rank, tile[0], tile[1]
+
+
+def sizes(rows: int, cols: int, rank: int, tile_rows: int, tile_cols: int) -> tuple[int, int]:
+    """Bytes of the parts."""
+    n_strips, n_tiles = -(-rows // tile_rows), -(-cols // tile_cols)
+    return -(-rows * n_tiles * rank // 8), -(-n_strips * rank * cols // 8)
+
+
+def decode(
+    config: Mapping[str, Any],
+    data: NDArray[np.uint8],
+    tensor: CodedPlanes,
+    first: int,
+    last: int,
+    expand: Expand,
+    *,
+    jobs: int = 1,
+) -> Words:
+    """See :class:`xorpack.masks.MaskCodec`."""
+    rank, tile_rows, tile_cols = _config(config)
+    rows, cols = tensor.layout.rows, tensor.layout.cols
+    n_left, _ = sizes(rows, cols, rank, tile_rows, tile_cols)
+    n_tiles = -(-cols // tile_cols)
+    a, b = first * n_tiles * rank, last * n_tiles * rank
+    bits = np.unpackbits(data[a // 8 : -(-b // 8)], bitorder="little")[a % 8 : a % 8 + b - a]
+    left = bits.reshape(last - first, n_tiles, rank)
+    begin, end = first // tile_rows, -(-last // tile_rows)
+    words = bitmap.rows_of(data[n_left:], cols, begin * rank, end * rank)
+    right = words.reshape(end - begin, rank, n_chunks(cols))
+    return product(left, right, first - begin * tile_rows, tile_rows, tile_cols)
+
+
+def product(left: NDArray[np.uint8], right: Words, skip: int, tile_rows: int, tile_cols: int) -> Words:
+    """Mask words, uint32 (rows, chunks), of rows that begin ``skip`` rows into the first tile of ``right``."""
+    mask = np.zeros((len(left), right.shape[2]), np.uint32)
+    product_kernel(left, right, skip, tile_rows, tile_cols // WORD_BITS, mask)
+    return mask
+
+
+@njit(cache=True, nogil=True)
+def product_kernel(left, right, skip, tile_rows, tile_words, mask):
+    """Kernel of :func:`product`; ``mask`` (rows, chunks) holds zeros before."""
+    chunks = mask.shape[1]
+    for r in range(mask.shape[0]):
+        t = (skip + r) // tile_rows
+        for j in range(left.shape[1]):
+            begin, end = j * tile_words, min((j + 1) * tile_words, chunks)
+            for i in range(left.shape[2]):
+                if left[r, j, i]:
+                    for c in range(begin, end):
+                        mask[r, c] |= right[t, i, c]
+
+
+def words_of(bits: NDArray[np.uint8]) -> Words:
+    """Words of 0 and 1 in ``bits`` (..., cols)."""
+    return pack(bits.astype(np.bool_))

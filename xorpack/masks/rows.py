@@ -1,0 +1,42 @@
+"""Decoding by blocks of rows: what a block needs stays in the cache, and threads share the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from xorpack.words import Words
+
+BLOCK_WORDS = 1 << 16
+"""Words of the mask that are decoded at a time."""
+
+
+def by_rows(
+    part: Callable[[int, int], Words],
+    first: int,
+    last: int,
+    chunks: int,
+    jobs: int,
+    block_words: int = BLOCK_WORDS,
+) -> Words:
+    """Words of rows ``first .. last - 1``: uint32 (rows, chunks); ``part(a, b)`` gives those of rows ``a .. b - 1``."""
+    share = -(-(last - first) // jobs)
+    step = max(1, min(share, block_words // max(chunks, 1)))
+    starts = range(first, last, step)
+    if len(starts) <= 1:
+        return part(first, last)
+    out = np.empty((last - first, chunks), np.uint32)
+
+    def place(begin: int) -> None:
+        end = min(begin + step, last)
+        out[begin - first : end - first] = part(begin, end)
+
+    if jobs == 1:
+        for begin in starts:
+            place(begin)
+    else:
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(place, starts))
+    return out
