@@ -137,6 +137,22 @@ def test_a_damaged_cell_is_measured_again(tmp_path):
     assert cache.load(table, {**params, "seeds": 2}) is None
 
 
+def test_no_damage_to_a_cell_gives_another_result(tmp_path):
+    """Every truncation, and a flipped bit in every byte: the same result, or none."""
+    table = study.TABLES["blocks"]
+    params = next(cell.params for cell in table.plan(study.Scope(quick=True, seeds=1)))
+    cache, result = Cache(tmp_path), {"samples": [{"care_bits": 12, "spread": [0.5, None]}]}
+    cache.store(table, params, result, 0.25)
+    (path,) = tmp_path.rglob("*.json")
+    data = path.read_bytes()
+    for length in range(len(data) - 1):  # all but the last line's end
+        path.write_bytes(data[:length])
+        assert cache.load(table, params) is None
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        assert cache.load(table, params) in (None, result)
+
+
 def test_a_cell_is_keyed_by_everything_it_depends_on(tmp_path, monkeypatch):
     table = study.TABLES["blocks"]
     before = describe(table, {"a": 1})

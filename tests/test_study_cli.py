@@ -56,6 +56,7 @@ WRONG = [
     (["masks", "--model", "T"], 1, "not a safetensors file"),
     (["masks", "--output", "T"], 1, "output T is not a directory"),
     (["masks", "--output", "no/where"], 1, "is not a directory"),
+    (["masks", "--output", "/proc/study"], 1, "output /proc/study cannot be made"),
     (["masks", "--cache", "T"], 1, "cache T cannot be made"),
     (["masks", "--cache", "T/c"], 1, "cannot be made"),
     (["masks", "--overwrite"], 2, "--overwrite needs --output"),

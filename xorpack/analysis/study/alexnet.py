@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.study import figures, patterns
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
@@ -15,7 +14,7 @@ from xorpack.analysis.study.weights import Weights
 from xorpack.decoders import decode
 from xorpack.encoding.encoder import encode
 from xorpack.tensors import BCQTensor
-from xorpack.words import pack
+from xorpack.words import pack, popcount
 
 LAYERS = (("fc6", 4096, 9216), ("fc7", 4096, 4096), ("fc8", 1000, 4096))
 """Name, outputs, inputs."""
@@ -71,13 +70,12 @@ def _draw_one(params: Params, seed: int) -> dict[str, int]:
     decoded = decode(encoded)
     if not (isinstance(decoded, BCQTensor) and np.array_equal(decoded.planes, tensor.planes)):
         raise AssertionError("decode(encode(x)) is not x")
-    account = Account.of(encoded)
-    sizes = {part: 8 * account.section_bytes[part] for part in PARTS}
+    sizes = encoded.section_bytes()
     return {
-        "n_weights": account.n_weights,
-        "n_kept": account.n_kept,
-        "wrong_bits": account.wrong_bits,
-        **sizes,
+        "n_weights": encoded.n_weights,
+        "n_kept": encoded.n_kept,
+        "wrong_bits": popcount(encoded.load_corrections().values.view(np.uint32)),
+        **{part: 8 * sizes[part] for part in PARTS},
     }
 
 

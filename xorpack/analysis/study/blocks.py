@@ -25,11 +25,12 @@ VITERBI_SECONDS = 2.0
 
 ABOUT = (
     "Dense taps, n_in 8. Each stream's block of n_out = round(8 / (1 - S)) weights keeps exactly 8 (fixed), or "
-    "each weight with probability 8 / n_out (binomial): then the number of kept weights scatters by sqrt(8 S) "
-    "from block to block, most where S is high. Stored bits / care bits is 1 for both. A network without "
-    "memory (n_s = 0) meets blocks that keep more than it has bits for, and wastes bits on those that keep "
-    "fewer; memory, or a wide window, evens them out. This is how arXiv 2105.01869 explains why n_s = 0 loses "
-    "at S .9. Predicted: the best of 2^8 independent random words for each block, exactly."
+    "all blocks together 8 each on average, anywhere (binomial): then the number of kept weights scatters by "
+    "sqrt(8 S) from block to block, most where S is high. Stored bits / care bits is exactly 1 for both. A "
+    "network without memory (n_s = 0) meets blocks that keep more than it has bits for, and wastes bits on "
+    "those that keep fewer; memory, or a wide window, evens them out. This is how arXiv 2105.01869 explains "
+    "why n_s = 0 loses at S .9. Predicted: the best of 2^8 independent random words for each block, exactly; a "
+    "network's words repeat where its rows depend, so it does a little worse."
 )
 
 
@@ -91,7 +92,7 @@ def _draw_one(params: Params, seed: int) -> Sample:
     if params["kind"] == "fixed":
         mask = patterns.fixed_ring(rng, n_blocks, n_out, N_IN, n_streams)
     else:
-        mask = patterns.iid_ring(rng, n_blocks * n_out, N_IN / n_out, n_streams)
+        mask = patterns.exact_ring(rng, n_blocks * n_out, n_blocks * N_IN * n_streams, n_streams)
     planes = patterns.random_planes(rng, 1, mask)
     network = XorNetwork.dense(n_in=N_IN, n_out=n_out, n_s=n_s, seed=seed + 1)
     layout = sample.ring_layout(n_blocks * n_out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from xorpack.analysis.study import figures, patterns, sample
@@ -168,10 +167,9 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
                 reasons |= {result["skipped"] for result in results if "skipped" in result}
                 rows.append([str(n_in), str(n_s), *map(cell, results)])
             notes = [f"-: {reason}" for reason in sorted(reasons)]
-            grid = partial(
-                Grid, title=f"S {sparsity:g}: {what}", columns=("n_in", "n_s", *HEADINGS), n_keys=2
-            )
-            found.append(grid(rows=rows, notes=notes, brief=sparsity == brief))
+            title, columns = f"S {sparsity:g}: {what}", ("n_in", "n_s", *HEADINGS)
+            shown = sparsity == brief
+            found.append(Grid(title=title, columns=columns, rows=rows, notes=notes, n_keys=2, brief=shown))
     return found
 
 

@@ -28,6 +28,16 @@ def check_output(directory: Path, names: Sequence[str], *, overwrite: bool) -> N
     taken = [name for name in _files(names) if (directory / name).exists()]
     if taken and not overwrite:
         raise DestinationError(f"output {directory} holds {taken[0]}; remove it or ask to overwrite it")
+    if not directory.is_dir():  # whether it can be made, only trying tells
+        _make(directory)
+        directory.rmdir()
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DestinationError(f"output {directory} cannot be made: {error.strerror}") from None
 
 
 def _files(names: Sequence[str]) -> list[str]:
@@ -42,7 +52,7 @@ def write(study: Study, directory: Path, *, overwrite: bool = False) -> list[str
         DestinationError: the directory cannot be written, or holds such files.
     """
     check_output(directory, list(study.outcomes), overwrite=overwrite)
-    directory.mkdir(exist_ok=True)
+    _make(directory)
     pictures = figures.available()
     document = json.dumps(study.as_dict(), indent=1, ensure_ascii=False) + "\n"
     texts = {JSON_FILE: document, MARKDOWN_FILE: study.markdown(figures=pictures)}

@@ -16,6 +16,9 @@ from xorpack.errors import ParameterError
 
 FULL_SEEDS, QUICK_SEEDS = 3, 2
 
+MAX_JOBS = 8
+"""Threads at the most: the widest cells take nearly 1 GB each (a window of 320 words, all rows of the band)."""
+
 Progress = Callable[[str, int, int], None]
 """Called when a cell is done: its table, its share of the work, all work (estimated milliseconds)."""
 
@@ -40,7 +43,7 @@ def run(
         model: a checkpoint, plain safetensors, for tables that know real weights.
         cache: directory in which cells are kept and from which they are taken; None keeps nothing.
         fresh: measure even what the cache has.
-        jobs: threads. What is found does not depend on it.
+        jobs: threads, of which at most ``MAX_JOBS`` are used. What is found does not depend on it.
         progress: told of every cell that is done.
 
     Raises:
@@ -77,7 +80,7 @@ def run(
         result = table.measure(cell.params, weights)
         return result, time.perf_counter() - began
 
-    for number, (result, seconds) in _all(measure, missing, jobs):
+    for number, (result, seconds) in _all(measure, missing, min(jobs, MAX_JOBS)):
         table, cell = work[number]
         store.store(table, cell.params, result, seconds)
         results[number] = result
