@@ -26,6 +26,9 @@ from xorpack.tensors import BCQTensor
 CASCADE = ((0.8, 0.815), (0.9, 0.525), (0.95, 0.32), (0.98, 0.16))
 BLOCK = ((0.5, 1.04), (0.6, 1.04), (0.7, 1.04), (0.8, 1.04), (0.9, 1.04), (0.95, 1.04), (0.98, 1.07))
 ALEXNET = ((4096, 9216), (4096, 4096), (1000, 4096))
+ALEXNET_MASK_BITS = 0.183
+"""What 0.28 bits per weight leave for the mask beside the payload and scales."""
+
 MODEL = "all-MiniLM-L6-v2, 36 matrices, S 0.9 by tensor"
 
 
@@ -224,7 +227,7 @@ def _alexnet(quick: bool) -> Iterator[Row]:
         for shape in ALEXNET:
             weight = draw((shape[0] // 4, shape[1] // 4) if quick else shape, 7)
             magnitude = np.abs(weight)
-            factors = fit(magnitude, 0.91, jobs=2)
+            factors = fit(magnitude, 0.91, mask_bits=ALEXNET_MASK_BITS, jobs=2)
             tensor = xorpack.quantize(weight, bits=1, mask=factors.mask(), jobs=2)
             encoded = _encoded(tensor, "bmf", factors=factors, jobs=2)
             config = len(json.dumps(dict(encoded.mask_config)))

@@ -26,7 +26,7 @@ def matrix() -> np.ndarray[Any, Any]:
     return values.reshape(12, 40).astype(np.float32)
 
 
-def write(path: Path, mask_codec: Literal["bitmap", "cascade"] = "bitmap") -> Path:
+def write(path: Path, mask_codec: Literal["bitmap", "cascade", "block"] = "bitmap") -> Path:
     """A file with every section: 60 corrections or so, a mask, scales; a lossless and a carried tensor."""
     quantized = xorpack.quantize(matrix(), bits=2)
     network = XorNetwork.quasi_cyclic(window=4, n_rows=5)

@@ -165,3 +165,31 @@ def test_an_interruption_leaves_nothing(number, tmp_path):
     assert process.returncode == 130
     assert "interrupted" in errors
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("codec", ["bitmap", "cascade", "block", "bmf"])
+def test_every_mask_codec_can_be_asked_for(source, tmp_path, codec):
+    encoded = tmp_path / "x.safetensors"
+    done = run("encode", source, encoded, "--bits", 1, "--sparsity", 0.9, "--mask", codec, "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    shown = run("info", encoded, "--speed")
+    assert shown.returncode == 0, shown.stderr
+    assert f"({codec} x 3)" in shown.stdout
+    assert re.search(r"masks \d+\.\d\d G weights/s, masks and planes \d+\.\d\d G weights/s", shown.stdout)
+    found = json.loads(run("info", encoded, "--speed", "--json").stdout)
+    assert found["seconds"]["mask_and_planes"] > 0
+    assert found["overhead"]["mask"] > 0
+    assert run("verify", encoded, "--against", source).returncode == 0
+
+
+def test_a_budget_that_cannot_be_met_says_the_least(source, tmp_path):
+    for command, option in (("prune", "--method"), ("encode", "--mask")):
+        done = run(
+            command, source, tmp_path / "x.safetensors", option, "bmf", "--sparsity", 0.9, "--mask-bits", 0.01
+        )
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "mlp.weight" in line
+        assert "0.01 mask bits per weight are too few for a 128 x 256 matrix" in line
+        assert "0.01172 at the least" in line
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from crafting import CARRIED, NAME, PLAIN, Edit, resign, sign, write
 
+import xorpack
 from xorpack import container, safetensors_file
 from xorpack.container import EncodedFile
+from xorpack.encoding.bmf import factor
 from xorpack.errors import FormatError
 from xorpack.safetensors_file import Stored
+from xorpack.words import pack
 
 HUGE = 1 << 70
 RECORD = (
@@ -98,6 +101,43 @@ def test_wrong_cascade(tmp_path: Path) -> None:
     refused(path, lambda d, t: record(d)["mask"]["config"].update(extra=1), "cascade needs")
     identity = {"family": "identity"}
     refused(path, lambda d, t: record(d).update(network=identity), f"'{NAME}'")
+
+
+def test_wrong_block(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", mask_codec="block")
+    config = EncodedFile(path)[NAME].mask_config
+    assert set(config) == {"code", "layout", "n_corrections", "row_levels", "col_levels"}
+    for key, values in config.items():
+        refused(path, lambda d, t, key=key: record(d)["mask"]["config"].pop(key), "block needs")
+        odd = [*ODD, [], [values], values[:-1], [*values, 1] * 9]
+        odd += [
+            [*values[:i], bad, *values[i + 1 :]]
+            for i in range(len(values))
+            for bad in (None, True, 0.5, HUGE, -HUGE)
+        ]
+        for wrong in odd:
+            if wrong == values or (wrong == [1] and "levels" in key):
+                continue
+            new = {key: wrong}
+            refused(path, lambda d, t, w=new: record(d)["mask"]["config"].update(w), f"'{NAME}'.*block")
+    refused(path, lambda d, t: record(d)["mask"]["config"].update(extra=1), "block needs")
+
+
+def test_wrong_bmf(tmp_path: Path) -> None:
+    mask = np.kron(np.eye(3, dtype=np.float32), np.ones((4, 14), np.float32))[:, :40]
+    path = tmp_path / "model.safetensors"
+    factors = factor(pack(mask != 0), 40, 3, 12, 64)
+    encoded = xorpack.encode(xorpack.quantize(mask, bits=2), mask_codec="bmf", factors=factors)
+    container.write(path, {NAME: encoded}, {})
+    assert EncodedFile(path)[NAME].mask_config == {"rank": 3, "tile": [12, 64]}
+    for key, values in (
+        ("rank", ODD),
+        ("tile", [*ODD, [], [12], [12, 64, 1], [12, 33], [0, 64], [12, HUGE]]),
+    ):
+        refused(path, lambda d, t, key=key: record(d)["mask"]["config"].pop(key), "bmf needs")
+        for wrong in values:
+            new = {key: wrong}
+            refused(path, lambda d, t, w=new: record(d)["mask"]["config"].update(w), f"'{NAME}'.*bmf")
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 0.5, HUGE, (1 << 48) - 1, "1", [1]], ids=repr)

@@ -129,3 +129,35 @@ def test_efficiency_of_the_default_network() -> None:
         network = XorNetwork.quasi_cyclic(window=window)
         ring = elimination.encode_ring(network, care, planes, m)
         assert ring.positions.size <= most * n_care
+
+
+def test_scratch_is_reused_and_freed() -> None:
+    scratch = elimination.Scratch()
+    alone = scratch.take(100)
+    scratch.give(alone)
+    assert scratch.take(100) is not alone  # nobody had asked to keep it
+    with scratch:
+        with scratch:
+            small, large = scratch.take(100), scratch.take(5000)
+            scratch.give(small)
+            scratch.give(large)
+            assert scratch.take(90) is small
+            assert scratch.take(90) is large
+            scratch.give(large)
+        assert scratch.take(5000) is large
+        scratch.give(large)
+        assert scratch.take(6000) is not large
+    assert not scratch._free
+
+
+def test_scratch_does_not_show_in_the_code() -> None:
+    network = XorNetwork.quasi_cyclic()
+    rings = [random_ring(seed, 2, 3, 200, density) for seed, density in ((1, 0.3), (2, 0.6), (3, 0.1))]
+    fresh = [elimination.encode_ring(network, care, planes, 80) for care, planes in rings]
+    with elimination.scratch:
+        for _ in range(2):
+            for (care, planes), expected in zip(rings, fresh, strict=True):
+                found = elimination.encode_ring(network, care, planes, 80)
+                assert (found.code == expected.code).all()
+                assert (found.positions == expected.positions).all()
+                assert (found.values == expected.values).all()

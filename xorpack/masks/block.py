@@ -46,6 +46,9 @@ NETWORK = XorNetwork.quasi_cyclic(n_rows=256)
 MAX_LEVELS = 16
 """Classes of rows, and of block columns, at the most."""
 
+MAX_PLANE_ROWS = 1 << 31
+"""Limit of the format (exclusive), as for the rows of a tensor."""
+
 BLOCK_WORDS = 1 << 18
 """Words of the mask that are decoded at a time."""
 
@@ -98,6 +101,10 @@ class Stored:
         lanes, n_steps, row_stride, m_lane = config["layout"]
         n_wrong, n_corrections = config["n_corrections"]
         plane_rows, plane_cols = code.plane_shape()
+        if plane_rows >= MAX_PLANE_ROWS:
+            raise FormatError(
+                f"mask codec block: a plane of {plane_rows} rows is more than this format holds"
+            )
         try:
             layout = Layout(
                 rows=plane_rows, cols=plane_cols, lanes=lanes, n_steps=n_steps, row_stride=row_stride
