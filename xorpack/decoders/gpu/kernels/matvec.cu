@@ -1,0 +1,257 @@
+// matvec, then finish: the fused product by tables of sums, one column of activations at a time. Behind common.cu.
+//
+//   y[r] = sum_k alpha_k * (2 * <b_k & m, x> - <m, x>)      per group of columns that share scales, m the mask
+//
+//   XP_FIELDS    the 32 activations of a chunk are cut into 4 fields of 8, or 5 of 7, 7, 6, 6, 6; every sum over a
+//                subset of a field's activations stands in a table
+//   XP_WARPS     warps of a block
+//
+// In:      order, code, taps, mask, scales; x (n, cols), type x_type, x_stride elements from row to row. A group of
+//          scales must not end inside a chunk.
+// Out:     partial[column * n_panels * rows + v], float32: the visit's share of the product; finish adds the panels
+//          of a row from first to last, then its corrections, and rounds.
+// Launch:  grid (blocks, n), XP_WARPS * 32 threads, 128 bytes of shared memory for each of 1024 (448) sums. Visits
+//          are shared out evenly, in order: a block builds the tables of a panel once and again only where its share
+//          crosses into the next; its warps walk consecutive visits.
+// Fixed order: a word's fields, then 8 visits' words by a butterfly of fixed partners; no atomics: the same input
+//          gives the same bits for the same grid.
+// Bytes:   code + mask + scales once from memory, end to end; partial written and read, 4 * n_panels bytes a row.
+//
+// Why this is near the roof (H200, 49152 x 12288, S = .9, q = 2, groups of 128; 1.47 bits a weight, 111 MB, 26 us at
+// 4.2 TB/s; 4468 steps of 32 words for each of 132 multiprocessors):
+//   lookups   3 words * 4 fields * (1 PRMT + 1 LDS + 1 FADD) = 36. Bytes of a word are the index as they are: entry e of
+//             field f lies at e * 256 + (f & 1) * 128 + 4 k, so that one PRMT makes the address, and lane k reads
+//             bank k: no conflicts. 12 LDS a step are 54,000 clocks, 30 us at 1.76 GHz: the shared-memory roof.
+//   network   2 planes * (6 SHF + 3 LOP3 + about 2 of window) = 22
+//   the rest  mask and scales loaded, 2 AND, 4 FMA, 9 shuffles an 8 rows, loop: about 17
+// 75 instructions a step at 4 a clock are 84,000 clocks, 48 us at 1.76 GHz. Loads run 8 visits ahead of their use (a
+// warp has 8 mask words and 8 scales in flight, 16 warps 20 KB). Not measured on hardware.
+// Oracle:  reference.decode_planes and a product in float64.
+
+#ifndef XP_FIELDS
+#define XP_FIELDS 4
+#endif
+#ifndef XP_WARPS
+#define XP_WARPS 16
+#endif
+
+__device__ __forceinline__ constexpr int xp_width(int f) {
+    return XP_FIELDS == 4 ? 8 : f < 2 ? 7 : 6;
+}
+
+__device__ __forceinline__ constexpr int xp_shift(int f) {
+    return XP_FIELDS == 4 ? 8 * f : f < 2 ? 7 * f : 2 + 6 * f;
+}
+
+// Index, in floats, of the sum of no activations of field f, chunk 0; and from entry to entry.
+__device__ __forceinline__ constexpr int xp_base(int f) {
+    return XP_FIELDS == 4 ? (f >> 1) * 16384 + (f & 1) * 32 : f < 2 ? f * 4096 : 8192 + (f - 2) * 2048;
+}
+
+__device__ __forceinline__ constexpr int xp_entry() {
+    return XP_FIELDS == 4 ? 64 : 32;
+}
+
+// Tables of a panel: lane k has chunk k, warps share out the entries. Sums run from the lowest activation up.
+__device__ __forceinline__ void xp_build(const Order& o, float* table, const void* x, int x_type, i64 x_at, i64 p) {
+    const int k = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const i64 first = (p * o.panel_chunks + k) * 32;
+#pragma unroll
+    for (int f = 0; f < XP_FIELDS; ++f) {
+        float values[8];
+#pragma unroll
+        for (int b = 0; b < xp_width(f); ++b) {
+            const i64 col = first + xp_shift(f) + b;
+            values[b] = k < o.panel_chunks && col < o.cols ? xp_load(x, x_at + col, x_type) : 0.0f;
+        }
+        float low[16];
+#pragma unroll
+        for (int e = 0; e < 16; ++e) {
+            low[e] = 0.0f;
+#pragma unroll
+            for (int b = 0; b < 4; ++b)
+                if (e >> b & 1) low[e] += values[b];
+        }
+        for (int high = warp; high < 1 << (xp_width(f) - 4); high += XP_WARPS) {
+            float sum = 0.0f;
+#pragma unroll
+            for (int b = 4; b < xp_width(f); ++b)
+                if (high >> (b - 4) & 1) sum += values[b];
+#pragma unroll
+            for (int e = 0; e < 16; ++e) table[xp_base(f) + (high * 16 + e) * xp_entry() + k] = low[e] + sum;
+        }
+    }
+}
+
+// Sum of the activations of chunk k at the ones of a word; column is 4 k.
+__device__ __forceinline__ float xp_sum(const float* table, u32 word, u32 column) {
+    float sums[XP_FIELDS];
+#pragma unroll
+    for (int f = 0; f < XP_FIELDS; ++f) {
+        u32 at;
+        if (XP_FIELDS == 4) at = __byte_perm(word, column, 0x5504 | f << 4);
+        else at = (word >> xp_shift(f) & ((1 << xp_width(f)) - 1)) * (4 * xp_entry()) | column;
+        sums[f] = *(const float*)((const char*)(table + xp_base(f)) + at);
+    }
+    if (XP_FIELDS == 4) return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]) + sums[XP_FIELDS - 1];
+}
+
+// Sums 8 values over the warp; lane l gets the sum of value l / 4.
+__device__ __forceinline__ float xp_reduce(float (&values)[8], int lane) {
+#pragma unroll
+    for (int half = 4; half >= 1; half /= 2) {
+        const bool upper = lane & (4 * half);
+#pragma unroll
+        for (int j = 0; j < half; ++j) {
+            const float give = upper ? values[j] : values[j + half];
+            const float keep = upper ? values[j + half] : values[j];
+            values[j] = keep + __shfl_xor_sync(0xFFFFFFFF, give, 4 * half);
+        }
+    }
+    values[0] += __shfl_xor_sync(0xFFFFFFFF, values[0], 2);
+    return values[0] + __shfl_xor_sync(0xFFFFFFFF, values[0], 1);
+}
+
+#define XP_RAW (XP_SCALE ? (XP_BITS + 1) / 2 : XP_BITS)
+
+// Mask word and scales of a visit's word, as they lie in memory, so that many wait in few registers.
+struct Side {
+    u32 kept;
+    u32 raw[XP_RAW];
+
+    __device__ __forceinline__ void load(const Order& o, const u32* mask, const Scales& scales, i64 p, i64 i, int k) {
+        kept = xp_mask(o, mask, p * o.rows + i, p, k);
+        const i64 col = (p * o.panel_chunks + k) * 32;
+        const bool exists = k < o.panel_chunks && col < o.cols;
+        const i64 at = exists ? scales.at(p, i, col) : 0;
+#pragma unroll
+        for (int j = 0; j < XP_RAW; ++j) {
+            raw[j] = 0;
+            if (!exists) continue;
+            if (!XP_SCALE) raw[j] = ((const u32*)scales.data)[at + j];
+            else if (XP_BITS % 2 == 0) raw[j] = ((const u32*)scales.data)[at / 2 + j];
+            else {
+                const unsigned short* halves = (const unsigned short*)scales.data + at + 2 * j;
+                raw[j] = halves[0];
+                if (2 * j + 1 < XP_BITS) raw[j] |= (u32)halves[1] << 16;
+            }
+        }
+    }
+
+    __device__ __forceinline__ float alpha(int j) const {
+        if (!XP_SCALE) return __uint_as_float(raw[j]);
+        return xp_from_half((unsigned short)(raw[j / 2] >> 16 * (j & 1)));
+    }
+};
+
+// A word's share of the product.
+__device__ __forceinline__ float xp_share(const float* table, const u32 (&words)[XP_ARRAY], const Side& side,
+                                          u32 column) {
+    const float all = xp_sum(table, side.kept, column);
+    float share = 0.0f;
+    int coded = 0;
+#pragma unroll
+    for (int j = 0; j < XP_BITS; ++j) {
+        float ones = all;
+        if ((u32)XP_ZEROS >> j & 1) ones = 0.0f;
+        else if (!((u32)XP_ONES >> j & 1)) ones = xp_sum(table, words[coded++] & side.kept, column);
+        share = fmaf(side.alpha(j), fmaf(2.0f, ones, -all), share);
+    }
+    return share;
+}
+
+// Visits i_first .. i_last - 1 of panel p, by one warp.
+__device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u32* taps, const u32* mask,
+                                       const Scales& scales, const float* table, i64 p, i64 i_first, i64 i_last,
+                                       float* partial) {
+    const int lane = threadIdx.x & 31;
+    float shares[8];
+    u32 words[XP_ARRAY];
+#if XP_UNROLLED
+    i64 i = i_first;
+    while (i < i_last) {
+        i64 first;
+        const i64 segment = xp_divide(p * o.rows + i, o.n_steps, o.by_steps, first);
+        const i64 last = min(o.n_steps, first + (i_last - i));
+        Walk walk;
+        walk.begin(o, code, segment, first);
+        Side now[8], soon[8];
+        i64 unused;
+        const i64 round = xp_divide(first, XP_DISTINCT, o.by_distinct, unused) * XP_DISTINCT;
+        const i64 shift = i - first;  // row index of step s is s + shift
+#pragma unroll
+        for (int e = 0; e < 8; ++e) {
+            const i64 at = min(max(round + e, first), last - 1) + shift;
+            soon[e].load(o, mask, scales, p, at, (int)(lane + at) & 31);
+        }
+        for (i64 base = round; base < last; base += XP_DISTINCT) {
+#pragma unroll
+            for (int u = 0; u < XP_DISTINCT; ++u) {
+                if (u % 8 == 0) {
+#pragma unroll
+                    for (int e = 0; e < 8; ++e) {
+                        now[e] = soon[e];
+                        const i64 at = min(max(base + u + 8 + e, first), last - 1) + shift;
+                        soon[e].load(o, mask, scales, p, at, (int)(lane + at) & 31);
+                    }
+                }
+                const i64 s = base + u;
+                shares[u % 8] = 0.0f;
+                if (s >= first && s < last) {
+                    walk.words(u, words);
+                    walk.step(o);
+                    const u32 column = 4 * ((u32)(lane + s + shift) & 31);
+                    shares[u % 8] = xp_share(table, words, now[u % 8], column);
+                }
+                if (u % 8 == 7) {
+                    const float sum = xp_reduce(shares, lane);
+                    const i64 at = base + (u - 7) + lane / 4;
+                    if (lane % 4 == 0 && at >= first && at < last) partial[p * o.rows + at + shift] = sum;
+                }
+            }
+        }
+        i += last - first;
+    }
+#else
+    for (i64 i = i_first; i < i_last; i += 8) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e) {
+            shares[e] = 0.0f;
+            if (i + e < i_last && lane < o.panel_chunks) {
+                Side side;
+                side.load(o, mask, scales, p, i + e, lane);
+                xp_words(o, code, taps, p, i + e, lane, words);
+                shares[e] = xp_share(table, words, side, 4 * lane);
+            }
+        }
+        const float sum = xp_reduce(shares, lane);
+        const i64 at = i + lane / 4;
+        if (lane % 4 == 0 && at < i_last) partial[p * o.rows + at] = sum;
+    }
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, 1)
+matvec(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, const u32* __restrict__ mask, XP_SCALES,
+       const void* __restrict__ x, i64 x_type, i64 x_stride, float* __restrict__ partial) {
+    const Order o = {XP_ORDER_NAMES};
+    const Scales scales = {XP_SCALES_NAMES};
+    float* table = (float*)xp_shared();
+    const int warp = threadIdx.x >> 5;
+    const i64 visits = o.n_panels * o.rows;
+    const i64 share = (visits + gridDim.x - 1) / gridDim.x;
+    const i64 end = min(visits, (blockIdx.x + 1) * share);
+    for (i64 v = blockIdx.x * share; v < end;) {
+        const i64 p = v / o.rows;
+        const i64 until = min(end, (p + 1) * o.rows);
+        __syncthreads();
+        xp_build(o, table, x, (int)x_type, blockIdx.y * x_stride, p);
+        __syncthreads();
+        const i64 each = ((until - v + XP_WARPS - 1) / XP_WARPS + 7) & ~7ll;
+        const i64 first = min(until, v + warp * each), last = min(until, first + each);
+        xp_run(o, code, taps, mask, scales, table, p, first - p * o.rows, last - p * o.rows,
+               partial + blockIdx.y * visits);
+        v = until;
+    }
+}
