@@ -112,9 +112,21 @@ def visited_rows(layout: Layout) -> NDArray[np.int64]:
     return np.arange(layout.rows, dtype=np.int64) * layout.row_stride % max(layout.rows, 1)
 
 
+def is_skewed(layout: Layout) -> bool:
+    """Whether words lie in order of lanes within a visit: where a panel is one turn of 32 chunks."""
+    return (layout.lanes, layout.n_sub, layout.panel_chunks) == (32, 1, 32)
+
+
 def by_visit(layout: Layout, words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Words (rows, chunks) in order of visits: (n_panels, rows, panel_chunks), 0 where there is no chunk."""
+    """Words (rows, chunks) in order of visits: (n_panels, rows, panel_chunks), 0 where there is no chunk.
+
+    Where :func:`is_skewed` the last axis is the lane, of chunk ``(lane + i) % 32`` of the panel.
+    """
     padded = np.zeros((layout.rows, layout.n_panels * layout.panel_chunks), np.uint32)
     padded[:, : layout.chunks] = words[visited_rows(layout)]
     panels = padded.reshape(layout.rows, layout.n_panels, layout.panel_chunks)
+    if is_skewed(layout):
+        i = np.arange(layout.rows)[:, None]
+        turned = (np.arange(layout.panel_chunks) + i) % layout.panel_chunks
+        panels = np.take_along_axis(panels, turned[:, None, :], axis=2)
     return np.ascontiguousarray(panels.transpose(1, 0, 2))

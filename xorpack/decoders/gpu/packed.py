@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xorpack import corrections as elias_fano
 from xorpack.corrections import Corrections
 from xorpack.decoders import cpu
-from xorpack.decoders.gpu.order import ScaleOrder, by_visit, tap_table, visited_rows
+from xorpack.decoders.gpu.order import ScaleOrder, by_visit, is_skewed, tap_table, visited_rows
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
 from xorpack.layout import Layout
@@ -25,6 +25,8 @@ from xorpack.masks import cascade
 from xorpack.words import Words
 
 MaskForm = Literal["stored", "bitmap"]
+SCALE_PADDING = 33
+"""Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks; not used."""
 ROW_GROUP = 32
 """Row indices that share a list of corrections."""
 
@@ -119,18 +121,22 @@ def _visit_bits(layout: Layout, positions: NDArray[np.int64]) -> NDArray[np.uint
     """Bit index of elements in the mask as words in order of visits."""
     row, col = np.divmod(positions, layout.cols)
     panel, k = np.divmod(col // 32, layout.panel_chunks)
-    word = (panel * layout.rows + _row_index(layout, row)) * layout.panel_chunks + k
+    i = _row_index(layout, row)
+    if is_skewed(layout):
+        k = (k - i) % layout.panel_chunks
+    word = (panel * layout.rows + i) * layout.panel_chunks + k
     return np.sort((word * 32 + col % 32).astype(np.uint64))
 
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:
     visited = scales[visited_rows(layout)]
+    padding = np.zeros(SCALE_PADDING * q, scales.dtype)
     if not order.groups_per_panel:
-        return np.ascontiguousarray(visited).reshape(-1)
+        return np.concatenate([visited.reshape(-1), padding])
     padded = np.zeros((layout.rows, layout.n_panels * order.groups_per_panel, q), scales.dtype)
     padded[:, : visited.shape[1]] = visited
     panels = padded.reshape(layout.rows, layout.n_panels, order.groups_per_panel * q)
-    return np.ascontiguousarray(panels.transpose(1, 0, 2)).reshape(-1)
+    return np.concatenate([panels.transpose(1, 0, 2).reshape(-1), padding])
 
 
 def _corrections(encoded: EncodedTensor, wrong: Corrections, planes: Words) -> dict[str, NDArray[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xorpack.decoders.gpu.order import can_unroll
+from xorpack.decoders.gpu.order import can_unroll, is_skewed
 from xorpack.decoders.gpu.sources import network_macros
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
@@ -16,10 +16,11 @@ ALGORITHMS = ("auto", "tables", "tensor_cores", "decode")
 """``tables``: sums of 8 activations looked up (``matvec.cu``). ``tensor_cores``: fragments decoded in registers
 (``matmul.cu``). ``decode``: tiles of rows decoded to elements, then cuBLAS."""
 
+MAX_GROUP = 32 * 4000
+"""Columns that share scales up to which the unrolled decoder finds the group of a chunk."""
 TILE_ROWS = 16
 TILE_STRIDE = 36
 DECODE_WARPS = 8
-MATVEC_WARPS = 16
 MATMUL_WARPS = 8
 FRAGMENT_BYTES = 4 * 9 * 512
 """Shared memory for 8 columns of one part of the activations of a panel."""
@@ -46,13 +47,16 @@ def tile_bytes(n_planes: int) -> int:
 def coded_macros(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int) -> dict[str, int | str]:
     """Macros of the decoder of ``n_planes`` coded planes."""
     unrolled = can_unroll(layout, network, m_lane, n_planes)
-    return network_macros(network, unrolled=unrolled) | {"PLANES": n_planes}
+    return network_macros(network, unrolled=unrolled) | {"PLANES": n_planes, "SKEW": int(is_skewed(layout))}
 
 
 def tensor_macros(encoded: EncodedTensor, *, mask: bool) -> dict[str, int | str]:
     """Macros of kernels that work on a tensor's weights; ``mask``: it is an array of words."""
     zeros, ones = encoded.constants
     macros = coded_macros(encoded.layout, encoded.network, encoded.m_lane, encoded.code.shape[0])
+    if macros["UNROLLED"] and MAX_GROUP <= encoded.group_size < encoded.cols:
+        macros = {"SKEW": macros["SKEW"], "PLANES": macros["PLANES"]}
+        macros |= network_macros(encoded.network, unrolled=False)
     macros |= {"BITS": encoded.bits, "ZEROS": f"{zeros:#x}u", "ONES": f"{ones:#x}u", "MASK": int(mask)}
     if encoded.scales is not None:
         macros["SCALE"] = int(encoded.scales.dtype.itemsize == 2)
@@ -84,12 +88,19 @@ def table_fields(shared_limit: int) -> int:
     return 4 if shared_limit >= 128 << 10 else 5
 
 
-def matvec_launch(layout: Layout, n: int, n_multiprocessors: int, fields: int) -> Launch:
+def matvec_warps(n_planes: int) -> int:
+    """Warps of a block: as many as leave each thread its registers, 128 or 168, without spills."""
+    return 16 if n_planes <= 2 else 12
+
+
+def matvec_launch(layout: Layout, n: int, n_planes: int, n_multiprocessors: int, fields: int) -> Launch:
     """Of ``matvec``: a block a multiprocessor (two with the small tables), at least 64 visits each."""
     visits = layout.n_panels * layout.rows
     blocks = max(1, min((1 if fields == 4 else 2) * n_multiprocessors, -(-visits // 64)))
     return Launch(
-        grid=(blocks, n, 1), block=32 * MATVEC_WARPS, shared_bytes=128 * (1024 if fields == 4 else 448)
+        grid=(blocks, n, 1),
+        block=32 * matvec_warps(n_planes),
+        shared_bytes=128 * (1024 if fields == 4 else 448),
     )
 
 
@@ -110,8 +121,8 @@ def matmul_plan(
     tiles = 4
     while tiles > 1 and (8 * tiles >= 2 * n or words + tiles * parts * FRAGMENT_BYTES > shared_limit):
         tiles //= 2
-    row_blocks = -(-layout.rows // (TILE_ROWS * MATMUL_WARPS))
-    passes = -(-n // (8 * tiles))
+    row_blocks = max(1, -(-layout.rows // (TILE_ROWS * MATMUL_WARPS)))
+    passes = max(1, -(-n // (8 * tiles)))
     wanted = -(-2 * n_multiprocessors // (row_blocks * passes))
     splits = max(1, min(layout.n_panels, wanted))
     shared = words + tiles * parts * FRAGMENT_BYTES

@@ -93,9 +93,7 @@ class Resident:
 
     def words_kernel(self) -> Kernel:
         """Of the coded planes."""
-        encoded = self.encoded
-        macros = plan.coded_macros(encoded.layout, encoded.network, encoded.m_lane, self.n_planes)
-        return Kernel.of("decode_words", macros)
+        return Kernel.of("decode_words", self.macros)
 
     def decode_words(self, to: int, stream: Any) -> None:
         """All coded planes, row-major, ANDed with the mask."""

@@ -233,10 +233,10 @@ class Product:
             self.workspace["mask"] = resident.mask_bytes
         if self.algorithm == "tables":
             fields = plan.table_fields(target.shared_limit)
-            launch = plan.matvec_launch(layout, n, target.n_multiprocessors, fields)
+            launch = plan.matvec_launch(layout, n, resident.n_planes, target.n_multiprocessors, fields)
             self.n_parts = layout.n_panels
             self._main = (
-                Kernel.of("matvec", macros | {"FIELDS": fields, "WARPS": plan.MATVEC_WARPS}),
+                Kernel.of("matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32}),
                 launch,
             )
             self.steps.append(self._main)

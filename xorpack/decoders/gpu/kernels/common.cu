@@ -8,12 +8,14 @@
 //   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED
 //   XP_BITS, XP_ZEROS, XP_ONES   all planes, and the sets of those that are constant where kept
 //   XP_SCALE      type of the scales: 0 float32, 1 float16
+//   XP_SKEW       1: 32 lanes, one turn and 32 chunks a panel
 //   XP_MASK       1: the mask is an array of words; 0: every weight is kept
 //
 // Order of coding (FORMAT.md, section 5). A *visit* v = p * rows + i is one row of one panel: panel p, row index
 // i, row r = i * row_stride % rows. Its words have k = 0 .. panel_chunks - 1, chunk = p * panel_chunks + k. What a
 // loader may reorder (mask, scales, partial sums) lies in order of visits, so that a warp reads it end to end:
-//   mask[v * panel_chunks + k], 0 where the chunk does not exist.
+//   mask[v * panel_chunks + k], 0 where the chunk does not exist; where XP_SKEW, mask[v * 32 + lane] with
+//   k = (lane + i) % 32, so that a lane that walks down rows steps by 32 words.
 // Code stays as it is in the file: code[((plane * n_segments + segment) * m_lane + x) * lanes + lane].
 // Taps in memory: XP_TAPS + 1 words a row: their number, then offset << 5 | rotation each.
 //
@@ -48,6 +50,9 @@ typedef long long i64;
 #endif
 #ifndef XP_SCALE
 #define XP_SCALE 1
+#endif
+#ifndef XP_SKEW
+#define XP_SKEW 0
 #endif
 #ifndef XP_MASK
 #define XP_MASK 1
@@ -142,11 +147,15 @@ __device__ __forceinline__ i64 xp_row(const Order& o, i64 i) {
     return row;
 }
 
-// Mask of word k of visit v of panel p.
-__device__ __forceinline__ u32 xp_mask(const Order& o, const u32* mask, i64 v, i64 p, int k) {
+// Where the mask of word k of row index i of panel p lies.
+__device__ __forceinline__ i64 xp_mask_at(const Order& o, i64 p, i64 i, int k) {
+    return (p * o.rows + i) * o.panel_chunks + (XP_SKEW ? (k - (int)(i & 31)) & 31 : k);
+}
+
+__device__ __forceinline__ u32 xp_mask(const Order& o, const u32* mask, i64 p, i64 i, int k) {
     if (k >= o.panel_chunks) return 0;
 #if XP_MASK
-    return mask[v * o.panel_chunks + k];
+    return mask[xp_mask_at(o, p, i, k)];
 #else
     const i64 left = o.cols - 32 * (p * o.panel_chunks + k);
     return left >= 32 ? 0xFFFFFFFF : left <= 0 ? 0 : (1u << left) - 1;
@@ -242,37 +251,39 @@ __device__ constexpr int xp_rotations[XP_DISTINCT][XP_TAPS] = XP_ROTATIONS;
 struct Walk {
     u32 window[XP_ARRAY][XP_WINDOW];
     u32 next[XP_ARRAY];  // the word behind the window, loaded one advance ahead of its use
-    i64 x;               // stored word of the lane that next is, modulo m_lane
-    int lane;            // lane of the ring that it is of: one further after every turn of the ring
+    const u32* at;       // where next of the first plane lies
+    u32 x, m, n;         // which stored word of its lane that is; m_lane; n_steps
     u32 phase;           // s * m_lane % n_steps
-    const u32* ring;
+    int lane;            // of the ring, that next is of
 
-    __device__ __forceinline__ u32 stored(const Order& o, int plane) const {
-        return ring[plane * o.plane_words + x * 32 + lane];
-    }
-
-    __device__ __forceinline__ void forward(const Order& o) {
-        if (++x == o.m_lane) {
-            x = 0;
-            lane = (lane + 1) & 31;
-        }
+    // To the next stored word of the ring: behind a lane's last one comes the first of the next lane.
+    __device__ __forceinline__ void forward() {
+        at += 32;
+        if (++x < m) return;
+        x = 0;
+        const int from = lane;
+        lane = (lane + 1) & 31;
+        at += lane - from - 32 * (i64)m;
     }
 
     // Ready for step s of the segment.
     __device__ __forceinline__ void begin(const Order& o, const u32* code, i64 segment, i64 s) {
-        ring = code + segment * o.m_lane * 32;
+        const u32* ring = code + segment * o.m_lane * 32;
         i64 rest;
-        x = xp_divide(s * o.m_lane, o.n_steps, o.by_steps, rest);
+        x = (u32)xp_divide(s * o.m_lane, o.n_steps, o.by_steps, rest);
         phase = (u32)rest;
+        m = (u32)o.m_lane;
+        n = (u32)o.n_steps;
         lane = threadIdx.x & 31;
+        at = ring + x * 32ll + lane;
 #pragma unroll
         for (int a = 0; a < XP_WINDOW; ++a) {
 #pragma unroll
-            for (int j = 0; j < XP_PLANES; ++j) window[j][a] = stored(o, j);
-            forward(o);
+            for (int j = 0; j < XP_PLANES; ++j) window[j][a] = at[j * o.plane_words];
+            forward();
         }
 #pragma unroll
-        for (int j = 0; j < XP_PLANES; ++j) next[j] = stored(o, j);
+        for (int j = 0; j < XP_PLANES; ++j) next[j] = at[j * o.plane_words];
     }
 
     // The words of a step whose s % XP_DISTINCT is u, a constant after unrolling.
@@ -288,16 +299,16 @@ struct Walk {
 
     // To the next step: the window moves by one word or stays, for all lanes alike.
     __device__ __forceinline__ void step(const Order& o) {
-        phase += (u32)o.m_lane;
-        if (phase < (u32)o.n_steps) return;
-        phase -= (u32)o.n_steps;
-        forward(o);
+        phase += m;
+        if (phase < n) return;
+        phase -= n;
+        forward();
 #pragma unroll
         for (int j = 0; j < XP_PLANES; ++j) {
 #pragma unroll
             for (int a = 0; a + 1 < XP_WINDOW; ++a) window[j][a] = window[j][a + 1];
             window[j][XP_WINDOW - 1] = next[j];
-            next[j] = stored(o, j);
+            next[j] = at[j * o.plane_words];
         }
     }
 };

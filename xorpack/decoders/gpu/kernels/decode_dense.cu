@@ -82,7 +82,7 @@ decode_dense(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ tap
                 const int shift = 8 * (lane & 3);
                 const i64 col = (p * o.panel_chunks + k) * 32 + shift;
                 if (col >= o.cols) continue;
-                const u32 kept = xp_mask(o, mask, p * o.rows + i, p, k) >> shift & 0xFF;
+                const u32 kept = xp_mask(o, mask, p, i, k) >> shift & 0xFF;
                 u32 bits[8];
 #pragma unroll
                 for (int e = 0; e < 8; ++e) bits[e] = 0;
@@ -135,7 +135,6 @@ correct_dense(XP_ORDER, XP_SCALES, const i64* __restrict__ starts, const u64* __
               const Value* __restrict__ values, i64 n_groups, i64 n, i64 i_first, i64 i_last, i64 by_index,
               void* __restrict__ out) {
     const Order o = {XP_ORDER_NAMES};
-    const Scales scales = {XP_SCALES_NAMES};
     for (i64 at = blockIdx.x * (i64)blockDim.x + threadIdx.x; at < n; at += (i64)gridDim.x * blockDim.x) {
         const i64 i = xp_group_of(starts, n_groups, at) * 32 + (i64)(entries[at] & 31);
         if (i < i_first || i >= i_last) continue;
@@ -144,6 +143,7 @@ correct_dense(XP_ORDER, XP_SCALES, const i64* __restrict__ starts, const u64* __
 #if XP_LOSSLESS
         *to ^= values[at];
 #else
+        const Scales scales = {XP_SCALES_NAMES};
         *to = xp_element(scales, scales.at(col / (32 * o.panel_chunks), i, col), values[at] >> 8);
 #endif
     }

@@ -1,7 +1,7 @@
 // The mask codec `cascade` on the device: three kernels, in this order. Behind common.cu.
 //
 // mask_candidates  XP_PLANES = n_filters; order and code of the filters. Writes the positions where every filter
-//                  agrees with its target: mask[v * panel_chunks + k], all visits, all panel_chunks.
+//                  agrees with its target: all visits, all panel_chunks.
 // mask_last        XP_PLANES = 1; order (its m_lane is m_last) and code of the last plane. mask &= last.
 // mask_flip        inverts bit positions[n] % 32 of word positions[n] / 32, for all n.
 //
@@ -31,7 +31,7 @@ __device__ __forceinline__ void xp_mask_pass(const Order& o, const u32* code, co
             const i64 left = o.cols - 32 * chunk;
             const u32 exists = left >= 32 ? 0xFFFFFFFF : left <= 0 ? 0 : (1u << left) - 1;
             for (int u = 0; u < n; ++u) {
-                u32* to = mask + (p * o.rows + i0 + u) * o.panel_chunks + lane;
+                u32* to = mask + xp_mask_at(o, p, i0 + u, lane);
                 u32 found = exists;
                 if (LAST) {
                     found = *to & tile[u * XP_TILE_STRIDE + lane];

@@ -1,8 +1,7 @@
 // decode_words: code to plane words. Behind common.cu.
 //
-// In:     order, code, taps (see common.cu); mask, in order of visits, or 0.
-// Out:    out[(plane * rows + r) * chunks + chunk], uint32, ANDed with the mask where there is one; every word is
-//         written once.
+// In:     order, code, taps, mask (see common.cu).
+// Out:    out[(plane * rows + r) * chunks + chunk], uint32, ANDed with the mask; every word is written once.
 // Launch: any grid; blocks of whole warps; XP_TILE_WORDS * 4 bytes of shared memory a warp. A warp takes tiles of 16
 //         row indices of a panel; XP_PLANES planes at once.
 // Bytes:  code read once from memory (a tile's window overlaps its neighbours': caches), out written once, in
@@ -29,7 +28,7 @@ decode_words(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ tap
         if (lane < o.panel_chunks && chunk < o.chunks) {
             for (int u = 0; u < n; ++u) {
                 const i64 at = xp_row(o, i0 + u) * o.chunks + chunk;
-                const u32 kept = mask ? mask[(p * o.rows + i0 + u) * o.panel_chunks + lane] : 0xFFFFFFFF;
+                const u32 kept = xp_mask(o, mask, p, i0 + u, lane);
 #pragma unroll
                 for (int j = 0; j < XP_PLANES; ++j)
                     out[j * o.rows * o.chunks + at] = tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] & kept;

@@ -126,7 +126,7 @@ matmul(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, con
             for (int half = 0; half < 2; ++half) {
                 const int row = g + 8 * half;
                 const bool exists = row < n_rows;
-                kept[half] = exists && k >= 0 ? xp_mask(o, mask, p * o.rows + i0 + row, p, k) : 0;
+                kept[half] = exists && k >= 0 ? xp_mask(o, mask, p, i0 + row, k) : 0;
                 const i64 at = exists ? scales.at(p, i0 + row, col) : 0;
                 int coded = 0;
 #pragma unroll

@@ -120,19 +120,14 @@ struct Side {
     u32 kept;
     u32 raw[XP_RAW];
 
-    __device__ __forceinline__ void load(const Order& o, const u32* mask, const Scales& scales, i64 p, i64 i, int k) {
-        kept = xp_mask(o, mask, p * o.rows + i, p, k);
-        const i64 col = (p * o.panel_chunks + k) * 32;
-        const bool exists = k < o.panel_chunks && col < o.cols;
-        const i64 at = exists ? scales.at(p, i, col) : 0;
+    // `scales` are those of the word.
+    __device__ __forceinline__ void load(u32 word, const void* scales) {
+        kept = word;
 #pragma unroll
         for (int j = 0; j < XP_RAW; ++j) {
-            raw[j] = 0;
-            if (!exists) continue;
-            if (!XP_SCALE) raw[j] = ((const u32*)scales.data)[at + j];
-            else if (XP_BITS % 2 == 0) raw[j] = ((const u32*)scales.data)[at / 2 + j];
+            if (!XP_SCALE || XP_BITS % 2 == 0) raw[j] = ((const u32*)scales)[j];
             else {
-                const unsigned short* halves = (const unsigned short*)scales.data + at + 2 * j;
+                const unsigned short* halves = (const unsigned short*)scales + 2 * j;
                 raw[j] = halves[0];
                 if (2 * j + 1 < XP_BITS) raw[j] |= (u32)halves[1] << 16;
             }
@@ -161,73 +156,109 @@ __device__ __forceinline__ float xp_share(const float* table, const u32 (&words)
     return share;
 }
 
+#if XP_UNROLLED
+// Where the mask and scales of a run's visits lie: steps from its first visit. Chunks that do not exist read scales
+// that do (the array is padded) and a mask of 0.
+struct Sides {
+    const u32* mask;
+    const char* scales;  // of the first visit and the panel's first group
+    u32 mask_step, scale_bytes;
+    u32 limit;    // chunks of the panel that exist
+    u32 lead;     // chunks of the panel's first group that lie before the panel
+    u32 by_many;  // 2^24 / chunks of a group, up: below 4000 of them, or one group (XP_UNROLLED asks for it)
+    i64 tail;     // columns from the panel's first on
+
+    __device__ __forceinline__ void begin(const Order& o, const u32* words, const Scales& s, i64 p, i64 i) {
+        const bool one = o.cols <= s.group;
+        const i64 chunk = p * o.panel_chunks, many = s.group / 32, before = one ? 0 : chunk / many;
+        limit = (u32)max(0ll, min(o.panel_chunks, o.chunks - chunk));
+        lead = one ? 0 : (u32)(chunk - before * many);
+        by_many = one ? 0 : (u32)(((1 << 24) + many - 1) / many);
+        mask = words + (p * o.rows + i) * o.panel_chunks + (XP_SKEW ? threadIdx.x & 31 : 0);
+        mask_step = (u32)o.panel_chunks;
+        scales = (const char*)s.data +
+                 (p * s.panel + i * s.row + (before - p * s.groups_per_panel) * XP_BITS) * (XP_SCALE ? 2 : 4);
+        scale_bytes = (u32)s.row * (XP_SCALE ? 2 : 4);
+        tail = o.cols - 32 * chunk;
+    }
+
+    // Of visit `visit` of the run, word k.
+    __device__ __forceinline__ void load(Side& side, u32 visit, u32 k) const {
+        u32 word = 0;
+#if XP_MASK && XP_SKEW
+        word = mask[(u64)visit * 32];
+#elif XP_MASK
+        if (k < limit) word = mask[(u64)visit * mask_step + k];
+#else
+        if (k < limit) word = tail - 32ll * k >= 32 ? 0xFFFFFFFF : (1u << (tail - 32 * k)) - 1;
+#endif
+        const u32 g = (k + lead) * by_many >> 24;
+        side.load(word, scales + (u64)visit * scale_bytes + g * (XP_BITS * (XP_SCALE ? 2 : 4)));
+    }
+};
+#endif
+
 // Visits i_first .. i_last - 1 of panel p, by one warp.
 __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u32* taps, const u32* mask,
                                        const Scales& scales, const float* table, i64 p, i64 i_first, i64 i_last,
                                        float* partial) {
     const int lane = threadIdx.x & 31;
-    float shares[8];
     u32 words[XP_ARRAY];
+    partial += p * o.rows;
 #if XP_UNROLLED
-    i64 i = i_first;
-    while (i < i_last) {
+    float shares[8];
+    for (i64 i = i_first; i < i_last;) {
         i64 first;
         const i64 segment = xp_divide(p * o.rows + i, o.n_steps, o.by_steps, first);
-        const i64 last = min(o.n_steps, first + (i_last - i));
+        const int n = (int)min(o.n_steps - first, i_last - i);  // visits of this segment
         Walk walk;
         walk.begin(o, code, segment, first);
-        Side now[8], soon[8];
-        i64 unused;
-        const i64 round = xp_divide(first, XP_DISTINCT, o.by_distinct, unused) * XP_DISTINCT;
-        const i64 shift = i - first;  // row index of step s is s + shift
+        Sides sides;
+        sides.begin(o, mask, scales, p, i);
+        Side side[8];
+        const int turned = lane + (int)(i & 31);  // visit e of the run has word (turned + e) % 32
+        i64 u0;
+        xp_divide(first, XP_DISTINCT, o.by_distinct, u0);
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
-            const i64 at = min(max(round + e, first), last - 1) + shift;
-            soon[e].load(o, mask, scales, p, at, (int)(lane + at) & 31);
+            const int visit = min(max(e - (int)u0, 0), n - 1);
+            sides.load(side[e], visit, (turned + visit) & 31);
         }
-        for (i64 base = round; base < last; base += XP_DISTINCT) {
+        for (int base = -(int)u0; base < n; base += XP_DISTINCT) {
 #pragma unroll
             for (int u = 0; u < XP_DISTINCT; ++u) {
-                if (u % 8 == 0) {
-#pragma unroll
-                    for (int e = 0; e < 8; ++e) {
-                        now[e] = soon[e];
-                        const i64 at = min(max(base + u + 8 + e, first), last - 1) + shift;
-                        soon[e].load(o, mask, scales, p, at, (int)(lane + at) & 31);
-                    }
-                }
-                const i64 s = base + u;
                 shares[u % 8] = 0.0f;
-                if (s >= first && s < last) {
+                if ((u32)(base + u) < (u32)n) {
                     walk.words(u, words);
                     walk.step(o);
-                    const u32 column = 4 * ((u32)(lane + s + shift) & 31);
-                    shares[u % 8] = xp_share(table, words, now[u % 8], column);
+                    shares[u % 8] = xp_share(table, words, side[u % 8], 4 * ((u32)(turned + base + u) & 31));
                 }
+                // Its place is free for the visit that comes 8 later.
+                if ((u32)(base + u + 8) < (u32)n)
+                    sides.load(side[u % 8], base + u + 8, (u32)(turned + base + u + 8) & 31);
                 if (u % 8 == 7) {
                     const float sum = xp_reduce(shares, lane);
-                    const i64 at = base + (u - 7) + lane / 4;
-                    if (lane % 4 == 0 && at >= first && at < last) partial[p * o.rows + at + shift] = sum;
+                    const int at = base + u - 7 + lane / 4;
+                    if (lane % 4 == 0 && (u32)at < (u32)n) partial[i + at] = sum;
                 }
             }
         }
-        i += last - first;
+        i += n;
     }
 #else
-    for (i64 i = i_first; i < i_last; i += 8) {
-#pragma unroll
-        for (int e = 0; e < 8; ++e) {
-            shares[e] = 0.0f;
-            if (i + e < i_last && lane < o.panel_chunks) {
-                Side side;
-                side.load(o, mask, scales, p, i + e, lane);
-                xp_words(o, code, taps, p, i + e, lane, words);
-                shares[e] = xp_share(table, words, side, 4 * lane);
-            }
+    const i64 col = (p * o.panel_chunks + lane) * 32;
+    const bool exists = lane < o.panel_chunks && col < o.cols;
+    for (i64 i = i_first; i < i_last; ++i) {
+        float share = 0.0f;
+        if (exists) {
+            Side side;
+            side.load(xp_mask(o, mask, p, i, lane), (const char*)scales.data + scales.at(p, i, col) * (XP_SCALE ? 2 : 4));
+            xp_words(o, code, taps, p, i, lane, words);
+            share = xp_share(table, words, side, 4 * lane);
         }
-        const float sum = xp_reduce(shares, lane);
-        const i64 at = i + lane / 4;
-        if (lane % 4 == 0 && at < i_last) partial[p * o.rows + at] = sum;
+#pragma unroll
+        for (int distance = 16; distance >= 1; distance /= 2) share += __shfl_xor_sync(0xFFFFFFFF, share, distance);
+        if (lane == 0) partial[i] = share;
     }
 #endif
 }
