@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from xorpack.cli.decode import decode
+from xorpack.cli.doctor import doctor
 from xorpack.cli.encode import encode
 from xorpack.cli.info import info
 from xorpack.cli.verify import verify
@@ -27,7 +28,7 @@ def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (encode, decode, verify, info):
+for command in (encode, decode, verify, info, doctor):
     cli.add_command(command)
 
 

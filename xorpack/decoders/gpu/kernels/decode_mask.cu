@@ -48,19 +48,19 @@ __device__ __forceinline__ void xp_mask_pass(const Order& o, const u32* code, co
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 mask_candidates(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
     const Order o = {XP_ORDER_NAMES};
     xp_mask_pass<false>(o, code, taps, mask);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 mask_last(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
     const Order o = {XP_ORDER_NAMES};
     xp_mask_pass<true>(o, code, taps, mask);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 mask_flip(const u64* __restrict__ positions, i64 n, u32* __restrict__ mask) {
     for (i64 at = blockIdx.x * (i64)blockDim.x + threadIdx.x; at < n; at += (i64)gridDim.x * blockDim.x)
         atomicXor(mask + (positions[at] >> 5), 1u << (positions[at] & 31));

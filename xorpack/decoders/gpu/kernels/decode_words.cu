@@ -11,7 +11,7 @@
 //         H200's copy bandwidth allows 56.
 // Oracle: reference.expand.
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 decode_words(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, const u32* __restrict__ mask,
              u32* __restrict__ out) {
     const Order o = {XP_ORDER_NAMES};

@@ -8,7 +8,7 @@
 //         corrections of its warp's 32 for its own: few, and all lanes read the same one.
 // Bytes:  partial and corrections once, out once.
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 finish(XP_ORDER, XP_SCALES, const float* __restrict__ partial, i64 parts, const i64* __restrict__ starts,
        const u64* __restrict__ entries, const unsigned short* __restrict__ values, i64 n_corrections,
        const void* __restrict__ x, i64 x_type, i64 x_stride, void* __restrict__ out, i64 out_type, i64 out_stride) {

@@ -94,7 +94,7 @@ __device__ __forceinline__ void xp_fill(const Order& o, u32* fragments, const vo
     }
 }
 
-extern "C" __global__ void __launch_bounds__(XP_WARPS * 32)
+extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, 1)
 matmul(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, const u32* __restrict__ mask, XP_SCALES,
        const void* __restrict__ x, i64 x_stride, i64 n, float* __restrict__ partial) {
     const Order o = {XP_ORDER_NAMES};
