@@ -65,6 +65,7 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "many rows": lambda: _plain((300, 500), 0.99, 2, mask_codec="bitmap"),
     "raw": lambda: _plain((20, 333), 0.0, 2, group_size=100),
     "raw, bitmap": lambda: _plain((20, 333), 0.001, 2, group_size=32),
+    "raw, unrolled": lambda: _plain((70, 1024), 0.0, 2, group_size=128),
     "all pruned": lambda: _plain((20, 100), 1.1, 2),
     "empty": lambda: _plain((0, 5), 0.5, 2),
     "no columns": lambda: _plain((5, 0), 0.5, 2),

@@ -58,7 +58,7 @@ def network(kind: str) -> XorNetwork:
 def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Launch]]:
     """Every kernel of a product of 16-bit scales, as a tensor with that network would launch it."""
     chosen, limit = network(kind), SHARED_LIMIT[arch] << 10
-    macros = network_macros(chosen, unrolled=kind == "default") | {"PLANES": bits, "SKEW": 1}
+    macros = network_macros(chosen, unrolled=kind in ("default", "raw")) | {"PLANES": bits, "SKEW": 1}
     decode = plan.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, limit)
     yield Kernel.of("decode_words", macros), decode
     macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}

@@ -20,6 +20,7 @@ from xorpack.tensors import DTYPES
 
 MIN_COMPUTE_CAPABILITY = (8, 0)
 _LOCK = threading.Lock()
+_NAMES = {dtype: name for name, dtype in DTYPES.items()} | {np.dtype(np.uint32): "U32"}
 
 
 class Device(Protocol):
@@ -93,7 +94,7 @@ class CudaDevice:
                 "the kernels need 8.0"
             )
         self.n_multiprocessors = int(attributes["multiProcessorCount"])
-        self.shared_limit = int(attributes["sharedMemPerBlockOptin"])
+        self.shared_limit = int(attributes.get("sharedMemPerBlockOptin", attributes["sharedMemPerBlock"]))
         self._functions: dict[Kernel, Any] = {}
         self._workspaces: dict[tuple[int, str], Any] = {}
         self._kept: list[Any] = []
@@ -140,6 +141,8 @@ class CudaDevice:
         Raises:
             DeviceError: the array is on another device.
         """
+        if isinstance(array, self._cupy.ndarray) and array.dtype in _NAMES:
+            return self._own_view(array, what)
         seen = view(array, what)
         number = seen.device
         if number == -1 and seen.pointer:  # __cuda_array_interface__ does not say
@@ -147,6 +150,18 @@ class CudaDevice:
         if number not in (self.number, -1):
             raise DeviceError(f"{what} is on GPU {number}, the weights are on GPU {self.number}")
         return seen
+
+    def _own_view(self, array: Any, what: str) -> View:
+        if array.device.id != self.number:
+            raise DeviceError(f"{what} is on GPU {array.device.id}, the weights are on GPU {self.number}")
+        return View(
+            pointer=int(array.data.ptr),
+            dtype=_NAMES[array.dtype],
+            shape=array.shape,
+            strides=tuple(step // array.itemsize for step in array.strides),
+            device=self.number,
+            owner=array,
+        )
 
     def workspace(self, stream: Any, what: str, n_bytes: int) -> int:
         """See :class:`Device`. A buffer that has become too small is kept: a captured graph may use it."""
@@ -181,7 +196,7 @@ class CudaDevice:
         number = getattr(stream, "device_id", getattr(stream, "device_index", -1))
         if number is not None and number not in (self.number, -1):
             raise DeviceError(f"the stream is of GPU {number}, the weights are on GPU {self.number}")
-        if isinstance(stream, (cuda.Stream, cuda.ExternalStream)):
+        if hasattr(stream, "ptr") and hasattr(stream, "__enter__"):
             return stream
         if hasattr(stream, "__cuda_stream__"):
             pointer = stream.__cuda_stream__()[1]

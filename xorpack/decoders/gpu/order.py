@@ -12,6 +12,8 @@ from xorpack.layout import Layout
 from xorpack.network import XorNetwork
 from xorpack.tensors import n_groups
 
+ROW_MULTIPLE = 8
+"""Rows of the network are unrolled by multiples of it: the product adds up 8 visits at a time."""
 MAX_DISTINCT = 32
 MAX_WINDOW = 16
 MAX_TAPS = 16
@@ -26,12 +28,15 @@ def reciprocal(n: int) -> int:
 
 def can_unroll(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int) -> bool:
     """Whether a warp can walk the rings of this code with the window in its registers."""
-    return (
+    periodic = network.family == "identity" or (
         network.family == "quasi-cyclic"
         and network.n_rows <= MAX_DISTINCT
-        and network.n_rows % 8 == 0
+        and network.n_rows % ROW_MULTIPLE == 0
         and network.window <= MAX_WINDOW
         and network.n_taps <= MAX_TAPS
+    )
+    return (
+        periodic
         and (layout.lanes, layout.n_sub) == (32, 1)
         and 0 < m_lane <= layout.n_steps
         and 1 <= n_planes <= MAX_PLANES

@@ -56,8 +56,10 @@ def network_macros(network: XorNetwork, *, unrolled: bool) -> dict[str, int | st
     offsets, rotations, _ = network.taps()
     macros: dict[str, int | str] = {"UNROLLED": int(unrolled), "TAPS": offsets.shape[1]}
     if unrolled:
+        if network.family == "identity":  # one row, eight times
+            offsets, rotations = offsets.repeat(8, axis=0), rotations.repeat(8, axis=0)
         macros["WINDOW"] = network.window
-        macros["DISTINCT"] = network.n_rows
+        macros["DISTINCT"] = offsets.shape[0]
         macros["OFFSETS"] = _braces(offsets.tolist())
         macros["ROTATIONS"] = _braces(rotations.tolist())
     return macros

@@ -3,7 +3,7 @@
 // Specialised by macros, whose defaults make each kernel compile behind this text alone:
 //   XP_PLANES     coded planes (0 and up)
 //   XP_UNROLLED   1: the taps are constants and a warp keeps the window in registers; needs 32 lanes, one turn
-//                 per row (n_sub = 1), m_lane <= n_steps, quasi-cyclic. 0: taps come from a table in memory,
+//                 per row (n_sub = 1), m_lane <= n_steps, quasi-cyclic or raw. 0: taps come from a table in memory,
 //                 any network and layout.
 //   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED
 //   XP_BITS, XP_ZEROS, XP_ONES   all planes, and the sets of those that are constant where kept
@@ -329,8 +329,7 @@ __device__ __forceinline__ void xp_tile(const Order& o, const u32* code, const u
         const i64 last = min(o.n_steps, first + (n - done));
         Walk walk;
         walk.begin(o, code, segment, first);
-        i64 unused;
-        const i64 round = xp_divide(first, XP_DISTINCT, o.by_distinct, unused) * XP_DISTINCT;
+        const i64 round = first - first % XP_DISTINCT;
         for (i64 base = round; base < last; base += XP_DISTINCT) {
 #pragma unroll
             for (int u = 0; u < XP_DISTINCT; ++u) {

@@ -217,14 +217,13 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         sides.begin(o, mask, scales, p, i);
         Side side[8];
         const int turned = lane + (int)(i & 31);  // visit e of the run has word (turned + e) % 32
-        i64 u0;
-        xp_divide(first, XP_DISTINCT, o.by_distinct, u0);
+        const int u0 = (int)(first % XP_DISTINCT);
 #pragma unroll
         for (int e = 0; e < 8; ++e) {
-            const int visit = min(max(e - (int)u0, 0), n - 1);
+            const int visit = min(max(e - u0, 0), n - 1);
             sides.load(side[e], visit, (turned + visit) & 31);
         }
-        for (int base = -(int)u0; base < n; base += XP_DISTINCT) {
+        for (int base = -u0; base < n; base += XP_DISTINCT) {
 #pragma unroll
             for (int u = 0; u < XP_DISTINCT; ++u) {
                 shares[u % 8] = 0.0f;
