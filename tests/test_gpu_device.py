@@ -20,6 +20,8 @@ pytestmark = pytest.mark.gpu
 PLAIN = ("F32", "F16")
 """Types that every CuPy has."""
 
+ALGORITHMS = [("tables", 1), ("tables", 8), ("tensor_cores", 8), ("tensor_cores", 70), ("decode", 33)]
+
 
 def activations(cupy, n, cols, dtype, seed=0):
     x = np.random.default_rng([seed, n, cols]).standard_normal((n, cols)).astype(DTYPES[dtype])
@@ -62,7 +64,7 @@ class AsBfloat:
 
 
 @pytest.mark.parametrize("dtype", PLAIN)
-@pytest.mark.parametrize(("algorithm", "n"), [("tables", 1), ("tables", 8), ("tensor_cores", 8), ("tensor_cores", 70), ("decode", 33)])  # fmt: skip
+@pytest.mark.parametrize(("algorithm", "n"), ALGORITHMS)
 @pytest.mark.parametrize("name", BCQ)
 def test_products(name, algorithm, n, dtype):
     cupy, encoded = import_cupy(), BCQ[name]()

@@ -171,6 +171,10 @@ class GpuTensor:
         """Scratch memory of a product by purpose; the next call on the stream, of any tensor, uses the same."""
         return dict(self._plan(algorithm, n, dtype).workspace)
 
+    def kernels(self, n: int, dtype: str = "F16", *, algorithm: str = "auto") -> list[Step]:
+        """The kernels of a product with their launches, in order."""
+        return list(self._plan(algorithm, n, dtype).steps)
+
     def _plan(self, algorithm: str, n: int, dtype: str) -> Product:
         key = (algorithm, n, dtype)
         if key not in self._plans:
