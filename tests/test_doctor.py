@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from xorpack.cli.doctor import doctor
 from xorpack.decoders.gpu import doctor as module
+from xorpack.decoders.gpu.device import device
+from xorpack.errors import DeviceError
 
 
 def versions(monkeypatch, **installed):
@@ -76,3 +81,20 @@ def test_an_old_gpu_is_named():
     assert not finding.fine
     assert "compute capability 7.5" in finding.found
     assert "8.0" in finding.fix
+
+
+def test_the_benchmark_says_in_one_line_that_there_is_no_gpu():
+    try:
+        device()
+    except DeviceError:
+        pass
+    else:
+        pytest.skip("there is a GPU")
+    root = Path(__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu"], cwd=root, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("benchmarks.gpu: ")

@@ -12,7 +12,7 @@ from gpu_cases import BCQ, LOSSLESS, check_product
 from samples import same
 
 from xorpack.decoders import reference
-from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu import order, packed, plan
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
 
@@ -166,6 +166,26 @@ def test_out_of_any_type_with_strides(algorithm, dtype):
     assert (frame[:, encoded.rows :] == 7).all()
 
 
+def test_mask_of_more_than_32_bits_of_places(monkeypatch):
+    monkeypatch.setattr(packed, "MAX_NARROW_BITS", 1)
+    encoded = encoded_case("cascade, corrections")
+    assert encoded.mask_config["n_corrections"] > 10
+    tensor = host_device.load(encoded)
+    assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
+    assert "mask_flip" in tensor._device.launched
+
+
+@pytest.mark.parametrize("name", ["unrolled, corrections", "constant planes", "hostile float32"])
+def test_columns_of_more_than_27_bits(name, monkeypatch):
+    monkeypatch.setattr(order, "MAX_NARROW", 1)
+    encoded = encoded_case(name)
+    tensor = host_device.load(encoded)
+    assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
+    if encoded.kind == "bcq":
+        x = activations(1, encoded.cols, "F32")
+        check_product(tensor.matmul(x, algorithm="tables"), encoded, x, "F32")
+
+
 def test_nothing_is_allocated_after_prepare():
     encoded, tensor = encoded_case("cascade, unrolled"), loaded("cascade, unrolled")
     x, out = activations(2, encoded.cols, "F16"), np.zeros((2, encoded.rows), np.float32)
@@ -180,12 +200,12 @@ PARTS = ("code", "taps", "mask", "scales", "starts", "entries", "values")
 
 
 def test_memory_of_a_loaded_tensor():
-    """Code and mask keep their size; corrections are 10 bytes each, groups and taps a little."""
+    """Code and mask keep their size; corrections are 6 bytes each, groups and taps a little."""
     encoded = encoded_case("unrolled, corrections")
     memory = loaded("unrolled, corrections").memory()
     assert memory["code"] == encoded.code.nbytes
     assert memory["mask"] == encoded.mask.nbytes
-    assert memory["entries"] + memory["values"] == 10 * encoded.n_corrections
+    assert memory["entries"] + memory["values"] == 6 * encoded.n_corrections
     assert memory["total"] == sum(memory[part] for part in PARTS)
     assert memory["stored"] == sum(encoded.section_bytes().values())
     assert memory["note"] == ""

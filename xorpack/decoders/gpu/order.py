@@ -12,6 +12,7 @@ from xorpack.layout import Layout
 from xorpack.network import XorNetwork
 from xorpack.tensors import n_groups
 
+MAX_NARROW = 1 << 27
 ROW_MULTIPLE = 8
 """Rows of the network are unrolled by multiples of it: the product adds up 8 visits at a time."""
 MAX_DISTINCT = 32
@@ -120,6 +121,11 @@ def visited_rows(layout: Layout) -> NDArray[np.int64]:
 def is_skewed(layout: Layout) -> bool:
     """Whether words lie in order of lanes within a visit: where a panel is one turn of 32 chunks."""
     return (layout.lanes, layout.n_sub, layout.panel_chunks) == (32, 1, 32)
+
+
+def is_wide(cols: int) -> bool:
+    """Whether a correction's column and 5 bits of its row index take more than 32 bits."""
+    return cols > MAX_NARROW
 
 
 def by_visit(layout: Layout, words: NDArray[np.uint32]) -> NDArray[np.uint32]:

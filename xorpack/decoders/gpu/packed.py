@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from xorpack import corrections as elias_fano
 from xorpack.corrections import Corrections
 from xorpack.decoders import cpu
-from xorpack.decoders.gpu.order import ScaleOrder, by_visit, is_skewed, tap_table, visited_rows
+from xorpack.decoders.gpu.order import ScaleOrder, by_visit, is_skewed, is_wide, tap_table, visited_rows
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
 from xorpack.layout import Layout
@@ -25,6 +25,8 @@ from xorpack.masks import cascade
 from xorpack.words import Words
 
 MaskForm = Literal["stored", "bitmap"]
+MAX_NARROW_BITS = 1 << 32
+"""Bits of a mask up to which 32 bits hold the place of one."""
 SCALE_PADDING = 33
 """Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks; not used."""
 ROW_GROUP = 32
@@ -117,7 +119,7 @@ def _row_index(layout: Layout, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return inverse[rows]
 
 
-def _visit_bits(layout: Layout, positions: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _visit_bits(layout: Layout, positions: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
     """Bit index of elements in the mask as words in order of visits."""
     row, col = np.divmod(positions, layout.cols)
     panel, k = np.divmod(col // 32, layout.panel_chunks)
@@ -125,7 +127,8 @@ def _visit_bits(layout: Layout, positions: NDArray[np.int64]) -> NDArray[np.uint
     if is_skewed(layout):
         k = (k - i) % layout.panel_chunks
     word = (panel * layout.rows + i) * layout.panel_chunks + k
-    return np.sort((word * 32 + col % 32).astype(np.uint64))
+    n_bits = 32 * layout.n_panels * layout.rows * layout.panel_chunks
+    return np.sort(word * 32 + col % 32).astype(np.uint64 if n_bits > MAX_NARROW_BITS else np.uint32)
 
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:
@@ -148,7 +151,7 @@ def _corrections(encoded: EncodedTensor, wrong: Corrections, planes: Words) -> d
     xor = wrong.values[order]
     n_groups = -(-layout.rows // ROW_GROUP)
     starts = np.searchsorted(index, np.arange(n_groups + 1) * ROW_GROUP).astype(np.int64)
-    entries = (col << 5 | index % ROW_GROUP).astype(np.uint64)
+    entries = (col << 5 | index % ROW_GROUP).astype(np.uint64 if is_wide(layout.cols) else np.uint32)
     if encoded.scales is None:
         values = xor.astype({8: np.uint8, 16: np.uint16, 32: np.uint32}[q])
     else:

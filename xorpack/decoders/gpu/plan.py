@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xorpack.decoders.gpu.order import can_unroll, is_skewed
+from xorpack.decoders.gpu.order import can_unroll, is_skewed, is_wide
 from xorpack.decoders.gpu.sources import network_macros
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
@@ -57,7 +57,13 @@ def tensor_macros(encoded: EncodedTensor, *, mask: bool) -> dict[str, int | str]
     if macros["UNROLLED"] and MAX_GROUP <= encoded.group_size < encoded.cols:
         macros = {"SKEW": macros["SKEW"], "PLANES": macros["PLANES"]}
         macros |= network_macros(encoded.network, unrolled=False)
-    macros |= {"BITS": encoded.bits, "ZEROS": f"{zeros:#x}u", "ONES": f"{ones:#x}u", "MASK": int(mask)}
+    macros |= {
+        "BITS": encoded.bits,
+        "ZEROS": f"{zeros:#x}u",
+        "ONES": f"{ones:#x}u",
+        "MASK": int(mask),
+        "WIDE": int(is_wide(encoded.cols)),
+    }
     if encoded.scales is not None:
         macros["SCALE"] = int(encoded.scales.dtype.itemsize == 2)
     return macros

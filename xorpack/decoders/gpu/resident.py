@@ -66,6 +66,7 @@ class Resident:
             macros = plan.coded_macros(encoded.layout, encoded.network, m_lane, n_planes)
             steps.append((Kernel.of(name, macros), self.decode_launch(encoded.rows, n_planes)))
         if "flips" in self.arrays:
+            macros["WIDE"] = int(self.packed.arrays["flips"].itemsize == 8)
             steps.append((Kernel.of("mask_flip", macros), plan.flat_launch(config["n_corrections"])))
         return steps
 

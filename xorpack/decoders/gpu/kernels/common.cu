@@ -22,7 +22,7 @@
 // Scales in order of visits too: plane j of group g (of those of a panel, or of the row) is
 //   scales[p * scale_panel + i * scale_row + g * XP_BITS + j]
 // Corrections are sorted by row index i, 32 of them a group; group w is entries[starts[w]] .. entries[starts[w + 1]
-// - 1], an entry is col << 5 | i % 32.
+// - 1], an entry is col << 5 | i % 32, of 32 bits, or 64 where XP_WIDE.
 //
 // All counts are 64 bits wide. Oracle: xorpack/decoders/reference.py.
 
@@ -54,8 +54,16 @@ typedef long long i64;
 #ifndef XP_SKEW
 #define XP_SKEW 0
 #endif
+#ifndef XP_WIDE
+#define XP_WIDE 0
+#endif
 #ifndef XP_MASK
 #define XP_MASK 1
+#endif
+#if XP_WIDE
+typedef u64 Entry;
+#else
+typedef u32 Entry;
 #endif
 #define XP_ARRAY (XP_PLANES ? XP_PLANES : 1)
 #define XP_TILE_ROWS 16
@@ -224,7 +232,7 @@ __device__ __forceinline__ i64 xp_group_of(const i64* starts, i64 n_groups, i64 
 
 // `sum` of row index i with the corrections of its group that are its own: a wrong bit counted with the wrong sign.
 __device__ __forceinline__ float xp_corrected(const Order& o, const Scales& scales, const i64* starts,
-                                              const u64* entries, const unsigned short* values, i64 i, const void* x,
+                                              const Entry* entries, const unsigned short* values, i64 i, const void* x,
                                               int x_type, i64 x_at, float sum) {
     const i64 last = starts[(i >> 5) + 1];
     for (i64 n = starts[i >> 5]; n < last; ++n) {

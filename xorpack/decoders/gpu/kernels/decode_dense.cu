@@ -131,7 +131,7 @@ decode_dense(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ tap
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-correct_dense(XP_ORDER, XP_SCALES, const i64* __restrict__ starts, const u64* __restrict__ entries,
+correct_dense(XP_ORDER, XP_SCALES, const i64* __restrict__ starts, const Entry* __restrict__ entries,
               const Value* __restrict__ values, i64 n_groups, i64 n, i64 i_first, i64 i_last, i64 by_index,
               void* __restrict__ out) {
     const Order o = {XP_ORDER_NAMES};

@@ -3,7 +3,8 @@
 // mask_candidates  XP_PLANES = n_filters; order and code of the filters. Writes the positions where every filter
 //                  agrees with its target: all visits, all panel_chunks.
 // mask_last        XP_PLANES = 1; order (its m_lane is m_last) and code of the last plane. mask &= last.
-// mask_flip        inverts bit positions[n] % 32 of word positions[n] / 32, for all n.
+// mask_flip        inverts bit positions[n] % 32 of word positions[n] / 32, for all n; positions of 64
+//                  bits where XP_WIDE.
 //
 // Launch: as decode_words; mask_flip any grid and block, no shared memory.
 // Bytes:  codes read once, mask written, read and written. Oracle: xorpack.masks.cascade.decode.
@@ -61,7 +62,7 @@ mask_last(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, 
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-mask_flip(const u64* __restrict__ positions, i64 n, u32* __restrict__ mask) {
+mask_flip(const Entry* __restrict__ positions, i64 n, u32* __restrict__ mask) {
     for (i64 at = blockIdx.x * (i64)blockDim.x + threadIdx.x; at < n; at += (i64)gridDim.x * blockDim.x)
         atomicXor(mask + (positions[at] >> 5), 1u << (positions[at] & 31));
 }

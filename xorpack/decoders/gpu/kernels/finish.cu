@@ -10,7 +10,7 @@
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 finish(XP_ORDER, XP_SCALES, const float* __restrict__ partial, i64 parts, const i64* __restrict__ starts,
-       const u64* __restrict__ entries, const unsigned short* __restrict__ values, i64 n_corrections,
+       const Entry* __restrict__ entries, const unsigned short* __restrict__ values, i64 n_corrections,
        const void* __restrict__ x, i64 x_type, i64 x_stride, void* __restrict__ out, i64 out_type, i64 out_stride) {
     const Order o = {XP_ORDER_NAMES};
     const Scales scales = {XP_SCALES_NAMES};
