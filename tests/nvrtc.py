@@ -67,11 +67,14 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Laun
     yield Kernel.of("correct_dense", dense), plan.flat_launch(1 << 20)
     fields = plan.table_fields(limit)
     launch = plan.matvec_launch(LAYOUT, 1, bits, MULTIPROCESSORS, fields)
-    yield Kernel.of("matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32}), launch
+    yield (
+        Kernel.of("matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32, "GROUP_SHIFT": 2}),
+        launch,
+    )
     for x, n in ((1, 8), (1, 32), (2, 8), (0, 8)):
         found = plan.matmul_plan(LAYOUT, bits, n, 1 if x else 3, MULTIPROCESSORS, limit)
         yield (
-            Kernel.of("matmul", macros | {"X": x, "TILES": found.tiles, "WARPS": plan.MATMUL_WARPS}),
+            Kernel.of("matmul", macros | {"X": x, "TILES": found.tiles, "WARPS": found.launch.block // 32}),
             found.launch,
         )
     yield Kernel.of("finish", macros), plan.finish_launch(LAYOUT, 8)

@@ -204,7 +204,7 @@ def test_memory_of_a_loaded_tensor():
     encoded = encoded_case("unrolled, corrections")
     memory = loaded("unrolled, corrections").memory()
     assert memory["code"] == encoded.code.nbytes
-    assert memory["mask"] == encoded.mask.nbytes
+    assert memory["mask"] == encoded.mask.nbytes + 8 * 32 * 4
     assert memory["entries"] + memory["values"] == 6 * encoded.n_corrections
     assert memory["total"] == sum(memory[part] for part in PARTS)
     assert memory["stored"] == sum(encoded.section_bytes().values())

@@ -11,7 +11,7 @@ from samples import bcq
 
 import xorpack
 from xorpack import XorNetwork
-from xorpack.decoders.gpu import order, plan
+from xorpack.decoders.gpu import order, packed, plan
 from xorpack.decoders.gpu.packed import pack
 from xorpack.errors import CorruptError, FormatError, ParameterError
 from xorpack.layout import Layout
@@ -56,7 +56,8 @@ def test_scales_lie_where_the_kernels_look(name):
         return
     layout, q = encoded.layout, encoded.bits
     lies = order.ScaleOrder.of(layout, encoded.group_size, q)
-    scales = pack(encoded).arrays["scales"]
+    padding = packed.VISIT_PADDING * lies.row + packed.GROUP_PADDING * q
+    scales = pack(encoded).arrays["scales"][padding:]
     rows = order.visited_rows(layout)
     for i in (0, layout.rows // 2, layout.rows - 1):
         for col in (0, layout.cols // 2, layout.cols - 1):
@@ -78,8 +79,7 @@ def test_launches_stay_within_the_hardware(n, n_planes, shared):
         ]
         for parts in (1, 3):
             found = plan.matmul_plan(LARGE, n_planes, n, parts, multiprocessors, shared)
-            if 4 * 8 * plan.TILE_ROWS * plan.TILE_STRIDE * n_planes + parts * plan.FRAGMENT_BYTES <= shared:
-                launches.append(found.launch)
+            launches.append(found.launch)
             assert found.launch.grid[2] * 8 * found.tiles >= n
             assert 1 <= found.splits <= LARGE.n_panels
         for launch in launches:
@@ -149,7 +149,7 @@ def test_memory_beside_the_file():
     """Groups of 128, 4096 columns: device memory is the file's bytes within 1 %, taps and padding aside."""
     tensor = bcq((512, 4096), 0.9, 2, group_size=128, dtype="F16")
     encoded = xorpack.encode(tensor, mask_codec="bitmap")
-    packed = pack(encoded)
-    fixed = packed.arrays["taps"].nbytes + 33 * 2 * 2
-    total = sum(array.nbytes for array in packed.arrays.values())
+    arrays = pack(encoded).arrays
+    fixed = arrays["taps"].nbytes + 8 * 128 + 2 * (8 * 8 + 33) * 2 * 2
+    total = sum(array.nbytes for array in arrays.values())
     assert total - fixed <= 1.01 * sum(encoded.section_bytes().values())

@@ -107,6 +107,14 @@ class ScaleOrder:
             )
         return cls(group=group, groups_per_panel=0, panel=0, row=n_groups(layout.cols, group_size) * q)
 
+    def shift(self, layout: Layout) -> int:
+        """``log2`` of the chunks of a group where groups begin with panels, 5 for one a panel; else -1."""
+        if self.group >= layout.cols or self.groups_per_panel == 1:
+            return 5
+        chunks = self.group // 32
+        power = self.group % 32 == 0 and chunks & (chunks - 1) == 0
+        return chunks.bit_length() - 1 if self.groups_per_panel and power else -1
+
     def values(self) -> tuple[np.generic, ...]:
         """The parameters ``XP_SCALES`` of a kernel behind the pointer, in their order."""
         signed = (self.group, self.groups_per_panel, self.panel, self.row)

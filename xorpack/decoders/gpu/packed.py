@@ -27,8 +27,10 @@ from xorpack.words import Words
 MaskForm = Literal["stored", "bitmap"]
 MAX_NARROW_BITS = 1 << 32
 """Bits of a mask up to which 32 bits hold the place of one."""
-SCALE_PADDING = 33
-"""Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks; not used."""
+VISIT_PADDING = 8
+"""Visits before and behind a run that a warp may read, for nothing: it takes 8 at a time. None before the mask's."""
+GROUP_PADDING = 33
+"""Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks, for nothing."""
 ROW_GROUP = 32
 """Row indices that share a list of corrections."""
 
@@ -106,7 +108,7 @@ def _mask(
         if n:
             arrays["flips"] = _visit_bits(layout, flips)
         return "cascade", ""
-    arrays["mask"] = by_visit(layout, mask).reshape(-1)
+    arrays["mask"] = np.pad(by_visit(layout, mask).reshape(-1), (0, VISIT_PADDING * layout.panel_chunks))
     if encoded.mask_codec == "bitmap":
         return "bitmap", ""
     why = "asked for" if encoded.mask_codec == cascade.NAME else "no kernel decodes this codec"
@@ -133,13 +135,13 @@ def _visit_bits(layout: Layout, positions: NDArray[np.int64]) -> NDArray[np.unsi
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:
     visited = scales[visited_rows(layout)]
-    padding = np.zeros(SCALE_PADDING * q, scales.dtype)
+    before, after = np.zeros((2, VISIT_PADDING * order.row + GROUP_PADDING * q), scales.dtype)
     if not order.groups_per_panel:
-        return np.concatenate([visited.reshape(-1), padding])
+        return np.concatenate([before, visited.reshape(-1), after])
     padded = np.zeros((layout.rows, layout.n_panels * order.groups_per_panel, q), scales.dtype)
     padded[:, : visited.shape[1]] = visited
     panels = padded.reshape(layout.rows, layout.n_panels, order.groups_per_panel * q)
-    return np.concatenate([panels.transpose(1, 0, 2).reshape(-1), padding])
+    return np.concatenate([before, panels.transpose(1, 0, 2).reshape(-1), after])
 
 
 def _corrections(encoded: EncodedTensor, wrong: Corrections, planes: Words) -> dict[str, NDArray[Any]]:

@@ -119,24 +119,27 @@ class Matmul:
     launch: Launch
 
 
+def matmul_shared(n_planes: int, warps: int, tiles: int, parts: int) -> int:
+    """Shared memory of a block of ``matmul`` in bytes; ``parts``: 16-bit parts of an activation."""
+    return warps * tile_bytes(n_planes) + tiles * parts * FRAGMENT_BYTES
+
+
 def matmul_plan(
     layout: Layout, n_planes: int, n: int, parts: int, n_multiprocessors: int, shared_limit: int
 ) -> Matmul:
-    """``parts``: 16-bit parts of an activation."""
-    words = MATMUL_WARPS * tile_bytes(n_planes)
-    tiles = 4
-    while tiles > 1 and (8 * tiles >= 2 * n or words + tiles * parts * FRAGMENT_BYTES > shared_limit):
+    """As many warps and columns as fit; at least two blocks a multiprocessor, by cutting the panels."""
+    warps, tiles = MATMUL_WARPS, 4
+    while tiles > 1 and (8 * tiles >= 2 * n or matmul_shared(n_planes, warps, tiles, parts) > shared_limit):
         tiles //= 2
-    row_blocks = max(1, -(-layout.rows // (TILE_ROWS * MATMUL_WARPS)))
+    while warps > 1 and matmul_shared(n_planes, warps, tiles, parts) > shared_limit:
+        warps //= 2
+    row_blocks = max(1, -(-layout.rows // (TILE_ROWS * warps)))
     passes = max(1, -(-n // (8 * tiles)))
     wanted = -(-2 * n_multiprocessors // (row_blocks * passes))
     splits = max(1, min(layout.n_panels, wanted))
-    shared = words + tiles * parts * FRAGMENT_BYTES
-    return Matmul(
-        tiles=tiles,
-        splits=splits,
-        launch=Launch(grid=(row_blocks, splits, passes), block=32 * MATMUL_WARPS, shared_bytes=shared),
-    )
+    shared = matmul_shared(n_planes, warps, tiles, parts)
+    launch = Launch(grid=(row_blocks, splits, passes), block=32 * warps, shared_bytes=shared)
+    return Matmul(tiles=tiles, splits=splits, launch=launch)
 
 
 def finish_launch(layout: Layout, n: int) -> Launch:
@@ -168,9 +171,7 @@ def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared
     elif algorithm == "tensor_cores":
         if not one_group and encoded.group_size % 128:
             return f"scales change within 128 columns: group_size {encoded.group_size} is no multiple of 128"
-        shared = MATMUL_WARPS * tile_bytes(encoded.code.shape[0]) + (3 if x_dtype == "F32" else 1) * (
-            16 << 10
-        )
+        shared = matmul_shared(encoded.code.shape[0], 1, 1, 3 if x_dtype == "F32" else 1)
         if shared > shared_limit:
             return f"{shared} bytes of shared memory are needed, the device has {shared_limit}"
         if -(-n // 8) > 65535:

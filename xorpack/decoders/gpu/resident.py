@@ -11,7 +11,7 @@ from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.arrays import TYPES
 from xorpack.decoders.gpu.device import Device
 from xorpack.decoders.gpu.order import order_values
-from xorpack.decoders.gpu.packed import ROW_GROUP, Packed
+from xorpack.decoders.gpu.packed import GROUP_PADDING, ROW_GROUP, VISIT_PADDING, Packed
 from xorpack.decoders.gpu.plan import Launch
 from xorpack.decoders.gpu.sources import Kernel, Macros
 from xorpack.encoded import EncodedTensor
@@ -30,10 +30,10 @@ class Resident:
         self.order = order_values(layout, network, encoded.m_lane)
         self.macros = plan.tensor_macros(encoded, mask=packed.mask_form in ("bitmap", "cascade"))
         self.code = (self._pointer("code"), self._pointer("taps"))
-        self.scales = (self._pointer("scales"), *packed.scale_order.values())
+        self.scales = (self._scale_pointer(), *packed.scale_order.values())
         self.corrections = tuple(self._pointer(name) for name in ("starts", "entries", "values"))
         self.n_planes = encoded.code.shape[0]
-        self.mask_bytes = 4 * layout.n_panels * layout.rows * layout.panel_chunks
+        self.mask_bytes = 4 * (layout.n_panels * layout.rows + VISIT_PADDING) * layout.panel_chunks
         self._mask_steps = self._plan_mask() if packed.mask_form == "cascade" else []
         self._last_order: Sequence[np.generic] = ()
         if self._mask_steps:
@@ -47,6 +47,14 @@ class Resident:
 
     def _pointer(self, name: str) -> np.uint64:
         return np.uint64(self.device.pointer(self.arrays[name]) if name in self.arrays else 0)
+
+    def _scale_pointer(self) -> np.uint64:
+        """Of the first row index, behind the padding."""
+        pointer = self._pointer("scales")
+        if not pointer:
+            return pointer
+        padding = VISIT_PADDING * self.packed.scale_order.row + GROUP_PADDING * self.encoded.bits
+        return np.uint64(int(pointer) + padding * self.arrays["scales"].itemsize)
 
     def decode_launch(self, n_rows: int, n_planes: int) -> Launch:
         """Of a kernel that decodes ``n_rows`` row indices of all panels."""

@@ -237,10 +237,13 @@ class Product:
             self.workspace["mask"] = resident.mask_bytes
         if self.algorithm == "tables":
             fields = plan.table_fields(target.shared_limit)
+            shift = resident.packed.scale_order.shift(layout)
             launch = plan.matvec_launch(layout, n, resident.n_planes, target.n_multiprocessors, fields)
             self.n_parts = layout.n_panels
             self._main = (
-                Kernel.of("matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32}),
+                Kernel.of(
+                    "matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32, "GROUP_SHIFT": shift}
+                ),
                 launch,
             )
             self.steps.append(self._main)
@@ -248,7 +251,7 @@ class Product:
             limits = target.n_multiprocessors, target.shared_limit
             chosen = plan.matmul_plan(layout, resident.n_planes, n, 3 if dtype == "F32" else 1, *limits)
             self.n_parts = chosen.splits
-            extra = {"X": TYPES.index(dtype), "TILES": chosen.tiles, "WARPS": plan.MATMUL_WARPS}
+            extra = {"X": TYPES.index(dtype), "TILES": chosen.tiles, "WARPS": chosen.launch.block // 32}
             self._main = (Kernel.of("matmul", macros | extra), chosen.launch)
             self.steps.append(self._main)
         else:

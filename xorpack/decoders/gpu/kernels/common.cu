@@ -308,15 +308,19 @@ struct Walk {
     // To the next step: the window moves by one word or stays, for all lanes alike.
     __device__ __forceinline__ void step(const Order& o) {
         phase += m;
-        if (phase < n) return;
-        phase -= n;
-        forward();
+        // A loop, though it runs once at the most: its variables keep their registers, where a branch would copy the
+        // window on the way around it too.
+#pragma unroll 1
+        while (phase >= n) {
+            phase -= n;
+            forward();
 #pragma unroll
-        for (int j = 0; j < XP_PLANES; ++j) {
+            for (int j = 0; j < XP_PLANES; ++j) {
 #pragma unroll
-            for (int a = 0; a + 1 < XP_WINDOW; ++a) window[j][a] = window[j][a + 1];
-            window[j][XP_WINDOW - 1] = next[j];
-            next[j] = at[j * o.plane_words];
+                for (int a = 0; a + 1 < XP_WINDOW; ++a) window[j][a] = window[j][a + 1];
+                window[j][XP_WINDOW - 1] = next[j];
+                next[j] = at[j * o.plane_words];
+            }
         }
     }
 };

@@ -5,6 +5,7 @@
 //   XP_FIELDS    the 32 activations of a chunk are cut into 4 fields of 8, or 5 of 7, 7, 6, 6, 6; every sum over a
 //                subset of a field's activations stands in a table
 //   XP_WARPS     warps of a block
+//   XP_GROUP_SHIFT   where groups of 2^XP_GROUP_SHIFT chunks begin with the panel (5: one group a panel); else -1
 //
 // In:      order, code, taps, mask, scales; x (n, cols), type x_type, x_stride elements from row to row. A group of
 //          scales must not end inside a chunk.
@@ -30,6 +31,9 @@
 
 #ifndef XP_FIELDS
 #define XP_FIELDS 4
+#endif
+#ifndef XP_GROUP_SHIFT
+#define XP_GROUP_SHIFT -1
 #endif
 #ifndef XP_WARPS
 #define XP_WARPS 16
@@ -113,6 +117,7 @@ __device__ __forceinline__ float xp_reduce(float (&values)[8], int lane) {
     return values[0] + __shfl_xor_sync(0xFFFFFFFF, values[0], 1);
 }
 
+#define XP_SCALE_BYTES (XP_SCALE ? 2 : 4)
 #define XP_RAW (XP_SCALE ? (XP_BITS + 1) / 2 : XP_BITS)
 
 // Mask word and scales of a visit's word, as they lie in memory, so that many wait in few registers.
@@ -157,14 +162,14 @@ __device__ __forceinline__ float xp_share(const float* table, const u32 (&words)
 }
 
 #if XP_UNROLLED
-// Where the mask and scales of a run's visits lie: steps from its first visit. Chunks that do not exist read scales
-// that do (the array is padded) and a mask of 0.
+// Where the mask and scales of a run's visits lie. Arrays are padded: chunks that do not exist read scales that do and
+// a mask of 0, and visits just outside the run may be read, for nothing.
 struct Sides {
-    const u32* mask;
+    const u32* mask;     // of the run's first visit
     const char* scales;  // of the first visit and the panel's first group
-    u32 mask_step, scale_bytes;
-    u32 limit;    // chunks of the panel that exist
-    u32 lead;     // chunks of the panel's first group that lie before the panel
+    u32 mask_step, scale_step;  // from visit to visit, in words and bytes
+    u32 limit;                  // chunks of the panel that exist
+    u32 lead;                   // chunks of the panel's first group that lie before the panel
     u32 by_many;  // 2^24 / chunks of a group, up: below 4000 of them, or one group (XP_UNROLLED asks for it)
     i64 tail;     // columns from the panel's first on
 
@@ -177,23 +182,27 @@ struct Sides {
         mask = words + (p * o.rows + i) * o.panel_chunks + (XP_SKEW ? threadIdx.x & 31 : 0);
         mask_step = (u32)o.panel_chunks;
         scales = (const char*)s.data +
-                 (p * s.panel + i * s.row + (before - p * s.groups_per_panel) * XP_BITS) * (XP_SCALE ? 2 : 4);
-        scale_bytes = (u32)s.row * (XP_SCALE ? 2 : 4);
+                 (p * s.panel + i * s.row + (before - p * s.groups_per_panel) * XP_BITS) * XP_SCALE_BYTES;
+        scale_step = (u32)s.row * XP_SCALE_BYTES;
         tail = o.cols - 32 * chunk;
     }
 
-    // Of visit `visit` of the run, word k.
-    __device__ __forceinline__ void load(Side& side, u32 visit, u32 k) const {
+    // Of word k of the visit that is `e` behind the one that `words` and `alphas` are of.
+    __device__ __forceinline__ void load(Side& side, const u32* words, const char* alphas, int e, u32 k) const {
         u32 word = 0;
 #if XP_MASK && XP_SKEW
-        word = mask[(u64)visit * 32];
+        word = words[e * 32];
 #elif XP_MASK
-        if (k < limit) word = mask[(u64)visit * mask_step + k];
+        if (k < limit) word = words[e * mask_step + k];
 #else
         if (k < limit) word = tail - 32ll * k >= 32 ? 0xFFFFFFFF : (1u << (tail - 32 * k)) - 1;
 #endif
+#if XP_GROUP_SHIFT >= 0
+        const u32 g = k >> XP_GROUP_SHIFT;
+#else
         const u32 g = (k + lead) * by_many >> 24;
-        side.load(word, scales + (u64)visit * scale_bytes + g * (XP_BITS * (XP_SCALE ? 2 : 4)));
+#endif
+        side.load(word, alphas + (e * scale_step + g * (XP_BITS * XP_SCALE_BYTES)));
     }
 };
 #endif
@@ -211,36 +220,41 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         i64 first;
         const i64 segment = xp_divide(p * o.rows + i, o.n_steps, o.by_steps, first);
         const int n = (int)min(o.n_steps - first, i_last - i);  // visits of this segment
+        // Blocks of 8 steps begin at multiples of 8 in the segment; what they do outside the run is not stored.
+        int block = -(int)(first & 7);
+        int skip = (int)(first / 8 % (XP_DISTINCT / 8));
         Walk walk;
-        walk.begin(o, code, segment, first);
+        walk.begin(o, code, segment, first + block);
         Sides sides;
         sides.begin(o, mask, scales, p, i);
         Side side[8];
         const int turned = lane + (int)(i & 31);  // visit e of the run has word (turned + e) % 32
-        const int u0 = (int)(first % XP_DISTINCT);
 #pragma unroll
-        for (int e = 0; e < 8; ++e) {
-            const int visit = min(max(e - u0, 0), n - 1);
-            sides.load(side[e], visit, (turned + visit) & 31);
-        }
-        for (int base = -u0; base < n; base += XP_DISTINCT) {
+        for (int e = 0; e < 8; ++e)
+            sides.load(side[e], sides.mask + (i64)block * sides.mask_step,
+                       sides.scales + (i64)block * sides.scale_step, e, (turned + block + e) & 31);
+        while (block < n) {
 #pragma unroll
-            for (int u = 0; u < XP_DISTINCT; ++u) {
-                shares[u % 8] = 0.0f;
-                if ((u32)(base + u) < (u32)n) {
-                    walk.words(u, words);
+            for (int h = 0; h < XP_DISTINCT / 8; ++h) {
+                if (h < skip || block >= n) continue;
+                // The place of a visit's mask and scales is free, after use, for those of the visit 8 later.
+                const int soon = min(block + 8, n - 1);
+                const u32* next_mask = sides.mask + (i64)((u64)soon * sides.mask_step);
+                const char* next_scales = sides.scales + (i64)((u64)soon * sides.scale_step);
+#pragma unroll
+                for (int e = 0; e < 8; ++e) {
+                    const u32 k = (u32)(turned + block + e) & 31;
+                    walk.words(8 * h + e, words);
                     walk.step(o);
-                    shares[u % 8] = xp_share(table, words, side[u % 8], 4 * ((u32)(turned + base + u) & 31));
+                    shares[e] = xp_share(table, words, side[e], 4 * k);
+                    sides.load(side[e], next_mask, next_scales, e, (k + 8) & 31);
                 }
-                // Its place is free for the visit that comes 8 later.
-                if ((u32)(base + u + 8) < (u32)n)
-                    sides.load(side[u % 8], base + u + 8, (u32)(turned + base + u + 8) & 31);
-                if (u % 8 == 7) {
-                    const float sum = xp_reduce(shares, lane);
-                    const int at = base + u - 7 + lane / 4;
-                    if (lane % 4 == 0 && (u32)at < (u32)n) partial[i + at] = sum;
-                }
+                const float sum = xp_reduce(shares, lane);
+                const int at = block + lane / 4;
+                if (lane % 4 == 0 && (u32)at < (u32)n) partial[i + at] = sum;
+                block += 8;
             }
+            skip = 0;
         }
         i += n;
     }
@@ -251,7 +265,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         float share = 0.0f;
         if (exists) {
             Side side;
-            side.load(xp_mask(o, mask, p, i, lane), (const char*)scales.data + scales.at(p, i, col) * (XP_SCALE ? 2 : 4));
+            side.load(xp_mask(o, mask, p, i, lane), (const char*)scales.data + scales.at(p, i, col) * XP_SCALE_BYTES);
             xp_words(o, code, taps, p, i, lane, words);
             share = xp_share(table, words, side, 4 * lane);
         }
@@ -278,8 +292,11 @@ matvec(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, con
         __syncthreads();
         xp_build(o, table, x, (int)x_type, blockIdx.y * x_stride, p);
         __syncthreads();
-        const i64 each = ((until - v + XP_WARPS - 1) / XP_WARPS + 7) & ~7ll;
-        const i64 first = min(until, v + warp * each), last = min(until, first + each);
+        // Warps change at multiples of 8 steps of the segment that v is in.
+        const i64 early = XP_UNROLLED ? v % o.n_steps & 7 : 0;
+        const i64 each = ((until - v + early + XP_WARPS - 1) / XP_WARPS + 7) & ~7ll;
+        const i64 first = max(v, min(until, v - early + warp * each));
+        const i64 last = max(v, min(until, v - early + (warp + 1) * each));
         xp_run(o, code, taps, mask, scales, table, p, first - p * o.rows, last - p * o.rows,
                partial + blockIdx.y * visits);
         v = until;
