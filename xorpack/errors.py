@@ -29,3 +29,7 @@ class MismatchError(XorpackError):
 
 class DestinationError(XorpackError, OSError):
     """The destination exists, or cannot be written."""
+
+
+class DeviceError(XorpackError, RuntimeError):
+    """The GPU cannot do it: none is there, CuPy is missing or does not fit, memory is short."""

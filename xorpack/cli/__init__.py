@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from xorpack.cli.decode import decode
+from xorpack.cli.doctor import doctor
 from xorpack.cli.encode import encode
 from xorpack.cli.info import info
 from xorpack.cli.prune import prune
@@ -30,7 +31,7 @@ def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (prune, encode, decode, verify, info, report, study):
+for command in (prune, encode, decode, verify, info, report, study, doctor):
     cli.add_command(command)
 
 

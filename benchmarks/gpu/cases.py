@@ -1,0 +1,131 @@
+"""Tensors of full size whose code is random: they decode as fast as encoded ones, and need no encoding.
+
+Rates, corrections and orders are those that the encoder would choose, so that bytes and work are real.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import XorNetwork
+from xorpack.corrections import Corrections, pack
+from xorpack.encoded import EncodedTensor
+from xorpack.encoding.encoder import default_network
+from xorpack.encoding.rate import best_share, guess
+from xorpack.layout import Layout
+from xorpack.words import Words, popcount, tail_mask
+
+GROUP = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A shape (output x input) and a setting, with the least speed over cuBLAS fp16 at batch 1 and 8."""
+
+    rows: int
+    cols: int
+    sparsity: float
+    bits: int
+    at_least: float | None = None
+    at_least_8: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As rows of the table name it."""
+        return f"{self.rows} x {self.cols}, S {self.sparsity}, q {self.bits}"
+
+
+CASES = (
+    Case(rows=49152, cols=12288, sparsity=0.9, bits=2, at_least=6, at_least_8=2),
+    Case(rows=49152, cols=12288, sparsity=0.5, bits=3, at_least=4, at_least_8=2),
+    Case(rows=28672, cols=8192, sparsity=0.9, bits=2, at_least=4, at_least_8=2),
+    Case(rows=28672, cols=8192, sparsity=0.5, bits=3, at_least=4, at_least_8=2),
+    Case(rows=14336, cols=4096, sparsity=0.9, bits=2, at_least=3, at_least_8=2),
+    Case(rows=14336, cols=4096, sparsity=0.5, bits=3, at_least=3, at_least_8=2),
+    Case(rows=12288, cols=12288, sparsity=0.9, bits=2),
+    Case(rows=8192, cols=8192, sparsity=0.9, bits=2),
+    Case(rows=4096, cols=4096, sparsity=0.9, bits=2),
+)
+
+
+def random_words(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> Words:
+    """Words whose bits are 1 with probability ``density``, to ten binary places."""
+    words = np.zeros(shape, np.uint32)
+    for place in range(10):
+        more = rng.integers(0, 1 << 32, shape, np.uint32)
+        words = words | more if round(density * 1024) >> place & 1 else words & more
+    return words
+
+
+def synthetic(case: Case, seed: int = 0) -> EncodedTensor:
+    """A tensor with random code, mask and scales, and as many corrections as the best rate leaves."""
+    rng = np.random.default_rng([seed, case.rows, case.cols, case.bits])
+    rows, cols, q = case.rows, case.cols, case.bits
+    chunks = -(-cols // 32)
+    mask = random_words(rng, (rows, chunks), 1 - case.sparsity) & tail_mask(cols)
+    n_kept = popcount(mask)
+    layout = Layout.choose(rows, cols, n_kept)
+    density = n_kept / (rows * cols)
+    n_lanes = layout.n_segments * layout.lanes
+    m_lane = min(layout.n_steps, math.ceil(n_kept / 32 / n_lanes * guess(density, q)))
+    code = rng.integers(0, 1 << 32, (q, layout.n_segments, m_lane, layout.lanes), np.uint32)
+    wrong = _corrections(rng, mask, cols, round(best_share(q) * n_kept), q)
+    return EncodedTensor(
+        kind="bcq",
+        shape=(rows, cols),
+        dtype="F16",
+        bits=q,
+        n_kept=n_kept,
+        network=default_network(density),
+        layout=layout,
+        code=code,
+        n_corrections=len(wrong),
+        corrections=pack(wrong, rows * cols, q),
+        mask_codec="bitmap",
+        mask_config={},
+        mask=mask.reshape(-1).view(np.uint8),
+        scales=_scales(rng, rows, cols, q),
+        group_size=GROUP,
+    )
+
+
+def dense(rows: int, cols: int, bits: int, seed: int = 0) -> EncodedTensor:
+    """Raw planes and no mask: what LUT-GEMM multiplies by."""
+    rng = np.random.default_rng([seed, rows, cols])
+    layout = Layout.raw(rows, cols)
+    shape = (bits, layout.n_segments, layout.n_steps, layout.lanes)
+    return EncodedTensor(
+        kind="bcq",
+        shape=(rows, cols),
+        dtype="F16",
+        bits=bits,
+        n_kept=rows * cols,
+        network=XorNetwork.identity(),
+        layout=layout,
+        code=rng.integers(0, 1 << 32, shape, np.uint32),
+        n_corrections=0,
+        corrections=np.zeros(0, np.uint8),
+        mask_codec="constant",
+        mask_config={"value": 1},
+        mask=np.zeros(0, np.uint8),
+        scales=_scales(rng, rows, cols, bits),
+        group_size=GROUP,
+    )
+
+
+def _scales(rng: np.random.Generator, rows: int, cols: int, q: int) -> NDArray[np.float16]:
+    scales = 0.01 + rng.random((rows, -(-cols // GROUP), q), np.float32)
+    return (scales / np.float32(cols**0.5)).astype(np.float16)
+
+
+def _corrections(rng: np.random.Generator, mask: Words, cols: int, n: int, q: int) -> Corrections:
+    rows = mask.shape[0]
+    draws = max(16, 2 * n * mask.size * 32 // max(popcount(mask), 1))
+    row, col = rng.integers(0, rows, draws), rng.integers(0, cols, draws)
+    kept = mask[row, col // 32] >> (col % 32).astype(np.uint32) & np.uint32(1) == 1
+    positions = np.unique(rng.permutation((row * cols + col)[kept])[:n]).astype(np.int64)
+    return Corrections(positions, rng.integers(1, 1 << q, len(positions), np.uint64))

@@ -1,0 +1,64 @@
+"""Decoding to words and weights beside the copy bandwidth; compilation of the first call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu import cases
+from benchmarks.gpu.cases import Case
+from benchmarks.gpu.products import Bench
+from benchmarks.measure import Checks, Row
+from xorpack.decoders import cpu
+from xorpack.decoders.gpu.sources import OPTIONS
+
+
+def run(bench: Bench, case: Case) -> Iterator[Row]:
+    """decode_words and decode_dense of one case."""
+    cupy, timer = bench.cupy, bench.timer
+    encoded = cases.synthetic(case)
+    (tensor,) = bench.load(encoded, copies=1)
+    words = cupy.full((case.bits, case.rows, encoded.layout.chunks), 0xA5A5A5A5, np.uint32)
+    tensor.decode_words(out=words)
+    for row in (0, case.rows // 2, case.rows - 8):
+        mask = encoded.load_mask(cpu.expand, row, row + 8)
+        wanted = cpu.expand(encoded.coded, row, row + 8, mask)
+        Checks.require(words[:, row : row + 8].get().tobytes() == wanted.tobytes(), f"words of rows {row}..")
+    weights = cupy.empty(encoded.shape, np.float16)
+
+    def to_words(stream: Any) -> None:
+        tensor.decode_words(out=words, stream=stream)
+
+    def to_weights(stream: Any) -> None:
+        tensor.decode("F16", out=weights, stream=stream)
+
+    for name, call, n_bytes, least in (
+        ("decode_words", to_words, words.nbytes, 50),
+        ("decode to fp16", to_weights, weights.nbytes, None),
+    ):
+        seconds = timer.seconds([call] * 2)
+        share = [100 * n_bytes / s / median(bench.bandwidth) for s in seconds]
+        yield Row(
+            what=f"{name}, bytes written, {case.name}",
+            samples=share,
+            unit="% of the copy bandwidth",
+            digits=0,
+            at_least=least,
+            note=f"{median(seconds) * 1e6:.0f} us",
+        )
+
+
+def compilation(bench: Bench, case: Case) -> Iterator[Row]:
+    """Kernels of a product, compiled with no cache."""
+    (tensor,) = bench.load(cases.synthetic(case), copies=1)
+    spent = []
+    for kernel, _ in tensor.kernels(1, "F16"):
+        text = f"// {time.time_ns()}\n" + kernel.source()
+        began = time.perf_counter()
+        bench.cupy.RawModule(code=text, options=OPTIONS).compile()
+        spent.append(time.perf_counter() - began)
+    yield Row(what="compilation of the first matvec", samples=[sum(spent)], unit="s", at_most=3)

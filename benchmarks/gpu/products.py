@@ -1,0 +1,160 @@
+"""Products beside cuBLAS fp16, cuSPARSE CSR and dense BCQ."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Iterator, Sequence
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu import cases
+from benchmarks.gpu.cases import Case
+from benchmarks.gpu.correctness import check_decode, check_product
+from benchmarks.gpu.timing import Call, Timer
+from benchmarks.measure import Row, ratios
+from xorpack.decoders.gpu import GpuTensor
+from xorpack.decoders.gpu.device import CudaDevice
+from xorpack.decoders.gpu.packed import pack
+from xorpack.encoded import EncodedTensor
+
+
+class Bench:
+    """What all rows share: device, clock, copy bandwidth in bytes a second."""
+
+    def __init__(self, cupy: ModuleType, target: CudaDevice, timer: Timer, jobs: int) -> None:
+        self.cupy, self.target, self.timer, self.jobs = cupy, target, timer, jobs
+        self.bandwidth = timer.copy_bandwidth()
+
+    def load(self, encoded: EncodedTensor, *, copies: int | None = None) -> list[GpuTensor]:
+        """The tensor, as often as the L2 cache cannot hold it."""
+        packed = pack(encoded, jobs=self.jobs)
+        n_bytes = sum(array.nbytes for array in packed.arrays.values())
+        n = copies or self.timer.copies(n_bytes)
+        return [GpuTensor(encoded, packed, self.target) for _ in range(n)]
+
+    def activations(self, n: int, cols: int) -> Any:
+        """Normal float16 (n, cols)."""
+        x = np.random.default_rng([n, cols]).standard_normal((n, cols), np.float32)
+        return self.cupy.asarray(x.astype(np.float16))
+
+
+def run(bench: Bench, case: Case, batches: Sequence[int], *, csr: bool) -> Iterator[Row]:
+    """Rows of one case; every product is checked before it is timed."""
+    cupy, timer = bench.cupy, bench.timer
+    encoded = cases.synthetic(case)
+    tensors = bench.load(encoded)
+    check_decode(cupy, encoded, tensors[0])
+    memory = tensors[0].memory()
+    share = int(memory["total"]) / int(memory["stored"])
+    yield Row(
+        what=f"GPU memory / stored bytes, {case.name}",
+        samples=[share],
+        digits=4,
+        at_most=1.01,
+        note=f"{memory['total']} bytes on the device",
+    )
+    weights = _dense_copies(bench, tensors[0])
+    for n in batches:
+        x = bench.activations(n, case.cols)
+        out = cupy.empty((n, case.rows), np.float16)
+        blas = timer.seconds(_blas(bench, weights, x))
+        yield Row(
+            what=f"cuBLAS fp16, batch {n}, {case.name}", samples=[s * 1e6 for s in blas], unit="us", digits=1
+        )
+        for algorithm in ("tables", "tensor_cores", "decode"):
+            if (algorithm == "tables" and n > 8) or (algorithm == "decode" and n < 8):
+                continue
+            check_product(cupy, encoded, tensors[0], x, algorithm)
+            tensors[0].prepare(n, "F16", stream=timer.stream, algorithm=algorithm)
+            ours = timer.seconds(_ours(tensors, x, out, algorithm))
+            yield from _rows(bench, case, n, algorithm, ours, blas, int(memory["total"]))
+        if csr and n == 1:
+            yield from _csr(bench, case, weights[0], x, tensors, out)
+    del tensors, weights
+    gc.collect()
+
+
+def _ours(tensors: Sequence[GpuTensor], x: Any, out: Any, algorithm: str) -> list[Call]:
+    def one(tensor: GpuTensor) -> Call:
+        return lambda stream: tensor.matmul(x, out=out, stream=stream, algorithm=algorithm)
+
+    return [one(tensor) for tensor in tensors]
+
+
+def _rows(
+    bench: Bench,
+    case: Case,
+    n: int,
+    algorithm: str,
+    ours: Sequence[float],
+    blas: Sequence[float],
+    n_bytes: int,
+) -> Iterator[Row]:
+    moved = n_bytes + 2 * n * (case.rows + case.cols)
+    achieved = 100 * moved / median(ours) / median(bench.bandwidth)
+    note = f"{moved} bytes moved at least, {achieved:.0f} % of the copy bandwidth"
+    us = [s * 1e6 for s in ours]
+    yield Row(what=f"{algorithm}, batch {n}, {case.name}", samples=us, unit="us", digits=1, note=note)
+    least = {1: case.at_least, 8: case.at_least_8, 256: 1 / 1.3}.get(n)
+    best = {1: "tables", 8: "tensor_cores", 256: "decode"}.get(n)
+    yield Row(
+        what=f"{algorithm} over cuBLAS fp16, batch {n}, {case.name}",
+        samples=ratios(blas, ours),
+        unit="x",
+        at_least=least if algorithm == best else None,
+    )
+
+
+def _dense_copies(bench: Bench, tensor: GpuTensor) -> list[Any]:
+    first = tensor.decode("F16")
+    return [first, *(first.copy() for _ in range(bench.timer.copies(first.nbytes) - 1))]
+
+
+def _blas(bench: Bench, weights: Sequence[Any], x: Any) -> list[Call]:
+    rows, cols = weights[0].shape
+    partial = bench.cupy.empty((x.shape[0], rows), np.float32)
+    seen = bench.target.view(x, "x")
+
+    def one(weight: Any) -> Call:
+        def call(stream: Any) -> None:
+            pointer, to = int(weight.data.ptr), int(partial.data.ptr)
+            bench.target.gemm("F16", pointer, seen, to, rows, cols, rows, stream)
+
+        return call
+
+    return [one(weight) for weight in weights]
+
+
+def _csr(
+    bench: Bench, case: Case, weight: Any, x: Any, tensors: Sequence[GpuTensor], out: Any
+) -> Iterator[Row]:
+    sparse = importlib.import_module("cupyx.scipy.sparse")
+    matrix = sparse.csr_matrix(weight.astype(np.float32))
+    vector = x[0].astype(np.float32)
+    theirs = bench.timer.seconds([lambda stream: matrix.dot(vector)] * 4, graph=False)
+    ours = bench.timer.seconds(_ours(tensors, x, out, "tables"), graph=False)
+    yield Row(
+        what=f"tables over cuSPARSE CSR (float32 values, 32-bit columns), batch 1, {case.name}",
+        samples=ratios(theirs, ours),
+        unit="x",
+        at_least=3,
+        note="both without a graph",
+    )
+
+
+def dense_bcq(bench: Bench, case: Case) -> Iterator[Row]:
+    """The same kernel on planes that are neither coded nor masked."""
+    encoded = cases.dense(case.rows, case.cols, case.bits)
+    tensors = bench.load(encoded)
+    x = bench.activations(1, case.cols)
+    out = bench.cupy.empty((1, case.rows), np.float16)
+    check_product(bench.cupy, encoded, tensors[0], x, "tables")
+    tensors[0].prepare(1, "F16", stream=bench.timer.stream, algorithm="tables")
+    samples = bench.timer.seconds(_ours(tensors, x, out, "tables"))
+    us = [s * 1e6 for s in samples]
+    name = f"{case.rows} x {case.cols}, q {case.bits}"
+    yield Row(what=f"dense BCQ, no mask, batch 1, {name}", samples=us, unit="us", digits=1)

@@ -1,0 +1,131 @@
+"""Tensors that GPU tests share, on the CPU and on a device, and the products they must give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from samples import bcq, hostile, pruned
+
+import xorpack
+from xorpack import EncodedTensor, XorNetwork
+from xorpack.decoders import reference
+from xorpack.words import unpack
+
+
+def _plain(shape: tuple[int, ...], sparsity: float, bits: int, **options: Any) -> EncodedTensor:
+    keys = ("group_size", "dtype", "seed")
+    tensor = bcq(shape, sparsity, bits, **{key: options.pop(key) for key in keys if key in options})
+    return xorpack.encode(tensor, **options)
+
+
+def _constant_planes() -> EncodedTensor:
+    tensor = bcq((40, 200), 0.6, 4, dtype="F16")
+    planes = tensor.planes.copy()
+    planes[1] = tensor.mask
+    planes[3] = 0
+    kept = int(tensor.mask[7, 2])
+    planes[3, 7, 2] = kept & -kept  # an exception: a correction
+    return xorpack.encode(replace(tensor, planes=planes))
+
+
+def _wide_scales() -> EncodedTensor:
+    """Float32 scales, subnormal and large ones, ties when rounded to float16, overflow."""
+    tensor = bcq((37, 300), 0.4, 3, group_size=64, dtype="F16")
+    rng = np.random.default_rng(5)
+    scales = rng.choice([1e-40, -2e-45, 0.0, -0.0, 1.0, 2.0**-11, 65504.0, 3e-5], tensor.scales.shape)
+    return xorpack.encode(replace(tensor, scales=scales.astype(np.float32)))
+
+
+def _skewed(bits: int, sparsity: float, **options: Any) -> Callable[[], EncodedTensor]:
+    """A layout of 32 lanes and full panels: the window in registers, masks in order of lanes."""
+    shape = options.pop("shape", (150, 1024))
+    return lambda: _plain(shape, sparsity, bits, lanes=32, **options)
+
+
+BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
+    "small": lambda: _plain((64, 64), 0.5, 2, dtype="F16"),
+    "odd columns": lambda: _plain((33, 100), 0.5, 1),
+    "one row": lambda: _plain((1, 4096), 0.9, 2, group_size=128),
+    "one column": lambda: _plain((70, 1), 0.5, 2),
+    "one weight": lambda: _plain((), 0.0, 1),
+    "conv": lambda: _plain((8, 3, 3, 3), 0.5, 2, dtype="BF16"),
+    "16 lanes of 18": lambda: _plain((90, 1100), 0.9, 2, lanes=16, group_size=128),
+    "unrolled": _skewed(2, 0.9, group_size=128, dtype="F16"),
+    "unrolled, half": _skewed(3, 0.5, shape=(90, 2048), group_size=128),
+    "unrolled, row scales": _skewed(1, 0.8, dtype="BF16"),
+    "unrolled, R = 32": _skewed(2, 0.95, shape=(400, 1024)),
+    "unrolled, 22 chunks": _skewed(2, 0.8, shape=(100, 1400), group_size=256),
+    "unrolled, few words": _skewed(2, 0.98, shape=(40, 1024), network=XorNetwork.quasi_cyclic()),
+    "unrolled, corrections": _skewed(2, 0.7, rate=0.25, group_size=32, mask_codec="bitmap"),
+    "many rows": lambda: _plain((300, 500), 0.99, 2, mask_codec="bitmap"),
+    "raw": lambda: _plain((20, 333), 0.0, 2, group_size=100),
+    "raw, bitmap": lambda: _plain((20, 333), 0.001, 2, group_size=32),
+    "raw, unrolled": lambda: _plain((70, 1024), 0.0, 2, group_size=128),
+    "all pruned": lambda: _plain((20, 100), 1.1, 2),
+    "empty": lambda: _plain((0, 5), 0.5, 2),
+    "no columns": lambda: _plain((5, 0), 0.5, 2),
+    "weight encryption": lambda: _plain((40, 200), 0.8, 2, network=XorNetwork.dense(n_in=8, n_out=30)),
+    "fixed to fixed": lambda: _plain((40, 200), 0.8, 1, network=XorNetwork.dense(n_in=4, n_out=18, n_s=3)),
+    "FleXOR": lambda: _plain((40, 200), 0.5, 2, network=XorNetwork.sparse(n_in=12, n_out=20)),
+    "constant planes": _constant_planes,
+    "wide scales": _wide_scales,
+    "cascade": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade"),
+    "cascade, corrections": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade", rate=0.085),
+    "cascade, unrolled": _skewed(2, 0.9, group_size=128, mask_codec="cascade"),
+}
+
+LOSSLESS: Mapping[str, Callable[[], EncodedTensor]] = {
+    **{
+        f"lossless {np.dtype(kind).name}": lambda kind=kind: xorpack.encode(pruned((45, 260), 0.7, kind))
+        for kind in (np.float32, np.float16, ml_dtypes.bfloat16, np.int8, np.uint8)
+    },
+    "hostile float32": lambda: xorpack.encode(hostile(np.float32)),
+    "hostile bfloat16": lambda: xorpack.encode(hostile(ml_dtypes.bfloat16), mask_codec="cascade"),
+    "lossless unrolled": lambda: xorpack.encode(pruned((100, 1024), 0.7, np.int8), lanes=32),
+}
+
+EPSILON = {"F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
+TINY = {"F32": 2.0**-149, "F16": 2.0**-24, "BF16": 2.0**-133}
+DEPTH = 40
+"""Roundings of float32 on the way of one term into a product, at the most."""
+
+
+def products(encoded: EncodedTensor, x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``x W^T`` of the unrounded quantized weights in float64, and the same of magnitudes: (n, rows) each."""
+    mask, planes = reference.decode_planes(encoded)
+    assert encoded.scales is not None
+    group = np.arange(encoded.cols) // (encoded.group_size or max(encoded.cols, 1))
+    weights = np.zeros((encoded.rows, encoded.cols))
+    sizes = np.zeros_like(weights)
+    for k in range(encoded.bits):
+        alpha = encoded.scales.astype(np.float64)[:, group, k]
+        weights += np.where(unpack(planes[k], encoded.cols), alpha, -alpha)
+        sizes += np.abs(alpha)
+    kept = unpack(mask, encoded.cols)
+    wide = x.astype(np.float64)
+    return wide @ (weights * kept).T, np.abs(wide) @ (sizes * kept).T
+
+
+def check_product(
+    y: NDArray[Any], encoded: EncodedTensor, x: NDArray[Any], dtype: str, *, rounded: str | None = None
+) -> None:
+    """Element by element: float32 rounding of the magnitudes, and the rounding of the result.
+
+    ``rounded``: the type that the weights were rounded to before.
+    """
+    wanted, sizes = products(encoded, x)
+    own = {"F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8}
+    extra = own[encoded.dtype] + own[rounded] if rounded else 0.0
+    bound = (DEPTH * EPSILON["F32"] + extra) * sizes + 1e-43
+    if rounded:
+        bound += np.abs(x.astype(np.float64)).sum(axis=1, keepdims=True) * 2.0**-24
+    bound += EPSILON[dtype] * (np.abs(wanted) + bound) + TINY[dtype]
+    limit = {"F32": 3.4028e38, "F16": 65504.0, "BF16": 3.3895e38}[dtype]
+    right = np.isinf(y) & (np.sign(y) == np.sign(wanted)) & (np.abs(wanted) + bound > limit)
+    error = np.where(right, 0, np.abs(np.where(right, 0, y.astype(np.float64)) - np.where(right, 0, wanted)))
+    assert (error <= bound).all(), f"{float((error / bound).max())} times the bound"

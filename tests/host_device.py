@@ -1,0 +1,185 @@
+"""A :class:`xorpack.decoders.gpu.device.Device` that runs the kernels' own text on the CPU, compiled by g++.
+
+Arrays are numpy's; each lies against a page that cannot be touched, so that a read or write behind its end ends the
+process, and is poisoned before it is handed out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import mmap
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.decoders.gpu.arrays import View
+from xorpack.decoders.gpu.packed import MaskForm, pack
+from xorpack.decoders.gpu.plan import Launch
+from xorpack.decoders.gpu.sources import Kernel
+from xorpack.decoders.gpu.tensor import GpuTensor
+from xorpack.encoded import EncodedTensor
+from xorpack.tensors import DTYPES
+
+COMPILER = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+OPTIONS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w")
+WRONG = {
+    1: "threads wait for each other",
+    2: "a write behind shared memory",
+    3: "another number of arguments",
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()} | {np.dtype(np.uint32): "U32"}
+
+
+def load(encoded: EncodedTensor, mask: MaskForm = "stored", **options: Any) -> GpuTensor:
+    """As ``xorpack.decoders.gpu.load``, on the CPU."""
+    return GpuTensor(encoded, pack(encoded, mask), HostDevice(**options))
+
+
+@functools.cache
+def compiled(kernel: Kernel) -> Any:
+    """Entry point of a kernel: ``(dims, arguments, n)`` to 0 or a key of WRONG."""
+    mma = ""
+    if kernel.name == "matmul":
+        value = "xp_from_half(bits)" if dict(kernel.macros)["X"] == 1 else "__uint_as_float(bits << 16)"
+        mma = (
+            "inline void xp_mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {\n"
+            f"    cpu_mma(c, a, b0, b1, [](unsigned bits) {{ return {value}; }});\n}}\n"
+        )
+    tail = (
+        '\nextern "C" int run(const long long* dims, void** arguments, int n)'
+        f" {{ return cpu::launch({kernel.name}, dims, arguments, n); }}\n"
+    )
+    text = HEADER.read_text() + mma + kernel.source() + tail
+    digest = hashlib.sha256(repr((OPTIONS, COMPILER, text)).encode()).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"xorpack-kernels-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    library = folder / f"{digest}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            source, made = Path(scratch) / "kernel.cpp", Path(scratch) / "kernel.so"
+            source.write_text(text)
+            command = [str(COMPILER), *OPTIONS, "-o", str(made), str(source)]
+            result = subprocess.run(command, capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr[:4000]
+            made.replace(library)
+    entry = ctypes.CDLL(str(library)).run
+    entry.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+    return entry
+
+
+def guarded(n_bytes: int) -> NDArray[np.uint8]:
+    """Poisoned memory that ends, but for alignment to 16 bytes, at a page that cannot be touched."""
+    page = mmap.PAGESIZE
+    pages = -(-max(n_bytes, 1) // page)
+    region = mmap.mmap(-1, (pages + 1) * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(region))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(base + pages * page), page, 0) == 0
+    start = pages * page - -(-n_bytes // 16) * 16
+    memory = np.frombuffer(region, np.uint8, n_bytes, start) if n_bytes else np.empty(0, np.uint8)
+    memory[...] = 0xA5
+    return memory
+
+
+class HostDevice:
+    """See the module. ``backwards``: the threads of a block take turns in falling order."""
+
+    def __init__(
+        self, *, n_multiprocessors: int = 3, shared_limit: int = 227 << 10, backwards: bool = False
+    ) -> None:
+        self.n_multiprocessors = n_multiprocessors
+        self.shared_limit = shared_limit
+        self.backwards = backwards
+        self.launched: list[str] = []
+        self.allocations = 0
+        self._workspaces: dict[str, NDArray[np.uint8]] = {}
+
+    def upload(self, array: NDArray[Any]) -> NDArray[Any]:
+        memory = guarded(array.nbytes)
+        copy = memory.view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        self.allocations += 1
+        kind = np.dtype(np.uint32) if dtype == "U32" else DTYPES[dtype]
+        n_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        return guarded(n_bytes).view(kind).reshape(shape)
+
+    def pointer(self, array: Any) -> int:
+        return int(array.ctypes.data)
+
+    def view(self, array: Any, what: str) -> View:
+        return View(
+            pointer=self.pointer(array),
+            dtype=NAMES.get(array.dtype, str(array.dtype)),
+            shape=array.shape,
+            strides=tuple(step // array.itemsize for step in array.strides),
+            device=0,
+            readonly=not array.flags.writeable,
+            owner=array,
+        )
+
+    def workspace(self, stream: Any, what: str, n_bytes: int) -> int:
+        held = self._workspaces.get(what)
+        if held is None or held.nbytes < n_bytes:
+            self.allocations += 1
+            self._workspaces[what] = held = guarded(n_bytes)
+        return self.pointer(held)
+
+    def poison(self) -> None:
+        """Fill all workspaces anew."""
+        for held in self._workspaces.values():
+            held[...] = 0xA5
+
+    def stream(self, stream: Any) -> Any:
+        return stream
+
+    def prepare(self, kernel: Kernel, shared_bytes: int) -> None:
+        compiled(kernel)
+
+    def launch(self, kernel: Kernel, launch: Launch, args: Sequence[Any], stream: Any) -> None:
+        self.launched.append(kernel.name)
+        assert launch.shared_bytes <= self.shared_limit
+        assert launch.block <= 1024
+        assert all(size > 0 for size in launch.grid)
+        assert max(launch.grid[1:]) <= 65535
+        values = [np.array(value) for value in args]
+        assert all(value.dtype in (np.int64, np.uint64) for value in values)
+        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        dims = (ctypes.c_longlong * 6)(*launch.grid, launch.block, launch.shared_bytes, self.backwards)
+        wrong = compiled(kernel)(dims, pointers, len(values))
+        assert not wrong, f"{kernel.name}: {WRONG[wrong]}"
+
+    def fill_zero(self, pointer: int, n_bytes: int, stream: Any) -> None:
+        ctypes.memset(pointer, 0, n_bytes)
+
+    def gemm(
+        self, dtype: str, weights: int, x: View, out: int, rows: int, cols: int, out_rows: int, stream: Any
+    ) -> None:
+        kind = DTYPES[dtype]
+
+        def read(pointer: int, n: int) -> NDArray[Any]:
+            raw = (ctypes.c_uint8 * (n * kind.itemsize)).from_address(pointer)
+            return np.frombuffer(raw, kind).astype(np.float64)
+
+        matrix = read(weights, rows * cols).reshape(rows, cols)
+        for n in range(x.shape[0]):
+            column = read(x.pointer + n * x.strides[0] * kind.itemsize, cols)
+            to = (ctypes.c_float * rows).from_address(out + 4 * n * out_rows)
+            np.frombuffer(to, np.float32)[...] = matrix @ column
+
+
+def bfloat(array: NDArray[Any]) -> NDArray[Any]:
+    """As bfloat16."""
+    return array.astype(ml_dtypes.bfloat16)

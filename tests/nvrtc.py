@@ -1,0 +1,195 @@
+"""Compile the kernels with NVRTC from its pip wheel, without a GPU: ``python tests/nvrtc.py`` prints the table.
+
+Registers, stack and spills are what ptxas reports for the machine code; anything else in the log is an error.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from xorpack import XorNetwork
+from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros
+from xorpack.layout import Layout
+
+ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
+SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
+"""KiB of shared memory that a block can have (CUDA C++ programming guide, compute capabilities)."""
+
+MULTIPROCESSORS = 132
+LAYOUT = Layout(rows=49152, cols=12288, lanes=32, n_steps=10170, row_stride=30377)
+_NOISE = re.compile(
+    r"ptxas info\s*: (Compiling entry function|Function properties|Compile time|\d+ bytes gmem)|^\s*$"
+)
+_STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+_USED = re.compile(r"Used (\d+) registers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one kernel takes on one architecture."""
+
+    kernel: str
+    registers: int
+    stack: int
+    spilled: int
+    code_bytes: int
+    seconds: float
+
+
+def network(kind: str) -> XorNetwork:
+    """One of every way to decode."""
+    return {
+        "default": XorNetwork.quasi_cyclic(),
+        "many rows": XorNetwork.quasi_cyclic(n_rows=4096),
+        "dense": XorNetwork.dense(n_in=8, n_out=80, n_s=1),
+        "FleXOR": XorNetwork.sparse(n_in=12, n_out=20),
+        "raw": XorNetwork.identity(),
+    }[kind]
+
+
+def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Launch]]:
+    """Every kernel of a product of 16-bit scales, as a tensor with that network would launch it."""
+    chosen, limit = network(kind), SHARED_LIMIT[arch] << 10
+    macros = network_macros(chosen, unrolled=kind in ("default", "raw")) | {"PLANES": bits, "SKEW": 1}
+    decode = plan.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, limit)
+    yield Kernel.of("decode_words", macros), decode
+    macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
+    dense = macros | {"LOSSLESS": 0, "OWN": 1, "ELEMENT": 1}
+    yield Kernel.of("decode_dense", dense), decode
+    yield Kernel.of("correct_dense", dense), plan.flat_launch(1 << 20)
+    fields = plan.table_fields(limit)
+    launch = plan.matvec_launch(LAYOUT, 1, bits, MULTIPROCESSORS, fields)
+    yield (
+        Kernel.of("matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32, "GROUP_SHIFT": 2}),
+        launch,
+    )
+    for x, n in ((1, 8), (1, 32), (2, 8), (0, 8)):
+        found = plan.matmul_plan(LAYOUT, bits, n, 1 if x else 3, MULTIPROCESSORS, limit)
+        yield (
+            Kernel.of("matmul", macros | {"X": x, "TILES": found.tiles, "WARPS": found.launch.block // 32}),
+            found.launch,
+        )
+    yield Kernel.of("finish", macros), plan.finish_launch(LAYOUT, 8)
+
+
+def cascade_kernels(n_filters: int) -> Iterator[tuple[Kernel, plan.Launch]]:
+    """Of a cascade mask."""
+    for name, n_planes in (("mask_candidates", n_filters), ("mask_last", 1)):
+        macros = plan.coded_macros(LAYOUT, network("default"), 1024, n_planes)
+        launch = plan.decode_launch(LAYOUT, LAYOUT.rows, n_planes, MULTIPROCESSORS, 99 << 10)
+        yield Kernel.of(name, macros), launch
+    yield Kernel.of("mask_flip", macros), plan.flat_launch(1 << 20)
+
+
+def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, plan.Launch]]:
+    """Of a tensor of elements of that many bytes."""
+    bits = 8 * n_bytes
+    macros = plan.coded_macros(LAYOUT, network("default"), 1024, bits)
+    macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "LOSSLESS": n_bytes}
+    launch = plan.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, 99 << 10)
+    yield Kernel.of("decode_dense", macros), launch
+    yield Kernel.of("correct_dense", macros), plan.flat_launch(1 << 20)
+
+
+def compile_kernel(kernel: Kernel, arch: str) -> Resources:
+    """Compile for one architecture, as CuPy would; a warning is an error."""
+    from cuda.bindings import nvrtc
+
+    text = kernel.source().encode()
+    _, program = nvrtc.nvrtcCreateProgram(text, f"{kernel.name}.cu".encode(), 0, [], [])
+    options = [f"--gpu-architecture={arch}".encode(), b"-ftz=true", b"--ptxas-options=-v"]
+    options += [option.encode() for option in OPTIONS]
+    began = time.perf_counter()
+    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = bytes(size)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    lines = log.decode().rstrip("\0").splitlines()
+    if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        raise AssertionError(f"{kernel.name} for {arch}: {result}\n" + "\n".join(lines))
+    _, code_bytes = nvrtc.nvrtcGetCUBINSize(program)
+    nvrtc.nvrtcDestroyProgram(program)
+    return _read_log(kernel.name, arch, lines, code_bytes, time.perf_counter() - began)
+
+
+def _read_log(name: str, arch: str, lines: list[str], code_bytes: int, seconds: float) -> Resources:
+    entry, found, rest = "", {}, []
+    for line in lines:
+        if started := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
+            entry = started[1]
+            assert started[2] == arch, line
+        elif counts := _STACK.search(line):
+            found[entry] = [int(counts[1]), int(counts[2]) + int(counts[3])]
+        elif used := _USED.search(line):
+            found[entry].append(int(used[1]))
+        elif not _NOISE.search(line):
+            rest.append(line)
+    assert not rest, f"{name} for {arch}: " + "\n".join(rest)
+    stack, spilled, registers = found[name]
+    return Resources(
+        kernel=name, registers=registers, stack=stack, spilled=spilled, code_bytes=code_bytes, seconds=seconds
+    )
+
+
+def occupancy(registers: int, launch: plan.Launch, arch: str) -> int:
+    """Warps on a multiprocessor, by registers and shared memory."""
+    warps = launch.block // 32
+    per_warp = -(-registers * 32 // 256) * 256
+    most = 64 if arch in ("sm_80", "sm_90", "sm_100") else 48
+    total_shared = {"sm_80": 164, "sm_89": 100, "sm_90": 228, "sm_100": 228, "sm_120": 100}[arch] << 10
+    blocks = min(65536 // (per_warp * warps), most // warps, total_shared // (launch.shared_bytes + 1024))
+    return int(blocks * warps)
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table of all kernels for the given architectures, default all."""
+    console = Console(width=120)
+    table = Table(
+        title="Kernels: registers, stack + spilled bytes, shared memory of a block, warps a multiprocessor"
+    )
+    for heading in (
+        "kernel",
+        "network",
+        "planes",
+        "for",
+        "registers",
+        "stack",
+        "spilled",
+        "shared",
+        "warps",
+        "cubin",
+        "seconds",
+    ):
+        table.add_column(heading, justify="left" if heading in ("kernel", "network", "for") else "right")
+    for arch in arguments or ARCHITECTURES:
+        groups = [("default", bits, list(kernels("default", bits, arch))) for bits in (1, 2, 3, 4)]
+        groups += [
+            (kind, 2, list(kernels(kind, 2, arch))) for kind in ("many rows", "dense", "FleXOR", "raw")
+        ]
+        groups.append(("cascade, r = 3", 3, list(cascade_kernels(3))))
+        groups += [("lossless", 8 * n, list(lossless_kernels(n))) for n in (1, 2, 4)]
+        for kind, bits, members in groups:
+            for kernel, launch in members:
+                used = compile_kernel(kernel, arch)
+                macros = dict(kernel.macros)
+                name = kernel.name
+                if name == "matmul":
+                    name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
+                table.add_row(
+                    name, kind, str(bits), arch, str(used.registers), str(used.stack), str(used.spilled),
+                    str(launch.shared_bytes), str(occupancy(used.registers, launch, arch)), str(used.code_bytes),
+                    f"{used.seconds:.1f}",
+                )  # fmt: skip
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

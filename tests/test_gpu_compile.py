@@ -1,0 +1,66 @@
+"""Every kernel compiles for every architecture without a warning, and keeps to its registers."""
+
+from __future__ import annotations
+
+import nvrtc
+import pytest
+
+from xorpack.decoders.gpu.sources import FILES, Kernel, network_macros
+
+pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: kernels are not compiled")
+
+SPILLED = {("default", "matvec"): 128}
+"""Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread."""
+
+GROUPS = {
+    "default": lambda arch: nvrtc.kernels("default", 2, arch),
+    "table": lambda arch: nvrtc.kernels("many rows", 3, arch),
+    "cascade": lambda arch: nvrtc.cascade_kernels(3),
+    "lossless": lambda arch: nvrtc.lossless_kernels(4),
+}
+
+
+@pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("group", GROUPS)
+def test_compiles_without_a_warning(group, arch):
+    for kernel, launch in GROUPS[group](arch):
+        used = nvrtc.compile_kernel(kernel, arch)
+        assert used.registers * launch.block <= 65536, used
+        assert launch.shared_bytes <= nvrtc.SHARED_LIMIT[arch] << 10
+        assert used.spilled <= SPILLED.get((group, kernel.name), 0), used
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_the_unrolled_window_stays_in_registers(bits):
+    """An index that is not a constant after unrolling would put the window into local memory."""
+    for kernel, _ in nvrtc.kernels("default", bits, "sm_90"):
+        used = nvrtc.compile_kernel(kernel, "sm_90")
+        assert used.stack < 4 * 12 * bits, used
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_compiles_with_its_defaults(name):
+    nvrtc.compile_kernel(Kernel.of(name, {}), "sm_90")
+
+
+def test_first_call_compiles_within_its_goal():
+    """A product of the default network: mask, matvec, finish. Goal: 3 s; measured here at a fraction of it."""
+    used = [
+        nvrtc.compile_kernel(kernel, "sm_90")
+        for kernel, _ in nvrtc.kernels("default", 2, "sm_90")
+        if kernel.name in ("matvec", "finish")
+    ]
+    assert sum(each.seconds for each in used) < 10  # a loaded machine
+
+
+def test_a_broken_kernel_is_reported():
+    macros = network_macros(nvrtc.network("default"), unrolled=True) | {"PLANES": "zwei"}
+    with pytest.raises(AssertionError, match="NVRTC_ERROR_COMPILATION"):
+        nvrtc.compile_kernel(Kernel.of("decode_words", macros), "sm_90")
+
+
+def test_a_warning_is_an_error():
+    with pytest.raises(AssertionError, match="never referenced"):
+        nvrtc._read_log(
+            "f", "sm_90", ['warning #177-D: variable "a" was declared but never referenced'], 0, 0.0
+        )

@@ -1,0 +1,259 @@
+"""The kernels' own text, run on the CPU, against the numpy reference: bit for bit, or within float32 rounding."""
+
+from __future__ import annotations
+
+import functools
+
+import host_device
+import ml_dtypes
+import numpy as np
+import pytest
+from gpu_cases import BCQ, LOSSLESS, check_product
+from samples import same
+
+from xorpack.decoders import reference
+from xorpack.decoders.gpu import order, packed, plan
+from xorpack.errors import ParameterError
+from xorpack.tensors import DTYPES
+
+pytestmark = pytest.mark.skipif(
+    host_device.COMPILER is None, reason="no C++ compiler: kernels are not run on the CPU"
+)
+ALL = BCQ | LOSSLESS
+
+
+@functools.cache
+def encoded_case(name):
+    return ALL[name]()
+
+
+@functools.cache
+def loaded(name, mask="stored"):
+    return host_device.load(encoded_case(name), mask)
+
+
+def activations(n, cols, dtype, seed=0):
+    return np.random.default_rng([seed, n, cols]).standard_normal((n, cols)).astype(DTYPES[dtype])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_decode_words(name):
+    encoded = encoded_case(name)
+    mask, _ = reference.decode_planes(encoded)
+    assert same(loaded(name).decode_words(), reference.expand(encoded.coded, 0, encoded.rows, mask))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_decode(name):
+    encoded = encoded_case(name)
+    wanted = reference.decode_dense(encoded).reshape(encoded.shape)
+    assert same(loaded(name).decode(), wanted)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("name", ["small", "unrolled, row scales", "wide scales", "constant planes"])
+def test_decode_to_another_type(name, dtype):
+    encoded = encoded_case(name)
+    with np.errstate(over="ignore"):
+        wanted = reference.decode_dense(encoded).astype(DTYPES[dtype])
+    assert same(loaded(name).decode(dtype), wanted)
+
+
+@pytest.mark.parametrize("name", ["cascade", "cascade, unrolled", "hostile bfloat16"])
+def test_cascade_as_a_bitmap(name):
+    encoded = encoded_case(name)
+    tensor = loaded(name, "bitmap")
+    assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
+    assert "asked for" in tensor.memory()["note"]
+
+
+PRODUCTS = [
+    ("tables", 1, "F32"),
+    ("tables", 3, "F16"),
+    ("tensor_cores", 1, "F16"),
+    ("tensor_cores", 8, "F32"),
+    ("tensor_cores", 20, "BF16"),
+    ("decode", 5, "F32"),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "n", "dtype"), PRODUCTS)
+@pytest.mark.parametrize("name", BCQ)
+def test_products(name, algorithm, n, dtype):
+    encoded, tensor = encoded_case(name), loaded(name)
+    reason = plan.why_not(algorithm, encoded, n, dtype, 227 << 10)
+    x = activations(n, encoded.cols, dtype)
+    if (name, algorithm) == ("wide scales", "decode"):
+        return  # elements of infinity
+    if reason:
+        with pytest.raises(ParameterError, match="cannot run here"):
+            tensor.matmul(x, algorithm=algorithm)
+        return
+    y = tensor.matmul(x, algorithm=algorithm)
+    assert y.shape == (n, encoded.rows)
+    check_product(y, encoded, x, dtype, rounded=dtype if algorithm == "decode" else None)
+
+
+@pytest.mark.parametrize("name", ["unrolled", "16 lanes of 18", "unrolled, corrections", "cascade"])
+@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
+def test_same_bits_whatever_the_order_of_threads(name, algorithm):
+    encoded = encoded_case(name)
+    if plan.why_not(algorithm, encoded, 4, "F32", 227 << 10):
+        algorithm = "tables"
+    x = activations(4, encoded.cols, "F32")
+    tensor = loaded(name)
+    first = tensor.matmul(x, algorithm=algorithm)
+    tensor._device.poison()
+    assert same(tensor.matmul(x, algorithm=algorithm), first)
+    backwards = host_device.load(encoded, backwards=True)
+    assert same(backwards.matmul(x, algorithm=algorithm), first)
+    assert same(backwards.decode(), tensor.decode())
+
+
+@pytest.mark.parametrize("name", ["unrolled", "unrolled, half", "small", "unrolled, few words"])
+def test_any_number_of_multiprocessors(name):
+    """Shares of blocks begin and end anywhere in panels and segments."""
+    encoded = encoded_case(name)
+    x = activations(1, encoded.cols, "F32")
+    first = loaded(name).matvec(x[0], algorithm="tables")
+    for n_multiprocessors in (1, 2, 7, 132):
+        other = host_device.load(encoded, n_multiprocessors=n_multiprocessors)
+        assert same(other.matvec(x[0], algorithm="tables"), first)
+
+
+@pytest.mark.parametrize("name", ["unrolled", "small"])
+def test_small_shared_memory(name):
+    """Five tables instead of four, as on GPUs with 99 KiB."""
+    encoded = encoded_case(name)
+    tensor = host_device.load(encoded, shared_limit=99 << 10)
+    x = activations(2, encoded.cols, "F16")
+    check_product(tensor.matmul(x, algorithm="tables"), encoded, x, "F16")
+    check_product(tensor.matmul(x, algorithm="tensor_cores"), encoded, x, "F16")
+
+
+@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
+def test_activations_of_any_size(algorithm):
+    encoded = encoded_case("unrolled")
+    x = activations(2, encoded.cols, "F32")
+    x *= np.random.default_rng(3).choice([1e-30, 1.0, 1e30], x.shape).astype(np.float32)
+    check_product(loaded("unrolled").matmul(x, algorithm=algorithm), encoded, x, "F32")
+    x = (x * 0 + np.float32(1.5e38)) * np.eye(2, encoded.cols, 5, dtype=np.float32)
+    check_product(loaded("unrolled").matmul(x, algorithm=algorithm), encoded, x, "F32")
+
+
+def test_nan_reaches_the_rows_that_keep_its_weight():
+    encoded = encoded_case("unrolled")
+    x = np.ones((1, encoded.cols), np.float32)
+    x[0, 77] = np.nan
+    mask, _ = reference.decode_planes(encoded)
+    kept = mask[:, 77 // 32] >> (77 % 32) & 1
+    assert (np.isnan(loaded("unrolled").matmul(x, algorithm="tables")[0]) == kept).all()
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores", "decode"])
+def test_out_of_any_type_with_strides(algorithm, dtype):
+    encoded, tensor = encoded_case("unrolled"), loaded("unrolled")
+    wide = activations(6, encoded.cols + 9, "F16")
+    x = wide[::2, : encoded.cols]
+    frame = np.full((3, encoded.rows + 5), 7, DTYPES[dtype])
+    out = frame[:, : encoded.rows]
+    before = tensor._device.allocations
+    tensor.matmul(x, algorithm=algorithm, out=out)
+    assert tensor.matmul(x, algorithm=algorithm, out=out) is out
+    assert tensor._device.allocations - before <= 2  # the workspaces of the first call
+    check_product(out, encoded, x, dtype, rounded="F16" if algorithm == "decode" else None)
+    assert (frame[:, encoded.rows :] == 7).all()
+
+
+def test_mask_of_more_than_32_bits_of_places(monkeypatch):
+    monkeypatch.setattr(packed, "MAX_NARROW_BITS", 1)
+    encoded = encoded_case("cascade, corrections")
+    assert encoded.mask_config["n_corrections"] > 10
+    tensor = host_device.load(encoded)
+    assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
+    assert "mask_flip" in tensor._device.launched
+
+
+@pytest.mark.parametrize("name", ["unrolled, corrections", "constant planes", "hostile float32"])
+def test_columns_of_more_than_27_bits(name, monkeypatch):
+    monkeypatch.setattr(order, "MAX_NARROW", 1)
+    encoded = encoded_case(name)
+    tensor = host_device.load(encoded)
+    assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
+    if encoded.kind == "bcq":
+        x = activations(1, encoded.cols, "F32")
+        check_product(tensor.matmul(x, algorithm="tables"), encoded, x, "F32")
+
+
+def test_nothing_is_allocated_after_prepare():
+    encoded, tensor = encoded_case("cascade, unrolled"), loaded("cascade, unrolled")
+    x, out = activations(2, encoded.cols, "F16"), np.zeros((2, encoded.rows), np.float32)
+    for algorithm in ("auto", "tables", "tensor_cores", "decode"):
+        tensor.prepare(2, "F16", algorithm=algorithm)
+        before = tensor._device.allocations
+        tensor.matmul(x, out=out, algorithm=algorithm)
+        assert tensor._device.allocations == before
+
+
+PARTS = ("code", "taps", "mask", "scales", "starts", "entries", "values")
+
+
+def test_memory_of_a_loaded_tensor():
+    """Code and mask keep their size; corrections are 6 bytes each, groups and taps a little."""
+    encoded = encoded_case("unrolled, corrections")
+    memory = loaded("unrolled, corrections").memory()
+    assert memory["code"] == encoded.code.nbytes
+    assert memory["mask"] == encoded.mask.nbytes + 8 * 32 * 4
+    assert memory["entries"] + memory["values"] == 6 * encoded.n_corrections
+    assert memory["total"] == sum(memory[part] for part in PARTS)
+    assert memory["stored"] == sum(encoded.section_bytes().values())
+    assert memory["note"] == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, out: (x.astype(np.float64), out), "x of type float64"),
+        (lambda x, out: (x[:, 1:], out), "x of shape"),
+        (lambda x, out: (np.asfortranarray(x), out), "last axis must be contiguous"),
+        (lambda x, out: (x[:, ::-1], out), "last axis must be contiguous"),
+        (lambda x, out: (x, out[:1]), "out of shape"),
+        (lambda x, out: (x, out.astype(np.int8)), "out of type"),
+        (lambda x, out: (x, np.asfortranarray(out)), "out of strides"),
+        (lambda x, out: (np.repeat(x, 5, axis=0), out), "use matmul"),
+        (lambda x, out: (x[None], out), "x of shape"),
+    ],
+)
+def test_bad_arguments(change, words):
+    x, out = change(activations(2, 1024, "F16"), np.zeros((2, 150), np.float32))
+    with pytest.raises(ParameterError, match=words):
+        loaded("unrolled").matvec(x, out=out)
+
+
+def test_bad_options():
+    tensor, x = loaded("unrolled"), activations(2, 1024, "F16")
+    out = np.zeros((2, 150), np.float32)
+    out.flags.writeable = False
+    with pytest.raises(ParameterError, match="read-only"):
+        tensor.matvec(x, out=out)
+    with pytest.raises(ParameterError, match="not one of auto, tables"):
+        tensor.matvec(x, algorithm="fast")
+    with pytest.raises(ParameterError, match="decodes to F32, F16, BF16"):
+        tensor.decode("I8")
+    with pytest.raises(ParameterError, match="decodes to I8"):
+        loaded("lossless int8").decode("F32")
+    with pytest.raises(ParameterError, match="activations of its own type"):
+        loaded("lossless int8").matmul(activations(2, 260, "F32"))
+    with pytest.raises(ParameterError, match="not 'stored' or 'bitmap'"):
+        host_device.load(encoded_case("small"), "raw")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_lossless_product(kind):
+    name = f"lossless {np.dtype(kind).name}"
+    encoded, tensor = encoded_case(name), loaded(name)
+    x = activations(3, encoded.cols, encoded.dtype)
+    wanted = x.astype(np.float64) @ reference.decode_dense(encoded).astype(np.float64).T
+    out = np.zeros((3, encoded.rows), np.float32)
+    np.testing.assert_allclose(tensor.matmul(x, out=out), wanted, rtol=1e-5, atol=1e-3)

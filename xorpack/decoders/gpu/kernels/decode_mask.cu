@@ -1,0 +1,68 @@
+// The mask codec `cascade` on the device: three kernels, in this order. Behind common.cu.
+//
+// mask_candidates  XP_PLANES = n_filters; order and code of the filters. Writes the positions where every filter
+//                  agrees with its target: all visits, all panel_chunks.
+// mask_last        XP_PLANES = 1; order (its m_lane is m_last) and code of the last plane. mask &= last.
+// mask_flip        inverts bit positions[n] % 32 of word positions[n] / 32, for all n; positions of 64
+//                  bits where XP_WIDE.
+//
+// Launch: as decode_words; mask_flip any grid and block, no shared memory.
+// Bytes:  codes read once, mask written, read and written. Oracle: xorpack.masks.cascade.decode.
+
+__device__ __forceinline__ u32 xp_target(u32 row, u32 chunk, u32 k) {
+    u32 x = row * 0x9E3779B1u + chunk * 0x85EBCA77u + (k + 1) * 0xC2B2AE3Du;
+    x = (x ^ x >> 16) * 0x7FEB352Du;
+    x = (x ^ x >> 15) * 0x846CA68Bu;
+    return x ^ x >> 16;
+}
+
+template <bool LAST>
+__device__ __forceinline__ void xp_mask_pass(const Order& o, const u32* code, const u32* taps, u32* mask) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    u32* tile = xp_shared() + warp * XP_TILE_WORDS;
+    const i64 tiles = (o.rows + XP_TILE_ROWS - 1) / XP_TILE_ROWS;
+    const i64 n_warps = (i64)gridDim.x * (blockDim.x >> 5);
+    for (i64 item = blockIdx.x * (i64)(blockDim.x >> 5) + warp; item < tiles * o.n_panels; item += n_warps) {
+        const i64 p = item / tiles;
+        const i64 i0 = (item - p * tiles) * XP_TILE_ROWS;
+        const int n = (int)min((i64)XP_TILE_ROWS, o.rows - i0);
+        xp_tile(o, code, taps, p, i0, n, tile);
+        if (lane < o.panel_chunks) {
+            const i64 chunk = p * o.panel_chunks + lane;
+            const i64 left = o.cols - 32 * chunk;
+            const u32 exists = left >= 32 ? 0xFFFFFFFF : left <= 0 ? 0 : (1u << left) - 1;
+            for (int u = 0; u < n; ++u) {
+                u32* to = mask + xp_mask_at(o, p, i0 + u, lane);
+                u32 found = exists;
+                if (LAST) {
+                    found = *to & tile[u * XP_TILE_STRIDE + lane];
+                } else {
+                    const u32 row = (u32)xp_row(o, i0 + u);
+#pragma unroll
+                    for (int j = 0; j < XP_PLANES; ++j)
+                        found &= ~(tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] ^ xp_target(row, (u32)chunk, j));
+                }
+                *to = found;
+            }
+        }
+        __syncwarp();
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+mask_candidates(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
+    const Order o = {XP_ORDER_NAMES};
+    xp_mask_pass<false>(o, code, taps, mask);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+mask_last(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
+    const Order o = {XP_ORDER_NAMES};
+    xp_mask_pass<true>(o, code, taps, mask);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+mask_flip(const Entry* __restrict__ positions, i64 n, u32* __restrict__ mask) {
+    for (i64 at = blockIdx.x * (i64)blockDim.x + threadIdx.x; at < n; at += (i64)gridDim.x * blockDim.x)
+        atomicXor(mask + (positions[at] >> 5), 1u << (positions[at] & 31));
+}

@@ -1,0 +1,39 @@
+// decode_words: code to plane words. Behind common.cu.
+//
+// In:     order, code, taps, mask (see common.cu).
+// Out:    out[(plane * rows + r) * chunks + chunk], uint32, ANDed with the mask; every word is written once.
+// Launch: any grid; blocks of whole warps; XP_TILE_WORDS * 4 bytes of shared memory a warp. A warp takes tiles of 16
+//         row indices of a panel; XP_PLANES planes at once.
+// Bytes:  code read once from memory (a tile's window overlaps its neighbours': caches), out written once, in
+//         pieces of 4 * panel_chunks bytes.
+// Cost:   a word of XP_TAPS = 6 taps takes 6 funnel shifts, 3 three-input XORs and about 3 instructions of window
+//         and loop, then one store to shared memory, one load, one store: some 20 for 4 bytes written. Half of an
+//         H200's copy bandwidth allows 56.
+// Oracle: reference.expand.
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+decode_words(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, const u32* __restrict__ mask,
+             u32* __restrict__ out) {
+    const Order o = {XP_ORDER_NAMES};
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    u32* tile = xp_shared() + warp * XP_TILE_WORDS;
+    const i64 tiles = (o.rows + XP_TILE_ROWS - 1) / XP_TILE_ROWS;
+    const i64 n_warps = (i64)gridDim.x * (blockDim.x >> 5);
+    for (i64 item = blockIdx.x * (i64)(blockDim.x >> 5) + warp; item < tiles * o.n_panels; item += n_warps) {
+        const i64 p = item / tiles;
+        const i64 i0 = (item - p * tiles) * XP_TILE_ROWS;
+        const int n = (int)min((i64)XP_TILE_ROWS, o.rows - i0);
+        xp_tile(o, code, taps, p, i0, n, tile);
+        const i64 chunk = p * o.panel_chunks + lane;
+        if (lane < o.panel_chunks && chunk < o.chunks) {
+            for (int u = 0; u < n; ++u) {
+                const i64 at = xp_row(o, i0 + u) * o.chunks + chunk;
+                const u32 kept = xp_mask(o, mask, p, i0 + u, lane);
+#pragma unroll
+                for (int j = 0; j < XP_PLANES; ++j)
+                    out[j * o.rows * o.chunks + at] = tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] & kept;
+            }
+        }
+        __syncwarp();
+    }
+}

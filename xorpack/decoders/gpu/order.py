@@ -1,0 +1,151 @@
+"""What kernels are told about a tensor, as plain numbers: order of coding, scales. See ``kernels/common.cu``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.coded import CodedPlanes
+from xorpack.layout import Layout
+from xorpack.network import XorNetwork
+from xorpack.tensors import n_groups
+
+MAX_NARROW = 1 << 27
+ROW_MULTIPLE = 8
+"""Rows of the network are unrolled by multiples of it: the product adds up 8 visits at a time."""
+MAX_DISTINCT = 32
+MAX_WINDOW = 16
+MAX_TAPS = 16
+MAX_PLANES = 4
+"""Limits of the unrolled decoder: the code of all rows, and the window of every plane in registers."""
+
+
+def reciprocal(n: int) -> int:
+    """``floor(2^64 / n)``, at most ``2^64 - 1``: with it a kernel divides by ``n``."""
+    return min((1 << 64) - 1, (1 << 64) // max(n, 1))
+
+
+def can_unroll(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int) -> bool:
+    """Whether a warp can walk the rings of this code with the window in its registers."""
+    periodic = network.family == "identity" or (
+        network.family == "quasi-cyclic"
+        and network.n_rows <= MAX_DISTINCT
+        and network.n_rows % ROW_MULTIPLE == 0
+        and network.window <= MAX_WINDOW
+        and network.n_taps <= MAX_TAPS
+    )
+    return (
+        periodic
+        and (layout.lanes, layout.n_sub) == (32, 1)
+        and 0 < m_lane <= layout.n_steps
+        and 1 <= n_planes <= MAX_PLANES
+    )
+
+
+def order_values(layout: Layout, network: XorNetwork, m_lane: int) -> tuple[np.generic, ...]:
+    """The parameters ``XP_ORDER`` of a kernel, in their order."""
+    n_in, num, den = network.schedule(m_lane, layout.n_steps)
+    signed = (
+        layout.rows,
+        layout.cols,
+        layout.chunks,
+        layout.lanes,
+        layout.n_steps,
+        layout.row_stride,
+        layout.panel_chunks,
+        layout.n_panels,
+        layout.n_sub,
+        m_lane,
+        n_in,
+        num,
+        den,
+        layout.n_segments * m_lane * layout.lanes,
+        network.n_rows,
+    )
+    divisors = (layout.rows, layout.n_steps, den, network.n_rows)
+    return (*map(np.int64, signed), *(np.uint64(reciprocal(n)) for n in divisors))
+
+
+def coded_order(coded: CodedPlanes) -> tuple[np.generic, ...]:
+    """:func:`order_values` of coded planes."""
+    return order_values(coded.layout, coded.network, coded.m_lane)
+
+
+def tap_table(network: XorNetwork) -> NDArray[np.uint32]:
+    """uint32 (R, K + 1): number of taps of a row, then ``offset << 5 | rotation`` of each."""
+    offsets, rotations, counts = network.taps()
+    table = np.zeros((offsets.shape[0], offsets.shape[1] + 1), np.uint32)
+    table[:, 0] = counts
+    table[:, 1:] = offsets << 5 | rotations
+    return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleOrder:
+    """Where the scales of a column lie, in elements: ``panel * p + row * i + q * g``.
+
+    ``g`` counts the groups of a panel where ``groups_per_panel`` is not 0 (groups end where panels do), else
+    those of the row.
+    """
+
+    group: int
+    groups_per_panel: int
+    panel: int
+    row: int
+
+    @classmethod
+    def of(cls, layout: Layout, group_size: int, q: int) -> ScaleOrder:
+        """For a tensor with that many columns a group, 0 = the row."""
+        group = group_size or max(layout.cols, 1)
+        width = 32 * layout.panel_chunks
+        if group_size and width % group == 0:
+            per_panel = width // group
+            return cls(
+                group=group, groups_per_panel=per_panel, panel=layout.rows * per_panel * q, row=per_panel * q
+            )
+        return cls(group=group, groups_per_panel=0, panel=0, row=n_groups(layout.cols, group_size) * q)
+
+    def shift(self, layout: Layout) -> int:
+        """``log2`` of the chunks of a group where groups begin with panels, 5 for one a panel; else -1."""
+        if self.group >= layout.cols or self.groups_per_panel == 1:
+            return 5
+        chunks = self.group // 32
+        power = self.group % 32 == 0 and chunks & (chunks - 1) == 0
+        return chunks.bit_length() - 1 if self.groups_per_panel and power else -1
+
+    def values(self) -> tuple[np.generic, ...]:
+        """The parameters ``XP_SCALES`` of a kernel behind the pointer, in their order."""
+        signed = (self.group, self.groups_per_panel, self.panel, self.row)
+        return (*map(np.int64, signed), np.uint64(reciprocal(self.group)))
+
+
+def visited_rows(layout: Layout) -> NDArray[np.int64]:
+    """Row of every row index: ``i * row_stride % rows``."""
+    return np.arange(layout.rows, dtype=np.int64) * layout.row_stride % max(layout.rows, 1)
+
+
+def is_skewed(layout: Layout) -> bool:
+    """Whether words lie in order of lanes within a visit: where a panel is one turn of 32 chunks."""
+    return (layout.lanes, layout.n_sub, layout.panel_chunks) == (32, 1, 32)
+
+
+def is_wide(cols: int) -> bool:
+    """Whether a correction's column and 5 bits of its row index take more than 32 bits."""
+    return cols > MAX_NARROW
+
+
+def by_visit(layout: Layout, words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Words (rows, chunks) in order of visits: (n_panels, rows, panel_chunks), 0 where there is no chunk.
+
+    Where :func:`is_skewed` the last axis is the lane, of chunk ``(lane + i) % 32`` of the panel.
+    """
+    padded = np.zeros((layout.rows, layout.n_panels * layout.panel_chunks), np.uint32)
+    padded[:, : layout.chunks] = words[visited_rows(layout)]
+    panels = padded.reshape(layout.rows, layout.n_panels, layout.panel_chunks)
+    if is_skewed(layout):
+        i = np.arange(layout.rows)[:, None]
+        turned = (np.arange(layout.panel_chunks) + i) % layout.panel_chunks
+        panels = np.take_along_axis(panels, turned[:, None, :], axis=2)
+    return np.ascontiguousarray(panels.transpose(1, 0, 2))

@@ -1,0 +1,69 @@
+"""Text of the kernels: macros, ``common.cu``, one more file. Nothing is included, so that caches see every byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from xorpack.network import XorNetwork
+
+FILES: Mapping[str, str] = {
+    "decode_words": "decode_words",
+    "mask_candidates": "decode_mask",
+    "mask_last": "decode_mask",
+    "mask_flip": "decode_mask",
+    "decode_dense": "decode_dense",
+    "correct_dense": "decode_dense",
+    "matvec": "matvec",
+    "finish": "finish",
+    "matmul": "matmul",
+}
+"""Kernels, and the file of each under ``kernels/``, without ``.cu``."""
+
+OPTIONS = ("-std=c++17",)
+"""Options of the compiler besides the architecture; CuPy adds ``-ftz=true``, which the kernels allow for."""
+
+Macros = Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel and the macros that specialise it, names without ``XP_``."""
+
+    name: str
+    macros: tuple[tuple[str, int | str], ...]
+
+    @classmethod
+    def of(cls, name: str, macros: Macros) -> Kernel:
+        """From a mapping."""
+        return cls(name, tuple(sorted(macros.items())))
+
+    def source(self) -> str:
+        """The text to compile."""
+        head = "".join(f"#define XP_{name} {value}\n" for name, value in self.macros)
+        return head + _text("common") + "\n" + _text(FILES[self.name])
+
+
+@cache
+def _text(file: str) -> str:
+    return resources.files(__package__).joinpath("kernels", f"{file}.cu").read_text(encoding="utf-8")
+
+
+def network_macros(network: XorNetwork, *, unrolled: bool) -> dict[str, int | str]:
+    """Taps as constants where ``unrolled``, else the width of their table."""
+    offsets, rotations, _ = network.taps()
+    macros: dict[str, int | str] = {"UNROLLED": int(unrolled), "TAPS": offsets.shape[1]}
+    if unrolled:
+        if network.family == "identity":  # one row, eight times
+            offsets, rotations = offsets.repeat(8, axis=0), rotations.repeat(8, axis=0)
+        macros["WINDOW"] = network.window
+        macros["DISTINCT"] = offsets.shape[0]
+        macros["OFFSETS"] = _braces(offsets.tolist())
+        macros["ROTATIONS"] = _braces(rotations.tolist())
+    return macros
+
+
+def _braces(table: list[list[int]]) -> str:
+    return "{" + ", ".join("{" + ", ".join(map(str, row)) + "}" for row in table) + "}"

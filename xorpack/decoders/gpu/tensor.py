@@ -1,0 +1,320 @@
+"""An encoded tensor on a GPU: :func:`load` it, then decode it or multiply by it.
+
+The compressed form is all that is kept; products decode it on the way. Calls go to a stream and do not wait. Where
+``out`` is given nothing is allocated after the first call of a kind on a stream: :meth:`GpuTensor.prepare` makes that
+call's preparations (compiled kernels, workspace), as a CUDA graph needs before it is captured. A graph uses the
+workspace of the stream it was captured on: do not run it beside other products of that stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu.arrays import TYPES, View, is_dense
+from xorpack.decoders.gpu.device import Device, device
+from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
+from xorpack.decoders.gpu.resident import Resident, Step
+from xorpack.decoders.gpu.sources import Kernel
+from xorpack.encoded import EncodedTensor
+from xorpack.errors import ParameterError
+from xorpack.tensors import DTYPES
+
+MAX_MATVEC = 8
+"""Rows of x that a ``matvec`` takes at the most."""
+
+
+def load(
+    encoded: EncodedTensor, *, device_number: int | None = None, mask: MaskForm = "stored", jobs: int = 1
+) -> GpuTensor:
+    """Check a tensor by decoding it on the CPU, and upload its compressed form.
+
+    Args:
+        encoded: the tensor.
+        device_number: of the GPU; None: the current one.
+        mask: ``stored`` keeps a ``cascade`` mask as it is and decodes it in every call; ``bitmap`` keeps 1 bit per
+            weight, which is faster and larger. Codecs without a kernel are decoded on the host and kept as a
+            bitmap; :meth:`GpuTensor.memory` says so.
+        jobs: threads of the check.
+
+    Raises:
+        DeviceError: no GPU, no CuPy, or not enough memory.
+        CorruptError, FormatError: the tensor contradicts itself.
+    """
+    target = device(device_number)
+    return GpuTensor(encoded, pack(encoded, mask, jobs=jobs), target)
+
+
+class GpuTensor:
+    """Made by :func:`load`."""
+
+    def __init__(self, encoded: EncodedTensor, packed: Packed, target: Device) -> None:
+        self._encoded = encoded
+        self._device = target
+        self._resident = Resident(encoded, packed, target)
+        self._plans: dict[tuple[str, int, str], Product] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor; products see it as ``rows x cols``: first axis by all others."""
+        return self._encoded.shape
+
+    @property
+    def dtype(self) -> str:
+        """Safetensors name of the tensor's elements."""
+        return self._encoded.dtype
+
+    @property
+    def rows(self) -> int:
+        """Outputs of a product."""
+        return self._encoded.rows
+
+    @property
+    def cols(self) -> int:
+        """Inputs of a product."""
+        return self._encoded.cols
+
+    def memory(self) -> dict[str, int | str]:
+        """Bytes on the device by part and in ``total``; ``stored`` in the file; ``note``: why the mask is larger.
+
+        Workspaces are shared by all tensors of a stream and not counted: see :meth:`workspace_bytes`.
+        """
+        parts = {name: int(array.nbytes) for name, array in self._resident.arrays.items()}
+        stored = sum(self._encoded.section_bytes().values())
+        return {
+            **parts,
+            "total": sum(parts.values()),
+            "stored": stored,
+            "note": self._resident.packed.mask_note,
+        }
+
+    def decode(self, dtype: str | None = None, *, out: Any = None, stream: Any = None) -> Any:
+        """The weights, bit for bit those of :func:`xorpack.decoders.cpu.decode_dense`.
+
+        Args:
+            dtype: F32, F16 or BF16; default: the tensor's own. Another one rounds the tensor's elements.
+                Lossless tensors have no other.
+            out: C-contiguous array of ``shape`` and ``dtype`` to write to; default: a new CuPy array.
+            stream: to launch on; default: CuPy's current one.
+
+        Returns:
+            ``out`` or the new array.
+        """
+        encoded = self._encoded
+        dtype = dtype or encoded.dtype
+        if dtype not in DTYPES or (dtype != encoded.dtype and (encoded.scales is None or dtype not in TYPES)):
+            known = encoded.dtype if encoded.scales is None else ", ".join(TYPES)
+            raise ParameterError(
+                f"a {encoded.kind} tensor of {encoded.dtype} decodes to {known}, not {dtype!r}"
+            )
+        result, to, on = self._result(out, dtype, encoded.shape, stream)
+        if self._resident.is_zero:
+            self._device.fill_zero(to.pointer, to.size * DTYPES[dtype].itemsize, on)
+        else:
+            mask = self._resident.mask(on)
+            self._resident.decode(to.pointer, dtype, mask, 0, encoded.rows, False, on)
+        return result
+
+    def decode_words(self, *, out: Any = None, stream: Any = None) -> Any:
+        """The coded planes before corrections, uint32 (n_coded, rows, chunks), 0 where the mask is."""
+        encoded = self._encoded
+        shape = (encoded.code.shape[0], encoded.rows, encoded.layout.chunks)
+        result, to, on = self._result(out, "U32", shape, stream)
+        if self._resident.is_zero or not to.size:
+            self._device.fill_zero(to.pointer, 4 * to.size, on)
+        else:
+            self._resident.decode_words(to.pointer, on)
+        return result
+
+    def matvec(self, x: Any, *, out: Any = None, stream: Any = None, algorithm: str = "auto") -> Any:
+        """``W x``: as :meth:`matmul`, for x of shape (cols,) or (n, cols) with n up to 8."""
+        return self._product(x, out, stream, algorithm, MAX_MATVEC)
+
+    def matmul(self, x: Any, *, out: Any = None, stream: Any = None, algorithm: str = "auto") -> Any:
+        """``x W^T``: x (n, cols) to (n, rows), or (cols,) to (rows,).
+
+        Sums run in float32 in a fixed order: the same input gives the same bits on the same device. ``tables`` and
+        ``tensor_cores`` multiply the quantized values ``sum alpha_k b_k`` unrounded; ``decode`` multiplies elements
+        rounded to x's type. Where x is infinite or NaN, products are NaN or infinite: with ``tables`` those of the
+        rows that keep the weight, else all.
+
+        Args:
+            x: float32, float16 or bfloat16, last axis contiguous; any object that speaks DLPack or
+                ``__cuda_array_interface__``. It must be ready on ``stream``.
+            out: (n, rows) or (rows,), last axis contiguous, of any of the three types, not overlapping x; default: a
+                new CuPy array of x's type.
+            stream: to launch on; default: CuPy's current one.
+            algorithm: ``auto``, or one of :data:`xorpack.decoders.gpu.plan.ALGORITHMS`.
+
+        Raises:
+            ParameterError: a wrong shape, type or layout, or an algorithm that cannot run, and why.
+            DeviceError: an array or stream of another device; not enough memory.
+        """
+        return self._product(x, out, stream, algorithm, None)
+
+    def prepare(self, n: int, dtype: str = "F16", *, stream: Any = None, algorithm: str = "auto") -> None:
+        """Compile what a product of ``n`` columns of ``dtype`` takes and reserve its workspace on ``stream``."""
+        on = self._device.stream(stream)
+        product = self._plan(algorithm, n, dtype)
+        if self._resident.is_zero:
+            return
+        for kernel, launch in product.steps:
+            self._device.prepare(kernel, launch.shared_bytes)
+        for what, n_bytes in product.workspace.items():
+            self._device.workspace(on, what, n_bytes)
+
+    def workspace_bytes(self, n: int, dtype: str = "F16", *, algorithm: str = "auto") -> dict[str, int]:
+        """Scratch memory of a product by purpose; the next call on the stream, of any tensor, uses the same."""
+        return dict(self._plan(algorithm, n, dtype).workspace)
+
+    def kernels(self, n: int, dtype: str = "F16", *, algorithm: str = "auto") -> list[Step]:
+        """The kernels of a product with their launches, in order."""
+        return list(self._plan(algorithm, n, dtype).steps)
+
+    def _plan(self, algorithm: str, n: int, dtype: str) -> Product:
+        key = (algorithm, n, dtype)
+        if key not in self._plans:
+            if dtype not in TYPES:
+                raise ParameterError(f"dtype {dtype!r} is not one of {', '.join(TYPES)}")
+            self._plans[key] = Product(self._resident, algorithm, n, dtype)
+        return self._plans[key]
+
+    def _product(self, x: Any, out: Any, stream: Any, algorithm: str, limit: int | None) -> Any:
+        encoded = self._encoded
+        seen = self._device.view(x, "x")
+        if len(seen.shape) not in (1, 2) or seen.shape[-1] != encoded.cols:
+            raise ParameterError(f"x of shape {seen.shape} is not ({encoded.cols},) or (n, {encoded.cols})")
+        if seen.dtype not in TYPES:
+            raise ParameterError(f"x of type {seen.dtype} is not one of {', '.join(TYPES)}")
+        matrix = _as_rows(seen, "x")
+        n = matrix.shape[0]
+        if limit is not None and n > limit:
+            raise ParameterError(f"matvec takes up to {limit} rows of x, not {n}: use matmul")
+        product = self._plan(algorithm, n, seen.dtype)
+        shape = (*seen.shape[:-1], encoded.rows)
+        on = self._device.stream(stream)
+        result = self._device.empty(shape, seen.dtype) if out is None else out
+        target = self._device.view(result, "out")
+        _check_out(target, TYPES, shape)
+        to = _as_rows(target, "out")
+        if not n or not encoded.rows:
+            return result
+        if self._resident.is_zero:
+            itemsize = DTYPES[to.dtype].itemsize
+            for row in range(n):
+                start = to.pointer + row * to.strides[0] * itemsize
+                self._device.fill_zero(start, encoded.rows * itemsize, on)
+            return result
+        product.run(matrix, to, on)
+        return result
+
+    def _result(self, out: Any, dtype: str, shape: tuple[int, ...], stream: Any) -> tuple[Any, View, Any]:
+        on = self._device.stream(stream)
+        result = self._device.empty(shape, dtype) if out is None else out
+        seen = self._device.view(result, "out")
+        _check_out(seen, (dtype,), shape)
+        if not is_dense(seen):
+            raise ParameterError(f"out of strides {seen.strides} elements is not C-contiguous")
+        return result, seen, on
+
+
+class Product:
+    """The kernels, in order, and the workspace of products of ``n`` columns of ``dtype``."""
+
+    def __init__(self, resident: Resident, algorithm: str, n: int, dtype: str) -> None:
+        encoded, layout, target = resident.encoded, resident.encoded.layout, resident.device
+        self._resident = resident
+        self.algorithm = plan.choose(algorithm, encoded, n, dtype, target.shared_limit)
+        self.n_parts = 1
+        self.workspace: dict[str, int] = {}
+        macros = resident.macros
+        self.steps: list[Step] = resident.mask_steps()
+        if self.steps:
+            self.workspace["mask"] = resident.mask_bytes
+        if self.algorithm == "tables":
+            fields = plan.table_fields(target.shared_limit)
+            shift = resident.packed.scale_order.shift(layout)
+            launch = plan.matvec_launch(layout, n, resident.n_planes, target.n_multiprocessors, fields)
+            self.n_parts = layout.n_panels
+            self._main = (
+                Kernel.of(
+                    "matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32, "GROUP_SHIFT": shift}
+                ),
+                launch,
+            )
+            self.steps.append(self._main)
+        elif self.algorithm == "tensor_cores":
+            limits = target.n_multiprocessors, target.shared_limit
+            chosen = plan.matmul_plan(layout, resident.n_planes, n, 3 if dtype == "F32" else 1, *limits)
+            self.n_parts = chosen.splits
+            extra = {"X": TYPES.index(dtype), "TILES": chosen.tiles, "WARPS": chosen.launch.block // 32}
+            self._main = (Kernel.of("matmul", macros | extra), chosen.launch)
+            self.steps.append(self._main)
+        else:
+            itemsize = DTYPES[dtype].itemsize
+            self._tile_rows = plan.decode_tile_rows(layout, itemsize)
+            self.workspace["weights"] = self._tile_rows * layout.cols * itemsize
+            dense, correct = resident.decode_kernels(dtype)
+            self.steps.append((dense, resident.decode_launch(self._tile_rows, resident.n_planes)))
+            if resident.packed.n_corrections:
+                self.steps.append((correct, plan.flat_launch(resident.packed.n_corrections)))
+        self.workspace["partial"] = 4 * n * self.n_parts * layout.rows
+        self._finish = (Kernel.of("finish", macros), plan.finish_launch(layout, n))
+        self.steps.append(self._finish)
+
+    def run(self, x: View, out: View, stream: Any) -> None:
+        """``out = x W^T``."""
+        resident, target = self._resident, self._resident.device
+        partial = target.workspace(stream, "partial", self.workspace["partial"])
+        mask = resident.mask(stream)
+        n_corrections = resident.packed.n_corrections
+        kind = np.int64(TYPES.index(x.dtype))
+        if self.algorithm == "decode":
+            n_corrections = 0  # the tiles have them
+            self._by_decoding(x, partial, mask, stream)
+        else:
+            common = (*resident.order, *resident.code, mask, *resident.scales, np.uint64(x.pointer))
+            rest: tuple[np.generic, ...] = (kind, np.int64(x.strides[0]), np.uint64(partial))
+            if self.algorithm == "tensor_cores":
+                rest = (np.int64(x.strides[0]), np.int64(x.shape[0]), np.uint64(partial))
+            kernel, launch = self._main
+            target.launch(kernel, launch, (*common, *rest), stream)
+        kernel, launch = self._finish
+        args = (
+            *(*resident.order, *resident.scales, np.uint64(partial), np.int64(self.n_parts)),
+            *(*resident.corrections, np.int64(n_corrections)),
+            *(np.uint64(x.pointer), kind, np.int64(x.strides[0])),
+            *(np.uint64(out.pointer), np.int64(TYPES.index(out.dtype)), np.int64(out.strides[0])),
+        )
+        target.launch(kernel, launch, args, stream)
+
+    def _by_decoding(self, x: View, partial: int, mask: np.uint64, stream: Any) -> None:
+        resident, target = self._resident, self._resident.device
+        rows, cols = resident.encoded.rows, resident.encoded.cols
+        weights = target.workspace(stream, "weights", self.workspace["weights"])
+        for first in range(0, rows, self._tile_rows):
+            last = min(first + self._tile_rows, rows)
+            resident.decode(weights, x.dtype, mask, first, last, True, stream)
+            target.gemm(x.dtype, weights, x, partial + 4 * first, last - first, cols, rows, stream)
+
+
+def _check_out(seen: View, dtypes: Sequence[str], shape: tuple[int, ...]) -> None:
+    if seen.dtype not in dtypes:
+        raise ParameterError(f"out of type {seen.dtype} is not {' or '.join(dtypes)}")
+    if seen.shape != shape:
+        raise ParameterError(f"out of shape {seen.shape} is not {shape}")
+    if seen.readonly:
+        raise ParameterError("out is read-only")
+
+
+def _as_rows(seen: View, what: str) -> View:
+    """A vector or matrix as a matrix whose last axis is contiguous."""
+    n, cols = seen.shape if len(seen.shape) == 2 else (1, seen.shape[0])
+    stride = seen.strides[0] if len(seen.shape) == 2 and n > 1 else cols
+    if (cols > 1 and n and seen.strides[-1] != 1) or stride < 0:
+        raise ParameterError(f"{what} of strides {seen.strides} elements: its last axis must be contiguous")
+    return replace(seen, shape=(n, cols), strides=(stride, 1))
