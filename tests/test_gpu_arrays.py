@@ -82,7 +82,7 @@ def test_cuda_array_interface():
         (OnGpu(np.ones(3)), ParameterError, "DLPack type 2, 64 bits"),
         (OnGpu(bfloat(np.ones(3, np.float32))), ParameterError, "cannot be shared by DLPack"),
     ],
-    ids=str,
+    ids=["host", "list", "none", "float64", "fractions", "DLPack float64", "DLPack bfloat16"],
 )
 def test_refused(array, error, words):
     with pytest.raises(error, match=words):
