@@ -102,7 +102,7 @@ def test_lines_that_are_all_pruned_or_all_kept_cost_nearly_nothing() -> None:
 def test_density_maps(rows, cols) -> None:
     kept = random((rows, cols), 0.7)
     packed = words.pack(kept)
-    found = density_map([packed[:2], packed[2:]], rows, cols, size=32)
+    found = density_map([packed[:2], packed[2:]], rows, cols, (32, 32))
     assert found.shape == (min(rows, 32), min(cols, 32))
     tile_r, tile_c = np.arange(rows) * found.shape[0] // rows, np.arange(cols)
     left = np.arange(found.shape[1]) * cols // found.shape[1]

@@ -13,7 +13,6 @@ from safetensors.numpy import save_file
 from samples import pruned
 
 import xorpack
-from xorpack import words
 from xorpack.analysis import study
 from xorpack.analysis.study import density, figures, patterns, render
 from xorpack.analysis.study.cache import Cache, describe
@@ -253,16 +252,6 @@ def test_matrices_that_say_nothing_are_left_out(tmp_path):
     assert list(found.scope.weights.matrices) == ["good.weight"]
     real = [row for row in found.grids("masks")[0].rows if row[0] == "real (1)"]
     assert all(float(row[1]) >= 0.99 for row in real), "pruned further than asked: say so"
-
-
-def test_a_density_map_is_the_mean_of_its_blocks():
-    kept = np.random.default_rng(4).random((130, 200)) < 0.3
-    shares = density.density_map(words.pack(kept), 200, (13, 20))
-    assert np.allclose(shares, kept.reshape(13, 10, 20, 10).mean(axis=(1, 3)))
-    ragged = density.density_map(words.pack(kept), 200, (64, 96))
-    assert ragged.shape == (64, 96)
-    assert ragged[0, 0] == kept[:2, :2].mean()
-    assert density.density_map(words.pack(kept[:3, :5]), 5).tolist() == kept[:3, :5].tolist()
 
 
 def test_pictures_of_a_mask():

@@ -9,19 +9,21 @@ from numpy.typing import NDArray
 
 from xorpack.words import Words, unpack
 
-SIZE = 96
-"""Tiles of a map along each axis at the most."""
+SIZE = (96, 96)
+"""Tiles of a map down and across at the most."""
 
 
-def density_map(blocks: Iterable[Words], rows: int, cols: int, size: int = SIZE) -> NDArray[np.float64]:
-    """Share of kept weights in each tile: (min(rows, size), min(cols, size)), tiles as equal as can be.
+def density_map(
+    blocks: Iterable[Words], rows: int, cols: int, size: tuple[int, int] = SIZE
+) -> NDArray[np.float64]:
+    """Share of kept weights in each tile, tiles as equal as can be.
 
     Args:
         blocks: the mask, uint32 (n, chunks), from the first row to the last.
         rows, cols: of the tensor.
-        size: tiles along each axis at the most.
+        size: tiles down and across at the most.
     """
-    n_down, n_across = min(rows, size), min(cols, size)
+    n_down, n_across = min(rows, size[0]), min(cols, size[1])
     if not n_down or not n_across:
         return np.zeros((n_down, n_across))
     left = np.arange(n_across) * cols // n_across

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from xorpack.analysis.density import density_map
 from xorpack.analysis.study import figures, orders
 from xorpack.words import Words, popcount, unpack
 
@@ -15,28 +15,12 @@ CELLS = (32, 48)
 """Rows and columns of a density map at the most."""
 
 
-def density_map(mask: Words, cols: int, cells: tuple[int, int] = CELLS) -> NDArray[np.float64]:
-    """Share of weights kept in each block of a mask, (rows, chunks) words of ``cols`` weights a row.
-
-    Blocks are equal but for those at the ends; there are at most ``cells`` of them down and across.
-    """
-    kept = unpack(mask, cols)
-    n_rows, n_cols = (min(most, size) for most, size in zip(cells, kept.shape, strict=True))
-    down = np.arange(n_rows) * kept.shape[0] // n_rows
-    across = np.arange(n_cols) * kept.shape[1] // n_cols
-    sums = np.add.reduceat(np.add.reduceat(kept.astype(np.int64), down, axis=0), across, axis=1)
-    heights = np.diff(np.append(down, kept.shape[0]))
-    widths = np.diff(np.append(across, kept.shape[1]))
-    shares: NDArray[np.float64] = sums / (heights[:, None] * widths)
-    return shares
-
-
 def draw_density(figure: Any, mask: Words, cols: int) -> None:
     """A density map, and the share kept by row and by column, sorted, beside independent weights."""
     kept = unpack(mask, cols)
     share = float(kept.mean())
     left, middle, right = figures.panels(figure, 3, columns=3, width_ratios=(1.4, 1, 1))
-    image = left.imshow(density_map(mask, cols), cmap="cividis", aspect="auto", vmin=0)
+    image = left.imshow(density_map([mask], len(kept), cols, CELLS), cmap="cividis", aspect="auto", vmin=0)
     figure.colorbar(image, ax=left, label="share kept")
     left.set(
         title=f"{len(kept)} x {cols} weights, in blocks", xlabel="block of inputs", ylabel="block of outputs"
