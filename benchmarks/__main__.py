@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,8 +14,6 @@ from benchmarks import report
 from benchmarks.measure import CheckError, Checks, Row
 
 THEMES = ("rates", "masks", "encoders", "peers", "decoding", "analysis", "end_to_end", "memory")
-RESULTS = Path(__file__).parent / "results" / "cpu.json"
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 
 
 def main() -> int:
@@ -72,21 +67,12 @@ def main() -> int:
         if others is not None:
             busy = f"{max(0.0, (report.others_cpu_seconds() or 0.0) - others) / spent:.2f}"
         print(f"-- {name}: {spent:.0f} s, others {busy} cores", file=sys.stderr, flush=True)
-        saved[name] = report.as_theme(rows, {**about, "others_cores": busy}, f"python -m benchmarks {name}")
+        machine = f"{about['machine']} (others kept {busy} of them busy)"
+        saved[name] = report.as_theme(rows, {**about, "machine": machine}, f"python -m benchmarks {name}")
     console.print(report.table(themes))
     if options.save and not failed:
-        _save(saved)
+        report.save("cpu", saved)
     return int(failed)
-
-
-def _save(themes: Mapping[str, Any]) -> None:
-    """Put themes into the results, beside those of earlier runs, and write the page anew."""
-    old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    merged = {name: {**old, **themes}[name] for name in THEMES if name in {**old, **themes}}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")
-    PAGE.write_text(report.as_markdown(merged), encoding="utf-8")
-    print(f"wrote {RESULTS} and {PAGE}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -18,6 +19,11 @@ from benchmarks.measure import Row
 PACKAGES = ("xorpack", "numpy", "numba", "llvmlite", "zstandard", "constriction")
 COLUMNS = ("what", "goal", "measured", "spread", "met")
 
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+
+NO_GPU = "Nothing has been measured on a GPU yet: its goals stand in [benchmarks/gpu](../benchmarks/gpu/README.md)."
+
 Themes = Mapping[str, Sequence[Row]]
 
 
@@ -27,8 +33,7 @@ def environment() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
-        "cpu": _cpu(),
-        "cores": cores,
+        "machine": f"{_cpu()}, {cores} cores",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
@@ -108,33 +113,45 @@ def as_theme(rows: Sequence[Row], about: Mapping[str, Any], command: str) -> dic
     }
 
 
-def as_markdown(themes: Mapping[str, Mapping[str, Any]]) -> str:
-    """All that has been measured, for people: a section for every theme, in the order of ``themes``."""
-    judged = [row["met"] for theme in themes.values() for row in theme["rows"] if row["met"] in ("yes", "no")]
+def save(name: str, themes: Mapping[str, Any]) -> None:
+    """Put themes into ``results/NAME.json``, beside those of earlier runs, and write ``docs/results.md`` anew."""
+    found = {
+        file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))
+    }
+    found[name] = {**found.get(name, {}), **themes}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(found[name], indent=2) + "\n", encoding="utf-8")
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(as_markdown(found), encoding="utf-8")
+    print(f"wrote {RESULTS / name}.json and {PAGE}")
+
+
+def as_markdown(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """All that has been measured, for people: a section for every theme of every results file."""
+    themes = {theme: found for file in results.values() for theme, found in file.items()}
+    rows = [(theme, row) for theme, found in themes.items() for row in found["rows"]]
+    judged = [row["met"] for _, row in rows if row["met"] in ("yes", "no")]
     lines = [
         "# Results: goals and measurements",
         "",
-        "Written by `python -m benchmarks --save`; do not edit. Medians; spread is lowest .. highest (samples). "
-        "Every speed stands behind a check that the result is right. A goal that was missed says no.",
+        "Written by `python -m benchmarks --save` and `python -m benchmarks.gpu`; do not edit. Medians; spread is "
+        "lowest .. highest (samples). Every speed stands behind a check that the result is right.",
         "",
         f"{judged.count('yes')} of {len(judged)} goals are met.",
     ]
-    missed = [
-        f"| {theme} | {row['what']} | {row['goal']} | {row['measured']} |"
-        for theme, found in themes.items()
-        for row in found["rows"]
-        if row["met"] == "no"
-    ]
+    if "gpu" not in results:
+        lines += ["", NO_GPU]
+    missed = [(theme, row) for theme, row in rows if row["met"] == "no"]
     if missed:
-        lines += ["", "| theme | missed | goal | measured |", "|---|---|---|---|", *missed]
+        lines += ["", "| theme | missed | goal | measured |", "|---|---|---|---|"]
+        lines += [f"| {theme} | {row['what']} | {row['goal']} | {row['measured']} |" for theme, row in missed]
     for theme, found in themes.items():
         versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
         lines += [
             "",
             f"## {theme}",
             "",
-            f"{found['date']}, commit {found['commit']}, {found['cpu']}, {found['cores']} cores, Python "
-            f"{found['python']}, {versions}; cores that others kept busy meanwhile: {found['others_cores']}.",
+            f"{found['date']}, commit {found['commit']}, {found['machine']}, Python {found['python']}, {versions}.",
             "",
             f"| {' | '.join(COLUMNS)} | note | command |",
             f"|{'---|' * (len(COLUMNS) + 2)}",

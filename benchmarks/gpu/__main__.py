@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gpu [--output FILE.json] [--quick] [--jobs N]``: a table last, under 8 minutes."""
+"""``python -m benchmarks.gpu [--quick] [--jobs N]``: a table last, under 8 minutes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +21,6 @@ from benchmarks.measure import CheckError, Checks, Row
 from xorpack.decoders.gpu.device import CudaDevice, device, import_cupy
 from xorpack.errors import DeviceError
 
-OUTPUT = Path(__file__).parents[1] / "results" / "gpu.json"
 SECONDS = 420
 """After that no new part begins."""
 
@@ -30,7 +28,6 @@ SECONDS = 420
 def main() -> int:
     """0; 1 without a GPU or where a check failed. Goals that are missed are only shown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file to write")
     parser.add_argument(
         "--quick", action="store_true", help="the smallest shapes, few samples, nothing written"
     )
@@ -42,7 +39,11 @@ def main() -> int:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 1
     began = time.perf_counter()
-    about = report.environment() | hardware(cupy, target)
+    about = report.environment()
+    about |= hardware(cupy, target)
+    about["machine"] += (
+        f"; {about['gpu']}, driver {about['driver']}, CUDA {about['cuda']}, CuPy {about['cupy']}"
+    )
     bench = products.Bench(cupy, target, Timer(cupy, 5 if options.quick else 30), options.jobs)
     themes: dict[str, list[Row]] = {"device": [_bandwidth(bench)]}
     failed = False
@@ -66,9 +67,11 @@ def main() -> int:
         Row(what=what, samples=exact, unit="%", at_least=100, note=f"{Checks.held} checks held")
     ]
     about |= {"seconds": round(time.perf_counter() - began), "clocks_after": _clocks()}
-    if not options.quick:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(report.as_json(themes, about, ""), encoding="utf-8")
+    if not options.quick and not failed:
+        command = "python -m benchmarks.gpu"
+        report.save(
+            "gpu", {f"GPU: {name}": report.as_theme(rows, about, command) for name, rows in themes.items()}
+        )
     print(" ".join(f"{key} {value}" for key, value in about.items() if key in HARDWARE))
     Console(width=None if sys.stdout.isatty() else 200).print(report.table(themes))
     return int(failed)
@@ -104,7 +107,6 @@ def hardware(cupy: ModuleType, target: CudaDevice) -> dict[str, Any]:
         "cuda": runtime.runtimeGetVersion(),
         "cupy": cupy.__version__,
         "clocks": _clocks(),
-        "others_cores": {},
     }
 
 

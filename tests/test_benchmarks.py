@@ -1,0 +1,60 @@
+"""What benchmarks leave behind: goals that are judged, results that replace earlier ones, one page of all."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # last, so that xorpack is still the one that is installed
+
+from benchmarks import report  # noqa: E402
+from benchmarks.measure import Row  # noqa: E402
+
+ROWS = [
+    Row(what="fast", samples=[3.0, 1.0, 2.0], unit="x", at_least=1.5),
+    Row(what="small", samples=[0.5], unit="bits", at_most=0.4, note="why"),
+    Row(what="absent", note="not installed"),
+]
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(report, "PAGE", tmp_path / "docs" / "results.md")
+    return tmp_path
+
+
+def theme(rows, **more):
+    return report.as_theme(rows, report.environment() | more, "python -m benchmarks x")
+
+
+def test_rows_are_judged_by_their_median() -> None:
+    assert [row.met for row in ROWS] == ["yes", "no", "-"]
+    assert ROWS[0].spread == "1.00 .. 3.00 (3)"
+
+
+def test_a_run_replaces_its_own_themes_only(results) -> None:
+    report.save("cpu", {"a": theme(ROWS), "b": theme(ROWS[:1])})
+    report.save("cpu", {"b": theme(ROWS[1:2])})
+    saved = json.loads((results / "results" / "cpu.json").read_text())
+    assert [row["what"] for row in saved["a"]["rows"]] == ["fast", "small", "absent"]
+    assert [row["what"] for row in saved["b"]["rows"]] == ["small"]
+    assert saved["a"]["rows"][0]["samples"] == [3, 1, 2]
+    page = (results / "docs" / "results.md").read_text()
+    assert "1 of 3 goals are met" in page
+    assert report.NO_GPU in page
+    assert page.count("`python -m benchmarks x`") == 4
+    assert re.search(r"\| b \| small \| <= 0.4 bits \| 0.50 bits \|", page)
+
+
+def test_results_of_a_gpu_stand_on_the_same_page(results) -> None:
+    report.save("cpu", {"a": theme(ROWS[:1])})
+    report.save("gpu", {"GPU: products": theme(ROWS[:1], machine="a processor; a GPU, driver 1")})
+    page = (results / "docs" / "results.md").read_text()
+    assert "## GPU: products" in page
+    assert "a GPU, driver 1" in page
+    assert report.NO_GPU not in page
