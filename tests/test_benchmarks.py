@@ -11,8 +11,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # last, so that xorpack is still the one that is installed
 
-from benchmarks import report  # noqa: E402
-from benchmarks.measure import Row  # noqa: E402
+from benchmarks import report
+from benchmarks.measure import Row
 
 ROWS = [
     Row(what="fast", samples=[3.0, 1.0, 2.0], unit="x", at_least=1.5),
