@@ -182,6 +182,8 @@ def block(case: Case) -> None:
     case.add("lossless", plain(930, (31, 45), 90, "F16"), **how)
     case.add("dense network", bcq(940, (12, 100), 1, 300), network=XorNetwork.dense(n_in=2, n_out=5), **how)
     case.add("auto", crowded(950, (60, 200), 1))
+    case.add("by column", crowded(960, (200, 75), 1, 7), **how)
+    case.add("by column, wide", crowded(970, (90, 450), 1, 5), **how)
 
 
 def product(case: Case) -> None:

@@ -8,6 +8,7 @@ columns likewise, and rows once more.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from math import comb
 from typing import Any
@@ -23,14 +24,17 @@ from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.layout import Layout
 from xorpack.masks import bitmap, block, prefix
-from xorpack.masks.joining import BlockCode, decoding_tables, join
+from xorpack.masks.joining import BlockCode, decoding_tables, join, move_columns
 from xorpack.words import Words, n_chunks, popcount
 
 CANDIDATES = ((8, 8, 14), (12, 12, 19), (16, 6, 20), (24, 4, 20), (32, 3, 20))
 """Block, ones and length of the codes that are tried."""
 
 UNIT = 64
-"""Costs are counted in 1/64 bits."""
+"""Costs of blocks are counted in 1/64 bits."""
+
+FINE_UNIT = 4096
+"""Costs of weights are counted in 1/4096 bits."""
 
 CORRECTION = 14
 """Bits of a weight that no codeword tells, about."""
@@ -82,7 +86,8 @@ class Plan:
 
     Attributes:
         code: blocks and levels.
-        row_classes, col_classes: int64 (rows,), (n_blocks,).
+        row_classes: int64 (rows,).
+        col_classes: int64, of columns or of blocks of them.
         codeword_bits: length of all codewords; 14 for each weight that none tells.
         bits: expected size, that of the config included.
     """
@@ -93,33 +98,52 @@ class Plan:
         _, ones, candidate = min(found, key=lambda item: item[0])
         table = costs(*candidate)
         rows, n_blocks = ones.shape
-        row_levels, row_classes = np.zeros(1, np.int64), np.zeros(rows, np.int64)
-        col_levels, col_classes = np.zeros(1, np.int64), np.zeros(n_blocks, np.int64)
-        bits = 0.0
-        for turn in range(3):
-            if turn % 2 == 0:
-                by_level = _level_costs(
-                    _histogram(ones, col_classes, len(col_levels), table), col_levels, table
-                )
-                bits, row_levels, row_classes = _palette(by_level)
-            else:
-                flipped = np.ascontiguousarray(ones.T)
-                by_level = _level_costs(
-                    _histogram(flipped, row_classes, len(row_levels), table), row_levels, table
-                )
-                _, col_levels, col_classes = _palette(by_level)
-        self.row_classes, self.col_classes = row_classes, col_classes
-        self.code = BlockCode(
-            rows=rows,
-            cols=cols,
-            block=candidate[0],
-            max_ones=candidate[1],
-            max_length=candidate[2],
-            row_levels=tuple(map(int, row_levels)),
-            col_levels=tuple(map(int, col_levels)),
+        none, one = np.zeros(n_blocks, np.int64), np.zeros(1, np.int64)
+        _, row_levels, row_classes = _fit(ones, none, one, table)
+        by_block = _fit(np.ascontiguousarray(ones.T), row_classes, row_levels, table)[1:]
+        by_column = _fit_columns(mask, cols, row_classes, row_levels)
+        choices = []
+        for columns, (col_levels, col_classes) in ((False, by_block), (True, by_column)):
+            code = BlockCode(
+                rows=rows,
+                cols=cols,
+                block=candidate[0],
+                max_ones=candidate[1],
+                max_length=candidate[2],
+                by_column=columns,
+                row_levels=(0,),
+                col_levels=tuple(map(int, col_levels)),
+            )
+            if columns and len(col_levels) == 1:
+                continue
+            order, classes = code.col_order(col_classes)
+            if columns:
+                count_blocks(move_columns(mask, np.argsort(order)), cols, code.block, ones)
+            bits, row_levels, row_classes = _fit(ones, classes, col_levels, table)
+            code = replace(code, row_levels=tuple(map(int, row_levels)))
+            codewords = bits - rows * block.width(code.row_levels)
+            bits = bits * NETWORK_COST + code.n_col_classes * block.width(code.col_levels)
+            choices.append((bits, codewords, code, row_classes, col_classes))
+        bits, self.codeword_bits, self.code, self.row_classes, self.col_classes = min(
+            choices, key=lambda choice: choice[0]
         )
-        self.codeword_bits = bits - rows * block.width(self.code.row_levels)
-        self.bits = bits * NETWORK_COST + n_blocks * block.width(self.code.col_levels) + 8 * CONFIG_BYTES
+        self.bits = bits + 8 * CONFIG_BYTES
+
+
+def _fit(
+    ones: NDArray[np.uint8], classes: Levels, levels: Levels, table: NDArray[np.float64]
+) -> tuple[float, Levels, Levels]:
+    """:func:`_palette` of the lines of ``ones`` (lines, blocks), whose blocks have the levels of their classes."""
+    return _palette(_level_costs(_histogram(ones, classes, len(levels), table), levels, table), UNIT)
+
+
+def _fit_columns(mask: Words, cols: int, row_classes: Levels, row_levels: Levels) -> tuple[Levels, Levels]:
+    """Levels of columns and the class of each, where rows have levels, by the entropy of their weights."""
+    counts = np.zeros((cols, len(row_levels), 2), np.int64)
+    count_columns(mask, row_classes, counts)
+    odds = 2.0 ** (np.arange(-prefix.EMPTY, prefix.EMPTY + 1) / 4)
+    table = np.round(FINE_UNIT * np.log2(np.stack([1 + 1 / odds, 1 + odds], axis=1)))
+    return _palette(_level_costs(counts, row_levels, table), FINE_UNIT)[1:]
 
 
 def _fit_rows(mask: Words, cols: int, candidate: tuple[int, int, int]) -> tuple[float, NDArray[np.uint8]]:
@@ -128,8 +152,7 @@ def _fit_rows(mask: Words, cols: int, candidate: tuple[int, int, int]) -> tuple[
     count_blocks(mask, cols, candidate[0], ones)
     table = costs(*candidate)
     none = np.zeros(ones.shape[1], np.int64)
-    by_level = _level_costs(_histogram(ones, none, 1, table), np.zeros(1, np.int64), table)
-    return _palette(by_level)[0], ones
+    return _fit(ones, none, np.zeros(1, np.int64), table)[0], ones
 
 
 def _histogram(ones: NDArray[np.uint8], classes: Levels, n: int, table: NDArray[Any]) -> NDArray[np.int64]:
@@ -149,7 +172,7 @@ def _level_costs(
     return found
 
 
-def _palette(by_level: NDArray[np.float64]) -> tuple[float, Levels, Levels]:
+def _palette(by_level: NDArray[np.float64], unit: int) -> tuple[float, Levels, Levels]:
     """``(bits, levels, classes)``: a few levels for lines whose cost at each level is given, and each line's class."""
     n = len(by_level)
     if not n:
@@ -175,14 +198,14 @@ def _palette(by_level: NDArray[np.float64]) -> tuple[float, Levels, Levels]:
         for back in reversed(came):
             ends.append(int(which[back[end], end]))
             end = int(back[end])
-        bits = reached[k] / UNIT + n * (n_levels - 1).bit_length() + 24 * n_levels
+        bits = reached[k] / unit + n * (n_levels - 1).bit_length() + 24 * n_levels
         choices.append((bits, ends[::-1]))
     _, chosen = min(choices, key=lambda choice: choice[0])
     levels = np.unique(np.array(chosen))
     classes = by_level[:, levels].argmin(axis=1)
     used, classes = np.unique(classes, return_inverse=True)
     levels = levels[used]
-    bits = float(by_level[np.arange(n), levels[classes]].sum()) / UNIT + n * (len(levels) - 1).bit_length()
+    bits = float(by_level[np.arange(n), levels[classes]].sum()) / unit + n * (len(levels) - 1).bit_length()
     return bits, levels - prefix.EMPTY, classes.astype(np.int64)
 
 
@@ -193,7 +216,9 @@ def encode_block(
     code = plan.code
     rows = code.rows
     row_levels = np.array(code.row_levels, np.int64)[plan.row_classes]
-    col_levels = np.array(code.col_levels, np.int64)[plan.col_classes]
+    order, col_classes = code.col_order(plan.col_classes)
+    col_levels = np.array(code.col_levels, np.int64)[col_classes]
+    sorted_mask = move_columns(mask, np.argsort(order)) if code.by_column else mask
     n_raw, n_depths = code.depths()
     n_parts, n_groups = code.parts()
     raw = np.zeros((rows * n_raw, n_chunks(code.n_blocks)), np.uint32)
@@ -206,7 +231,7 @@ def encode_block(
     )
     first_ranks = np.array([prefix.n_symbols(code.block, j - 1) for j in range(code.max_ones + 1)], np.int64)
     split_kernel(
-        mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
+        sorted_mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
         np.argsort(code.depth_order()), places, row_levels, col_levels, tables.of_level, tables.runs,
         binomials, first_ranks, raw, care, plane,
     )  # fmt: skip
@@ -216,10 +241,12 @@ def encode_block(
     shape = (plane_rows, n_groups * n_depths)
     source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
     stored, wrong = encode_planes(block.NETWORK, source, layout, n_care, "elimination", None, jobs)
-    joined = join(code, tables, plan.row_classes, plan.col_classes, raw, plane.reshape(shape), places)
+    joined = join(code, tables, plan.row_classes, col_classes, raw, plane.reshape(shape), places)
+    if code.by_column:
+        joined = move_columns(joined, order)
     missed = _ones(joined ^ mask, cols)
     config = {
-        "code": [code.block, code.max_ones, code.max_length],
+        "code": [code.block, code.max_ones, code.max_length, int(code.by_column)],
         "row_levels": list(code.row_levels),
         "col_levels": list(code.col_levels),
         "layout": [layout.lanes, layout.n_steps, layout.row_stride, stored.shape[2]],
@@ -280,6 +307,15 @@ def count_ones_by_class(ones, classes, counts):
     for r in range(ones.shape[0]):
         for b in range(ones.shape[1]):
             counts[r, classes[b], ones[r, b]] += 1
+
+
+@njit(cache=True, nogil=True)
+def count_columns(mask, classes, counts):
+    """Add to ``counts`` (cols, classes, 2) the pruned and the kept weights of each column by the class of their row."""
+    cols = counts.shape[0]
+    for r in range(mask.shape[0]):
+        for c in range(cols):
+            counts[c, classes[r], (mask[r, c // 32] >> np.uint32(c % 32)) & np.uint32(1)] += 1
 
 
 @njit(cache=True, nogil=True)
