@@ -17,7 +17,7 @@ from test_masks import EXPANDS, comes_back, entropy, with_mask
 import xorpack
 from xorpack import EncodedTensor
 from xorpack.decoders import cpu, reference
-from xorpack.encoding import blocks
+from xorpack.encoding import block_kernels, blocks
 from xorpack.errors import FormatError
 from xorpack.masks import joining, prefix
 
@@ -117,6 +117,15 @@ def test_every_candidate(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
         assert comes_back(encoded, tensor, shape[0] // 3, shape[0] // 2)
 
 
+def test_lines_are_fitted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = with_mask(crowded(150, 90, 1, 7))
+    whole = xorpack.encode(tensor, mask_codec="block")
+    monkeypatch.setattr(blocks, "LINES", 11)
+    parts = xorpack.encode(tensor, mask_codec="block")
+    assert whole.mask_config == parts.mask_config
+    assert whole.mask.tobytes() == parts.mask.tobytes()
+
+
 def test_threads_give_the_same_bytes() -> None:
     tensor = with_mask(crowded(400, 900))
     one, three = (xorpack.encode(tensor, mask_codec="block", jobs=jobs) for jobs in (1, 3))
@@ -130,8 +139,9 @@ def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch, period: int) -
     tensor = with_mask(crowded(70 if period else 20, 80, period=period))
     expected = xorpack.encode(tensor, mask_codec="block")
     assert expected.mask_config["code"][3] == bool(period)
-    for name in ("count_blocks", "count_columns", "count_ones_by_class", "split_kernel", "read_block"):
+    for name in ("count_blocks", "count_columns", "count_ones_by_class", "split_kernel"):
         monkeypatch.setattr(blocks, name, getattr(blocks, name).py_func)
+    monkeypatch.setattr(block_kernels, "read_block", block_kernels.read_block.py_func)
     for name in ("join_kernel", "move_kernel"):
         monkeypatch.setattr(joining, name, getattr(joining, name).py_func)
     found = xorpack.encode(tensor, mask_codec="block")

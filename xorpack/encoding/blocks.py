@@ -8,18 +8,18 @@ columns likewise, and rows once more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from math import comb
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack import corrections
-from xorpack.bitops import count_ones, trailing_zeros
 from xorpack.corrections import Corrections
+from xorpack.encoding.block_kernels import count_blocks, count_columns, count_ones_by_class, split_kernel
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.layout import Layout
@@ -32,6 +32,15 @@ CANDIDATES = ((8, 8, 14), (12, 12, 19), (16, 6, 20), (24, 4, 20), (32, 3, 20))
 
 UNIT = 64
 """Costs of blocks are counted in 1/64 bits."""
+
+LINES = 4096
+"""Rows or columns whose costs are held at a time."""
+
+MIN_ROWS = 32
+"""Rows from which on classes of columns can pay."""
+
+LEVEL_BITS = 24
+"""What a level takes in the config."""
 
 FINE_UNIT = 4096
 """Costs of weights are counted in 1/4096 bits."""
@@ -134,16 +143,28 @@ def _fit(
     ones: NDArray[np.uint8], classes: Levels, levels: Levels, table: NDArray[np.float64]
 ) -> tuple[float, Levels, Levels]:
     """:func:`_palette` of the lines of ``ones`` (lines, blocks), whose blocks have the levels of their classes."""
-    return _palette(_level_costs(_histogram(ones, classes, len(levels), table), levels, table), UNIT)
+
+    def by_level(begin: int, end: int) -> NDArray[np.float64]:
+        counts = np.zeros((end - begin, len(levels), table.shape[1]), np.int64)
+        count_ones_by_class(ones[begin:end], classes, counts)
+        return _level_costs(counts, levels, table)
+
+    return _palette(by_level, len(ones), UNIT)
 
 
 def _fit_columns(mask: Words, cols: int, row_classes: Levels, row_levels: Levels) -> tuple[Levels, Levels]:
     """Levels of columns and the class of each, where rows have levels, by the entropy of their weights."""
+    if len(mask) < MIN_ROWS:
+        return np.zeros(1, np.int64), np.zeros(cols, np.int64)
     counts = np.zeros((cols, len(row_levels), 2), np.int64)
     count_columns(mask, row_classes, counts)
     odds = 2.0 ** (np.arange(-prefix.EMPTY, prefix.EMPTY + 1) / 4)
     table = np.round(FINE_UNIT * np.log2(np.stack([1 + 1 / odds, 1 + odds], axis=1)))
-    return _palette(_level_costs(counts, row_levels, table), FINE_UNIT)[1:]
+
+    def by_level(begin: int, end: int) -> NDArray[np.float64]:
+        return _level_costs(counts[begin:end], row_levels, table)
+
+    return _palette(by_level, cols, FINE_UNIT)[1:]
 
 
 def _fit_rows(mask: Words, cols: int, candidate: tuple[int, int, int]) -> tuple[float, NDArray[np.uint8]]:
@@ -153,12 +174,6 @@ def _fit_rows(mask: Words, cols: int, candidate: tuple[int, int, int]) -> tuple[
     table = costs(*candidate)
     none = np.zeros(ones.shape[1], np.int64)
     return _fit(ones, none, np.zeros(1, np.int64), table)[0], ones
-
-
-def _histogram(ones: NDArray[np.uint8], classes: Levels, n: int, table: NDArray[Any]) -> NDArray[np.int64]:
-    counts = np.zeros((len(ones), n, table.shape[1]), np.int64)
-    count_ones_by_class(ones, classes, counts)
-    return counts
 
 
 def _level_costs(
@@ -172,20 +187,51 @@ def _level_costs(
     return found
 
 
-def _palette(by_level: NDArray[np.float64], unit: int) -> tuple[float, Levels, Levels]:
-    """``(bits, levels, classes)``: a few levels for lines whose cost at each level is given, and each line's class."""
-    n = len(by_level)
+def _palette(
+    by_level: Callable[[int, int], NDArray[np.float64]], n: int, unit: int
+) -> tuple[float, Levels, Levels]:
+    """A few levels that serve ``n`` lines.
+
+    Args:
+        by_level: costs of lines begin .. end - 1 at each level, (end - begin, 2 * EMPTY + 1), in whole numbers.
+        n: lines.
+        unit: of the costs, in a bit.
+
+    Returns:
+        ``(bits, levels, classes)``: cost of the lines with their classes, levels rising, class of each line.
+    """
     if not n:
         return 0.0, np.zeros(1, np.int64), np.zeros(0, np.int64)
-    best = by_level.argmin(axis=1)
-    present = np.unique(best)
-    totals = np.zeros((len(present) + 1, by_level.shape[1]))
-    for i, level in enumerate(present):
-        totals[i + 1] = by_level[best == level].sum(axis=0)
-    sums = totals.cumsum(axis=0)
-    segment = sums[None, :, :] - sums[:, None, :]  # lines whose best level is present[i : j]
-    cheapest, which = segment.min(axis=2), segment.argmin(axis=2)
-    k = len(present)
+    n_all = 2 * prefix.EMPTY + 1
+    starts = range(0, n, LINES)
+    whole = np.zeros((n_all, n_all))  # cost at each level of the lines whose best level is each
+    for begin in starts:
+        costs = by_level(begin, min(begin + LINES, n))
+        best = costs.argmin(axis=1)
+        for level in np.unique(best):
+            whole[level] += costs[best == level].sum(axis=0)
+    present = np.flatnonzero(whole.any(axis=1))
+    levels = _cheapest_levels(whole[present], n, unit) if len(present) else np.zeros(1, np.int64)
+    classes = np.empty(n, np.int64)
+    total = 0.0
+    for begin in starts:
+        costs = by_level(begin, min(begin + LINES, n))[:, levels]
+        classes[begin : begin + LINES] = costs.argmin(axis=1)
+        total += float(costs.min(axis=1).sum())
+    used, classes = np.unique(classes, return_inverse=True)
+    bits = total / unit + n * (len(used) - 1).bit_length()
+    return bits, levels[used] - prefix.EMPTY, classes.astype(np.int64)
+
+
+def _cheapest_levels(totals: NDArray[np.float64], n: int, unit: int) -> Levels:
+    """Indices of levels, rising, of least cost for ``n`` lines in groups of rising best level.
+
+    ``totals``: cost of each group at each level. The groups are cut into stretches that share a level.
+    """
+    k = len(totals)
+    sums = np.concatenate([np.zeros((1, totals.shape[1])), totals.cumsum(axis=0)])
+    stretch = sums[None, :, :] - sums[:, None, :]  # groups i .. j - 1
+    cheapest, which = stretch.min(axis=2), stretch.argmin(axis=2)
     cheapest[np.tril_indices(k + 1, -1)] = np.inf
     reached, came = cheapest[0].copy(), [np.zeros(k + 1, np.int64)]
     choices: list[tuple[float, list[int]]] = []
@@ -198,15 +244,9 @@ def _palette(by_level: NDArray[np.float64], unit: int) -> tuple[float, Levels, L
         for back in reversed(came):
             ends.append(int(which[back[end], end]))
             end = int(back[end])
-        bits = reached[k] / unit + n * (n_levels - 1).bit_length() + 24 * n_levels
-        choices.append((bits, ends[::-1]))
-    _, chosen = min(choices, key=lambda choice: choice[0])
-    levels = np.unique(np.array(chosen))
-    classes = by_level[:, levels].argmin(axis=1)
-    used, classes = np.unique(classes, return_inverse=True)
-    levels = levels[used]
-    bits = float(by_level[np.arange(n), levels[classes]].sum()) / unit + n * (len(levels) - 1).bit_length()
-    return bits, levels - prefix.EMPTY, classes.astype(np.int64)
+        bits = reached[k] / unit + n * (n_levels - 1).bit_length() + LEVEL_BITS * n_levels
+        choices.append((bits, ends))
+    return np.unique(np.array(min(choices, key=lambda choice: choice[0])[1]))
 
 
 def encode_block(
@@ -277,99 +317,3 @@ def _ones(words: Words, cols: int) -> Corrections:
     bits = (words[row, chunk, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
     at, j = np.nonzero(bits)
     return Corrections(row[at] * cols + 32 * chunk[at] + j, np.ones(at.size, np.uint64))
-
-
-@njit(cache=True, nogil=True)
-def read_block(mask, r, first, n):
-    """Bits ``first .. first + n - 1`` of row r of ``mask`` (rows, chunks), n <= 32."""
-    chunk = first // 32
-    value = np.uint64(mask[r, chunk]) >> np.uint64(first % 32)
-    if first % 32 + n > 32:
-        value |= np.uint64(mask[r, chunk + 1]) << np.uint64(32 - first % 32)
-    return value & np.uint64((1 << n) - 1)
-
-
-@njit(cache=True, nogil=True)
-def count_blocks(mask, cols, block, ones):
-    """Ones of every block of ``mask`` (rows, chunks): ``ones`` (rows, n_blocks), uint8; of a last, short one the
-    number that a whole one would have.
-    """
-    for r in range(ones.shape[0]):
-        for b in range(ones.shape[1]):
-            n = min(block, cols - b * block)
-            found = count_ones(read_block(mask, r, b * block, n))
-            ones[r, b] = found if n == block else (found * block + n // 2) // n
-
-
-@njit(cache=True, nogil=True)
-def count_ones_by_class(ones, classes, counts):
-    """Add to ``counts`` (rows, classes, block + 1) the blocks of each row by class and ones."""
-    for r in range(ones.shape[0]):
-        for b in range(ones.shape[1]):
-            counts[r, classes[b], ones[r, b]] += 1
-
-
-@njit(cache=True, nogil=True)
-def count_columns(mask, classes, counts):
-    """Add to ``counts`` (cols, classes, 2) the pruned and the kept weights of each column by the class of their row."""
-    cols = counts.shape[0]
-    for r in range(mask.shape[0]):
-        for c in range(cols):
-            counts[c, classes[r], (mask[r, c // 32] >> np.uint32(c % 32)) & np.uint32(1)] += 1
-
-
-@njit(cache=True, nogil=True)
-def split_kernel(
-    mask,  # (rows, chunks) uint32
-    cols,
-    block,
-    max_ones,
-    max_length,
-    n_raw,
-    n_words,
-    depth_places,  # (n_depths,) int64: of every depth in its group
-    row_places,  # (rows,) int64: of every row in ``care`` and ``plane``
-    row_levels,  # (rows,) int64
-    col_levels,  # (n_blocks,) int64
-    of_level,  # (EMPTY + 1,) int64
-    runs,  # (n, R, 3) int64
-    binomials,  # (block, max_ones + 1) int64: i over j
-    first_ranks,  # (max_ones + 1,) int64: rank of the first symbol of so many ones
-    raw,  # (rows * n_raw, words) uint32 of zeros, out
-    care,  # (rows, padded words * n_depths) uint32 of zeros, out
-    plane,  # the same, out
-):
-    """Codewords of all blocks, by depth. A block of too many ones gets the codeword of its first ones."""
-    empty = of_level.size - 1
-    for r in range(row_levels.size):
-        for b in range(col_levels.size):
-            n = min(block, cols - b * block)
-            level = row_levels[r] + col_levels[b]
-            value = read_block(mask, r, b * block, n)
-            if level < 0:
-                value ^= np.uint64((1 << n) - 1)
-            table = of_level[min(abs(level), empty)]
-            rank = np.int64(0)
-            if abs(level) < empty:
-                # The place among symbols of as many ones, in the combinatorial number system.
-                found = 0
-                while value != 0 and found < max_ones:
-                    i = np.int64(trailing_zeros(value))
-                    value &= value - np.uint64(1)
-                    found += 1
-                    rank += binomials[i, found]
-                rank += first_ranks[found]
-            k = 0
-            while k + 1 < runs.shape[1] and runs[table, k, 2] < runs[table, k + 1, 2] <= rank:
-                k += 1
-            code = runs[table, k, 0] + ((rank - runs[table, k, 2]) << runs[table, k, 1])
-            length = max_length - runs[table, k, 1]
-            w, j = b % n_words, np.uint32(b // n_words)
-            for d in range(length):
-                bit = np.uint32(code >> (max_length - 1 - d)) & np.uint32(1)
-                if d < n_raw:
-                    raw[r * n_raw + d, b // 32] |= bit << np.uint32(b % 32)
-                else:
-                    at = w * depth_places.size + depth_places[d - n_raw]
-                    care[row_places[r], at] |= np.uint32(1) << j
-                    plane[row_places[r], at] |= bit << j
