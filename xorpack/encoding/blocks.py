@@ -33,6 +33,9 @@ CANDIDATES = ((8, 8, 14), (12, 12, 19), (16, 6, 20), (24, 4, 20), (32, 3, 20))
 UNIT = 64
 """Costs of blocks are counted in 1/64 bits."""
 
+SAMPLE_ROWS = 1024
+"""Rows that candidates are tried on, about."""
+
 LINES = 4096
 """Rows or columns whose costs are held at a time."""
 
@@ -103,11 +106,11 @@ class Plan:
 
     def __init__(self, mask: Words, cols: int) -> None:
         """The best plan for ``mask``, uint32 (rows, chunks)."""
-        found = [(*_fit_rows(mask, cols, candidate), candidate) for candidate in CANDIDATES]
-        _, ones, candidate = min(found, key=lambda item: item[0])
-        table = costs(*candidate)
-        rows, n_blocks = ones.shape
-        none, one = np.zeros(n_blocks, np.int64), np.zeros(1, np.int64)
+        sample = mask[:: max(1, len(mask) // SAMPLE_ROWS)]
+        none, one = np.zeros(cols, np.int64), np.zeros(1, np.int64)
+        candidate = min(CANDIDATES, key=lambda c: _fit(_ones_of(sample, cols, c[0]), none, one, costs(*c))[0])
+        ones, table = _ones_of(mask, cols, candidate[0]), costs(*candidate)
+        rows = len(mask)
         _, row_levels, row_classes = _fit(ones, none, one, table)
         by_block = _fit(np.ascontiguousarray(ones.T), row_classes, row_levels, table)[1:]
         by_column = _fit_columns(mask, cols, row_classes, row_levels)
@@ -167,13 +170,11 @@ def _fit_columns(mask: Words, cols: int, row_classes: Levels, row_levels: Levels
     return _palette(by_level, cols, FINE_UNIT)[1:]
 
 
-def _fit_rows(mask: Words, cols: int, candidate: tuple[int, int, int]) -> tuple[float, NDArray[np.uint8]]:
-    """Bits where rows have levels and columns have none, and the ones of each block, uint8 (rows, n_blocks)."""
-    ones = np.empty((len(mask), -(-cols // candidate[0])), np.uint8)
-    count_blocks(mask, cols, candidate[0], ones)
-    table = costs(*candidate)
-    none = np.zeros(ones.shape[1], np.int64)
-    return _fit(ones, none, np.zeros(1, np.int64), table)[0], ones
+def _ones_of(mask: Words, cols: int, block_bits: int) -> NDArray[np.uint8]:
+    """Ones of each block, uint8 (rows, n_blocks)."""
+    ones = np.empty((len(mask), -(-cols // block_bits)), np.uint8)
+    count_blocks(mask, cols, block_bits, ones)
+    return ones
 
 
 def _level_costs(
@@ -205,8 +206,9 @@ def _palette(
     n_all = 2 * prefix.EMPTY + 1
     starts = range(0, n, LINES)
     whole = np.zeros((n_all, n_all))  # cost at each level of the lines whose best level is each
+    held = by_level(0, n) if n <= LINES else None
     for begin in starts:
-        costs = by_level(begin, min(begin + LINES, n))
+        costs = by_level(begin, min(begin + LINES, n)) if held is None else held
         best = costs.argmin(axis=1)
         for level in np.unique(best):
             whole[level] += costs[best == level].sum(axis=0)
@@ -215,7 +217,7 @@ def _palette(
     classes = np.empty(n, np.int64)
     total = 0.0
     for begin in starts:
-        costs = by_level(begin, min(begin + LINES, n))[:, levels]
+        costs = (by_level(begin, min(begin + LINES, n)) if held is None else held)[:, levels]
         classes[begin : begin + LINES] = costs.argmin(axis=1)
         total += float(costs.min(axis=1).sum())
     used, classes = np.unique(classes, return_inverse=True)
