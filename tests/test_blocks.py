@@ -17,7 +17,7 @@ from test_masks import EXPANDS, comes_back, entropy, with_mask
 import xorpack
 from xorpack import EncodedTensor
 from xorpack.decoders import cpu, reference
-from xorpack.encoding import blocks
+from xorpack.encoding import block_kernels, blocks
 from xorpack.errors import FormatError
 from xorpack.masks import joining, prefix
 
@@ -95,9 +95,12 @@ def test_rows_that_differ(rows: int, cols: int, densities: list[float], data: An
     assert (cpu.decode_planes(encoded, first, last, jobs=3)[0] == tensor.mask[first:last]).all()
 
 
-def crowded(rows: int, cols: int, seed: int = 0) -> np.ndarray[Any, Any]:
-    """A mask whose rows keep from none to all, and whose columns differ."""
+def crowded(rows: int, cols: int, seed: int = 0, period: int = 0) -> np.ndarray[Any, Any]:
+    """A mask whose rows keep from none to all, and whose columns differ; ``period``: from their neighbours."""
     rng = np.random.default_rng(seed)
+    if period:
+        share = (np.arange(cols) * 3 % period / period) ** 2 * rng.choice([0.1, 0.3, 1.0], rows)[:, None]
+        return rng.random((rows, cols)) < share
     share = rng.permutation(np.linspace(0, 1, rows) ** 2)[:, None] * np.where(
         np.arange(cols) // 40 % 2, 0.5, 1
     )
@@ -110,8 +113,17 @@ def test_every_candidate(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
     for candidate in (*blocks.CANDIDATES, (7, 2, 5), (1, 1, 1), (5, 0, 3), (31, 2, 24), (9, 9, 9)):
         monkeypatch.setattr(blocks, "CANDIDATES", (candidate,))
         encoded = xorpack.encode(tensor, mask_codec="block")
-        assert encoded.mask_config["code"] == list(candidate)
+        assert encoded.mask_config["code"][:3] == list(candidate)
         assert comes_back(encoded, tensor, shape[0] // 3, shape[0] // 2)
+
+
+def test_lines_are_fitted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = with_mask(crowded(150, 90, 1, 7))
+    whole = xorpack.encode(tensor, mask_codec="block")
+    monkeypatch.setattr(blocks, "LINES", 11)
+    parts = xorpack.encode(tensor, mask_codec="block")
+    assert whole.mask_config == parts.mask_config
+    assert whole.mask.tobytes() == parts.mask.tobytes()
 
 
 def test_threads_give_the_same_bytes() -> None:
@@ -122,12 +134,16 @@ def test_threads_give_the_same_bytes() -> None:
     assert (three.load_mask(cpu.expand, jobs=3) == tensor.mask).all()
 
 
-def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    tensor = with_mask(crowded(20, 150))
+@pytest.mark.parametrize("period", [0, 7])
+def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch, period: int) -> None:
+    tensor = with_mask(crowded(70 if period else 20, 80, period=period))
     expected = xorpack.encode(tensor, mask_codec="block")
-    for name in ("count_blocks", "count_ones_by_class", "split_kernel", "read_block"):
+    assert expected.mask_config["code"][3] == bool(period)
+    for name in ("count_blocks", "count_columns", "count_ones_by_class", "split_kernel"):
         monkeypatch.setattr(blocks, name, getattr(blocks, name).py_func)
-    monkeypatch.setattr(joining, "join_kernel", joining.join_kernel.py_func)
+    monkeypatch.setattr(block_kernels, "read_block", block_kernels.read_block.py_func)
+    for name in ("join_kernel", "move_kernel"):
+        monkeypatch.setattr(joining, name, getattr(joining, name).py_func)
     found = xorpack.encode(tensor, mask_codec="block")
     assert found.mask.tobytes() == expected.mask.tobytes()
     assert found.mask_config == expected.mask_config
@@ -165,8 +181,23 @@ def test_structured_masks_cost_almost_nothing() -> None:
     assert columns.mask.size <= 2048
 
 
-def sample() -> EncodedTensor:
-    """A mask with levels of both kinds, wrong bits and missed weights."""
+def test_columns_that_differ_are_sorted() -> None:
+    kept = crowded(700, 500, 3, 11)
+    tensor = with_mask(kept)
+    encoded = xorpack.encode(tensor)
+    assert (encoded.mask_codec, encoded.mask_config["code"][3]) == ("block", 1)
+    assert comes_back(encoded, tensor, 100, 333)
+    assert (cpu.decode_planes(encoded, jobs=3)[0] == tensor.mask).all()
+    share = kept.mean(axis=1, keepdims=True) * kept.mean(axis=0) / kept.mean()
+    bound = -np.where(kept, np.log2(share.clip(1e-9)), np.log2(1 - share.clip(0, 1 - 1e-9))).mean()
+    by_row = np.mean([entropy(p) for p in kept.mean(axis=1) if 0 < p < 1])
+    assert 8 * encoded.mask.size / kept.size < min(1.12 * bound, 0.85 * by_row)
+
+
+def sample(period: int = 0) -> EncodedTensor:
+    """A mask with levels of both kinds, wrong bits and missed weights; ``period``: classes of columns."""
+    if period:
+        return xorpack.encode(with_mask(crowded(120, 90, 0, period)), mask_codec="block")
     encoded = xorpack.encode(with_mask(crowded(70, 300)), mask_codec="block")
     assert min(encoded.mask_config["n_corrections"]) > 0
     assert min(len(encoded.mask_config[name]) for name in ("row_levels", "col_levels")) > 1
@@ -189,19 +220,9 @@ def test_untrusted_values() -> None:
     lanes, n_steps, row_stride, m_lane = config["layout"]
     wrong: list[dict[str, Any]] = [{key: config[key] for key in config if key != gone} for gone in config]
     wrong += [{}, {**config, "extra": 1}]
-    wrong += [
-        {**config, "code": value}
-        for value in (
-            [0, 0, 5],
-            [33, 2, 20],
-            [8, 9, 14],
-            [8, -1, 14],
-            [8, 8, 7],
-            [8, 8, 25],
-            [32, 32, 24],
-            [8, 8, 0],
-        )
-    ]
+    codes = [[0, 0, 5], [33, 2, 20], [8, 9, 14], [8, -1, 14], [8, 8, 7], [8, 8, 25], [32, 32, 24], [8, 8, 0]]
+    wrong += [{**config, "code": [*value, 0]} for value in codes]
+    wrong += [{**config, "code": [*config["code"][:3], value]} for value in (-1, 2, 1)]
     wrong += [{**config, key: [65]} for key in ("row_levels", "col_levels")]
     wrong += [{**config, key: [-65, 3]} for key in ("row_levels", "col_levels")]
     wrong += [{**config, "row_levels": [1] * 17}]
@@ -231,8 +252,10 @@ def test_untrusted_values() -> None:
             replace(good, mask=mask)
 
 
-def test_any_bytes_decode_alike_or_are_refused() -> None:
-    good = sample()
+@pytest.mark.parametrize("period", [0, 7])
+def test_any_bytes_decode_alike_or_are_refused(period: int) -> None:
+    good = sample(period)
+    assert good.mask_config["code"][3] == bool(period)
     seen = set()
     for at in range(0, good.mask.size, 3):
         mask = good.mask.copy()
@@ -245,4 +268,4 @@ def test_any_bytes_decode_alike_or_are_refused() -> None:
                 found.append(str(error))
         assert found[0] == found[1]
         seen.add(type(found[0]))
-    assert seen == {bytes, str}
+    assert seen == {bytes} if period else seen == {bytes, str}

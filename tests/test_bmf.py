@@ -108,6 +108,18 @@ def test_cover_is_complete_for_small_sets() -> None:
             assert union == row
 
 
+def test_factors_of_the_usual_tiles_are_recognized() -> None:
+    importance = magnitudes((300, 400))
+    mask = words.unpack(fit(importance, 0.9).mask(), 400)
+    encoded = xorpack.encode(with_mask(mask))
+    assert encoded.mask_codec == "bmf"
+    assert 8 * encoded.mask.size <= 0.18 * mask.size
+    assert comes_back(encoded, with_mask(mask), 20, 50)
+    mask[250, 399] ^= True
+    assert xorpack.encode(with_mask(mask)).mask_codec == "block"
+    assert xorpack.encode(with_mask(mask), prefer="speed").mask_codec == "bitmap"
+
+
 def test_what_has_no_factors_is_refused() -> None:
     tensor = with_mask(np.random.default_rng(0).random((40, 80)) < 0.3)
     with pytest.raises(ParameterError, match=r"'bmf' cannot store this mask: rows 0 .* no factors of rank 2"):

@@ -53,11 +53,16 @@ def bcq(
     )
 
 
-def crowded(salt: int, shape: tuple[int, int], bits: int) -> BCQTensor:
-    """A quantized tensor whose kept weights crowd: rows keep from nearly all to none, columns differ."""
+def crowded(salt: int, shape: tuple[int, int], bits: int, period: int = 0) -> BCQTensor:
+    """A quantized tensor whose kept weights crowd: rows keep from nearly all to none, columns differ.
+
+    ``period``: each column differs from its neighbours.
+    """
     rows, cols = shape
     share = (np.arange(rows)[:, None] * 7919 % rows * 1000 // rows) ** 3 // 10**6
     share = np.where(np.arange(cols) // 40 % 2 == 1, share // 2, share)
+    if period:
+        share = share * (np.arange(cols) * 3 % period) // period
     mask = hashed(rows * cols, salt).reshape(rows, cols) % 1000 < share
     full = bcq(salt, shape, bits, 1000)
     return replace(full, mask=words.pack(mask), planes=full.planes & words.pack(mask))

@@ -90,7 +90,8 @@ def quasi_cyclic(case: Case) -> None:
     case.add("layer.0.lanes", half, network=network(), lanes=32, mask_codec="bitmap")
     small_window = network(window=3, n_rows=5)
     case.add("layer.0.warp", bcq(35, (14, 1024), 1, 700), network=small_window, lanes=32, mask_codec="bitmap")
-    case.add("layer.0.repeats", bcq(38, (9, 64), 2, 500), network=network(window=1, n_taps=25, n_rows=3))
+    repeats = network(window=1, n_taps=25, n_rows=3)
+    case.add("layer.0.repeats", bcq(38, (9, 64), 2, 500), network=repeats, rate=10 / 18)
     case.add(
         "layer.1.few", bcq(40, (41, 17), 2, 300, "F16", 5), network=network(n_taps=3, n_rows=7), rate=0.5
     )
@@ -182,6 +183,8 @@ def block(case: Case) -> None:
     case.add("lossless", plain(930, (31, 45), 90, "F16"), **how)
     case.add("dense network", bcq(940, (12, 100), 1, 300), network=XorNetwork.dense(n_in=2, n_out=5), **how)
     case.add("auto", crowded(950, (60, 200), 1))
+    case.add("by column", crowded(960, (200, 75), 1, 7), **how)
+    case.add("by column, wide", crowded(970, (90, 450), 1, 5), **how)
 
 
 def product(case: Case) -> None:

@@ -8,29 +8,45 @@ columns likewise, and rows once more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from math import comb
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack import corrections
-from xorpack.bitops import count_ones, trailing_zeros
 from xorpack.corrections import Corrections
+from xorpack.encoding.block_kernels import count_blocks, count_columns, count_ones_by_class, split_kernel
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.layout import Layout
 from xorpack.masks import bitmap, block, prefix
-from xorpack.masks.joining import BlockCode, decoding_tables, join
+from xorpack.masks.joining import BlockCode, decoding_tables, join, move_columns
 from xorpack.words import Words, n_chunks, popcount
 
 CANDIDATES = ((8, 8, 14), (12, 12, 19), (16, 6, 20), (24, 4, 20), (32, 3, 20))
 """Block, ones and length of the codes that are tried."""
 
 UNIT = 64
-"""Costs are counted in 1/64 bits."""
+"""Costs of blocks are counted in 1/64 bits."""
+
+SAMPLE_ROWS = 1024
+"""Rows that candidates are tried on, about."""
+
+LINES = 4096
+"""Rows or columns whose costs are held at a time."""
+
+MIN_ROWS = 32
+"""Rows from which on classes of columns can pay."""
+
+LEVEL_BITS = 24
+"""What a level takes in the config."""
+
+FINE_UNIT = 4096
+"""Costs of weights are counted in 1/4096 bits."""
 
 CORRECTION = 14
 """Bits of a weight that no codeword tells, about."""
@@ -82,60 +98,83 @@ class Plan:
 
     Attributes:
         code: blocks and levels.
-        row_classes, col_classes: int64 (rows,), (n_blocks,).
+        row_classes: int64 (rows,).
+        col_classes: int64, of columns or of blocks of them.
         codeword_bits: length of all codewords; 14 for each weight that none tells.
         bits: expected size, that of the config included.
     """
 
     def __init__(self, mask: Words, cols: int) -> None:
         """The best plan for ``mask``, uint32 (rows, chunks)."""
-        found = [(*_fit_rows(mask, cols, candidate), candidate) for candidate in CANDIDATES]
-        _, ones, candidate = min(found, key=lambda item: item[0])
-        table = costs(*candidate)
-        rows, n_blocks = ones.shape
-        row_levels, row_classes = np.zeros(1, np.int64), np.zeros(rows, np.int64)
-        col_levels, col_classes = np.zeros(1, np.int64), np.zeros(n_blocks, np.int64)
-        bits = 0.0
-        for turn in range(3):
-            if turn % 2 == 0:
-                by_level = _level_costs(
-                    _histogram(ones, col_classes, len(col_levels), table), col_levels, table
-                )
-                bits, row_levels, row_classes = _palette(by_level)
-            else:
-                flipped = np.ascontiguousarray(ones.T)
-                by_level = _level_costs(
-                    _histogram(flipped, row_classes, len(row_levels), table), row_levels, table
-                )
-                _, col_levels, col_classes = _palette(by_level)
-        self.row_classes, self.col_classes = row_classes, col_classes
-        self.code = BlockCode(
-            rows=rows,
-            cols=cols,
-            block=candidate[0],
-            max_ones=candidate[1],
-            max_length=candidate[2],
-            row_levels=tuple(map(int, row_levels)),
-            col_levels=tuple(map(int, col_levels)),
+        sample = mask[:: max(1, len(mask) // SAMPLE_ROWS)]
+        none, one = np.zeros(cols, np.int64), np.zeros(1, np.int64)
+        candidate = min(CANDIDATES, key=lambda c: _fit(_ones_of(sample, cols, c[0]), none, one, costs(*c))[0])
+        ones, table = _ones_of(mask, cols, candidate[0]), costs(*candidate)
+        rows = len(mask)
+        _, row_levels, row_classes = _fit(ones, none, one, table)
+        by_block = _fit(np.ascontiguousarray(ones.T), row_classes, row_levels, table)[1:]
+        by_column = _fit_columns(mask, cols, row_classes, row_levels)
+        choices = []
+        for columns, (col_levels, col_classes) in ((False, by_block), (True, by_column)):
+            code = BlockCode(
+                rows=rows,
+                cols=cols,
+                block=candidate[0],
+                max_ones=candidate[1],
+                max_length=candidate[2],
+                by_column=columns,
+                row_levels=(0,),
+                col_levels=tuple(map(int, col_levels)),
+            )
+            if columns and len(col_levels) == 1:
+                continue
+            order, classes = code.col_order(col_classes)
+            if columns:
+                count_blocks(move_columns(mask, np.argsort(order)), cols, code.block, ones)
+            bits, row_levels, row_classes = _fit(ones, classes, col_levels, table)
+            code = replace(code, row_levels=tuple(map(int, row_levels)))
+            codewords = bits - rows * block.width(code.row_levels)
+            bits = bits * NETWORK_COST + code.n_col_classes * block.width(code.col_levels)
+            choices.append((bits, codewords, code, row_classes, col_classes))
+        bits, self.codeword_bits, self.code, self.row_classes, self.col_classes = min(
+            choices, key=lambda choice: choice[0]
         )
-        self.codeword_bits = bits - rows * block.width(self.code.row_levels)
-        self.bits = bits * NETWORK_COST + n_blocks * block.width(self.code.col_levels) + 8 * CONFIG_BYTES
+        self.bits = bits + 8 * CONFIG_BYTES
 
 
-def _fit_rows(mask: Words, cols: int, candidate: tuple[int, int, int]) -> tuple[float, NDArray[np.uint8]]:
-    """Bits where rows have levels and columns have none, and the ones of each block, uint8 (rows, n_blocks)."""
-    ones = np.empty((len(mask), -(-cols // candidate[0])), np.uint8)
-    count_blocks(mask, cols, candidate[0], ones)
-    table = costs(*candidate)
-    none = np.zeros(ones.shape[1], np.int64)
-    by_level = _level_costs(_histogram(ones, none, 1, table), np.zeros(1, np.int64), table)
-    return _palette(by_level)[0], ones
+def _fit(
+    ones: NDArray[np.uint8], classes: Levels, levels: Levels, table: NDArray[np.float64]
+) -> tuple[float, Levels, Levels]:
+    """:func:`_palette` of the lines of ``ones`` (lines, blocks), whose blocks have the levels of their classes."""
+
+    def by_level(begin: int, end: int) -> NDArray[np.float64]:
+        counts = np.zeros((end - begin, len(levels), table.shape[1]), np.int64)
+        count_ones_by_class(ones[begin:end], classes, counts)
+        return _level_costs(counts, levels, table)
+
+    return _palette(by_level, len(ones), UNIT)
 
 
-def _histogram(ones: NDArray[np.uint8], classes: Levels, n: int, table: NDArray[Any]) -> NDArray[np.int64]:
-    counts = np.zeros((len(ones), n, table.shape[1]), np.int64)
-    count_ones_by_class(ones, classes, counts)
-    return counts
+def _fit_columns(mask: Words, cols: int, row_classes: Levels, row_levels: Levels) -> tuple[Levels, Levels]:
+    """Levels of columns and the class of each, where rows have levels, by the entropy of their weights."""
+    if len(mask) < MIN_ROWS:
+        return np.zeros(1, np.int64), np.zeros(cols, np.int64)
+    counts = np.zeros((cols, len(row_levels), 2), np.int64)
+    count_columns(mask, row_classes, counts)
+    odds = 2.0 ** (np.arange(-prefix.EMPTY, prefix.EMPTY + 1) / 4)
+    table = np.round(FINE_UNIT * np.log2(np.stack([1 + 1 / odds, 1 + odds], axis=1)))
+
+    def by_level(begin: int, end: int) -> NDArray[np.float64]:
+        return _level_costs(counts[begin:end], row_levels, table)
+
+    return _palette(by_level, cols, FINE_UNIT)[1:]
+
+
+def _ones_of(mask: Words, cols: int, block_bits: int) -> NDArray[np.uint8]:
+    """Ones of each block, uint8 (rows, n_blocks)."""
+    ones = np.empty((len(mask), -(-cols // block_bits)), np.uint8)
+    count_blocks(mask, cols, block_bits, ones)
+    return ones
 
 
 def _level_costs(
@@ -149,20 +188,52 @@ def _level_costs(
     return found
 
 
-def _palette(by_level: NDArray[np.float64]) -> tuple[float, Levels, Levels]:
-    """``(bits, levels, classes)``: a few levels for lines whose cost at each level is given, and each line's class."""
-    n = len(by_level)
+def _palette(
+    by_level: Callable[[int, int], NDArray[np.float64]], n: int, unit: int
+) -> tuple[float, Levels, Levels]:
+    """A few levels that serve ``n`` lines.
+
+    Args:
+        by_level: costs of lines begin .. end - 1 at each level, (end - begin, 2 * EMPTY + 1), in whole numbers.
+        n: lines.
+        unit: of the costs, in a bit.
+
+    Returns:
+        ``(bits, levels, classes)``: cost of the lines with their classes, levels rising, class of each line.
+    """
     if not n:
         return 0.0, np.zeros(1, np.int64), np.zeros(0, np.int64)
-    best = by_level.argmin(axis=1)
-    present = np.unique(best)
-    totals = np.zeros((len(present) + 1, by_level.shape[1]))
-    for i, level in enumerate(present):
-        totals[i + 1] = by_level[best == level].sum(axis=0)
-    sums = totals.cumsum(axis=0)
-    segment = sums[None, :, :] - sums[:, None, :]  # lines whose best level is present[i : j]
-    cheapest, which = segment.min(axis=2), segment.argmin(axis=2)
-    k = len(present)
+    n_all = 2 * prefix.EMPTY + 1
+    starts = range(0, n, LINES)
+    whole = np.zeros((n_all, n_all))  # cost at each level of the lines whose best level is each
+    held = by_level(0, n) if n <= LINES else None
+    for begin in starts:
+        costs = by_level(begin, min(begin + LINES, n)) if held is None else held
+        best = costs.argmin(axis=1)
+        for level in np.unique(best):
+            whole[level] += costs[best == level].sum(axis=0)
+    present = np.flatnonzero(whole.any(axis=1))
+    levels = _cheapest_levels(whole[present], n, unit) if len(present) else np.zeros(1, np.int64)
+    classes = np.empty(n, np.int64)
+    total = 0.0
+    for begin in starts:
+        costs = (by_level(begin, min(begin + LINES, n)) if held is None else held)[:, levels]
+        classes[begin : begin + LINES] = costs.argmin(axis=1)
+        total += float(costs.min(axis=1).sum())
+    used, classes = np.unique(classes, return_inverse=True)
+    bits = total / unit + n * (len(used) - 1).bit_length()
+    return bits, levels[used] - prefix.EMPTY, classes.astype(np.int64)
+
+
+def _cheapest_levels(totals: NDArray[np.float64], n: int, unit: int) -> Levels:
+    """Indices of levels, rising, of least cost for ``n`` lines in groups of rising best level.
+
+    ``totals``: cost of each group at each level. The groups are cut into stretches that share a level.
+    """
+    k = len(totals)
+    sums = np.concatenate([np.zeros((1, totals.shape[1])), totals.cumsum(axis=0)])
+    stretch = sums[None, :, :] - sums[:, None, :]  # groups i .. j - 1
+    cheapest, which = stretch.min(axis=2), stretch.argmin(axis=2)
     cheapest[np.tril_indices(k + 1, -1)] = np.inf
     reached, came = cheapest[0].copy(), [np.zeros(k + 1, np.int64)]
     choices: list[tuple[float, list[int]]] = []
@@ -175,15 +246,9 @@ def _palette(by_level: NDArray[np.float64]) -> tuple[float, Levels, Levels]:
         for back in reversed(came):
             ends.append(int(which[back[end], end]))
             end = int(back[end])
-        bits = reached[k] / UNIT + n * (n_levels - 1).bit_length() + 24 * n_levels
-        choices.append((bits, ends[::-1]))
-    _, chosen = min(choices, key=lambda choice: choice[0])
-    levels = np.unique(np.array(chosen))
-    classes = by_level[:, levels].argmin(axis=1)
-    used, classes = np.unique(classes, return_inverse=True)
-    levels = levels[used]
-    bits = float(by_level[np.arange(n), levels[classes]].sum()) / UNIT + n * (len(levels) - 1).bit_length()
-    return bits, levels - prefix.EMPTY, classes.astype(np.int64)
+        bits = reached[k] / unit + n * (n_levels - 1).bit_length() + LEVEL_BITS * n_levels
+        choices.append((bits, ends))
+    return np.unique(np.array(min(choices, key=lambda choice: choice[0])[1]))
 
 
 def encode_block(
@@ -193,7 +258,9 @@ def encode_block(
     code = plan.code
     rows = code.rows
     row_levels = np.array(code.row_levels, np.int64)[plan.row_classes]
-    col_levels = np.array(code.col_levels, np.int64)[plan.col_classes]
+    order, col_classes = code.col_order(plan.col_classes)
+    col_levels = np.array(code.col_levels, np.int64)[col_classes]
+    sorted_mask = move_columns(mask, np.argsort(order)) if code.by_column else mask
     n_raw, n_depths = code.depths()
     n_parts, n_groups = code.parts()
     raw = np.zeros((rows * n_raw, n_chunks(code.n_blocks)), np.uint32)
@@ -206,7 +273,7 @@ def encode_block(
     )
     first_ranks = np.array([prefix.n_symbols(code.block, j - 1) for j in range(code.max_ones + 1)], np.int64)
     split_kernel(
-        mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
+        sorted_mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
         np.argsort(code.depth_order()), places, row_levels, col_levels, tables.of_level, tables.runs,
         binomials, first_ranks, raw, care, plane,
     )  # fmt: skip
@@ -216,10 +283,12 @@ def encode_block(
     shape = (plane_rows, n_groups * n_depths)
     source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
     stored, wrong = encode_planes(block.NETWORK, source, layout, n_care, "elimination", None, jobs)
-    joined = join(code, tables, plan.row_classes, plan.col_classes, raw, plane.reshape(shape), places)
+    joined = join(code, tables, plan.row_classes, col_classes, raw, plane.reshape(shape), places)
+    if code.by_column:
+        joined = move_columns(joined, order)
     missed = _ones(joined ^ mask, cols)
     config = {
-        "code": [code.block, code.max_ones, code.max_length],
+        "code": [code.block, code.max_ones, code.max_length, int(code.by_column)],
         "row_levels": list(code.row_levels),
         "col_levels": list(code.col_levels),
         "layout": [layout.lanes, layout.n_steps, layout.row_stride, stored.shape[2]],
@@ -250,90 +319,3 @@ def _ones(words: Words, cols: int) -> Corrections:
     bits = (words[row, chunk, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
     at, j = np.nonzero(bits)
     return Corrections(row[at] * cols + 32 * chunk[at] + j, np.ones(at.size, np.uint64))
-
-
-@njit(cache=True, nogil=True)
-def read_block(mask, r, first, n):
-    """Bits ``first .. first + n - 1`` of row r of ``mask`` (rows, chunks), n <= 32."""
-    chunk = first // 32
-    value = np.uint64(mask[r, chunk]) >> np.uint64(first % 32)
-    if first % 32 + n > 32:
-        value |= np.uint64(mask[r, chunk + 1]) << np.uint64(32 - first % 32)
-    return value & np.uint64((1 << n) - 1)
-
-
-@njit(cache=True, nogil=True)
-def count_blocks(mask, cols, block, ones):
-    """Ones of every block of ``mask`` (rows, chunks): ``ones`` (rows, n_blocks), uint8; of a last, short one the
-    number that a whole one would have.
-    """
-    for r in range(ones.shape[0]):
-        for b in range(ones.shape[1]):
-            n = min(block, cols - b * block)
-            found = count_ones(read_block(mask, r, b * block, n))
-            ones[r, b] = found if n == block else (found * block + n // 2) // n
-
-
-@njit(cache=True, nogil=True)
-def count_ones_by_class(ones, classes, counts):
-    """Add to ``counts`` (rows, classes, block + 1) the blocks of each row by class and ones."""
-    for r in range(ones.shape[0]):
-        for b in range(ones.shape[1]):
-            counts[r, classes[b], ones[r, b]] += 1
-
-
-@njit(cache=True, nogil=True)
-def split_kernel(
-    mask,  # (rows, chunks) uint32
-    cols,
-    block,
-    max_ones,
-    max_length,
-    n_raw,
-    n_words,
-    depth_places,  # (n_depths,) int64: of every depth in its group
-    row_places,  # (rows,) int64: of every row in ``care`` and ``plane``
-    row_levels,  # (rows,) int64
-    col_levels,  # (n_blocks,) int64
-    of_level,  # (EMPTY + 1,) int64
-    runs,  # (n, R, 3) int64
-    binomials,  # (block, max_ones + 1) int64: i over j
-    first_ranks,  # (max_ones + 1,) int64: rank of the first symbol of so many ones
-    raw,  # (rows * n_raw, words) uint32 of zeros, out
-    care,  # (rows, padded words * n_depths) uint32 of zeros, out
-    plane,  # the same, out
-):
-    """Codewords of all blocks, by depth. A block of too many ones gets the codeword of its first ones."""
-    empty = of_level.size - 1
-    for r in range(row_levels.size):
-        for b in range(col_levels.size):
-            n = min(block, cols - b * block)
-            level = row_levels[r] + col_levels[b]
-            value = read_block(mask, r, b * block, n)
-            if level < 0:
-                value ^= np.uint64((1 << n) - 1)
-            table = of_level[min(abs(level), empty)]
-            rank = np.int64(0)
-            if abs(level) < empty:
-                # The place among symbols of as many ones, in the combinatorial number system.
-                found = 0
-                while value != 0 and found < max_ones:
-                    i = np.int64(trailing_zeros(value))
-                    value &= value - np.uint64(1)
-                    found += 1
-                    rank += binomials[i, found]
-                rank += first_ranks[found]
-            k = 0
-            while k + 1 < runs.shape[1] and runs[table, k, 2] < runs[table, k + 1, 2] <= rank:
-                k += 1
-            code = runs[table, k, 0] + ((rank - runs[table, k, 2]) << runs[table, k, 1])
-            length = max_length - runs[table, k, 1]
-            w, j = b % n_words, np.uint32(b // n_words)
-            for d in range(length):
-                bit = np.uint32(code >> (max_length - 1 - d)) & np.uint32(1)
-                if d < n_raw:
-                    raw[r * n_raw + d, b // 32] |= bit << np.uint32(b % 32)
-                else:
-                    at = w * depth_places.size + depth_places[d - n_raw]
-                    care[row_places[r], at] |= np.uint32(1) << j
-                    plane[row_places[r], at] |= bit << j

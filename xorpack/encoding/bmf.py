@@ -202,14 +202,14 @@ def factor(mask: Words, cols: int, rank: int, tile_rows: int, tile_cols: int) ->
         ParameterError: there are none in some tile, or none were found in ``MAX_NODES`` steps; says where.
     """
     rows = len(mask)
-    bits = unpack(mask, cols)
     n_tiles, n_strips = -(-cols // tile_cols), -(-rows // tile_rows)
     left = np.zeros((rows, n_tiles, rank), np.uint8)
     right = np.zeros((n_strips, rank, cols), np.uint8)
     for t in range(n_strips):
+        strip = unpack(mask[t * tile_rows : (t + 1) * tile_rows], cols)
         for j in range(n_tiles):
             part = slice(t * tile_rows, (t + 1) * tile_rows), slice(j * tile_cols, (j + 1) * tile_cols)
-            packed = np.packbits(bits[part], axis=1, bitorder="little")
+            packed = np.packbits(strip[:, part[1]], axis=1, bitorder="little")
             values = [int.from_bytes(row.tobytes(), "little") for row in packed]
             patterns = cover(sorted({v for v in values if v}), rank)
             if patterns is None:

@@ -13,7 +13,6 @@ from xorpack import dense
 from xorpack.corrections import NO_CORRECTIONS, pack, packed_sizes
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
-from xorpack.encoding.bmf import choose_tile, factor
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
 from xorpack.encoding.elimination import scratch
 from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
@@ -116,9 +115,9 @@ def _encode(
         network, layout = XorNetwork.identity(), raw
     chosen = network or default_network(density)
     gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
-    codec, plan = choose(source.mask, cols, density, mask_codec, prefer, gates=gates, factors=factors)
-    if codec == bmf.NAME and factors is None:
-        factors = factor(source.mask, cols, *choose_tile(rows, cols))
+    codec, plan, factors = choose(
+        source.mask, cols, density, mask_codec, prefer, gates=gates, factors=factors
+    )
     filters = None
     if codec == cascade.NAME:
         filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)

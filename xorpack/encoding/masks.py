@@ -6,7 +6,7 @@ planes with the same care set, so that one elimination serves both.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from xorpack import masks
 from xorpack.coded import CodedPlanes
 from xorpack.corrections import Corrections
 from xorpack.encoding.blocks import Plan, ideal_cost
-from xorpack.encoding.bmf import MASK_BITS
+from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.errors import ParameterError
@@ -48,6 +48,14 @@ def best_filters(density: float) -> int:
     return max(r for r, cost in costs.items() if cost <= NEAR * min(costs.values()))
 
 
+class Chosen(NamedTuple):
+    """A codec, and what its encoder needs: the plan of ``block``, the factors of ``bmf``."""
+
+    name: str
+    plan: Plan | None = None
+    factors: Factors | None = None
+
+
 def choose(
     mask: Words,
     cols: int,
@@ -57,10 +65,11 @@ def choose(
     *,
     gates: bool,
     factors: Factors | None = None,
-) -> tuple[str, Plan | None]:
-    """Name of the codec to use, with the plan of a ``block``.
+) -> Chosen:
+    """The codec to use.
 
-    ``gates``: the tensor's network can carry a cascade; ``factors``: of the mask, where it was chosen so.
+    ``gates``: the tensor's network can carry a cascade; ``factors``: of the mask, where it was chosen so. Factors in
+    tiles of the usual size are found where there are some, and taken where nothing is smaller.
 
     Raises:
         ParameterError: the codec asked for cannot store this mask, or ``factors`` are another mask's.
@@ -79,22 +88,34 @@ def choose(
     if factors is not None and not np.array_equal(factors.mask(), mask):
         raise ParameterError("factors are not those of the tensor's mask")
     if choice == block.NAME:
-        return choice, Plan(mask, cols)
+        return Chosen(choice, Plan(mask, cols))
+    if choice == bmf.NAME:
+        return Chosen(choice, None, factors or factor(mask, cols, *choose_tile(len(mask), cols)))
     if choice != "auto":
-        return choice, None
+        return Chosen(choice)
     if is_constant:
-        return constant.NAME, None
-    n = len(mask) * cols
-    sizes = {bitmap.NAME: float(n)}
-    if factors is not None:
-        sizes[bmf.NAME] = 8.0 * bmf.encode(factors, cols)[1].size
+        return Chosen(constant.NAME)
     if prefer == "speed":
-        return bitmap.NAME, None
-    plan = Plan(mask, cols)
-    sizes[block.NAME] = plan.bits
+        return Chosen(bitmap.NAME)
+    n, plan = len(mask) * cols, Plan(mask, cols)
+    sizes = {bitmap.NAME: float(n), block.NAME: plan.bits}
     if gates:
         sizes[cascade.NAME] = CASCADE_OVERHEAD * cascade_cost(density, best_filters(density)) * n
-    return min(sizes, key=lambda name: sizes[name]), plan
+    factors = factors or _usual_factors(mask, cols, min(sizes.values()))
+    if factors is not None:
+        sizes[bmf.NAME] = 8.0 * bmf.encode(factors, cols)[1].size
+    return Chosen(min(sizes, key=lambda name: sizes[name]), plan, factors)
+
+
+def _usual_factors(mask: Words, cols: int, bits: float) -> Factors | None:
+    """Factors of a mask in tiles of the usual size; None if there are none of less than ``bits``."""
+    try:
+        rank, *tile = choose_tile(len(mask), cols)
+        if 8 * sum(bmf.sizes(len(mask), cols, rank, *tile)) >= bits:
+            return None
+        return factor(mask, cols, rank, *tile)
+    except ParameterError:
+        return None
 
 
 def estimate_bits(density: float, choice: str, prefer: str, mask_bits: float = MASK_BITS) -> float:

@@ -114,9 +114,9 @@ def _walk(cost: Callable[[int], float], start: int, step: int, limit: int) -> in
 
     x = start
     while True:
-        if at(x + step) < at(x):
-            x += step
-        elif at(x - step) < at(x):
+        if at(x - step) < at(x):
             x -= step
+        elif at(x + step) < at(x):
+            x += step
         else:
             return x

@@ -1,10 +1,11 @@
 """Mask codec ``block``: blocks of mask bits under prefix codes whose depths are XOR-coded; near the entropy.
 
-A row is cut into blocks of ``block`` bits. The code of block b of row r follows from the density there, as the
-level ``row_levels[class of r] + col_levels[class of b]`` (:mod:`xorpack.masks.prefix`; below 0 kept and pruned
-change places). Bit d of all codewords is a plane over the matrix of blocks, whose care set is the blocks with
-codewords longer than d: stored bits are as many as codeword bits, at fixed positions. The first ``n_raw`` depths, which
-every block cares for, are stored as they are; all others are one plane of one network:
+A row is cut into blocks of ``block`` bits; where columns differ much, of columns that are sorted by class first. The
+code of block b of row r follows from the density there, as the level ``row_levels[class of r] + col_levels[class of
+b]`` (:mod:`xorpack.masks.prefix`; below 0 kept and pruned change places). Bit d of all codewords is a plane over the
+matrix of blocks, whose care set is the blocks with codewords longer than d: stored bits are as many as codeword bits,
+at fixed positions. The first ``n_raw`` depths, which every block cares for, are stored as they are; all others are one
+plane of one network:
 
 ====================  =====================================================================
 matrix of the plane   rows ``place of r * n_parts + part``, columns ``32 * (g * n_depths + place of d) + j``
@@ -15,8 +16,8 @@ n_groups              ``32 // n_depths``, so that a row of the plane has one pan
 Rows take their places by class, so that a stride over the places meets all classes evenly, and so all lengths.
 See FORMAT.md for the bytes.
 
-Config: ``code`` = [block, max_ones, max_length]; ``row_levels``, ``col_levels``: lists; ``layout`` = [lanes, n_steps,
-row_stride, m_lane]; ``n_corrections`` = [of the plane, of the mask].
+Config: ``code`` = [block, max_ones, max_length, by_column]; ``row_levels``, ``col_levels``: lists; ``layout`` =
+[lanes, n_steps, row_stride, m_lane]; ``n_corrections`` = [of the plane, of the mask].
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from xorpack.coded import CodedPlanes, Expand
 from xorpack.errors import FormatError, ParameterError
 from xorpack.layout import MAX_STEPS, Layout
 from xorpack.masks import bitmap, prefix
-from xorpack.masks.joining import BlockCode, decoding_tables, join
+from xorpack.masks.joining import BlockCode, decoding_tables, join, move_columns
 from xorpack.masks.rows import by_rows
 from xorpack.network import XorNetwork
 from xorpack.words import Words, n_chunks
@@ -44,7 +45,7 @@ NETWORK = XorNetwork.quasi_cyclic(n_rows=256)
 """The network of all of these planes. Many distinct rows: some stretches have few care bits."""
 
 MAX_LEVELS = 16
-"""Classes of rows, and of block columns, at the most."""
+"""Classes of rows, and of columns, at the most."""
 
 MAX_PLANE_ROWS = 1 << 31
 """Limit of the format (exclusive), as for the rows of a tensor."""
@@ -52,7 +53,7 @@ MAX_PLANE_ROWS = 1 << 31
 BLOCK_WORDS = 1 << 18
 """Words of the mask that are decoded at a time."""
 
-_LISTS = {"code": 3, "layout": 4, "n_corrections": 2, "row_levels": None, "col_levels": None}
+_LISTS = {"code": 4, "layout": 4, "n_corrections": 2, "row_levels": None, "col_levels": None}
 """Members of a config, and how many integers each has."""
 
 
@@ -83,7 +84,9 @@ class Stored:
                 raise FormatError(f"mask codec block: {name} = {values} has {len(values)} members")
             if n is None and max(map(abs, values)) > prefix.EMPTY:
                 raise FormatError(f"mask codec block: {name} = {values} is outside +-{prefix.EMPTY}")
-        block, max_ones, max_length = config["code"]
+        block, max_ones, max_length, by_column = config["code"]
+        if by_column not in (0, 1):
+            raise FormatError(f"mask codec block: columns have classes, 1, or blocks, 0, not {by_column}")
         if not 1 <= block <= prefix.MAX_BLOCK or not 0 <= max_ones <= block:
             raise FormatError(f"mask codec block: blocks of {block} bits with up to {max_ones} ones")
         n_symbols = prefix.n_symbols(block, max_ones)
@@ -95,6 +98,7 @@ class Stored:
             block=block,
             max_ones=max_ones,
             max_length=max_length,
+            by_column=bool(by_column),
             row_levels=tuple(config["row_levels"]),
             col_levels=tuple(config["col_levels"]),
         )
@@ -125,11 +129,11 @@ class Stored:
         return self.layout.rows * self.layout.cols
 
     def sizes(self) -> tuple[int, ...]:
-        """Bytes of the parts: classes of rows and of block columns, raw depths, code, corrections of both kinds."""
+        """Bytes of the parts: classes of rows and of columns, raw depths, code, corrections of both kinds."""
         code, layout = self.code, self.layout
         return (
             -(-code.rows * width(code.row_levels) // 8),
-            -(-code.n_blocks * width(code.col_levels) // 8),
+            -(-code.n_col_classes * width(code.col_levels) // 8),
             -(-code.rows * code.depths()[0] * code.n_blocks // 8),
             4 * layout.n_segments * self.m_lane * layout.lanes,
             sum(corrections.packed_sizes(self.n_wrong, self.universe, 1)),
@@ -165,7 +169,7 @@ def decode(
     ends = np.cumsum(stored.sizes())
     parts = [data[end - size : end] for end, size in zip(ends, stored.sizes(), strict=True)]
     row_classes = classes_of(parts[0], code.row_levels, code.rows)
-    col_classes = classes_of(parts[1], code.col_levels, code.n_blocks)
+    order, col_classes = code.col_order(classes_of(parts[1], code.col_levels, code.n_col_classes))
     n_raw, _ = code.depths()
     words = np.array(parts[3]).view("<u4").astype(np.uint32, copy=False)  # a copy is aligned
     shaped = words.reshape(1, layout.n_segments, stored.m_lane, layout.lanes)
@@ -185,6 +189,8 @@ def decode(
             found.append(span)
         plane = found[-1] if len(found) <= 2 else np.concatenate(found)
         mask = join(code, tables, row_classes[begin:end], col_classes, raw, plane, at)
+        if code.by_column:
+            mask = move_columns(mask, order)
         corrections.flip(mask, missed.in_rows(begin, end, code.cols), code.cols)
         return mask
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xorpack.bitops import trailing_zeros
 from xorpack.masks import prefix
 from xorpack.simd import join_bits
 from xorpack.words import Words, n_chunks, tail_mask
@@ -26,6 +27,8 @@ class BlockCode:
     Attributes:
         rows, cols: of the mask.
         block, max_ones, max_length: see :mod:`xorpack.masks.prefix`.
+        by_column: whether columns have classes, and blocks are of columns in the order of their classes; else blocks
+            of neighbouring columns have classes.
         row_levels, col_levels: levels by class.
     """
 
@@ -34,6 +37,7 @@ class BlockCode:
     block: int
     max_ones: int
     max_length: int
+    by_column: bool = False
     row_levels: tuple[int, ...]
     col_levels: tuple[int, ...]
 
@@ -41,6 +45,19 @@ class BlockCode:
     def n_blocks(self) -> int:
         """Blocks of a row."""
         return -(-self.cols // self.block)
+
+    @property
+    def n_col_classes(self) -> int:
+        """Classes that are stored for columns, or for blocks."""
+        return self.cols if self.by_column else self.n_blocks
+
+    def col_order(self, col_classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``(order, classes)``: the column at every place of a row, and the class of every block of places."""
+        if not self.by_column:
+            return np.arange(self.cols, dtype=np.int64), col_classes
+        order = np.argsort(col_classes, kind="stable").astype(np.int64)
+        middle = np.minimum(np.arange(self.n_blocks) * self.block + self.block // 2, self.cols - 1)
+        return order, col_classes[order[middle]]
 
     def runs(self, level: int) -> tuple[prefix.Run, ...]:
         """The code of a level of either sign."""
@@ -135,12 +152,12 @@ def join(
     plane: Words,
     places: NDArray[np.int64],
 ) -> Words:
-    """Mask words, uint32 (rows, chunks), of some rows.
+    """Mask words, uint32 (rows, chunks), of some rows, their columns in the order of blocks.
 
     Args:
         code: of the whole mask.
         tables: of the code.
-        row_classes, col_classes: of these rows, of all block columns.
+        row_classes, col_classes: of these rows, of all blocks of a row.
         raw: uint32 (rows * n_raw, words), row after row.
         plane: uint32 (rows * n_parts, n_groups * n_depths).
         places: place in ``plane`` of each of the rows.
@@ -167,6 +184,26 @@ def join(
     )
     mask &= tail_mask(code.cols)
     return mask
+
+
+def move_columns(words: Words, to: NDArray[np.int64]) -> Words:
+    """Words (rows, chunks) whose bit at column ``to[c]`` is bit c of ``words``; bits past the last column are 0."""
+    moved = np.zeros_like(words)
+    move_kernel(words, to, moved)
+    return moved
+
+
+@njit(cache=True, nogil=True)
+def move_kernel(words, to, moved):
+    """Kernel of :func:`move_columns`; ``moved`` holds zeros before."""
+    one = np.uint64(1)
+    for r in range(words.shape[0]):
+        for chunk in range(words.shape[1]):
+            left = np.uint64(words[r, chunk])
+            while left != 0:
+                c = to[32 * chunk + np.int64(trailing_zeros(left))]
+                left &= left - one
+                moved[r, c // 32] |= np.uint32(1) << np.uint32(c % 32)
 
 
 @njit(cache=True, nogil=True)
