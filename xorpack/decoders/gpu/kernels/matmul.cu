@@ -26,7 +26,7 @@
 // Bytes:   code + mask + scales once from memory (windows of neighbouring tiles overlap in the caches), x once a block
 //          and panel from the L2 cache, partial written and read.
 // Cost at q = 2, a step of 32 words of 32 columns: network 22 + shared memory 4; fragments 16 * (3 + 2 q) = 112; 4 mma a
-//          plane-step and tile of columns; about 165 in all, 95 us for 49152 x 12288 on 132 multiprocessors at 1.76
+//          plane-step and tile of columns; about 165 in all by this count, 95 us for 49152 x 12288 on 132 multiprocessors at 1.76
 //          GHz. Fragments are reused for all XP_TILES. Not measured on hardware.
 // Oracle:  reference.decode_planes and a product in float64.
 
