@@ -71,7 +71,10 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Laun
     for x, n in ((1, 8), (1, 32), (2, 8), (0, 8)):
         found = plan.matmul_plan(LAYOUT, bits, n, 1 if x else 3, MULTIPROCESSORS, limit)
         yield (
-            Kernel.of("matmul", macros | {"X": x, "TILES": found.tiles, "WARPS": found.launch.block // 32}),
+            Kernel.of(
+                "matmul",
+                macros | {"X": x, "TILES": found.tiles, "WARPS": found.launch.block // 32, "GROUP_SHIFT": 2},
+            ),
             found.launch,
         )
     yield Kernel.of("finish", macros), plan.finish_launch(LAYOUT, 8)
