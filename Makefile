@@ -32,7 +32,8 @@ notebooks: .venv/demo .venv/notebooks
 bench: .venv/demo .venv/tools
 	$(BIN)/python -m benchmarks --save
 
-# Every CUDA kernel compiled for every architecture, without a GPU; prints registers, spills, shared memory.
+# Every CUDA kernel compiled for every architecture, without a GPU; prints registers, spills, shared memory; ARCH=sm_90
+# compiles for one. The output of a full run is benchmarks/gpu/kernels.md.
 kernels: .venv/demo .venv/tools
 	$(BIN)/python tests/nvrtc.py $(ARCH)
 

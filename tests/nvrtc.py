@@ -11,9 +11,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
 from xorpack import XorNetwork
 from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros
@@ -74,7 +71,10 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Laun
     for x, n in ((1, 8), (1, 32), (2, 8), (0, 8)):
         found = plan.matmul_plan(LAYOUT, bits, n, 1 if x else 3, MULTIPROCESSORS, limit)
         yield (
-            Kernel.of("matmul", macros | {"X": x, "TILES": found.tiles, "WARPS": found.launch.block // 32}),
+            Kernel.of(
+                "matmul",
+                macros | {"X": x, "TILES": found.tiles, "WARPS": found.launch.block // 32, "GROUP_SHIFT": 2},
+            ),
             found.launch,
         )
     yield Kernel.of("finish", macros), plan.finish_launch(LAYOUT, 8)
@@ -149,46 +149,51 @@ def occupancy(registers: int, launch: plan.Launch, arch: str) -> int:
     return int(blocks * warps)
 
 
+COLUMNS = (
+    "kernel",
+    "network",
+    "planes",
+    "registers",
+    "stack",
+    "spilled",
+    "shared",
+    "warps",
+    "cubin",
+    "seconds",
+)
+
+
+def rows(arch: str) -> Iterator[tuple[str, ...]]:
+    """The table of one architecture, in the order of COLUMNS."""
+    groups = [("default", bits, kernels("default", bits, arch)) for bits in (1, 2, 3, 4)]
+    groups += [(kind, 2, kernels(kind, 2, arch)) for kind in ("many rows", "raw")]
+    groups.append(("cascade, r = 3", 3, cascade_kernels(3)))
+    groups += [("lossless", 8 * n, lossless_kernels(n)) for n in (1, 4)]
+    for kind, bits, members in groups:
+        for kernel, launch in members:
+            used = compile_kernel(kernel, arch)
+            macros = dict(kernel.macros)
+            name = kernel.name
+            if name == "matmul":
+                name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
+            counts = (used.registers, used.stack, used.spilled, launch.shared_bytes)
+            warps = occupancy(used.registers, launch, arch)
+            yield name, kind, str(bits), *map(str, (*counts, warps, used.code_bytes)), f"{used.seconds:.1f}"
+
+
 def main(arguments: list[str]) -> None:
-    """Print the table of all kernels for the given architectures, default all."""
-    console = Console(width=120)
-    table = Table(
-        title="Kernels: registers, stack + spilled bytes, shared memory of a block, warps a multiprocessor"
+    """Print the tables of the given architectures, default all, as Markdown."""
+    print("# Kernels compiled by NVRTC\n")
+    print(
+        "Written by `make kernels`. Registers a thread; stack and spilled bytes a thread; shared memory of a block;"
     )
-    for heading in (
-        "kernel",
-        "network",
-        "planes",
-        "for",
-        "registers",
-        "stack",
-        "spilled",
-        "shared",
-        "warps",
-        "cubin",
-        "seconds",
-    ):
-        table.add_column(heading, justify="left" if heading in ("kernel", "network", "for") else "right")
+    print(
+        "warps of a multiprocessor, as registers and shared memory allow; bytes of machine code of the file; seconds."
+    )
     for arch in arguments or ARCHITECTURES:
-        groups = [("default", bits, list(kernels("default", bits, arch))) for bits in (1, 2, 3, 4)]
-        groups += [
-            (kind, 2, list(kernels(kind, 2, arch))) for kind in ("many rows", "dense", "FleXOR", "raw")
-        ]
-        groups.append(("cascade, r = 3", 3, list(cascade_kernels(3))))
-        groups += [("lossless", 8 * n, list(lossless_kernels(n))) for n in (1, 2, 4)]
-        for kind, bits, members in groups:
-            for kernel, launch in members:
-                used = compile_kernel(kernel, arch)
-                macros = dict(kernel.macros)
-                name = kernel.name
-                if name == "matmul":
-                    name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
-                table.add_row(
-                    name, kind, str(bits), arch, str(used.registers), str(used.stack), str(used.spilled),
-                    str(launch.shared_bytes), str(occupancy(used.registers, launch, arch)), str(used.code_bytes),
-                    f"{used.seconds:.1f}",
-                )  # fmt: skip
-    console.print(table)
+        print(f"\n## {arch}\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+        for row in rows(arch):
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from gpu_cases import BCQ, LOSSLESS, check_product
 from samples import same
 
+from xorpack import EncodedTensor, masks
 from xorpack.decoders import reference
 from xorpack.decoders.gpu import order, packed, plan
 from xorpack.errors import ParameterError
@@ -229,6 +230,20 @@ def test_bad_arguments(change, words):
     x, out = change(activations(2, 1024, "F16"), np.zeros((2, 150), np.float32))
     with pytest.raises(ParameterError, match=words):
         loaded("unrolled").matvec(x, out=out)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "tables", "tensor_cores", "decode"])
+def test_no_rows_of_x(algorithm):
+    assert loaded("unrolled").matmul(activations(0, 1024, "F16"), algorithm=algorithm).shape == (0, 150)
+
+
+def test_a_mask_codec_without_a_kernel_lies_as_a_bitmap(monkeypatch):
+    monkeypatch.setitem(masks.CODECS, "other", masks.CODECS["bitmap"])
+    encoded = encoded_case("small")
+    values = {name: getattr(encoded, name) for name in type(encoded).__dataclass_fields__}
+    tensor = host_device.load(EncodedTensor(**values | {"mask_codec": "other"}))
+    assert "mask codec other was decoded on the host" in tensor.memory()["note"]
+    assert same(tensor.decode(), reference.decode_dense(encoded))
 
 
 def test_bad_options():

@@ -1,4 +1,4 @@
-"""Code to weights: :mod:`reference <xorpack.decoders.reference>` (numpy) and :mod:`cpu <xorpack.decoders.cpu>`."""
+"""Code to weights: :mod:`reference <xorpack.decoders.reference>` (numpy), :mod:`cpu <xorpack.decoders.cpu>` and gpu."""
 
 from __future__ import annotations
 

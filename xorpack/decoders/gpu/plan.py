@@ -100,9 +100,9 @@ def matvec_warps(n_planes: int) -> int:
 
 
 def matvec_launch(layout: Layout, n: int, n_planes: int, n_multiprocessors: int, fields: int) -> Launch:
-    """Of ``matvec``: a block a multiprocessor (two with the small tables), at least 64 visits each."""
+    """Of ``matvec``: a block a multiprocessor, at least 64 visits each."""
     visits = layout.n_panels * layout.rows
-    blocks = max(1, min((1 if fields == 4 else 2) * n_multiprocessors, -(-visits // 64)))
+    blocks = max(1, min(n_multiprocessors, -(-visits // 64)))
     return Launch(
         grid=(blocks, n, 1),
         block=32 * matvec_warps(n_planes),

@@ -232,12 +232,12 @@ class Product:
         self.n_parts = 1
         self.workspace: dict[str, int] = {}
         macros = resident.macros
+        shift = resident.packed.scale_order.shift(layout)
         self.steps: list[Step] = resident.mask_steps()
         if self.steps:
             self.workspace["mask"] = resident.mask_bytes
         if self.algorithm == "tables":
             fields = plan.table_fields(target.shared_limit)
-            shift = resident.packed.scale_order.shift(layout)
             launch = plan.matvec_launch(layout, n, resident.n_planes, target.n_multiprocessors, fields)
             self.n_parts = layout.n_panels
             self._main = (
@@ -252,7 +252,7 @@ class Product:
             chosen = plan.matmul_plan(layout, resident.n_planes, n, 3 if dtype == "F32" else 1, *limits)
             self.n_parts = chosen.splits
             extra = {"X": TYPES.index(dtype), "TILES": chosen.tiles, "WARPS": chosen.launch.block // 32}
-            self._main = (Kernel.of("matmul", macros | extra), chosen.launch)
+            self._main = (Kernel.of("matmul", macros | extra | {"GROUP_SHIFT": shift}), chosen.launch)
             self.steps.append(self._main)
         else:
             itemsize = DTYPES[dtype].itemsize

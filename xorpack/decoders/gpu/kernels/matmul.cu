@@ -3,6 +3,7 @@
 //   XP_X       activations: 0 float32, as three bfloat16 parts that sum to it exactly; 1 float16; 2 bfloat16
 //   XP_TILES   groups of 8 columns: 1, 2, 4
 //   XP_WARPS   warps of a block; a warp has 16 row indices
+//   XP_GROUP_SHIFT   as in matvec.cu
 //
 // In:      order, code, taps, mask, scales; x (n, cols), x_stride elements from row to row. Scales must be shared by
 //          the 4 chunks of a quad (chunks 4 Q .. 4 Q + 3 of the row), or by the row.
@@ -10,8 +11,8 @@
 // Launch:  grid (ceil(rows / (16 * XP_WARPS)), splits, ceil(n / (8 * XP_TILES))), XP_WARPS * 32 threads; shared memory:
 //          XP_WARPS * XP_TILE_WORDS words for decoded words, then 4608 * XP_TILES for each part of the activations: 9
 //          quads, for a panel may begin and end within one.
-// Layout:  mma.m16n8k16, A = weights, B = activations, C in float32. Per plane a weight is -1, 0 or +1, exact in any
-//          type; the scales multiply the sum of 128 columns (a *quad* of chunks). The order of columns within a
+// Layout:  mma.m16n8k16, A = weights, B = activations, C in float32. Per plane a weight is -1, 0 or +1 (of a
+//          unit), exact in any type; the scales multiply the sum of 128 columns (a *quad* of chunks). The order of columns within a
 //          quad is free as long as A and B agree: lane (g, t) = (lane / 4, lane % 4) brings chunk 4 Q + t of rows
 //          g and g + 8, product u = 0 .. 7 takes bits 2u, 2u + 16 and 2u + 1, 2u + 17 of its words. So a word in a
 //          register becomes fragments by shifts alone.
@@ -25,9 +26,10 @@
 // Fixed order: products of a quad in order, planes, quads, panels; no atomics.
 // Bytes:   code + mask + scales once from memory (windows of neighbouring tiles overlap in the caches), x once a block
 //          and panel from the L2 cache, partial written and read.
-// Cost at q = 2, a step of 32 words of 32 columns: network 22 + shared memory 4; fragments 16 * (3 + 2 q) = 112; 4 mma a
-//          plane-step and tile of columns; about 165 in all, 95 us for 49152 x 12288 on 132 multiprocessors at 1.76
-//          GHz. Fragments are reused for all XP_TILES. Not measured on hardware.
+// Cost at q = 2, 8 columns of float16: instructions a step of 32 words, counted in the machine code for sm_90:
+//          fragments and the rest of a quad 174 (348 a quad, 16 of them mma), network about 60, activations 30: 265 in
+//          all. 4468 steps for each of 132 multiprocessors (49152 x 12288) are 296,000 clocks at 4 a clock, 150 us at
+//          1.98 GHz. Fragments are reused for all XP_TILES. Counted, not measured on hardware.
 // Oracle:  reference.decode_planes and a product in float64.
 
 #ifndef XP_X
@@ -36,11 +38,13 @@
 #ifndef XP_TILES
 #define XP_TILES 1
 #endif
+#ifndef XP_GROUP_SHIFT
+#define XP_GROUP_SHIFT -1
+#endif
 #ifndef XP_WARPS
 #define XP_WARPS 8
 #endif
 #define XP_PARTS (XP_X ? 1 : 3)
-#define XP_ONE (XP_X == 1 ? 0x3C00u : 0x3F80u)
 #define XP_QUADS 9
 #define XP_PART_WORDS (XP_QUADS * 512 * XP_TILES)
 
@@ -75,24 +79,38 @@ __device__ __forceinline__ void xp_parts(const void* x, i64 at, bool exists, u32
 #endif
 }
 
-// Activations of a panel and of columns first .. to shared memory, in order of fragments.
+// Activations of a panel and of columns first .. to shared memory, in order of fragments. A thread has bits b and b + 16
+// of the same chunks in every column.
 __device__ __forceinline__ void xp_fill(const Order& o, u32* fragments, const void* x, i64 x_stride, i64 first, i64 n,
                                         i64 p, int lead) {
-    for (int at = threadIdx.x; at < XP_PART_WORDS; at += XP_WARPS * 32) {
-        // Bits b and b + 16 of chunk place - lead of the panel.
-        const int b = at & 15, place = at / 16 % (4 * XP_QUADS), column = at / (64 * XP_QUADS);
-        const int k = place - lead;
-        const i64 col = (p * o.panel_chunks + k) * 32 + b;
-        const bool exists = k >= 0 && k < o.panel_chunks && first + column < n;
-        u32 low[XP_PARTS], high[XP_PARTS];
-        xp_parts(x, (first + column) * x_stride + col, exists && col < o.cols, low);
-        xp_parts(x, (first + column) * x_stride + col + 16, exists && col + 16 < o.cols, high);
-        const int u = b >> 1, lane = (column & 7) * 4 + (place & 3);
-        const int to = (((place >> 2) * 8 + u) * XP_TILES + (column >> 3)) * 64 + (lane ^ u) * 2 + (b & 1);
 #pragma unroll
-        for (int part = 0; part < XP_PARTS; ++part) fragments[part * XP_PART_WORDS + to] = low[part] | high[part] << 16;
+    for (int at = threadIdx.x; at < 64 * XP_QUADS; at += XP_WARPS * 32) {
+        const int b = at & 15, place = at >> 4, k = place - lead, u = b >> 1;
+        const i64 col = (p * o.panel_chunks + k) * 32 + b;
+        const bool exists = k >= 0 && k < o.panel_chunks;
+        const bool low_exists = exists && col < o.cols, high_exists = exists && col + 16 < o.cols;
+        i64 from = first * x_stride + col;
+        u32* to = fragments + ((place >> 2) * 8 + u) * XP_TILES * 64 + (b & 1);
+#pragma unroll
+        for (int column = 0; column < 8 * XP_TILES; ++column, from += x_stride) {
+            const bool in = first + column < n;
+            u32 low[XP_PARTS], high[XP_PARTS];
+            xp_parts(x, from, in && low_exists, low);
+            xp_parts(x, from + 16, in && high_exists, high);
+            const int lane = (column & 7) * 4 + (place & 3);
+#pragma unroll
+            for (int part = 0; part < XP_PARTS; ++part)
+                to[part * XP_PART_WORDS + (column >> 3) * 64 + (lane ^ u) * 2] = low[part] | high[part] << 16;
+        }
     }
 }
+
+// 1 (XP_X == 1: 2^-14, which takes an instruction less) in both halves where bits `bit` and `bit` + 16 are 1, else 0.
+__device__ __forceinline__ u32 xp_size(u32 word, int bit) {
+    if (XP_X != 1) return (word >> bit & 0x00010001) * 0x3F80u;
+    return (bit < 10 ? word << (10 - bit) : word >> (bit - 10)) & 0x04000400;
+}
+#define XP_UNIT (XP_X == 1 ? 16384.0f : 1.0f)
 
 extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, 1)
 matmul(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, const u32* __restrict__ mask, XP_SCALES,
@@ -127,11 +145,15 @@ matmul(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, con
                 const int row = g + 8 * half;
                 const bool exists = row < n_rows;
                 kept[half] = exists && k >= 0 ? xp_mask(o, mask, p, i0 + row, k) : 0;
+#if XP_GROUP_SHIFT >= 0
+                const i64 at = p * scales.panel + (i0 + row) * scales.row + ((4 * quad) >> XP_GROUP_SHIFT) * XP_BITS;
+#else
                 const i64 at = exists ? scales.at(p, i0 + row, col) : 0;
+#endif
                 int coded = 0;
 #pragma unroll
                 for (int j = 0; j < XP_BITS; ++j) {
-                    alpha[half][j] = exists ? xp_load(scales.data, at + j, XP_SCALE) : 0.0f;
+                    alpha[half][j] = exists ? XP_UNIT * xp_load(scales.data, at + j, XP_SCALE) : 0.0f;
                     u32 ones = (u32)XP_ONES >> j & 1 ? 0xFFFFFFFF : 0;
                     if (!((u32)(XP_ZEROS | XP_ONES) >> j & 1))
                         ones = tile[(coded++ * XP_TILE_ROWS + row) * XP_TILE_STRIDE + max(k, 0)];
@@ -143,9 +165,9 @@ matmul(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, con
             for (int c = 0; c < XP_BITS * XP_TILES * 4; ++c) sums[c / (XP_TILES * 4)][c / 4 % XP_TILES][c % 4] = 0.0f;
 #pragma unroll
             for (int u = 0; u < 8; ++u) {
-                u32 size[4];  // 1.0 where kept
+                u32 size[4];
 #pragma unroll
-                for (int e = 0; e < 4; ++e) size[e] = (kept[e & 1] >> (2 * u + (e >> 1)) & 0x00010001) * XP_ONE;
+                for (int e = 0; e < 4; ++e) size[e] = xp_size(kept[e & 1], 2 * u + (e >> 1));
                 uint2 b[XP_PARTS][XP_TILES];
 #pragma unroll
                 for (int c = 0; c < XP_PARTS * XP_TILES; ++c)
