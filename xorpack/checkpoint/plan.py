@@ -27,7 +27,7 @@ from xorpack.encoding.pruning import (
     zeros_mask,
 )
 from xorpack.errors import FormatError
-from xorpack.masks import bmf
+from xorpack.masks import block, bmf
 from xorpack.masks.bmf import Factors
 from xorpack.safetensors_file import SafetensorsFile, Stored
 from xorpack.selection import select
@@ -35,6 +35,9 @@ from xorpack.tensors import DTYPES, as_matrix, n_groups
 from xorpack.words import Words
 
 FLOATS = ("F32", "F16", "BF16")
+
+BLOCK_OVERHEAD = 1.035
+"""What a ``block`` mask takes over the entropy of a mask whose rows and columns differ, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ class Plan:
             section_bytes={
                 "code": math.ceil(code * n_kept / 8),
                 "corrections": math.ceil(exceptions * n_kept / 8),
-                "mask": self._mask_bytes(n, n_kept),
+                "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
             },
             original_bytes=stored.data.size,
@@ -156,12 +159,13 @@ class Plan:
         )
         return Preview(account, mask, planes)
 
-    def _mask_bytes(self, n: int, n_kept: int) -> int:
+    def _mask_bytes(self, n: int, n_kept: int, mask: MaskBounds) -> int:
         settings = self.settings
-        bits = estimate_bits(
-            n_kept / max(n, 1), settings.mask_codec, settings.prefer, settings.mask_bits or MASK_BITS
-        )
-        return math.ceil(n * bits / 8)
+        choice, prefer = settings.mask_codec, settings.prefer
+        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer, settings.mask_bits or MASK_BITS)
+        if choice == block.NAME or (choice == "auto" and prefer == "size"):
+            bits = min(bits, BLOCK_OVERHEAD * mask.best[1])
+        return math.ceil(bits / 8)
 
 
 def _plane_costs(planes: PlaneEntropies, n_kept: int) -> tuple[int, float]:
