@@ -33,6 +33,9 @@ NAME = "cascade"
 
 MAX_FILTERS = 16
 
+CACHE_WORDS = 1 << 18
+"""Words that are worked on at a time: all filters, the candidates and the mask of a block of rows."""
+
 
 def targets(n_filters: int, first: int, last: int, chunks: int) -> Words:
     """Target words of rows ``first .. last - 1``: uint32 (n_filters, rows, chunks)."""
@@ -126,7 +129,8 @@ def decode(
         corrections.flip(mask, wrong.in_rows(begin, end, layout.cols), layout.cols)
         return mask
 
-    return by_rows(part, first, last, layout.chunks, jobs)
+    block_words = CACHE_WORDS // (config["n_filters"] + 2)
+    return by_rows(part, first, last, layout.chunks, jobs, block_words)
 
 
 def _coded(data: NDArray[np.uint8], q: int, m_lane: int, tensor: CodedPlanes) -> CodedPlanes:

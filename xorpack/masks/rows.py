@@ -9,9 +9,6 @@ import numpy as np
 
 from xorpack.words import Words
 
-BLOCK_WORDS = 1 << 16
-"""Words of the mask that are decoded at a time."""
-
 
 def by_rows(
     part: Callable[[int, int], Words],
@@ -19,9 +16,12 @@ def by_rows(
     last: int,
     chunks: int,
     jobs: int,
-    block_words: int = BLOCK_WORDS,
+    block_words: int,
 ) -> Words:
-    """Words of rows ``first .. last - 1``: uint32 (rows, chunks); ``part(a, b)`` gives those of rows ``a .. b - 1``."""
+    """Words of rows ``first .. last - 1``: uint32 (rows, chunks); ``part(a, b)`` gives those of rows ``a .. b - 1``.
+
+    ``block_words``: of the mask at a time, about.
+    """
     share = -(-(last - first) // jobs)
     step = max(1, min(share, block_words // max(chunks, 1)))
     starts = range(first, last, step)
