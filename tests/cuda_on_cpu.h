@@ -2,7 +2,7 @@
 //
 // A thread is a fiber, a block is run to its end before the next. Threads take turns at barriers, shuffles and
 // tensor-core products only. A barrier that not all threads reach is an error, not a hang. Shared memory is poisoned
-// with NaN before every block. `warp_order` and `thread_order` let tests run threads in another order.
+// with NaN before every block. Threads run in rising order, in falling order, or a warp runs ahead as far as it can.
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -118,7 +118,19 @@ static void resume(unsigned thread) {
 }
 
 // 0, or 1 where threads wait for each other for ever.
-static int run_block(unsigned n_threads, size_t shared_bytes, bool backwards) {
+enum Turns { RISING, FALLING, AHEAD };
+
+// Gives threads first .. last - 1 a turn each; whether any of them came further.
+static bool turn(unsigned first, unsigned last, bool falling) {
+    const unsigned long before = progress;
+    for (unsigned n = first; n < last; ++n) {
+        const unsigned t = falling ? last - 1 - (n - first) : n;
+        if (!fibers[t].done) resume(t);
+    }
+    return progress != before;
+}
+
+static int run_block(unsigned n_threads, size_t shared_bytes, long long turns) {
     if (fibers.size() < n_threads) fibers.resize(n_threads);
     for (unsigned t = 0; t < n_threads; ++t) {
         if (!fibers[t].stack) fibers[t].stack.reset(new char[STACK]);
@@ -133,12 +145,14 @@ static int run_block(unsigned n_threads, size_t shared_bytes, bool backwards) {
     block_barrier = Barrier();
     shared.assign(shared_bytes / 4 + 4, 0x7FC0DEADu);
     while (live) {
-        const unsigned long before = progress;
-        for (unsigned n = 0; n < n_threads; ++n) {
-            const unsigned t = backwards ? n_threads - 1 - n : n;
-            if (!fibers[t].done) resume(t);
+        bool moved = false;
+        if (turns == AHEAD) {
+            for (unsigned first = 0; first < n_threads; first += 32)
+                while (turn(first, min(first + 32, n_threads), false)) moved = true;
+        } else {
+            moved = turn(0, n_threads, turns == FALLING);
         }
-        if (progress == before) return 1;
+        if (!moved) return 1;
     }
     for (size_t at = shared_bytes / 4; at < shared.size(); ++at)
         if (shared[at] != 0x7FC0DEADu) return 2;
@@ -171,7 +185,7 @@ int launch(void (*kernel)(A...), const long long* dims, void** values, std::inde
     return 0;
 }
 
-// dims: grid x, y, z, threads of a block, bytes of shared memory, 1 = threads in falling order. Returns 0, 1 for a
+// dims: grid x, y, z, threads of a block, bytes of shared memory, Turns. Returns 0, 1 for a
 // deadlock, 2 for a write behind shared memory, 3 for a wrong number of arguments.
 template <class... A> int launch(void (*kernel)(A...), const long long* dims, void** values, int n) {
     if (n != sizeof...(A)) return 3;

@@ -62,6 +62,8 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "unrolled, 22 chunks": _skewed(2, 0.8, shape=(100, 1400), group_size=256),
     "unrolled, few words": _skewed(2, 0.98, shape=(40, 1024), network=XorNetwork.quasi_cyclic()),
     "unrolled, corrections": _skewed(2, 0.7, rate=0.25, group_size=32, mask_codec="bitmap"),
+    "unrolled, four panels": _skewed(1, 0.9, shape=(50, 4096), dtype="F16"),
+    "tall": lambda: _plain((8300, 40), 0.9, 1, mask_codec="cascade"),
     "many rows": lambda: _plain((300, 500), 0.99, 2, mask_codec="bitmap"),
     "raw": lambda: _plain((20, 333), 0.0, 2, group_size=100),
     "raw, bitmap": lambda: _plain((20, 333), 0.001, 2, group_size=32),

@@ -38,6 +38,7 @@ WRONG = {
     2: "a write behind shared memory",
     3: "another number of arguments",
 }
+TURNS = {"rising": 0, "falling": 1, "a warp ahead": 2}
 NAMES = {dtype: name for name, dtype in DTYPES.items()} | {np.dtype(np.uint32): "U32"}
 
 
@@ -92,14 +93,14 @@ def guarded(n_bytes: int) -> NDArray[np.uint8]:
 
 
 class HostDevice:
-    """See the module. ``backwards``: the threads of a block take turns in falling order."""
+    """See the module. ``turns``: how the threads of a block take turns, a key of TURNS."""
 
     def __init__(
-        self, *, n_multiprocessors: int = 3, shared_limit: int = 227 << 10, backwards: bool = False
+        self, *, n_multiprocessors: int = 3, shared_limit: int = 227 << 10, turns: str = "rising"
     ) -> None:
         self.n_multiprocessors = n_multiprocessors
         self.shared_limit = shared_limit
-        self.backwards = backwards
+        self.turns = TURNS[turns]
         self.launched: list[str] = []
         self.allocations = 0
         self._workspaces: dict[str, NDArray[np.uint8]] = {}
@@ -157,7 +158,7 @@ class HostDevice:
         values = [np.array(value) for value in args]
         assert all(value.dtype in (np.int64, np.uint64) for value in values)
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-        dims = (ctypes.c_longlong * 6)(*launch.grid, launch.block, launch.shared_bytes, self.backwards)
+        dims = (ctypes.c_longlong * 6)(*launch.grid, launch.block, launch.shared_bytes, self.turns)
         wrong = compiled(kernel)(dims, pointers, len(values))
         assert not wrong, f"{kernel.name}: {WRONG[wrong]}"
 

@@ -106,9 +106,10 @@ def test_same_bits_whatever_the_order_of_threads(name, algorithm):
     first = tensor.matmul(x, algorithm=algorithm)
     tensor._device.poison()
     assert same(tensor.matmul(x, algorithm=algorithm), first)
-    backwards = host_device.load(encoded, backwards=True)
-    assert same(backwards.matmul(x, algorithm=algorithm), first)
-    assert same(backwards.decode(), tensor.decode())
+    for turns in ("falling", "a warp ahead"):
+        other = host_device.load(encoded, turns=turns)
+        assert same(other.matmul(x, algorithm=algorithm), first)
+        assert same(other.decode(), tensor.decode())
 
 
 @pytest.mark.parametrize("name", ["unrolled", "unrolled, half", "small", "unrolled, few words"])
@@ -120,6 +121,21 @@ def test_any_number_of_multiprocessors(name):
     for n_multiprocessors in (1, 2, 7, 132):
         other = host_device.load(encoded, n_multiprocessors=n_multiprocessors)
         assert same(other.matvec(x[0], algorithm="tables"), first)
+
+
+def test_a_warp_takes_many_tiles():
+    encoded = encoded_case("tall")
+    tensor = host_device.load(encoded, n_multiprocessors=1)
+    assert same(tensor.decode(), reference.decode_dense(encoded))
+
+
+@pytest.mark.parametrize("turns", host_device.TURNS)
+@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
+def test_a_block_takes_many_panels(algorithm, turns):
+    encoded = encoded_case("unrolled, four panels")
+    tensor = host_device.load(encoded, n_multiprocessors=1, turns=turns)
+    x = activations(9 if algorithm == "tensor_cores" else 2, encoded.cols, "BF16")
+    check_product(tensor.matmul(x, algorithm=algorithm), encoded, x, "BF16")
 
 
 @pytest.mark.parametrize("name", ["unrolled", "small"])
