@@ -106,8 +106,8 @@ def summary(info: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"mask    {per_weight['mask']:.4f} bits per weight, bound {bound['mask']:.4f}"
         + _times(overhead["mask"])
-        + f" (were weights independent: {bound['mask_iid']:.4f}); "
-        + ", ".join(f"{name} x {n}" for name, n in codecs.most_common())
+        + f" ({', '.join(f'{name} x {n}' for name, n in codecs.most_common())})"
+        + f"; were weights independent, the bound would be {bound['mask_iid']:.4f}"
     )
     yield f"all     {per_weight['total']:.4f} bits per weight" + _times(overhead["total"])
     yield (
