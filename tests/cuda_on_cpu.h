@@ -285,8 +285,10 @@ template <class Convert> void cpu_mma(float (&c)[4], const unsigned (&a)[4], uns
         double sum = 0;
         for (unsigned s = 0; s < 4; ++s)
             for (unsigned half = 0; half < 2; ++half) {
-                const unsigned left = box.words[g * 4 + s][2 * half + row_half], right = box.words[column * 4 + s][4 + half];
-                sum += double(value(left & 0xFFFF)) * value(right & 0xFFFF) + double(value(left >> 16)) * value(right >> 16);
+                const unsigned left = box.words[g * 4 + s][2 * half + row_half];
+                const unsigned right = box.words[column * 4 + s][4 + half];
+                sum += double(value(left & 0xFFFF)) * value(right & 0xFFFF);
+                sum += double(value(left >> 16)) * value(right >> 16);
             }
         c[n] = float(c[n] + sum);
     }

@@ -40,7 +40,8 @@ __device__ __forceinline__ void xp_mask_pass(const Order& o, const u32* code, co
                     const u32 row = (u32)xp_row(o, i0 + u);
 #pragma unroll
                     for (int j = 0; j < XP_PLANES; ++j)
-                        found &= ~(tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] ^ xp_target(row, (u32)chunk, j));
+                        found &= ~(tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] ^
+                                   xp_target(row, (u32)chunk, j));
                 }
                 *to = found;
             }

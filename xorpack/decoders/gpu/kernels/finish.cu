@@ -1,7 +1,7 @@
 // finish: partial sums and corrections to the product. Behind common.cu.
 //
-// In:     partial[column * parts * rows + part * rows + i], float32, parts of row index i; corrections in groups of 32 row
-//         indices (common.cu), values XOR | right bits << 8; x and scales as in matvec.
+// In:     partial[column * parts * rows + part * rows + i], float32, parts of row index i; corrections in groups of
+//         32 row indices (common.cu), values XOR | right bits << 8; x and scales as in matvec.
 // Out:    out[column * out_stride + r], type out_type: the parts of a row from first to last, then its corrections
 //         in order, in float32.
 // Launch: grid (ceil(rows / 256), n), 256 threads; no shared memory. A lane has a row index, and looks through the
@@ -19,6 +19,7 @@ finish(XP_ORDER, XP_SCALES, const float* __restrict__ partial, i64 parts, const 
     const float* part = partial + blockIdx.y * parts * o.rows + i;
     float sum = 0.0f;
     for (i64 p = 0; p < parts; ++p) sum += part[p * o.rows];
-    if (n_corrections) sum = xp_corrected(o, scales, starts, entries, values, i, x, (int)x_type, blockIdx.y * x_stride, sum);
+    if (n_corrections)
+        sum = xp_corrected(o, scales, starts, entries, values, i, x, (int)x_type, blockIdx.y * x_stride, sum);
     xp_store(out, blockIdx.y * out_stride + xp_row(o, i), (int)out_type, sum);
 }

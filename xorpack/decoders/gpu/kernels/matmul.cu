@@ -12,9 +12,9 @@
 //          XP_WARPS * XP_TILE_WORDS words for decoded words, then 4608 * XP_TILES for each part of the activations: 9
 //          quads, for a panel may begin and end within one.
 // Layout:  mma.m16n8k16, A = weights, B = activations, C in float32. Per plane a weight is -1, 0 or +1 (of a
-//          unit), exact in any type; the scales multiply the sum of 128 columns (a *quad* of chunks). The order of columns within a
-//          quad is free as long as A and B agree: lane (g, t) = (lane / 4, lane % 4) brings chunk 4 Q + t of rows
-//          g and g + 8, product u = 0 .. 7 takes bits 2u, 2u + 16 and 2u + 1, 2u + 17 of its words. So a word in a
+//          unit), exact in any type; the scales multiply the sum of 128 columns (a *quad* of chunks). The order of
+//          columns within a quad is free as long as A and B agree: lane (g, t) = (lane / 4, lane % 4) brings chunk
+//          4 Q + t of rows g and g + 8, product u = 0 .. 7 takes bits 2u, 2u + 16 and 2u + 1, 2u + 17 of its words. So a word in a
 //          register becomes fragments by shifts alone.
 //
 //              C 16 x 8   c0 c1: row g      columns 2t, 2t + 1      A  a0: row g      bits 2u, 2u + 16
@@ -79,8 +79,8 @@ __device__ __forceinline__ void xp_parts(const void* x, i64 at, bool exists, u32
 #endif
 }
 
-// Activations of a panel and of columns first .. to shared memory, in order of fragments. A thread has bits b and b + 16
-// of the same chunks in every column.
+// Activations of a panel and of columns first .. to shared memory, in order of fragments. A thread has bits b and
+// b + 16 of the same chunks in every column.
 __device__ __forceinline__ void xp_fill(const Order& o, u32* fragments, const void* x, i64 x_stride, i64 first, i64 n,
                                         i64 p, int lead) {
 #pragma unroll

@@ -18,9 +18,9 @@
 //          gives the same bits for the same grid.
 // Bytes:   code + mask + scales once from memory, end to end; partial written and read, 4 * n_panels bytes a row.
 //
-// Why this is near the roof (H200, 49152 x 12288, S = .9, q = 2, groups of 128: 1.45 bits a weight, 110 MB, 26 us at
-// 4.2 TB/s; 4468 steps of 32 words for each of 132 multiprocessors). Instructions a step, counted in the machine code
-// for sm_90:
+// Why this is near the roof (H200, 49152 x 12288, S = .9, q = 2, groups of 128: 1.45 bits a weight, 110 MB, 26 us at an
+// assumed 4.2 TB/s; 4468 steps of 32 words for each of 132 multiprocessors). Instructions a step, counted in the
+// machine code for sm_90:
 //   lookups   33: 3 words * (4 PRMT + 4 LDS + 3 FADD). A byte of a word is an index as it is: entry e of field f
 //             lies at e * 256 + (f & 1) * 128 + 4 k, so that one PRMT makes the address, and lane k reads bank k: no
 //             conflicts. 12 LDS a step are 54,000 clocks, 30 us at 1.76 GHz: the shared-memory roof.
