@@ -28,8 +28,7 @@
 //          and panel from the L2 cache, partial written and read.
 // Cost at q = 2, 8 columns of float16: instructions a step of 32 words, counted in the machine code for sm_90:
 //          fragments and the rest of a quad 174 (348 a quad, 16 of them mma), network about 60, activations 30: 265 in
-//          all. 4468 steps for each of 132 multiprocessors (49152 x 12288) are 296,000 clocks at 4 a clock, 150 us at
-//          1.98 GHz. Fragments are reused for all XP_TILES. Counted, not measured on hardware.
+//          all. Fragments are reused for all XP_TILES. Counted, not measured on hardware.
 // Oracle:  reference.decode_planes and a product in float64.
 
 #ifndef XP_X

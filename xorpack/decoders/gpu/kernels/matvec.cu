@@ -18,16 +18,14 @@
 //          gives the same bits for the same grid.
 // Bytes:   code + mask + scales once from memory, end to end; partial written and read, 4 * n_panels bytes a row.
 //
-// Why this is near the roof (H200, 49152 x 12288, S = .9, q = 2, groups of 128: 1.45 bits a weight, 110 MB, 26 us at an
-// assumed 4.2 TB/s; 4468 steps of 32 words for each of 132 multiprocessors). Instructions a step, counted in the
-// machine code for sm_90:
+// Instructions of a step, 32 words of 32 weights, counted in the machine code for sm_90 (q = 2, groups of 128). The
+// roof is the bytes above, 1.45 bits a weight at S = .9; nothing has been measured on hardware:
 //   lookups   33: 3 words * (4 PRMT + 4 LDS + 3 FADD). A byte of a word is an index as it is: entry e of field f
 //             lies at e * 256 + (f & 1) * 128 + 4 k, so that one PRMT makes the address, and lane k reads bank k: no
-//             conflicts. 12 LDS a step are 54,000 clocks, 30 us at 1.76 GHz: the shared-memory roof.
+//             conflicts
 //   network   18: 2 planes * (6 SHF + 3 LOP3), from registers; 46 more where the window moves, every tenth step
 //   the rest  about 31: mask and scales (loaded 8 visits ahead), AND, conversion, 4 FFMA, reduction, loop
-// in all 87: 97,000 clocks at 4 a clock, 55 us at 1.76 GHz, 49 at 1.98. 16 warps have 8 mask words and 8 pairs of
-// scales in flight each, 20 KB. All of this is counted, nothing is measured on hardware.
+// 16 warps have 8 mask words and 8 pairs of scales in flight each, 20 KB.
 // Oracle:  reference.decode_planes and a product in float64.
 
 #ifndef XP_FIELDS
