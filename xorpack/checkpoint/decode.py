@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from xorpack import model, safetensors_file
-from xorpack.atomic import atomic_directory, atomic_file, check_destination
+from xorpack.atomic import atomic_directory, atomic_file
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
+from xorpack.checkpoint.source import find_source
 from xorpack.container import EncodedFile
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
@@ -48,10 +49,8 @@ def decode_checkpoint(
     if jobs < 1:
         raise ParameterError(f"jobs = {jobs} is less than 1")
     source, target = Path(src), Path(dst)
+    find_source(source, target, overwrite=overwrite)
     checkpoint = Checkpoint(source)
-    check_destination(target, overwrite=overwrite)
-    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
-        raise ParameterError(f"destination {target} lies in the source {source}")
     n_weights = sum(math.prod(r["shape"]) for file in checkpoint.files for r in file.records.values())
 
     def write(file: EncodedFile, path: Path) -> None:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from xorpack import container, model, safetensors_file
 from xorpack.analysis.accounting import Account
-from xorpack.atomic import atomic_directory, atomic_file, check_destination
+from xorpack.atomic import atomic_directory, atomic_file
 from xorpack.checkpoint.plan import FLOATS, Plan
 from xorpack.checkpoint.settings import EncodeReport, Settings
+from xorpack.checkpoint.source import find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.elimination import scratch
@@ -69,11 +70,7 @@ def encode_checkpoint(
     if jobs < 1:
         raise ParameterError(f"jobs = {jobs} is less than 1")
     source, target = Path(src), Path(dst)
-    layout = model.find(source)
-    if not dry_run:
-        check_destination(target, overwrite=overwrite)
-    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
-        raise ParameterError(f"destination {target} lies in the source {source}")
+    layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
     files = [safetensors_file.read(shard) for shard in layout.shards]
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
     if dry_run:

@@ -9,12 +9,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xorpack import container
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.settings import Settings
+from xorpack.checkpoint.source import plain_tensors
 from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.gather import ElementSource
@@ -26,7 +26,6 @@ from xorpack.encoding.pruning import (
     magnitudes,
     zeros_mask,
 )
-from xorpack.errors import FormatError
 from xorpack.masks import block, bmf
 from xorpack.masks.bmf import Factors
 from xorpack.safetensors_file import SafetensorsFile, Stored
@@ -71,14 +70,7 @@ class Plan:
     ) -> None:
         """See :func:`xorpack.encode_checkpoint`."""
         self.settings = settings
-        tensors: dict[str, Stored] = {}
-        for file in files:
-            if container.KEY in file.metadata:
-                raise FormatError(f"{file.path}: encoded by xorpack already")
-            for name, stored in file.tensors.items():
-                if name in tensors:
-                    raise FormatError(f"{file.path}: tensor {name!r} stands in an earlier file too")
-                tensors[name] = stored
+        tensors = plain_tensors(files)
         known = DTYPES if settings.lossless else FLOATS
         suitable = {name: stored.dtype in known for name, stored in tensors.items()}
         shapes = {name: stored.shape for name, stored in tensors.items()}

@@ -13,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import container, model, safetensors_file
+from xorpack import model, safetensors_file
 from xorpack.analysis.accounting import Pruned
-from xorpack.atomic import atomic_directory, atomic_file, check_destination
+from xorpack.atomic import atomic_directory, atomic_file
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.plan import FLOATS
+from xorpack.checkpoint.source import find_source, plain_tensors
 from xorpack.encoding.bmf import MASK_BITS, fit
 from xorpack.encoding.pruning import (
     GlobalThreshold,
@@ -27,7 +28,7 @@ from xorpack.encoding.pruning import (
     n_of_m_mask,
     row_blocks,
 )
-from xorpack.errors import FormatError, ParameterError, XorpackError
+from xorpack.errors import ParameterError, XorpackError
 from xorpack.safetensors_file import SafetensorsFile, Stored
 from xorpack.selection import select
 from xorpack.tensors import as_matrix
@@ -135,11 +136,7 @@ def prune_checkpoint(
     if jobs < 1:
         raise ParameterError(f"jobs = {jobs} is less than 1")
     source, target = Path(src), Path(dst)
-    layout = model.find(source)
-    if not dry_run:
-        check_destination(target, overwrite=overwrite)
-    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
-        raise ParameterError(f"destination {target} lies in the source {source}")
+    layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
     files = [safetensors_file.read(shard) for shard in layout.shards]
     given: dict[str, Stored] | None = None
     if importance is not None:
@@ -178,14 +175,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.settings, self.given, self.jobs, self.progress = settings, given, jobs, progress
-        tensors: dict[str, Stored] = {}
-        for file in files:
-            if container.KEY in file.metadata:
-                raise FormatError(f"{file.path}: encoded by xorpack already; prune what it was made from")
-            for name, stored in file.tensors.items():
-                if name in tensors:
-                    raise FormatError(f"{file.path}: tensor {name!r} stands in an earlier file too")
-                tensors[name] = stored
+        tensors = plain_tensors(files)
         shapes = {name: stored.shape for name, stored in tensors.items()}
         suitable = {name: stored.dtype in FLOATS for name, stored in tensors.items()}
         self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}

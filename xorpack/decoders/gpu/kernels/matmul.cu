@@ -14,8 +14,8 @@
 // Layout:  mma.m16n8k16, A = weights, B = activations, C in float32. Per plane a weight is -1, 0 or +1 (of a
 //          unit), exact in any type; the scales multiply the sum of 128 columns (a *quad* of chunks). The order of
 //          columns within a quad is free as long as A and B agree: lane (g, t) = (lane / 4, lane % 4) brings chunk
-//          4 Q + t of rows g and g + 8, product u = 0 .. 7 takes bits 2u, 2u + 16 and 2u + 1, 2u + 17 of its words. So a word in a
-//          register becomes fragments by shifts alone.
+//          4 Q + t of rows g and g + 8, product u = 0 .. 7 takes bits 2u, 2u + 16 and 2u + 1, 2u + 17 of its words. So a
+//          word in a register becomes fragments by shifts alone.
 //
 //              C 16 x 8   c0 c1: row g      columns 2t, 2t + 1      A  a0: row g      bits 2u, 2u + 16
 //                         c2 c3: row g + 8                             a1: row g + 8  the same
