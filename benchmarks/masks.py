@@ -60,6 +60,7 @@ def run(quick: bool) -> Iterator[Row]:
         )
     yield from _ans(random_bcq(size, 0.9, 1))
     yield from _times(size, n)
+    yield from _two_cores(2 * size, n)
     yield from _model()
     yield from _alexnet(quick)
 
@@ -81,8 +82,18 @@ def _losses(encoded: EncodedTensor, plan: Plan, bound: float) -> str:
     return f"codewords {codewords / bound:.4f} x, their code {_mask_bits(encoded) / codewords:.4f} x"
 
 
+def _two_cores(size: int, n: int) -> Iterator[Row]:
+    tensor = random_bcq(size, 0.9, 1)
+    for codec in ("cascade", "block"):
+        encoded = xorpack.encode(tensor, mask_codec=codec, jobs=2)
+        calls = [partial(encoded.load_mask, expand, jobs=jobs) for jobs in (1, 2)]
+        samples = ratios(*interleaved(calls, 3 * n))
+        what = f"decode the mask, {codec}, {size} x {size}, S 0.9, two cores / one"
+        yield Row(what=what, samples=samples, unit="x")
+
+
 def _times(size: int, n: int) -> Iterator[Row]:
-    """Time of masks: decoding, on one and two threads, and encoding beside the bitmap."""
+    """Time of masks: decoding, and encoding beside the bitmap."""
     for sparsity, _ in CASCADE:
         tensor = random_bcq(size, sparsity, 2)
         where = f"{size} x {size}, S {sparsity}, q 2"
@@ -96,10 +107,6 @@ def _times(size: int, n: int) -> Iterator[Row]:
                 unit="G weights/s",
                 at_least=goal,
             )
-            if sparsity == 0.9:
-                calls = [partial(encoded.load_mask, expand, jobs=jobs) for jobs in (1, 2)]
-                faster = ratios(*interleaved(calls, n))
-                yield Row(what=f"the same, two threads / one, {codec}", samples=faster, unit="x")
         calls = [
             partial(xorpack.encode, tensor, mask_codec=codec) for codec in ("cascade", "block", "bitmap")
         ]

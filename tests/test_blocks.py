@@ -269,3 +269,15 @@ def test_any_bytes_decode_alike_or_are_refused(period: int) -> None:
         assert found[0] == found[1]
         seen.add(type(found[0]))
     assert seen == {bytes} if period else seen == {bytes, str}
+
+
+def test_costs_are_a_product_of_matrices():
+    rng = np.random.default_rng(5)
+    counts, weights = (
+        rng.integers(0, 4, (30, 12)) * rng.integers(0, 2, (30, 12)),
+        rng.integers(0, 99, (12, 7)) * 1.0,
+    )
+    for kernel in (block_kernels.sum_costs, block_kernels.sum_costs.py_func):
+        found = np.full((30, 7), np.nan)
+        kernel(counts, weights, found)
+        assert np.array_equal(found, counts @ weights)

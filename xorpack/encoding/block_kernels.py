@@ -48,6 +48,22 @@ def count_columns(mask, classes, counts):
 
 
 @njit(cache=True, nogil=True)
+def sum_costs(counts, weights, found):
+    """``counts`` (n, k) times ``weights`` (k, levels) to ``found`` (n, levels): whole numbers, exact in float64.
+
+    Most counts are 0. No BLAS: its threads would stand in the way of those that encode other tensors.
+    """
+    for i in range(counts.shape[0]):
+        for level in range(found.shape[1]):
+            found[i, level] = 0.0
+        for k in range(counts.shape[1]):
+            if counts[i, k] != 0:
+                count = np.float64(counts[i, k])
+                for level in range(found.shape[1]):
+                    found[i, level] += count * weights[k, level]
+
+
+@njit(cache=True, nogil=True)
 def split_kernel(
     mask,  # (rows, chunks) uint32
     cols,

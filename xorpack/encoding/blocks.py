@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from xorpack import corrections
 from xorpack.corrections import Corrections
-from xorpack.encoding.block_kernels import count_blocks, count_columns, count_ones_by_class, split_kernel
+from xorpack.encoding.block_kernels import (
+    count_blocks,
+    count_columns,
+    count_ones_by_class,
+    split_kernel,
+    sum_costs,
+)
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
 from xorpack.layout import Layout
@@ -183,8 +189,12 @@ def _level_costs(
     """Cost of each line (rows, say) at each level, (n, 2 * EMPTY + 1): whole numbers, exact in float64."""
     at = np.arange(-prefix.EMPTY, prefix.EMPTY + 1)[:, None] + others
     weights = table[np.clip(at, -prefix.EMPTY, prefix.EMPTY) + prefix.EMPTY]  # (levels, classes, ones)
-    flat: NDArray[np.float64] = counts.reshape(len(counts), weights[0].size).astype(np.float64)
-    found: NDArray[np.float64] = flat @ weights.reshape(len(weights), -1).T
+    found = np.empty((len(counts), len(weights)))
+    sum_costs(
+        np.ascontiguousarray(counts).reshape(len(counts), weights[0].size),
+        np.ascontiguousarray(weights.reshape(len(weights), -1).T),
+        found,
+    )
     return found
 
 

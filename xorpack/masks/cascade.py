@@ -33,7 +33,7 @@ NAME = "cascade"
 
 MAX_FILTERS = 16
 
-CACHE_WORDS = 1 << 18
+CACHE_WORDS = 1 << 19
 """Words that are worked on at a time: all filters, the candidates and the mask of a block of rows."""
 
 

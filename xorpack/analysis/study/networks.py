@@ -62,7 +62,7 @@ def skipped(params: Params) -> str | None:
     words = (n_s + 1) * n_in
     if params["encoder"] == "viterbi":
         if words > MAX_WINDOW_BITS:
-            return f"Viterbi: windows over {MAX_WINDOW_BITS} bits, for its work doubles with each"
+            return f"Viterbi: windows over {MAX_WINDOW_BITS} bits, whose states are too many"
         if step_seconds(n_in, n_s) * fewest_steps(n_s) > params["seconds"]:
             return f"Viterbi: over {params['seconds']:g} s of estimated work for {fewest_steps(n_s)} steps"
     if taps == "quasi-cyclic" and words > MAX_QUASI_CYCLIC:
