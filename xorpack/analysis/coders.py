@@ -20,9 +20,6 @@ from xorpack.analysis.entropy import JOINT_BITS
 from xorpack.dense import UNSIGNED
 from xorpack.tensors import BCQTensor, as_matrix
 
-LOW_BITS = JOINT_BITS
-"""Bits of wide elements below those that are modelled together: mantissa bits, kept raw."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
@@ -119,7 +116,7 @@ def ans_rows(content: Content) -> Coded:
 
 
 def _ans(content: Content, mask: list[_Stream], parameter_bytes: int) -> Coded:
-    low = max(0, content.bits - LOW_BITS)
+    low = max(0, content.bits - JOINT_BITS)  # mantissa bits, kept raw
     high = content.symbols >> np.uint32(low)
     known, index, counts = np.unique(high, return_inverse=True, return_counts=True)
     streams = list(mask)

@@ -55,6 +55,8 @@ def csr_bits(w: Weights, index_bits: int) -> float:
     return w.kept * (w.value_bits + index_bits) + 32 * (w.rows + 1) + w.scale_bits
 
 
+BOUND = "bound, given mask"
+
 FORMATS: Mapping[str, tuple[Callable[[Weights], float], str]] = {
     "dense float32": (lambda w: 32.0 * w.n, "32 n"),
     "dense float16": (lambda w: 16.0 * w.n, "16 n; loses bits of float32"),
@@ -66,14 +68,12 @@ FORMATS: Mapping[str, tuple[Callable[[Weights], float], str]] = {
     "CSR, 16-bit indices": (lambda w: csr_bits(w, 16), "k (v + 16) + 32 (rows + 1)"),
     "relative index, 4 bits": (relative_index_bits, "(k + fillers) (v + 4)"),
     "bitmap + values": (lambda w: w.n + w.kept * w.value_bits + w.scale_bits, "n + k v"),
-    "bound, given mask": (
+    BOUND: (
         lambda w: w.mask_bits + w.payload_bits + w.scale_bits,
         "entropy of mask and values",
     ),
 }
 """Name: bits of a tensor, and the formula in words."""
-
-BOUND = "bound, given mask"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         self.layout = model.find(Path(path))
         self.files = tuple(EncodedFile(shard, verify=verify) for shard in self.layout.shards)
         self._file_of: dict[str, EncodedFile] = {}
+        self._accounts: dict[str, Account] = {}
         seen: set[str] = set()
         for file in self.files:
             if twice := seen.intersection(file.order):
@@ -51,8 +52,11 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         return self._file_of[name].path
 
     def accounts(self) -> dict[str, Account]:
-        """The account of every encoded tensor."""
-        return {name: Account.of(self[name]) for name in self}
+        """The account of every encoded tensor, whose mask is decoded for it once."""
+        for name in self:
+            if name not in self._accounts:
+                self._accounts[name] = Account.of(self[name])
+        return dict(self._accounts)
 
     def speed(self) -> Speed:
         """Decode every tensor on one thread and time it, the better of two times."""

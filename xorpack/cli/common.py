@@ -16,6 +16,14 @@ JOBS = click.option(
 )
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 SRC = click.argument("src", type=click.Path(path_type=Path))
+SCOPE = click.option(
+    "--scope",
+    type=click.Choice(["tensor", "global"]),
+    default="tensor",
+    show_default=True,
+    help="Prune each tensor to the sparsity, or all together.",
+)
+EXCLUDE = click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave these out.")
 DST = click.argument("dst", type=click.Path(path_type=Path))
 
 

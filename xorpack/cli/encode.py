@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, JOBS, OVERWRITE, SRC, make_console, progress_bar
+from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar
 from xorpack.errors import ParameterError
 
 
@@ -23,13 +23,7 @@ from xorpack.errors import ParameterError
 @click.option(
     "--sparsity", type=float, default=None, help="Prune this fraction; default: keep the zeros there are."
 )
-@click.option(
-    "--scope",
-    type=click.Choice(["tensor", "global"]),
-    default="tensor",
-    show_default=True,
-    help="Prune each tensor to the sparsity, or all together.",
-)
+@SCOPE
 @click.option(
     "--group-size", type=click.IntRange(min=0), default=0, help="Inputs that share scales; default: the row."
 )
@@ -72,7 +66,7 @@ from xorpack.errors import ParameterError
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Encode only these: module names, or re:EXPRESSION."
 )
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave these out.")
+@EXCLUDE
 @JOBS
 @OVERWRITE
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")

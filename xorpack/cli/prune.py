@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, JOBS, OVERWRITE, SRC, make_console, progress_bar
+from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar
 from xorpack.errors import ParameterError
 
 
@@ -23,13 +23,7 @@ from xorpack.errors import ParameterError
     help="The largest weights; N of every M; a mask of low-rank factors. Default: n:m with --pattern, else magnitude.",
 )
 @click.option("--pattern", metavar="N:M", default=None, help="Keep the N largest of every M inputs, as 2:4.")
-@click.option(
-    "--scope",
-    type=click.Choice(["tensor", "global"]),
-    default="tensor",
-    show_default=True,
-    help="Prune each tensor to the sparsity, or all together.",
-)
+@SCOPE
 @click.option("--rank", type=click.IntRange(min=1), default=None, help="bmf: patterns of a tile; default: 2.")
 @click.option(
     "--mask-bits", type=float, default=None, help="bmf: bits per weight of the mask; default: 0.18."
@@ -44,7 +38,7 @@ from xorpack.errors import ParameterError
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Prune only these: module names, or re:EXPRESSION."
 )
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave these out.")
+@EXCLUDE
 @JOBS
 @OVERWRITE
 @click.option("--dry-run", is_flag=True, help="Choose and report, write nothing.")

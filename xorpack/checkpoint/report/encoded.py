@@ -45,16 +45,17 @@ class _Encoded:
     def report(self) -> Report:
         checkpoint = self.checkpoint
         tensors = tuple(self._tensor(name) for name in checkpoint)
-        accounts = [t.account for t in tensors]
-        total = Account.total(accounts)
-        carried = {name: stored for file in checkpoint.files for name, stored in file.carried.items()}
-        carried_bytes = sum(stored.data.size for stored in carried.values())
+        carried = carried_tensors({k: t for file in checkpoint.files for k, t in file.carried.items()})
+        carried_bytes = sum(t.n_bytes for t in carried)
         file_bytes = sum(file.n_bytes for file in checkpoint.files)
-        sections = total.section_bytes
+        section_bytes = sum(t.account.n_bytes for t in tensors)
+        total = Account.total(
+            (t.account for t in tensors), metadata_bytes=file_bytes - carried_bytes - section_bytes
+        )
         other = other_bytes(checkpoint.layout)
         parts = (
-            *(Part(name=name, n_bytes=sections[name]) for name in SECTIONS),
-            Part(name="metadata", n_bytes=file_bytes - carried_bytes - total.n_bytes),
+            *(Part(name=name, n_bytes=total.section_bytes[name]) for name in SECTIONS),
+            Part(name="metadata", n_bytes=total.metadata_bytes),
             Part(name="carried", n_bytes=carried_bytes),
             Part(name="other files", n_bytes=other),
         )
@@ -62,21 +63,20 @@ class _Encoded:
         for tensor in tensors:
             label = "lossless" if tensor.kind == "lossless" else f"{tensor.bits}-bit"
             variants.setdefault(label, []).append(tensor.name)
-        with_headers = Account.total(accounts, metadata_bytes=parts[4].n_bytes)
         return Report(
             **common(checkpoint.layout),
             kind="encoded",
             settings=checkpoint.files[0].settings,
-            n_parameters=total.n_weights + sum(math.prod(stored.shape) for stored in carried.values()),
+            n_parameters=total.n_weights + sum(math.prod(t.shape) for t in carried),
             total_bytes=file_bytes + other,
             source_bytes=total.original_bytes + carried_bytes + other,
             parts=parts,
             tensors=tensors,
-            carried=carried_tensors(carried),
+            carried=carried,
             formats={label: self._formats(names, tensors) for label, names in variants.items()},
             comparison={} if self.wanted.sample is None else dict(self._compare(variants)),
             density={t.name: self._map(t.name) for t in self.wanted.mapped(tensors)},
-            advice=advice.for_encoded(with_headers, parts, tensors, carried_tensors(carried)),
+            advice=advice.for_encoded(total, parts, tensors, carried),
         )
 
     def _tensor(self, name: str) -> TensorReport:
