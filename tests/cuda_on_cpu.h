@@ -197,17 +197,33 @@ template <class... A> int launch(void (*kernel)(A...), const long long* dims, vo
 inline void __syncthreads() { cpu::wait(cpu::block_barrier, cpu::live); }
 inline void __syncwarp() { cpu::warp_wait(); }
 
-template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance) {
+// The value of another lane of the warp.
+template <class T> T __shfl_sync(unsigned mask, T value, int from) {
     static_assert(sizeof(T) == 4, "words only");
     auto& box = cpu::exchanges[cpu::warp()];
-    const unsigned lane = cpu::current % 32;
-    std::memcpy(box.words[lane], &value, 4);
+    std::memcpy(box.words[cpu::current % 32], &value, 4);
     cpu::warp_wait();
     T other;
-    std::memcpy(&other, box.words[lane ^ distance], 4);
+    std::memcpy(&other, box.words[from & 31], 4);
     cpu::warp_wait();
     return other;
 }
+
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int distance) {
+    return __shfl_sync(mask, value, int(cpu::current % 32) ^ distance);
+}
+
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+    auto& box = cpu::exchanges[cpu::warp()];
+    box.words[cpu::current % 32][0] = predicate != 0;
+    cpu::warp_wait();
+    unsigned votes = 0;
+    for (int lane = 0; lane < 32; ++lane) votes |= box.words[lane][0] << lane;
+    cpu::warp_wait();
+    return votes;
+}
+
+inline int __popc(unsigned word) { return __builtin_popcount(word); }
 
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned left) {
     left &= 31;
@@ -244,6 +260,12 @@ inline unsigned __float_as_uint(float value) {
 inline unsigned atomicXor(unsigned* to, unsigned bits) {
     const unsigned old = *to;
     *to ^= bits;
+    return old;
+}
+
+inline unsigned atomicOr(unsigned* to, unsigned bits) {
+    const unsigned old = *to;
+    *to |= bits;
     return old;
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from mask_samples import any_factors, crowded, with_mask
 from numpy.typing import NDArray
 from samples import bcq, hostile, pruned
 
@@ -47,6 +48,46 @@ def _skewed(bits: int, sparsity: float, **options: Any) -> Callable[[], EncodedT
     return lambda: _plain(shape, sparsity, bits, lanes=32, **options)
 
 
+def _masked(kept: NDArray[np.bool_], codec: str = "block", bits: int = 1, **options: Any) -> EncodedTensor:
+    return xorpack.encode(with_mask(kept, bits), mask_codec=codec, **options)
+
+
+def _product(*case: int, bits: int = 1, lanes: int | None = None) -> Callable[[], EncodedTensor]:
+    def make() -> EncodedTensor:
+        factors = any_factors(*case)
+        tensor = with_mask(unpack(factors.mask(), case[2]), bits)
+        return xorpack.encode(tensor, mask_codec="bmf", factors=factors, lanes=lanes)
+
+    return make
+
+
+def _every_third_row() -> NDArray[np.bool_]:
+    kept = np.zeros((256, 1024), np.bool_)
+    kept[::3] = True
+    return kept
+
+
+MASKS: Mapping[str, Callable[[], EncodedTensor]] = {
+    "cascade": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade"),
+    "cascade, corrections": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade", rate=0.085),
+    "cascade, unrolled": _skewed(2, 0.9, group_size=128, mask_codec="cascade"),
+    "block": lambda: _plain((300, 777), 0.8, 2, mask_codec="block"),
+    "block, unrolled": _skewed(2, 0.9, group_size=128, mask_codec="block"),
+    "block, no deep bits": lambda: _plain((64, 130), 0.5, 2, mask_codec="block"),
+    "block of 32": _skewed(1, 0.98, shape=(60, 2048), mask_codec="block"),
+    "block, one row": lambda: _plain((1, 3000), 0.9, 1, mask_codec="block"),
+    "block, one column": lambda: _plain((700, 1), 0.8, 1, mask_codec="block"),
+    "block, crowded": lambda: _masked(crowded(70, 300)),
+    "block, classes of many rows": lambda: _masked(crowded(600, 200)),
+    "block, sorted columns": lambda: _masked(crowded(400, 500, 3, 11), bits=2),
+    "block, sorted columns, unrolled": lambda: _masked(crowded(300, 1100, 3, 11), lanes=32),
+    "block, rows pruned whole": lambda: _masked(_every_third_row()),
+    "bmf": _product(1, 40, 200, 3, 16, 2, bits=2),
+    "bmf, unrolled": _product(2, 90, 1024, 5, 37, 3, lanes=32),
+    "bmf, odd": _product(3, 33, 65, 1, 7, 1),
+}
+"""A tensor for each way to decode a mask."""
+
 BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "small": lambda: _plain((64, 64), 0.5, 2, dtype="F16"),
     "odd columns": lambda: _plain((33, 100), 0.5, 1),
@@ -63,6 +104,7 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "unrolled, few words": _skewed(2, 0.98, shape=(40, 1024), network=XorNetwork.quasi_cyclic()),
     "unrolled, corrections": _skewed(2, 0.7, rate=0.25, group_size=32, mask_codec="bitmap"),
     "unrolled, four panels": _skewed(1, 0.9, shape=(50, 4096), dtype="F16"),
+    "wide": lambda: _plain((40, 5000), 0.7, 5, rate=0.25, mask_codec="bitmap"),
     "tall": lambda: _plain((8300, 40), 0.9, 1, mask_codec="cascade"),
     "many rows": lambda: _plain((300, 500), 0.99, 2, mask_codec="bitmap"),
     "raw": lambda: _plain((20, 333), 0.0, 2, group_size=100),
@@ -76,9 +118,7 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "FleXOR": lambda: _plain((40, 200), 0.5, 2, network=XorNetwork.sparse(n_in=12, n_out=20)),
     "constant planes": _constant_planes,
     "wide scales": _wide_scales,
-    "cascade": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade"),
-    "cascade, corrections": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade", rate=0.085),
-    "cascade, unrolled": _skewed(2, 0.9, group_size=128, mask_codec="cascade"),
+    **MASKS,
 }
 
 LOSSLESS: Mapping[str, Callable[[], EncodedTensor]] = {

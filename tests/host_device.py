@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class HostDevice:
         self.turns = TURNS[turns]
         self.launched: list[str] = []
         self.allocations = 0
+        self._constants: dict[Hashable, NDArray[Any]] = {}
         self._workspaces: dict[str, NDArray[np.uint8]] = {}
 
     def upload(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -110,6 +111,11 @@ class HostDevice:
         copy = memory.view(array.dtype).reshape(array.shape)
         copy[...] = array
         return copy
+
+    def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        if key not in self._constants:
+            self._constants[key] = self.upload(make())
+        return self._constants[key]
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         self.allocations += 1

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mask_samples import crowded, with_mask
 from samples import bcq
-from test_masks import EXPANDS, comes_back, entropy, with_mask
+from test_masks import EXPANDS, comes_back, entropy
 
 import xorpack
 from xorpack import EncodedTensor
@@ -93,18 +94,6 @@ def test_rows_that_differ(rows: int, cols: int, densities: list[float], data: An
     last = data.draw(st.integers(first, rows))
     assert comes_back(encoded, tensor, first, last)
     assert (cpu.decode_planes(encoded, first, last, jobs=3)[0] == tensor.mask[first:last]).all()
-
-
-def crowded(rows: int, cols: int, seed: int = 0, period: int = 0) -> np.ndarray[Any, Any]:
-    """A mask whose rows keep from none to all, and whose columns differ; ``period``: from their neighbours."""
-    rng = np.random.default_rng(seed)
-    if period:
-        share = (np.arange(cols) * 3 % period / period) ** 2 * rng.choice([0.1, 0.3, 1.0], rows)[:, None]
-        return rng.random((rows, cols)) < share
-    share = rng.permutation(np.linspace(0, 1, rows) ** 2)[:, None] * np.where(
-        np.arange(cols) // 40 % 2, 0.5, 1
-    )
-    return rng.random((rows, cols)) < share
 
 
 @pytest.mark.parametrize("shape", [(50, 700), (300, 40), (1, 3000), (97, 1025)], ids=str)

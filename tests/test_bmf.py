@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_masks import comes_back, with_mask
+from mask_samples import any_factors, with_mask
+from test_masks import comes_back
 
 import xorpack
 from xorpack import EncodedTensor, words
@@ -43,16 +44,6 @@ def plain_mask(factors: Factors, cols: int) -> np.ndarray[Any, Any]:
         ],
         bool,
     ).reshape(rows, cols)
-
-
-def any_factors(seed: int, rows: int, cols: int, rank: int, tile_rows: int, tile_words: int) -> Factors:
-    rng = np.random.default_rng(seed)
-    tile_cols = 32 * tile_words
-    left = rng.random((rows, -(-cols // tile_cols), rank)) < 0.4
-    right = rng.random((-(-rows // tile_rows), rank, cols)) < 0.3
-    return Factors(
-        tile_rows=tile_rows, tile_cols=tile_cols, left=left.astype(np.uint8), right=words.pack(right)
-    )
 
 
 cases = st.tuples(

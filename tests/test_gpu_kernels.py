@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 
+import gpu_cases
 import host_device
 import ml_dtypes
 import numpy as np
 import pytest
 from gpu_cases import BCQ, LOSSLESS, check_product
+from mask_samples import crowded, with_mask
 from samples import same
 
-from xorpack import EncodedTensor, masks
+import xorpack
+from xorpack import masks
 from xorpack.decoders import reference
-from xorpack.decoders.gpu import order, packed, plan
+from xorpack.decoders.gpu import GpuTensor, lists, packed, plan
+from xorpack.decoders.gpu import masks as device_masks
+from xorpack.encoding import blocks
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
 
@@ -60,12 +65,70 @@ def test_decode_to_another_type(name, dtype):
     assert same(loaded(name).decode(dtype), wanted)
 
 
-@pytest.mark.parametrize("name", ["cascade", "cascade, unrolled", "hostile bfloat16"])
-def test_cascade_as_a_bitmap(name):
+@pytest.mark.parametrize(
+    "name", ["cascade", "cascade, unrolled", "hostile bfloat16", "block", "bmf, unrolled"]
+)
+def test_any_mask_as_a_bitmap(name):
     encoded = encoded_case(name)
     tensor = loaded(name, "bitmap")
     assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
-    assert "asked for" in tensor.memory()["note"]
+    assert "mask" in tensor.memory()
+
+
+@pytest.mark.parametrize("name", gpu_cases.MASKS)
+def test_a_mask_stays_as_it_is_stored(name):
+    """Its words are made on the device, whatever the order of threads and the number of blocks."""
+    encoded = encoded_case(name)
+    assert "mask" not in loaded(name).memory()
+    wanted = loaded(name).decode_words()
+    for turns in ("falling", "a warp ahead"):
+        other = host_device.load(encoded, turns=turns, n_multiprocessors=1)
+        assert same(other.decode_words(), wanted)
+        other._device.poison()
+        assert same(other.decode_words(), wanted)
+
+
+def test_every_mask_codec_has_a_decoder():
+    assert {"constant", *device_masks.CODECS} == set(masks.CODECS)
+    codecs = {case().mask_codec for case in gpu_cases.MASKS.values()}
+    assert codecs == set(device_masks.CODECS) - {"bitmap"}
+
+
+def test_masks_of_cases_take_every_way():
+    """Wrong bits of the plane and of the mask, classes of both kinds, columns sorted or not, levels below 0."""
+    config = encoded_case("block, crowded").mask_config
+    assert min(config["n_corrections"]) > 0
+    assert min(len(config["row_levels"]), len(config["col_levels"])) > 1
+    assert min(config["row_levels"]) + min(config["col_levels"]) < 0
+    assert encoded_case("block, no deep bits").mask_config["layout"][1] == 0
+    assert encoded_case("block of 32").mask_config["code"][0] == 32
+    for name in ("block, sorted columns", "block, sorted columns, unrolled"):
+        assert encoded_case(name).mask_config["code"][3] == 1
+        assert "block_move" in {kernel.name for kernel, _ in loaded(name).kernels(1)}
+    assert encoded_case("cascade, corrections").mask_config["n_corrections"] > 10
+
+
+CODES = [*blocks.CANDIDATES, (7, 2, 5), (1, 1, 1), (5, 0, 3), (31, 2, 24), (9, 9, 9)]
+
+
+@pytest.mark.parametrize("code", CODES, ids=str)
+@pytest.mark.parametrize("shape", [(50, 700), (300, 40), (1, 3000), (97, 1025)], ids=str)
+def test_every_prefix_code(shape, code, monkeypatch):
+    monkeypatch.setattr(blocks, "CANDIDATES", (code,))
+    tensor = with_mask(crowded(*shape))
+    encoded = xorpack.encode(tensor, mask_codec="block")
+    assert encoded.mask_config["code"][:3] == list(code)
+    wanted = reference.expand(encoded.coded, 0, encoded.rows, tensor.mask)
+    assert same(host_device.load(encoded).decode_words(), wanted)
+
+
+def test_tensors_share_tables():
+    encoded = encoded_case("block")
+    device = host_device.HostDevice()
+    first, second = (GpuTensor(encoded, packed.pack(encoded), device) for _ in range(2))
+    assert first.memory()["shared"] == second.memory()["shared"] > 0
+    assert len(device._constants) == 4  # two networks, one code, its symbols
+    assert same(first.decode(), second.decode())
 
 
 PRODUCTS = [
@@ -183,19 +246,11 @@ def test_out_of_any_type_with_strides(algorithm, dtype):
     assert (frame[:, encoded.rows :] == 7).all()
 
 
-def test_mask_of_more_than_32_bits_of_places(monkeypatch):
-    monkeypatch.setattr(packed, "MAX_NARROW_BITS", 1)
-    encoded = encoded_case("cascade, corrections")
-    assert encoded.mask_config["n_corrections"] > 10
-    tensor = host_device.load(encoded)
-    assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
-    assert "mask_flip" in tensor._device.launched
-
-
-@pytest.mark.parametrize("name", ["unrolled, corrections", "constant planes", "hostile float32"])
-def test_columns_of_more_than_27_bits(name, monkeypatch):
-    monkeypatch.setattr(order, "MAX_NARROW", 1)
+@pytest.mark.parametrize("name", ["unrolled, corrections", "constant planes", "hostile float32", "wide"])
+def test_corrections_in_many_tiles(name, monkeypatch):
+    """Tiles that end within rows and columns."""
     encoded = encoded_case(name)
+    assert encoded.n_corrections
     tensor = host_device.load(encoded)
     assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
     if encoded.kind == "bcq":
@@ -203,29 +258,38 @@ def test_columns_of_more_than_27_bits(name, monkeypatch):
         check_product(tensor.matmul(x, algorithm="tables"), encoded, x, "F32")
 
 
-def test_nothing_is_allocated_after_prepare():
-    encoded, tensor = encoded_case("cascade, unrolled"), loaded("cascade, unrolled")
+def test_too_many_corrections_for_the_device():
+    class Endless(list):
+        def __len__(self):
+            return 1 << 32
+
+    with pytest.raises(ParameterError, match="fewer than 2\\^32"):
+        lists.starts(Endless(), 1)
+
+
+@pytest.mark.parametrize("name", ["cascade, unrolled", "block, unrolled", "block, sorted columns", "bmf"])
+def test_nothing_is_allocated_after_prepare(name):
+    encoded = encoded_case(name)
+    tensor = host_device.load(encoded)
     x, out = activations(2, encoded.cols, "F16"), np.zeros((2, encoded.rows), np.float32)
-    for algorithm in ("auto", "tables", "tensor_cores", "decode"):
+    for algorithm in ("auto", "tables", "decode"):
         tensor.prepare(2, "F16", algorithm=algorithm)
         before = tensor._device.allocations
         tensor.matmul(x, out=out, algorithm=algorithm)
         assert tensor._device.allocations == before
 
 
-PARTS = ("code", "taps", "mask", "scales", "starts", "entries", "values")
-
-
 def test_memory_of_a_loaded_tensor():
-    """Code and mask keep their size; corrections are 6 bytes each, groups and taps a little."""
+    """Code and mask keep their size; corrections are 3 bytes each, their tiles 4."""
     encoded = encoded_case("unrolled, corrections")
     memory = loaded("unrolled, corrections").memory()
+    parts = ("code", "mask", "scales", "starts", "entries", "values")
     assert memory["code"] == encoded.code.nbytes
     assert memory["mask"] == encoded.mask.nbytes + 8 * 32 * 4
-    assert memory["entries"] + memory["values"] == 6 * encoded.n_corrections
-    assert memory["total"] == sum(memory[part] for part in PARTS)
+    assert memory["entries"] + memory["values"] == 3 * encoded.n_corrections
+    assert memory["starts"] == 4 * (-(-encoded.rows // 32) + 1)
+    assert memory["total"] == sum(memory[part] for part in parts)
     assert memory["stored"] == sum(encoded.section_bytes().values())
-    assert memory["note"] == ""
 
 
 @pytest.mark.parametrize(
@@ -251,15 +315,6 @@ def test_bad_arguments(change, words):
 @pytest.mark.parametrize("algorithm", ["auto", "tables", "tensor_cores", "decode"])
 def test_no_rows_of_x(algorithm):
     assert loaded("unrolled").matmul(activations(0, 1024, "F16"), algorithm=algorithm).shape == (0, 150)
-
-
-def test_a_mask_codec_without_a_kernel_lies_as_a_bitmap(monkeypatch):
-    monkeypatch.setitem(masks.CODECS, "other", masks.CODECS["bitmap"])
-    encoded = encoded_case("small")
-    values = {name: getattr(encoded, name) for name in type(encoded).__dataclass_fields__}
-    tensor = host_device.load(EncodedTensor(**values | {"mask_codec": "other"}))
-    assert "mask codec other was decoded on the host" in tensor.memory()["note"]
-    assert same(tensor.decode(), reference.decode_dense(encoded))
 
 
 def test_bad_options():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mask_samples import with_mask
 from samples import SHAPES, bcq, pruned, same
 
 import xorpack
@@ -22,12 +22,6 @@ from xorpack.masks import cascade
 
 EXPANDS = {"cpu": expand, "reference": reference.expand}
 CONFIG = {"n_filters": 3, "m_last": 5, "n_corrections": 2}
-
-
-def with_mask(kept: np.ndarray[Any, Any], bits: int = 1) -> BCQTensor:
-    """A tensor that keeps the weights of a boolean matrix."""
-    dense = bcq(kept.shape, 0.0, bits)
-    return replace(dense, mask=words.pack(kept), planes=dense.planes & words.pack(kept))
 
 
 def comes_back(encoded: EncodedTensor, tensor: BCQTensor, first: int = 0, last: int | None = None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Protocol
@@ -31,6 +31,9 @@ class Device(Protocol):
 
     def upload(self, array: NDArray[Any]) -> Any:
         """A copy on the device."""
+
+    def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Any:
+        """A copy of what ``make`` gives, once for all tensors that name it ``key``, kept until the process ends."""
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """Memory for ``shape`` elements of a safetensors type."""
@@ -96,6 +99,7 @@ class CudaDevice:
         self.n_multiprocessors = int(attributes["multiProcessorCount"])
         self.shared_limit = int(attributes.get("sharedMemPerBlockOptin", attributes["sharedMemPerBlock"]))
         self._functions: dict[Kernel, Any] = {}
+        self._constants: dict[Hashable, Any] = {}
         self._workspaces: dict[tuple[int, str], Any] = {}
         self._kept: list[Any] = []
 
@@ -119,6 +123,13 @@ class CudaDevice:
         """See :class:`Device`; returns when the copy is made."""
         with self._here():
             return self._cupy.asarray(array, blocking=True)
+
+    def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Any:
+        """See :class:`Device`."""
+        with _LOCK:
+            if key not in self._constants:
+                self._constants[key] = self.upload(make())
+            return self._constants[key]
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """See :class:`Device`."""

@@ -12,7 +12,6 @@ from xorpack.layout import Layout
 from xorpack.network import XorNetwork
 from xorpack.tensors import n_groups
 
-MAX_NARROW = 1 << 27
 ROW_MULTIPLE = 8
 """Rows of the network are unrolled by multiples of it: the product adds up 8 visits at a time."""
 MAX_DISTINCT = 32
@@ -20,6 +19,10 @@ MAX_WINDOW = 16
 MAX_TAPS = 16
 MAX_PLANES = 4
 """Limits of the unrolled decoder: the code of all rows, and the window of every plane in registers."""
+VISIT_PADDING = 8
+"""Visits before and behind a run that a warp may read, for nothing: it takes 8 at a time. None before the mask's."""
+GROUP_PADDING = 33
+"""Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks, for nothing."""
 
 
 def reciprocal(n: int) -> int:
@@ -129,11 +132,6 @@ def visited_rows(layout: Layout) -> NDArray[np.int64]:
 def is_skewed(layout: Layout) -> bool:
     """Whether words lie in order of lanes within a visit: where a panel is one turn of 32 chunks."""
     return (layout.lanes, layout.n_sub, layout.panel_chunks) == (32, 1, 32)
-
-
-def is_wide(cols: int) -> bool:
-    """Whether a correction's column and 5 bits of its row index take more than 32 bits."""
-    return cols > MAX_NARROW
 
 
 def by_visit(layout: Layout, words: NDArray[np.uint32]) -> NDArray[np.uint32]:

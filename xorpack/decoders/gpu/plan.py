@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xorpack.decoders.gpu.order import can_unroll, is_skewed, is_wide
+from xorpack.decoders.gpu.order import can_unroll, is_skewed
 from xorpack.decoders.gpu.sources import network_macros
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
@@ -62,7 +62,6 @@ def tensor_macros(encoded: EncodedTensor, *, mask: bool) -> dict[str, int | str]
         "ZEROS": f"{zeros:#x}u",
         "ONES": f"{ones:#x}u",
         "MASK": int(mask),
-        "WIDE": int(is_wide(encoded.cols)),
     }
     if encoded.scales is not None:
         macros["SCALE"] = int(encoded.scales.dtype.itemsize == 2)
@@ -87,6 +86,11 @@ def decode_launch(
 def flat_launch(n: int) -> Launch:
     """One thread an item."""
     return Launch(grid=(max(1, min(-(-n // 256), 1 << 20)), 1, 1), block=256)
+
+
+def warp_launch(n: int) -> Launch:
+    """One warp an item."""
+    return Launch(grid=(max(1, min(-(-n // 8), 1 << 20)), 1, 1), block=256)
 
 
 def table_fields(shared_limit: int) -> int:

@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu import masks, plan
 from xorpack.decoders.gpu.arrays import TYPES
 from xorpack.decoders.gpu.device import Device
-from xorpack.decoders.gpu.order import order_values
-from xorpack.decoders.gpu.packed import GROUP_PADDING, ROW_GROUP, VISIT_PADDING, Packed
+from xorpack.decoders.gpu.order import GROUP_PADDING, VISIT_PADDING, order_values, tap_table
+from xorpack.decoders.gpu.packed import Packed
+from xorpack.decoders.gpu.passes import MaskPlan, Pass
 from xorpack.decoders.gpu.plan import Launch
 from xorpack.decoders.gpu.sources import Kernel, Macros
 from xorpack.encoded import EncodedTensor
+from xorpack.layout import Layout
+from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES
 
 Step = tuple[Kernel, Launch]
 
 
 class Resident:
-    """Arrays of a :class:`Packed` on ``device``, as arguments of kernels."""
+    """Arrays of a :class:`Packed` on ``device``, as arguments of kernels.
+
+    Attributes:
+        arrays: the tensor's own, by name.
+        shared_bytes: constants that it shares with other tensors, by name.
+        order: of the planes' code, as kernels take it.
+    """
 
     def __init__(self, encoded: EncodedTensor, packed: Packed, device: Device) -> None:
         self.encoded, self.packed, self.device = encoded, packed, device
         self.arrays = {name: device.upload(array) for name, array in packed.arrays.items() if array.size}
+        self.shared_bytes: dict[Hashable, int] = {}
         layout, network = encoded.layout, encoded.network
         self.order = order_values(layout, network, encoded.m_lane)
-        self.macros = plan.tensor_macros(encoded, mask=packed.mask_form in ("bitmap", "cascade"))
-        self.code = (self._pointer("code"), self._pointer("taps"))
+        self.macros = plan.tensor_macros(encoded, mask=packed.mask_form in masks.CODECS)
+        self.code = (self.pointer("code"), self.taps(network))
         self.scales = (self._scale_pointer(), *packed.scale_order.values())
-        self.corrections = tuple(self._pointer(name) for name in ("starts", "entries", "values"))
+        self.corrections = tuple(self.pointer(name) for name in ("starts", "entries", "values"))
         self.n_planes = encoded.code.shape[0]
         self.mask_bytes = 4 * (layout.n_panels * layout.rows + VISIT_PADDING) * layout.panel_chunks
-        self._mask_steps = self._plan_mask() if packed.mask_form == "cascade" else []
-        self._last_order: Sequence[np.generic] = ()
-        if self._mask_steps:
-            self._last_order = order_values(layout, network, encoded.mask_config["m_last"])
+        coded = packed.mask_form in masks.CODECS and not self.is_zero
+        self.mask_plan = masks.CODECS[packed.mask_form].plan(self) if coded else MaskPlan()
         self._decode_kernels: dict[str, tuple[Kernel, Kernel]] = {}
 
     @property
@@ -45,58 +54,59 @@ class Resident:
         """Whether every weight is pruned, or there is none."""
         return self.packed.mask_form == "zeros" or not self.encoded.rows * self.encoded.cols
 
-    def _pointer(self, name: str) -> np.uint64:
+    def pointer(self, name: str) -> np.uint64:
+        """Of an array of the tensor; 0 where it has none."""
         return np.uint64(self.device.pointer(self.arrays[name]) if name in self.arrays else 0)
+
+    def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> np.uint64:
+        """Pointer to a constant that tensors share."""
+        array = self.device.constant(key, make)
+        self.shared_bytes[key] = int(array.nbytes)
+        return np.uint64(self.device.pointer(array))
+
+    def taps(self, network: XorNetwork) -> np.uint64:
+        """Pointer to a network's taps."""
+        return self.constant(network, lambda: tap_table(network).reshape(-1))
 
     def _scale_pointer(self) -> np.uint64:
         """Of the first row index, behind the padding."""
-        pointer = self._pointer("scales")
+        pointer = self.pointer("scales")
         if not pointer:
             return pointer
         padding = VISIT_PADDING * self.packed.scale_order.row + GROUP_PADDING * self.encoded.bits
         return np.uint64(int(pointer) + padding * self.arrays["scales"].itemsize)
 
-    def decode_launch(self, n_rows: int, n_planes: int) -> Launch:
-        """Of a kernel that decodes ``n_rows`` row indices of all panels."""
+    def decode_launch(self, layout: Layout, n_rows: int, n_planes: int) -> Launch:
+        """Of a kernel that decodes ``n_rows`` row indices of all panels of ``layout``."""
         limits = self.device.n_multiprocessors, self.device.shared_limit
-        return plan.decode_launch(self.encoded.layout, n_rows, n_planes, *limits)
+        return plan.decode_launch(layout, n_rows, n_planes, *limits)
 
     # The mask
 
-    def _plan_mask(self) -> list[Step]:
-        encoded, config = self.encoded, self.encoded.mask_config
-        passes = (
-            ("mask_candidates", encoded.m_lane, config["n_filters"]),
-            ("mask_last", config["m_last"], 1),
-        )
-        steps = []
-        for name, m_lane, n_planes in passes:
-            macros = plan.coded_macros(encoded.layout, encoded.network, m_lane, n_planes)
-            steps.append((Kernel.of(name, macros), self.decode_launch(encoded.rows, n_planes)))
-        if "flips" in self.arrays:
-            macros["WIDE"] = int(self.packed.arrays["flips"].itemsize == 8)
-            steps.append((Kernel.of("mask_flip", macros), plan.flat_launch(config["n_corrections"])))
-        return steps
+    def flip_passes(self, starts: str, entries: str, words: str) -> list[Pass]:
+        """The pass that inverts listed bits of the workspace ``words``; none where nothing is listed."""
+        if entries not in self.arrays:
+            return []
+        n, n_lists = self.arrays[entries].size, self.arrays[starts].size - 1
+        args = (self.pointer(starts), np.int64(n_lists), self.pointer(entries), np.int64(n), words)
+        return [Pass(kernel=Kernel.of("flip", {}), launch=plan.flat_launch(n), args=args)]
 
     def mask(self, stream: Any) -> np.uint64:
-        """The mask's words in order of visits; a cascade is decoded into the stream's workspace first."""
-        if not self._mask_steps:
-            return self._pointer("mask")
-        mask = np.uint64(self.device.workspace(stream, "mask", self.mask_bytes))
-        for kernel, launch in self._mask_steps:
-            args: tuple[Any, ...]
-            if kernel.name == "mask_candidates":
-                args = (*self.order, self._pointer("filters"), self.code[1], mask)
-            elif kernel.name == "mask_last":
-                args = (*self._last_order, self._pointer("last"), self.code[1], mask)
-            else:
-                args = (self._pointer("flips"), np.int64(self.encoded.mask_config["n_corrections"]), mask)
-            self.device.launch(kernel, launch, args, stream)
-        return mask
+        """The mask's words in order of visits, decoded into the stream's workspace first where they are coded."""
+        if not self.mask_plan.passes:
+            return self.pointer("mask")
+        spaces = self.mask_plan.workspaces
+        at = {name: np.uint64(self.device.workspace(stream, name, size)) for name, size in spaces.items()}
+        if self.mask_plan.clear:
+            self.device.fill_zero(int(at[self.mask_plan.clear]), spaces[self.mask_plan.clear], stream)
+        for each in self.mask_plan.passes:
+            args = tuple(at[arg] if isinstance(arg, str) else arg for arg in each.args)
+            self.device.launch(each.kernel, each.launch, args, stream)
+        return at["mask"]
 
     def mask_steps(self) -> list[Step]:
         """Kernels that :meth:`mask` launches."""
-        return list(self._mask_steps)
+        return [(each.kernel, each.launch) for each in self.mask_plan.passes]
 
     # Planes and elements
 
@@ -107,10 +117,9 @@ class Resident:
     def decode_words(self, to: int, stream: Any) -> None:
         """All coded planes, row-major, ANDed with the mask."""
         mask = self.mask(stream)
-        launch = self.decode_launch(self.encoded.rows, self.n_planes)
-        self.device.launch(
-            self.words_kernel(), launch, (*self.order, *self.code, mask, np.uint64(to)), stream
-        )
+        launch = self.decode_launch(self.encoded.layout, self.encoded.rows, self.n_planes)
+        args = (*self.order, *self.code, mask, np.uint64(to))
+        self.device.launch(self.words_kernel(), launch, args, stream)
 
     def decode_kernels(self, dtype: str) -> tuple[Kernel, Kernel]:
         """decode_dense and correct_dense for elements of ``dtype``."""
@@ -131,10 +140,9 @@ class Resident:
         """Elements of row indices ``first .. last - 1``: at their index from ``first``, or at their row."""
         dense, correct = self.decode_kernels(dtype)
         span = (np.int64(first), np.int64(last), np.int64(by_index), np.uint64(to))
-        launch = self.decode_launch(last - first, self.n_planes)
+        launch = self.decode_launch(self.encoded.layout, last - first, self.n_planes)
         self.device.launch(dense, launch, (*self.order, *self.code, mask, *self.scales, *span), stream)
         n = self.packed.n_corrections
         if n:
-            counts = (np.int64(-(-self.encoded.rows // ROW_GROUP)), np.int64(n))
-            args = (*self.order, *self.scales, *self.corrections, *counts, *span)
+            args = (*self.order, *self.scales, *self.corrections, np.int64(n), *span)
             self.device.launch(correct, plan.flat_launch(n), args, stream)

@@ -11,9 +11,13 @@ from xorpack.network import XorNetwork
 
 FILES: Mapping[str, str] = {
     "decode_words": "decode_words",
-    "mask_candidates": "decode_mask",
-    "mask_last": "decode_mask",
-    "mask_flip": "decode_mask",
+    "flip": "flip",
+    "cascade_candidates": "mask_cascade",
+    "cascade_last": "mask_cascade",
+    "block_tables": "mask_block",
+    "block_join": "mask_block",
+    "block_move": "mask_block",
+    "bmf_product": "mask_bmf",
     "decode_dense": "decode_dense",
     "correct_dense": "decode_dense",
     "matvec": "matvec",

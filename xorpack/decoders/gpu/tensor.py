@@ -36,9 +36,8 @@ def load(
     Args:
         encoded: the tensor.
         device_number: of the GPU; None: the current one.
-        mask: ``stored`` keeps a ``cascade`` mask as it is and decodes it in every call; ``bitmap`` keeps 1 bit per
-            weight, which is faster and larger. Codecs without a kernel are decoded on the host and kept as a
-            bitmap; :meth:`GpuTensor.memory` says so.
+        mask: ``stored`` keeps the mask as it is in the file and decodes it in every call; ``bitmap`` keeps 1 bit per
+            weight, which is faster and larger.
         jobs: threads of the check.
 
     Raises:
@@ -78,19 +77,16 @@ class GpuTensor:
         """Inputs of a product."""
         return self._encoded.cols
 
-    def memory(self) -> dict[str, int | str]:
-        """Bytes on the device by part and in ``total``; ``stored`` in the file; ``note``: why the mask is larger.
+    def memory(self) -> dict[str, int]:
+        """Bytes on the device by part and in ``total``; ``stored``: of the sections in the file.
 
-        Workspaces are shared by all tensors of a stream and not counted: see :meth:`workspace_bytes`.
+        Not in the total: ``shared``, tables of networks and prefix codes, once for all tensors that have the same; and
+        workspaces, once for all tensors of a stream: see :meth:`workspace_bytes`.
         """
         parts = {name: int(array.nbytes) for name, array in self._resident.arrays.items()}
         stored = sum(self._encoded.section_bytes().values())
-        return {
-            **parts,
-            "total": sum(parts.values()),
-            "stored": stored,
-            "note": self._resident.packed.mask_note,
-        }
+        shared = sum(self._resident.shared_bytes.values())
+        return {**parts, "total": sum(parts.values()), "stored": stored, "shared": shared}
 
     def decode(self, dtype: str | None = None, *, out: Any = None, stream: Any = None) -> Any:
         """The weights, bit for bit those of :func:`xorpack.decoders.cpu.decode_dense`.
@@ -234,8 +230,7 @@ class Product:
         macros = resident.macros
         shift = resident.packed.scale_order.shift(layout)
         self.steps: list[Step] = resident.mask_steps()
-        if self.steps:
-            self.workspace["mask"] = resident.mask_bytes
+        self.workspace |= resident.mask_plan.workspaces
         if self.algorithm == "tables":
             fields = plan.table_fields(target.shared_limit)
             launch = plan.matvec_launch(layout, n, resident.n_planes, target.n_multiprocessors, fields)
@@ -259,7 +254,7 @@ class Product:
             self._tile_rows = plan.decode_tile_rows(layout, itemsize)
             self.workspace["weights"] = self._tile_rows * layout.cols * itemsize
             dense, correct = resident.decode_kernels(dtype)
-            self.steps.append((dense, resident.decode_launch(self._tile_rows, resident.n_planes)))
+            self.steps.append((dense, resident.decode_launch(layout, self._tile_rows, resident.n_planes)))
             if resident.packed.n_corrections:
                 self.steps.append((correct, plan.flat_launch(resident.packed.n_corrections)))
         self.workspace["partial"] = 4 * n * self.n_parts * layout.rows

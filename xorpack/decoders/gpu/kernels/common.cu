@@ -21,8 +21,9 @@
 //
 // Scales in order of visits too: plane j of group g (of those of a panel, or of the row) is
 //   scales[p * scale_panel + i * scale_row + g * XP_BITS + j]
-// Corrections are sorted by row index i, 32 of them a group; group w is entries[starts[w]] .. entries[starts[w + 1]
-// - 1], an entry is col << 5 | i % 32, of 32 bits, or 64 where XP_WIDE.
+// Corrections lie in tiles of 32 row indices x 2048 columns: tile w = i / 32 * col_tiles + col / 2048 is
+// entries[starts[w]] .. entries[starts[w + 1] - 1], an entry is (col % 2048) << 5 | i % 32, rising in a tile. Their
+// values: of lossless tensors the XOR; else the XOR and, XP_VALUE_BITS higher, the right bits.
 //
 // All counts are 64 bits wide. Oracle: xorpack/decoders/reference.py.
 
@@ -54,17 +55,16 @@ typedef long long i64;
 #ifndef XP_SKEW
 #define XP_SKEW 0
 #endif
-#ifndef XP_WIDE
-#define XP_WIDE 0
-#endif
 #ifndef XP_MASK
 #define XP_MASK 1
 #endif
-#if XP_WIDE
-typedef u64 Entry;
+#define XP_VALUE_BITS (XP_BITS <= 4 ? 4 : 8)
+#if XP_BITS <= 4
+typedef unsigned char Mend;
 #else
-typedef u32 Entry;
+typedef unsigned short Mend;
 #endif
+#define XP_TILE_COLS 2048
 #define XP_ARRAY (XP_PLANES ? XP_PLANES : 1)
 #define XP_TILE_ROWS 16
 #define XP_TILE_STRIDE 36
@@ -219,9 +219,9 @@ struct Scales {
     const void *scale_data, i64 group, i64 groups_per_panel, i64 scale_panel, i64 scale_row, u64 by_group
 #define XP_SCALES_NAMES scale_data, group, groups_per_panel, scale_panel, scale_row, by_group
 
-// The group of 32 row indices that correction n belongs to.
-__device__ __forceinline__ i64 xp_group_of(const i64* starts, i64 n_groups, i64 n) {
-    i64 low = 0, high = n_groups;
+// The list that item n belongs to: the last one that begins at n or before.
+__device__ __forceinline__ i64 xp_list_of(const u32* starts, i64 n_lists, i64 n) {
+    i64 low = 0, high = n_lists;
     while (high - low > 1) {
         const i64 middle = (low + high) / 2;
         if (starts[middle] <= n) low = middle;
@@ -230,23 +230,32 @@ __device__ __forceinline__ i64 xp_group_of(const i64* starts, i64 n_groups, i64 
     return low;
 }
 
-// `sum` of row index i with the corrections of its group that are its own: a wrong bit counted with the wrong sign.
-__device__ __forceinline__ float xp_corrected(const Order& o, const Scales& scales, const i64* starts,
-                                              const Entry* entries, const unsigned short* values, i64 i, const void* x,
+__device__ __forceinline__ i64 xp_col_tiles(const Order& o) {
+    return (o.cols + XP_TILE_COLS - 1) / XP_TILE_COLS;
+}
+
+// `sum` of row index i with the corrections of its tiles that are its own: a wrong bit counted with the wrong sign.
+__device__ __forceinline__ float xp_corrected(const Order& o, const Scales& scales, const u32* starts,
+                                              const unsigned short* entries, const Mend* values, i64 i, const void* x,
                                               int x_type, i64 x_at, float sum) {
-    const i64 last = starts[(i >> 5) + 1];
-    for (i64 n = starts[i >> 5]; n < last; ++n) {
-        const u64 entry = entries[n];
-        if ((i64)(entry & 31) != (i & 31)) continue;
-        const i64 col = (i64)(entry >> 5);
-        const i64 at = scales.at(col / (32 * o.panel_chunks), i, col);
-        float delta = 0.0f;
+    const i64 tiles = xp_col_tiles(o);
+    const u32* start = starts + (i >> 5) * tiles;
+    u32 n = start[0];
+    for (i64 tile = 0; tile < tiles; ++tile) {
+        const u32 last = start[tile + 1];
+        for (; n < last; ++n) {
+            const u32 entry = entries[n];
+            if ((entry & 31) != (u32)(i & 31)) continue;
+            const i64 col = tile * XP_TILE_COLS + (entry >> 5);
+            const i64 at = scales.at(col / (32 * o.panel_chunks), i, col);
+            float delta = 0.0f;
 #pragma unroll
-        for (int j = 0; j < XP_BITS; ++j) {
-            const float twice = 2.0f * xp_load(scales.data, at + j, XP_SCALE);
-            if (values[n] >> j & 1) delta += values[n] >> (8 + j) & 1 ? twice : -twice;
+            for (int j = 0; j < XP_BITS; ++j) {
+                const float twice = 2.0f * xp_load(scales.data, at + j, XP_SCALE);
+                if (values[n] >> j & 1) delta += values[n] >> (XP_VALUE_BITS + j) & 1 ? twice : -twice;
+            }
+            sum = fmaf(delta, xp_load(x, x_at + col, x_type), sum);
         }
-        sum = fmaf(delta, xp_load(x, x_at + col, x_type), sum);
     }
     return sum;
 }

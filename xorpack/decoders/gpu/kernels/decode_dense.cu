@@ -40,7 +40,7 @@ typedef unsigned char Element;
 #if XP_LOSSLESS
 typedef Element Value;
 #else
-typedef unsigned short Value;  // XOR value | right bits << 8
+typedef Mend Value;
 #endif
 
 // Bits of the element whose planes are `bits`, with the scales at `at`.
@@ -131,20 +131,21 @@ decode_dense(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ tap
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-correct_dense(XP_ORDER, XP_SCALES, const i64* __restrict__ starts, const Entry* __restrict__ entries,
-              const Value* __restrict__ values, i64 n_groups, i64 n, i64 i_first, i64 i_last, i64 by_index,
-              void* __restrict__ out) {
+correct_dense(XP_ORDER, XP_SCALES, const u32* __restrict__ starts, const unsigned short* __restrict__ entries,
+              const Value* __restrict__ values, i64 n, i64 i_first, i64 i_last, i64 by_index, void* __restrict__ out) {
     const Order o = {XP_ORDER_NAMES};
+    const i64 tiles = xp_col_tiles(o);
     for (i64 at = blockIdx.x * (i64)blockDim.x + threadIdx.x; at < n; at += (i64)gridDim.x * blockDim.x) {
-        const i64 i = xp_group_of(starts, n_groups, at) * 32 + (i64)(entries[at] & 31);
+        const i64 tile = xp_list_of(starts, (o.rows + 31) / 32 * tiles, at), strip = tile / tiles;
+        const i64 i = strip * 32 + (entries[at] & 31);
         if (i < i_first || i >= i_last) continue;
-        const i64 col = (i64)(entries[at] >> 5);
+        const i64 col = (tile - strip * tiles) * XP_TILE_COLS + (entries[at] >> 5);
         Element* to = (Element*)out + (by_index ? i - i_first : xp_row(o, i)) * o.cols + col;
 #if XP_LOSSLESS
         *to ^= values[at];
 #else
         const Scales scales = {XP_SCALES_NAMES};
-        *to = xp_element(scales, scales.at(col / (32 * o.panel_chunks), i, col), values[at] >> 8);
+        *to = xp_element(scales, scales.at(col / (32 * o.panel_chunks), i, col), values[at] >> XP_VALUE_BITS);
 #endif
     }
 }

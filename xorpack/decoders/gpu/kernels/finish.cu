@@ -1,7 +1,7 @@
 // finish: partial sums and corrections to the product. Behind common.cu.
 //
-// In:     partial[column * parts * rows + part * rows + i], float32, parts of row index i; corrections in groups of
-//         32 row indices (common.cu), values XOR | right bits << 8; x and scales as in matvec.
+// In:     partial[column * parts * rows + part * rows + i], float32, parts of row index i; corrections in tiles
+//         (common.cu); x and scales as in matvec.
 // Out:    out[column * out_stride + r], type out_type: the parts of a row from first to last, then its corrections
 //         in order, in float32.
 // Launch: grid (ceil(rows / 256), n), 256 threads; no shared memory. A lane has a row index, and looks through the
@@ -9,8 +9,8 @@
 // Bytes:  partial and corrections once, out once.
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-finish(XP_ORDER, XP_SCALES, const float* __restrict__ partial, i64 parts, const i64* __restrict__ starts,
-       const Entry* __restrict__ entries, const unsigned short* __restrict__ values, i64 n_corrections,
+finish(XP_ORDER, XP_SCALES, const float* __restrict__ partial, i64 parts, const u32* __restrict__ starts,
+       const unsigned short* __restrict__ entries, const Mend* __restrict__ values, i64 n_corrections,
        const void* __restrict__ x, i64 x_type, i64 x_stride, void* __restrict__ out, i64 out_type, i64 out_stride) {
     const Order o = {XP_ORDER_NAMES};
     const Scales scales = {XP_SCALES_NAMES};

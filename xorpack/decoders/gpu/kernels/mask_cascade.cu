@@ -1,13 +1,11 @@
-// The mask codec `cascade` on the device: three kernels, in this order. Behind common.cu.
+// The mask codec `cascade`: two kernels, in this order, then flip. Behind common.cu.
 //
-// mask_candidates  XP_PLANES = n_filters; order and code of the filters. Writes the positions where every filter
-//                  agrees with its target: all visits, all panel_chunks.
-// mask_last        XP_PLANES = 1; order (its m_lane is m_last) and code of the last plane. mask &= last.
-// mask_flip        inverts bit positions[n] % 32 of word positions[n] / 32, for all n; positions of 64
-//                  bits where XP_WIDE.
+// cascade_candidates  XP_PLANES = n_filters; order and code of the filters. Writes the positions where every filter
+//                     agrees with its target: all visits, all panel_chunks.
+// cascade_last        XP_PLANES = 1; order (its m_lane is m_last) and code of the last plane. mask &= last.
 //
-// Launch: as decode_words; mask_flip any grid and block, no shared memory.
-// Bytes:  codes read once, mask written, read and written. Oracle: xorpack.masks.cascade.decode.
+// Launch: as decode_words. Bytes: codes read once, mask written, read and written.
+// Oracle: xorpack.masks.cascade.decode.
 
 __device__ __forceinline__ u32 xp_target(u32 row, u32 chunk, u32 k) {
     u32 x = row * 0x9E3779B1u + chunk * 0x85EBCA77u + (k + 1) * 0xC2B2AE3Du;
@@ -51,19 +49,13 @@ __device__ __forceinline__ void xp_mask_pass(const Order& o, const u32* code, co
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-mask_candidates(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
+cascade_candidates(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
     const Order o = {XP_ORDER_NAMES};
     xp_mask_pass<false>(o, code, taps, mask);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-mask_last(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
+cascade_last(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, u32* __restrict__ mask) {
     const Order o = {XP_ORDER_NAMES};
     xp_mask_pass<true>(o, code, taps, mask);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 1)
-mask_flip(const Entry* __restrict__ positions, i64 n, u32* __restrict__ mask) {
-    for (i64 at = blockIdx.x * (i64)blockDim.x + threadIdx.x; at < n; at += (i64)gridDim.x * blockDim.x)
-        atomicXor(mask + (positions[at] >> 5), 1u << (positions[at] & 31));
 }

@@ -1,0 +1,42 @@
+"""Masks that tests share: crowded, sorted, products of factors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from samples import bcq
+
+from xorpack import words
+from xorpack.masks.bmf import Factors
+from xorpack.tensors import BCQTensor
+
+
+def with_mask(kept: np.ndarray[Any, Any], bits: int = 1) -> BCQTensor:
+    """A tensor that keeps the weights of a boolean matrix."""
+    dense = bcq(kept.shape, 0.0, bits)
+    return replace(dense, mask=words.pack(kept), planes=dense.planes & words.pack(kept))
+
+
+def crowded(rows: int, cols: int, seed: int = 0, period: int = 0) -> np.ndarray[Any, Any]:
+    """A mask whose rows keep from none to all, and whose columns differ; ``period``: from their neighbours."""
+    rng = np.random.default_rng(seed)
+    if period:
+        share = (np.arange(cols) * 3 % period / period) ** 2 * rng.choice([0.1, 0.3, 1.0], rows)[:, None]
+        return rng.random((rows, cols)) < share
+    share = rng.permutation(np.linspace(0, 1, rows) ** 2)[:, None] * np.where(
+        np.arange(cols) // 40 % 2, 0.5, 1
+    )
+    return rng.random((rows, cols)) < share
+
+
+def any_factors(seed: int, rows: int, cols: int, rank: int, tile_rows: int, tile_words: int) -> Factors:
+    """Random factors of a matrix."""
+    rng = np.random.default_rng(seed)
+    tile_cols = 32 * tile_words
+    left = rng.random((rows, -(-cols // tile_cols), rank)) < 0.4
+    right = rng.random((-(-rows // tile_rows), rank, cols)) < 0.3
+    return Factors(
+        tile_rows=tile_rows, tile_cols=tile_cols, left=left.astype(np.uint8), right=words.pack(right)
+    )

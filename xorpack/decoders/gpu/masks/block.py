@@ -1,0 +1,142 @@
+"""The mask codec ``block``: its plane is decoded into a workspace, its codewords are joined to blocks there."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import corrections
+from xorpack.decoders.gpu import plan as launches
+from xorpack.decoders.gpu.lists import as_words, bit_lists, visit_bits
+from xorpack.decoders.gpu.order import is_skewed, order_values
+from xorpack.decoders.gpu.passes import Argument, MaskPlan, Pass
+from xorpack.decoders.gpu.sources import Kernel
+from xorpack.encoded import EncodedTensor
+from xorpack.masks import block, prefix
+from xorpack.masks.joining import BlockCode
+from xorpack.words import Words
+
+if TYPE_CHECKING:
+    from xorpack.decoders.gpu.resident import Resident
+
+CLASS_GROUP = 256
+"""Rows, or columns, that share the places at which the classes go on."""
+
+
+def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
+    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
+    stored = block.Stored.of(encoded.mask_config, encoded.rows, encoded.cols)
+    code = stored.code
+    parts = np.split(encoded.mask, np.cumsum(stored.sizes())[:-1])
+    found: dict[str, NDArray[Any]] = {"raw": as_words(parts[2]), "plane": as_words(parts[3])[:-1]}
+    for name, data, levels, n in (
+        ("row", parts[0], code.row_levels, code.rows),
+        ("col", parts[1], code.col_levels, code.n_col_classes),
+    ):
+        found[f"{name}_classes"] = as_words(data)
+        found[f"{name}_starts"] = class_starts(block.classes_of(data, levels, n), len(levels))
+    if stored.n_wrong:
+        wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1).positions
+        found["wrong_starts"], found["wrong"] = bit_lists(wrong, stored.universe)
+    if stored.n_corrections:
+        missed = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1).positions
+        own = encoded.layout
+        n_bits = 32 * own.n_panels * own.rows * own.panel_chunks
+        found["flip_starts"], found["flips"] = bit_lists(visit_bits(own, missed), n_bits)
+    return found
+
+
+def class_starts(classes: NDArray[np.int64], n_classes: int) -> NDArray[np.uint32]:
+    """uint32 (groups, n_classes): places at which the items of a class begin, from each group of items on."""
+    n_groups = max(1, -(-len(classes) // CLASS_GROUP))
+    group = np.arange(len(classes)) // CLASS_GROUP
+    counts = np.bincount(group * n_classes + classes, minlength=n_groups * n_classes)
+    counts = counts.reshape(n_groups, n_classes)
+    first = np.cumsum(counts.sum(axis=0)) - counts.sum(axis=0)
+    places: NDArray[np.uint32] = (first + np.cumsum(counts, axis=0) - counts).astype(np.uint32)
+    return places
+
+
+@lru_cache(maxsize=64)
+def code_table(block_bits: int, max_ones: int, max_length: int) -> NDArray[np.uint32]:
+    """uint32 (levels, runs, 2): ``start << 5 | free bits`` and first rank of every run; a power of two of runs."""
+    codes = [prefix.runs(level, block_bits, max_ones, max_length) for level in range(prefix.EMPTY + 1)]
+    n_runs = 1 << (max(map(len, codes)) - 1).bit_length()
+    table = np.zeros((len(codes), n_runs, 2), np.uint32)
+    table[:, :, 0] = 1 << max_length + 5  # behind every codeword
+    for level, runs in enumerate(codes):
+        table[level, : len(runs)] = [(run.start << 5 | max_length - run.length, run.rank) for run in runs]
+    return table
+
+
+def plan(resident: Resident) -> MaskPlan:
+    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
+    encoded = resident.encoded
+    stored = block.Stored.of(encoded.mask_config, encoded.rows, encoded.cols)
+    code, layout = stored.code, stored.layout
+    workspaces = {
+        "mask": resident.mask_bytes,
+        "mask rows": 8 * code.rows,
+        "mask levels": 4 * code.n_blocks,
+        "mask columns": 4 * code.cols * code.by_column,
+        "mask plane": 4 * layout.rows * layout.chunks,
+        "mask joined": 4 * code.rows * encoded.layout.chunks * code.by_column,
+    }
+    passes = [_tables(resident, code)]
+    if layout.total_steps:
+        macros = launches.coded_macros(layout, block.NETWORK, stored.m_lane, 1) | {"MASK": 0}
+        order = order_values(layout, block.NETWORK, stored.m_lane)
+        args: tuple[Argument, ...]
+        args = (*order, resident.pointer("plane"), resident.taps(block.NETWORK), np.uint64(0), "mask plane")
+        launch = resident.decode_launch(layout, layout.rows, 1)
+        passes.append(Pass(kernel=Kernel.of("decode_words", macros), launch=launch, args=args))
+        passes.extend(resident.flip_passes("wrong_starts", "wrong", "mask plane"))
+    passes.append(_join(resident, code))
+    if code.by_column:
+        move = Kernel.of("block_move", {"SKEW": int(is_skewed(encoded.layout))})
+        launch = launches.warp_launch(encoded.layout.n_panels * encoded.rows)
+        args = (*resident.order, "mask joined", "mask columns", "mask")
+        passes.append(Pass(kernel=move, launch=launch, args=args))
+    passes.extend(resident.flip_passes("flip_starts", "flips", "mask"))
+    target = "mask joined" if code.by_column else "mask"
+    used = {name: n_bytes for name, n_bytes in workspaces.items() if n_bytes}
+    return MaskPlan(passes=passes, workspaces=used, clear=target)
+
+
+def _tables(resident: Resident, code: BlockCode) -> Pass:
+    args: list[Argument] = []
+    for name, levels, n in (
+        ("row", code.row_levels, code.rows),
+        ("col", code.col_levels, code.n_col_classes),
+    ):
+        packed = sum((level & 0xFF) << 8 * c for c, level in enumerate(levels))
+        halves = (np.uint64(packed & (1 << 64) - 1), np.uint64(packed >> 64))
+        pointers = (resident.pointer(f"{name}_classes"), resident.pointer(f"{name}_starts"))
+        args += [*pointers, np.int64(n), np.int64(block.width(levels)), *halves, np.int64(len(levels))]
+    args += map(np.int64, (code.by_column, code.block, code.n_blocks))
+    args += ["mask rows", "mask levels", "mask columns" if code.by_column else np.uint64(0)]
+    groups = [-(-n // CLASS_GROUP) for n in (code.rows, code.cols * code.by_column, code.n_blocks)]
+    launch = launches.warp_launch(sum(groups))
+    return Pass(kernel=Kernel.of("block_tables", {}), launch=launch, args=tuple(args))
+
+
+def _join(resident: Resident, code: BlockCode) -> Pass:
+    n_raw, n_depths = code.depths()
+    own = (code.block, code.max_ones)
+    table = code_table(*own, code.max_length)
+    codes = resident.constant(("prefix codes", *own, code.max_length), lambda: table)
+    symbols = resident.constant(("symbols", *own), lambda: prefix.symbols(*own))
+    stride = int(code.depth_order()[1]) if n_depths > 1 else 0
+    numbers = (table.shape[1], code.block, code.max_length, n_raw, n_depths, stride)
+    plane: Argument = "mask plane" if n_depths else np.uint64(0)
+    args: tuple[Argument, ...] = (
+        *(*resident.order, plane, resident.pointer("raw"), "mask rows", "mask levels", codes, symbols),
+        *map(np.int64, (*numbers, *code.parts(), code.n_blocks)),
+        "mask joined" if code.by_column else np.uint64(0),
+        "mask",
+    )
+    kernel = Kernel.of("block_join", {"SKEW": int(is_skewed(resident.encoded.layout))})
+    return Pass(kernel=kernel, launch=launches.warp_launch(code.rows), args=args)

@@ -1,0 +1,41 @@
+"""The mask codec ``bmf``: the factors as they stand in the file, multiplied in one pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.decoders.gpu import plan as launches
+from xorpack.decoders.gpu.lists import as_words
+from xorpack.decoders.gpu.order import is_skewed
+from xorpack.decoders.gpu.passes import MaskPlan, Pass
+from xorpack.decoders.gpu.sources import Kernel
+from xorpack.encoded import EncodedTensor
+from xorpack.masks import bmf
+from xorpack.words import Words
+
+if TYPE_CHECKING:
+    from xorpack.decoders.gpu.resident import Resident
+
+
+def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
+    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
+    rank, (tile_rows, tile_cols) = encoded.mask_config["rank"], encoded.mask_config["tile"]
+    n_left, _ = bmf.sizes(encoded.rows, encoded.cols, rank, tile_rows, tile_cols)
+    return {"left": as_words(encoded.mask[:n_left]), "right": as_words(encoded.mask[n_left:])}
+
+
+def plan(resident: Resident) -> MaskPlan:
+    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
+    encoded, layout = resident.encoded, resident.encoded.layout
+    rank, (tile_rows, tile_cols) = encoded.mask_config["rank"], encoded.mask_config["tile"]
+    n_tiles = -(-encoded.cols // tile_cols)
+    numbers = map(np.int64, (rank, tile_rows, tile_cols // 32, n_tiles))
+    product = Pass(
+        kernel=Kernel.of("bmf_product", {"SKEW": int(is_skewed(layout))}),
+        launch=launches.flat_launch(layout.n_panels * layout.rows * layout.panel_chunks),
+        args=(*resident.order, resident.pointer("left"), resident.pointer("right"), *numbers, "mask"),
+    )
+    return MaskPlan(passes=[product], workspaces={"mask": resident.mask_bytes})

@@ -1,0 +1,56 @@
+"""The mask codec ``cascade``: the filters' code and the last plane's, decoded as the weights' is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import corrections
+from xorpack.decoders.gpu import plan as launches
+from xorpack.decoders.gpu.lists import bit_lists, visit_bits
+from xorpack.decoders.gpu.order import order_values
+from xorpack.decoders.gpu.passes import Argument, MaskPlan, Pass
+from xorpack.decoders.gpu.sources import Kernel
+from xorpack.encoded import EncodedTensor
+from xorpack.words import Words
+
+if TYPE_CHECKING:
+    from xorpack.decoders.gpu.resident import Resident
+
+
+def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
+    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
+    layout, config = encoded.layout, encoded.mask_config
+    unit = 4 * layout.n_segments * layout.lanes
+    middle = unit * config["n_filters"] * encoded.m_lane
+    end = middle + unit * config["m_last"]
+    found: dict[str, NDArray[Any]] = {
+        "filters": np.array(encoded.mask[:middle]).view(np.uint32),
+        "last": np.array(encoded.mask[middle:end]).view(np.uint32),
+    }
+    n = config["n_corrections"]
+    if n:
+        positions = corrections.unpack(encoded.mask[end:], n, layout.rows * layout.cols, 1).positions
+        n_bits = 32 * layout.n_panels * layout.rows * layout.panel_chunks
+        found["flip_starts"], found["flips"] = bit_lists(visit_bits(layout, positions), n_bits)
+    return found
+
+
+def plan(resident: Resident) -> MaskPlan:
+    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
+    encoded, config = resident.encoded, resident.encoded.mask_config
+    codes = (
+        ("cascade_candidates", "filters", encoded.m_lane, config["n_filters"]),
+        ("cascade_last", "last", config["m_last"], 1),
+    )
+    passes = []
+    for name, code, m_lane, n_planes in codes:
+        macros = launches.coded_macros(encoded.layout, encoded.network, m_lane, n_planes)
+        order = order_values(encoded.layout, encoded.network, m_lane)
+        launch = resident.decode_launch(encoded.layout, encoded.rows, n_planes)
+        args: tuple[Argument, ...] = (*order, resident.pointer(code), resident.taps(encoded.network), "mask")
+        passes.append(Pass(kernel=Kernel.of(name, macros), launch=launch, args=args))
+    passes.extend(resident.flip_passes("flip_starts", "flips", "mask"))
+    return MaskPlan(passes=passes, workspaces={"mask": resident.mask_bytes})

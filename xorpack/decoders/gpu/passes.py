@@ -1,0 +1,38 @@
+"""Launches whose arguments are known but for the workspaces of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xorpack.decoders.gpu.plan import Launch
+from xorpack.decoders.gpu.sources import Kernel
+
+Argument = np.generic | str
+"""A number, or the name of a workspace: its pointer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A launch of a kernel."""
+
+    kernel: Kernel
+    launch: Launch
+    args: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskPlan:
+    """How a mask is decoded into the workspace ``mask``, before every call that needs it.
+
+    Attributes:
+        passes: in order; none where the mask lies on the device as the kernels want it.
+        workspaces: bytes by name.
+        clear: the workspace that must be 0 before the first pass, or "".
+    """
+
+    passes: Sequence[Pass] = ()
+    workspaces: Mapping[str, int] = field(default_factory=dict)
+    clear: str = ""
