@@ -15,6 +15,7 @@ from xorpack import XorNetwork
 from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros
 from xorpack.layout import Layout
+from xorpack.masks import block
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
@@ -22,6 +23,7 @@ SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120"
 
 MULTIPROCESSORS = 132
 LAYOUT = Layout(rows=49152, cols=12288, lanes=32, n_steps=10170, row_stride=30377)
+PLANE = Layout(rows=16 * 49152, cols=32 * 28, lanes=28, n_steps=49152, row_stride=486035)
 _NOISE = re.compile(
     r"ptxas info\s*: (Compiling entry function|Function properties|Compile time|\d+ bytes gmem)|^\s*$"
 )
@@ -80,13 +82,19 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Laun
     yield Kernel.of("finish", macros), plan.finish_launch(LAYOUT, 8)
 
 
-def cascade_kernels(n_filters: int) -> Iterator[tuple[Kernel, plan.Launch]]:
-    """Of a cascade mask."""
-    for name, n_planes in (("mask_candidates", n_filters), ("mask_last", 1)):
+def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, plan.Launch]]:
+    """Of masks that stay coded: a cascade of that many filters, blocks, a product; corrections of any."""
+    limits = MULTIPROCESSORS, 99 << 10
+    for name, n_planes in (("cascade_candidates", n_filters), ("cascade_last", 1)):
         macros = plan.coded_macros(LAYOUT, network("default"), 1024, n_planes)
-        launch = plan.decode_launch(LAYOUT, LAYOUT.rows, n_planes, MULTIPROCESSORS, 99 << 10)
-        yield Kernel.of(name, macros), launch
-    yield Kernel.of("mask_flip", macros), plan.flat_launch(1 << 20)
+        yield Kernel.of(name, macros), plan.decode_launch(LAYOUT, LAYOUT.rows, n_planes, *limits)
+    yield Kernel.of("flip", {}), plan.flat_launch(1 << 20)
+    yield Kernel.of("block_tables", {}), plan.warp_launch(256)
+    macros = plan.coded_macros(PLANE, block.NETWORK, 1024, 1) | {"MASK": 0}
+    yield Kernel.of("decode_words", macros), plan.decode_launch(PLANE, PLANE.rows, 1, *limits)
+    for name in ("block_join", "block_move"):
+        yield Kernel.of(name, {"SKEW": 1}), plan.warp_launch(LAYOUT.rows)
+    yield Kernel.of("bmf_product", {"SKEW": 1}), plan.flat_launch(LAYOUT.rows * LAYOUT.chunks)
 
 
 def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, plan.Launch]]:
@@ -167,7 +175,7 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
     """The table of one architecture, in the order of COLUMNS."""
     groups = [("default", bits, kernels("default", bits, arch)) for bits in (1, 2, 3, 4)]
     groups += [(kind, 2, kernels(kind, 2, arch)) for kind in ("many rows", "raw")]
-    groups.append(("cascade, r = 3", 3, cascade_kernels(3)))
+    groups.append(("masks, r = 3", 3, mask_kernels(3)))
     groups += [("lossless", 8 * n, lossless_kernels(n)) for n in (1, 4)]
     for kind, bits, members in groups:
         for kernel, launch in members:

@@ -11,7 +11,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # last, so that xorpack is still the one that is installed
 
-from benchmarks import report
+import xorpack
+from benchmarks import data, report
+from benchmarks.gpu import goals, memory
 from benchmarks.measure import Row
 
 ROWS = [
@@ -46,7 +48,6 @@ def test_a_run_replaces_its_own_themes_only(results) -> None:
     assert saved["a"]["rows"][0]["samples"] == [3, 1, 2]
     page = (results / "docs" / "results.md").read_text()
     assert "1 of 3 goals are met" in page
-    assert report.NO_GPU in page
     assert page.count("`python -m benchmarks x`") == 4
     assert re.search(r"\| b \| small \| <= 0.4 bits \| 0.50 bits \|", page)
 
@@ -57,4 +58,21 @@ def test_results_of_a_gpu_stand_on_the_same_page(results) -> None:
     page = (results / "docs" / "results.md").read_text()
     assert "## GPU: products" in page
     assert "a GPU, driver 1" in page
-    assert report.NO_GPU not in page
+
+
+def test_goals_wait_for_a_gpu_and_are_replaced(results) -> None:
+    waiting = goals.unmeasured()
+    report.save("gpu", {name: theme(rows) for name, rows in waiting.items()})
+    page = (results / "docs" / "results.md").read_text()
+    assert page.count("not measured: no GPU was at hand") == sum(map(len, waiting.values()))
+    assert "0 of 0 goals are met" in page
+    report.save("gpu", {"products": theme(ROWS[:1])})
+    assert len(report.saved("gpu")["products"]["rows"]) == 1
+
+
+def test_memory_of_loaded_tensors() -> None:
+    encoded = xorpack.encode(data.random_bcq(256, 0.9, 2))
+    ledger = memory.Ledger()
+    found = memory.memory(encoded, ledger)
+    assert found["total"] <= 1.06 * found["stored"]  # padding of a small tensor
+    assert memory.memory(encoded, ledger)["shared"] == ledger.shared

@@ -12,6 +12,7 @@ from host_device import bfloat
 import xorpack
 from xorpack.decoders import gpu
 from xorpack.decoders.gpu import arrays
+from xorpack.decoders.gpu.device import CudaDevice
 from xorpack.errors import DeviceError, ParameterError
 
 
@@ -120,3 +121,29 @@ def test_no_gpu_is_one_clear_error(monkeypatch):
         DeviceError, match=r"no CUDA GPU can be used: cudaErrorInsufficientDriver.*xorpack doctor"
     ):
         gpu.load(xorpack.encode(np.ones((2, 40), np.float32)))
+
+
+def test_streams_of_any_library():
+    """By pointer, by the CUDA stream protocol, PyTorch's; CuPy's own as it is."""
+    cupy = pytest.importorskip("cupy")
+    target = CudaDevice.__new__(CudaDevice)
+    target._cupy, target.number = cupy, 0
+
+    class Protocol:
+        def __cuda_stream__(self):
+            return 0, 77
+
+    class Torch:
+        cuda_stream, device_index = 99, 0
+
+    assert target.stream(1234).ptr == 1234
+    assert target.stream(Protocol()).ptr == 77
+    assert target.stream(Torch()).ptr == 99
+    own = target.stream(1)
+    assert target.stream(own) is own
+    for wrong in ("0", True, 1.5):
+        with pytest.raises(ParameterError, match="not a stream or its pointer"):
+            target.stream(wrong)
+    Torch.device_index = 3
+    with pytest.raises(DeviceError, match="the stream is of GPU 3"):
+        target.stream(Torch())

@@ -15,7 +15,7 @@ SPILLED = {("default", "matvec", "sm_120"): 128}
 GROUPS = {
     "default": lambda arch: nvrtc.kernels("default", 2, arch),
     "table": lambda arch: nvrtc.kernels("many rows", 3, arch),
-    "cascade": lambda arch: nvrtc.cascade_kernels(3),
+    "masks": lambda arch: nvrtc.mask_kernels(3),
     "lossless": lambda arch: nvrtc.lossless_kernels(4),
 }
 

@@ -56,8 +56,7 @@ def test_scales_lie_where_the_kernels_look(name):
         return
     layout, q = encoded.layout, encoded.bits
     lies = order.ScaleOrder.of(layout, encoded.group_size, q)
-    padding = order.VISIT_PADDING * lies.row + order.GROUP_PADDING * q
-    scales = pack(encoded).arrays["scales"][padding:]
+    scales = pack(encoded).arrays["scales"][lies.padding :]
     rows = order.visited_rows(layout)
     for i in (0, layout.rows // 2, layout.rows - 1):
         for col in (0, layout.cols // 2, layout.cols - 1):

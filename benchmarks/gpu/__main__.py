@@ -90,6 +90,7 @@ def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[]
         batches = (1, 8, 256) if number == 0 else (1, 8)
         yield "products", product(case, batches, csr)
     yield "decoding", lambda: decoding.run(bench, chosen[0])
+    yield "masks", lambda: decoding.masks(bench, 1024 if quick else 4096)
     for case in chosen[:2]:
         yield "dense BCQ", lambda case=case: products.dense_bcq(bench, case)
 

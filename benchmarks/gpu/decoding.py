@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu import cases
+import xorpack
+from benchmarks.data import random_bcq
+from benchmarks.gpu import cases, products
 from benchmarks.gpu.cases import Case
+from benchmarks.gpu.correctness import check_product
 from benchmarks.gpu.products import Bench
 from benchmarks.measure import Checks, Row
 from xorpack.decoders import cpu
@@ -49,6 +52,26 @@ def run(bench: Bench, case: Case) -> Iterator[Row]:
             digits=0,
             at_least=least,
             note=f"{median(seconds) * 1e6:.0f} us",
+        )
+
+
+def masks(bench: Bench, size: int) -> Iterator[Row]:
+    """Products with masks that are decoded in the call, beside the bitmap."""
+    tensor, base = random_bcq(size, 0.9, 2), 0.0
+    x, out = bench.activations(1, size), bench.cupy.empty((1, size), np.float16)
+    for codec in ("bitmap", "cascade", "block"):
+        encoded = xorpack.encode(tensor, mask_codec=codec, jobs=bench.jobs)
+        copies = bench.load(encoded)
+        check_product(bench.cupy, encoded, copies[0], x, "tables")
+        copies[0].prepare(1, "F16", stream=bench.timer.stream, algorithm="tables")
+        seconds = bench.timer.seconds(products.calls(copies, x, out, "tables"))
+        base = base or median(seconds)
+        yield Row(
+            what=f"tables, batch 1, {size} x {size}, S 0.9, q 2, mask {codec}",
+            samples=[s * 1e6 for s in seconds],
+            unit="us",
+            digits=1,
+            note=f"{median(seconds) / base:.2f} x the bitmap's; {copies[0].memory()['total']} bytes",
         )
 
 

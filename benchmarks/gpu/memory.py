@@ -1,34 +1,115 @@
-"""Bytes of loaded tensors on a GPU beside those of the file; needs no GPU: ``python -m benchmarks.gpu.memory``."""
+"""Bytes of loaded tensors on a GPU beside those of the file: ``python -m benchmarks.gpu.memory [--save]``.
+
+Needs no GPU. What is saved stands in the results beside the goals that wait for one.
+"""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable, Hashable
+from typing import Any, cast
+
+from numpy.typing import NDArray
 from rich.console import Console
 
 import xorpack
-from benchmarks import report
-from benchmarks.data import random_bcq
+from benchmarks import data, report
 from benchmarks.gpu import cases
+from benchmarks.gpu.goals import unmeasured
 from benchmarks.measure import Row
+from xorpack.decoders.gpu.device import Device
 from xorpack.decoders.gpu.packed import pack
+from xorpack.decoders.gpu.tensor import GpuTensor
 from xorpack.encoded import EncodedTensor
+
+THEME = "GPU: memory / stored bytes"
+
+
+class Ledger:
+    """A device that keeps what is uploaded in host memory, to be counted; it launches nothing."""
+
+    n_multiprocessors, shared_limit = 132, 227 << 10
+
+    def __init__(self) -> None:
+        self.constants: dict[Hashable, NDArray[Any]] = {}
+
+    def upload(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array itself."""
+        return array
+
+    def pointer(self, array: NDArray[Any]) -> int:
+        """Where it lies here."""
+        return int(array.ctypes.data)
+
+    def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """One array a key."""
+        return self.constants.setdefault(key, make())
+
+    @property
+    def shared(self) -> int:
+        """Bytes of all constants."""
+        return sum(array.nbytes for array in self.constants.values())
+
+
+def memory(encoded: EncodedTensor, ledger: Ledger) -> dict[str, int]:
+    """What :meth:`GpuTensor.memory` says of the tensor once it is loaded."""
+    return GpuTensor(encoded, pack(encoded), cast(Device, ledger)).memory()
 
 
 def row(what: str, encoded: EncodedTensor) -> Row:
     """Device bytes over stored bytes."""
-    arrays = pack(encoded).arrays
-    total, stored = sum(array.nbytes for array in arrays.values()), sum(encoded.section_bytes().values())
-    note = f"{total} bytes for {stored}; {encoded.n_corrections} corrections"
+    found = memory(encoded, Ledger())
+    note = f"{found['total']} bytes for {found['stored']}; tables that tensors share: {found['shared']}"
+    return Row(
+        what=what,
+        samples=[found["total"] / found["stored"]],
+        digits=4,
+        at_most=1.01,
+        note=note,
+    )
+
+
+def model(sparsity: float, bits: int) -> Row:
+    """All matrices of MiniLM."""
+    what = f"MiniLM's matrices, masks as chosen, S {sparsity}, q {bits}"
+    directory, ledger = data.model_directory(), Ledger()
+    if directory is None:
+        return Row(what=what, note="the model is not installed")
+    total = stored = 0
+    for _, weight in data.model_matrices(directory):
+        found = memory(xorpack.encode(xorpack.quantize(weight, bits=bits, sparsity=sparsity)), ledger)
+        total, stored = total + found["total"], stored + found["stored"]
+    note = f"{total} bytes for {stored}; tables that tensors share: {ledger.shared}"
     return Row(what=what, samples=[total / stored], digits=4, at_most=1.01, note=note)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; save it where asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.memory", description=__doc__)
+    parser.add_argument(
+        "--save", action="store_true", help="write benchmarks/results/gpu.json, docs/results.md"
+    )
+    options = parser.parse_args()
     rows = [row(f"bitmap, {case.name}", cases.synthetic(case)) for case in cases.CASES[:6]]
-    for sparsity, bits in ((0.8, 2), (0.9, 2), (0.95, 2)):
-        tensor = random_bcq(2048, sparsity, bits)
-        encoded = xorpack.encode(tensor, mask_codec="cascade")
-        rows.append(row(f"cascade, 2048 x 2048, S {sparsity}, q {bits}, scales per row", encoded))
-    Console(width=160).print(report.table({"GPU memory / stored bytes": rows}))
+    for codec in ("cascade", "block"):
+        for sparsity, bits in ((0.5, 3), (0.8, 2), (0.9, 2), (0.95, 2), (0.98, 1)):
+            encoded = xorpack.encode(data.random_bcq(2048, sparsity, bits), mask_codec=codec)
+            rows.append(
+                row(
+                    f"GPU memory / stored bytes, {codec}, 2048 x 2048, S {sparsity}, q {bits}, scales per row",
+                    encoded,
+                )
+            )
+    rows += [model(0.8, 2), model(0.9, 2)]
+    Console(width=200).print(report.table({THEME: rows}))
+    if options.save:
+        about = report.environment()
+        themes = {THEME: report.as_theme(rows, about, "python -m benchmarks.gpu.memory --save")}
+        waiting = {
+            f"GPU: {name}": report.as_theme(goals, about, "python -m benchmarks.gpu")
+            for name, goals in unmeasured().items()
+        }
+        report.save("gpu", themes | {k: v for k, v in waiting.items() if k not in report.saved("gpu")})
 
 
 if __name__ == "__main__":

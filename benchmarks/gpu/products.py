@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu import cases
+from benchmarks.gpu import cases, goals
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.correctness import check_decode, check_product
 from benchmarks.gpu.timing import Call, Timer
@@ -49,7 +49,7 @@ def run(bench: Bench, case: Case, batches: Sequence[int], *, csr: bool) -> Itera
     tensors = bench.load(encoded)
     check_decode(cupy, encoded, tensors[0])
     memory = tensors[0].memory()
-    share = int(memory["total"]) / int(memory["stored"])
+    share = memory["total"] / memory["stored"]
     yield Row(
         what=f"GPU memory / stored bytes, {case.name}",
         samples=[share],
@@ -70,15 +70,17 @@ def run(bench: Bench, case: Case, batches: Sequence[int], *, csr: bool) -> Itera
                 continue
             check_product(cupy, encoded, tensors[0], x, algorithm)
             tensors[0].prepare(n, "F16", stream=timer.stream, algorithm=algorithm)
-            ours = timer.seconds(_ours(tensors, x, out, algorithm))
-            yield from _rows(bench, case, n, algorithm, ours, blas, int(memory["total"]))
+            ours = timer.seconds(calls(tensors, x, out, algorithm))
+            yield from _rows(bench, case, n, algorithm, ours, blas, memory["total"])
         if csr and n == 1:
             yield from _csr(bench, case, weights[0], x, tensors, out)
     del tensors, weights
     gc.collect()
 
 
-def _ours(tensors: Sequence[GpuTensor], x: Any, out: Any, algorithm: str) -> list[Call]:
+def calls(tensors: Sequence[GpuTensor], x: Any, out: Any, algorithm: str) -> list[Call]:
+    """A product by each of the tensors."""
+
     def one(tensor: GpuTensor) -> Call:
         return lambda stream: tensor.matmul(x, out=out, stream=stream, algorithm=algorithm)
 
@@ -136,9 +138,9 @@ def _csr(
     matrix = sparse.csr_matrix(weight.astype(np.float32))
     vector = x[0].astype(np.float32)
     theirs = bench.timer.seconds([lambda stream: matrix.dot(vector)] * 4, graph=False)
-    ours = bench.timer.seconds(_ours(tensors, x, out, "tables"), graph=False)
+    ours = bench.timer.seconds(calls(tensors, x, out, "tables"), graph=False)
     yield Row(
-        what=f"tables over cuSPARSE CSR (float32 values, 32-bit columns), batch 1, {case.name}",
+        what=f"tables over {goals.CSR}, batch 1, {case.name}",
         samples=ratios(theirs, ours),
         unit="x",
         at_least=3,
@@ -154,7 +156,7 @@ def dense_bcq(bench: Bench, case: Case) -> Iterator[Row]:
     out = bench.cupy.empty((1, case.rows), np.float16)
     check_product(bench.cupy, encoded, tensors[0], x, "tables")
     tensors[0].prepare(1, "F16", stream=bench.timer.stream, algorithm="tables")
-    samples = bench.timer.seconds(_ours(tensors, x, out, "tables"))
+    samples = bench.timer.seconds(calls(tensors, x, out, "tables"))
     us = [s * 1e6 for s in samples]
     name = f"{case.rows} x {case.cols}, q {case.bits}"
     yield Row(what=f"dense BCQ, no mask, batch 1, {name}", samples=us, unit="us", digits=1)

@@ -82,6 +82,16 @@ def describe(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class _StreamPointer:
+    """A stream's pointer in the CUDA stream protocol."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._pointer
+
+
 class CudaDevice:
     """One GPU. Made by :func:`device`, once for each."""
 
@@ -215,7 +225,9 @@ class CudaDevice:
             pointer = getattr(stream, "cuda_stream", stream)
         if not isinstance(pointer, int) or isinstance(pointer, bool):
             raise ParameterError(f"stream is a {type(stream).__name__}, not a stream or its pointer")
-        return cuda.ExternalStream(pointer, self.number)
+        if hasattr(cuda.Stream, "from_external"):
+            return cuda.Stream.from_external(_StreamPointer(pointer))
+        return cuda.ExternalStream(pointer, self.number)  # before CuPy 14
 
     def _function(self, kernel: Kernel, shared_bytes: int) -> Any:
         found = self._functions.get(kernel)

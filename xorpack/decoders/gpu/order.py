@@ -90,25 +90,30 @@ class ScaleOrder:
     """Where the scales of a column lie, in elements: ``panel * p + row * i + q * g``.
 
     ``g`` counts the groups of a panel where ``groups_per_panel`` is not 0 (groups end where panels do), else
-    those of the row.
+    those of the row. ``padding`` elements stand before the first and behind the last.
     """
 
     group: int
     groups_per_panel: int
     panel: int
     row: int
+    padding: int
 
     @classmethod
     def of(cls, layout: Layout, group_size: int, q: int) -> ScaleOrder:
         """For a tensor with that many columns a group, 0 = the row."""
         group = group_size or max(layout.cols, 1)
-        width = 32 * layout.panel_chunks
-        if group_size and width % group == 0:
-            per_panel = width // group
-            return cls(
-                group=group, groups_per_panel=per_panel, panel=layout.rows * per_panel * q, row=per_panel * q
-            )
-        return cls(group=group, groups_per_panel=0, panel=0, row=n_groups(layout.cols, group_size) * q)
+        per_panel = 32 * layout.panel_chunks // group
+        if not group_size or 32 * layout.panel_chunks % group:
+            per_panel = 0
+        row = (per_panel or n_groups(layout.cols, group_size)) * q
+        return cls(
+            group=group,
+            groups_per_panel=per_panel,
+            panel=layout.rows * per_panel * q,
+            row=row,
+            padding=VISIT_PADDING * row + (GROUP_PADDING * q if group < layout.cols else 0),
+        )
 
     def shift(self, layout: Layout) -> int:
         """``log2`` of the chunks of a group where groups begin with panels, 5 for one a panel; else -1."""

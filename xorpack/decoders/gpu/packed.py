@@ -18,7 +18,7 @@ from xorpack.corrections import Corrections
 from xorpack.decoders import cpu
 from xorpack.decoders.gpu import masks
 from xorpack.decoders.gpu.lists import tiled
-from xorpack.decoders.gpu.order import GROUP_PADDING, VISIT_PADDING, ScaleOrder, visited_rows
+from xorpack.decoders.gpu.order import ScaleOrder, visited_rows
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
 from xorpack.layout import Layout
@@ -90,7 +90,7 @@ def _form(encoded: EncodedTensor, mask_form: MaskForm) -> str:
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:
     visited = scales[visited_rows(layout)]
-    before, after = np.zeros((2, VISIT_PADDING * order.row + GROUP_PADDING * q), scales.dtype)
+    before, after = np.zeros((2, order.padding), scales.dtype)
     if not order.groups_per_panel:
         return np.concatenate([before, visited.reshape(-1), after])
     padded = np.zeros((layout.rows, layout.n_panels * order.groups_per_panel, q), scales.dtype)

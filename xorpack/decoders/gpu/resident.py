@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xorpack.decoders.gpu import masks, plan
 from xorpack.decoders.gpu.arrays import TYPES
 from xorpack.decoders.gpu.device import Device
-from xorpack.decoders.gpu.order import GROUP_PADDING, VISIT_PADDING, order_values, tap_table
+from xorpack.decoders.gpu.order import VISIT_PADDING, order_values, tap_table
 from xorpack.decoders.gpu.packed import Packed
 from xorpack.decoders.gpu.passes import MaskPlan, Pass
 from xorpack.decoders.gpu.plan import Launch
@@ -73,8 +73,7 @@ class Resident:
         pointer = self.pointer("scales")
         if not pointer:
             return pointer
-        padding = VISIT_PADDING * self.packed.scale_order.row + GROUP_PADDING * self.encoded.bits
-        return np.uint64(int(pointer) + padding * self.arrays["scales"].itemsize)
+        return np.uint64(int(pointer) + self.packed.scale_order.padding * self.arrays["scales"].itemsize)
 
     def decode_launch(self, layout: Layout, n_rows: int, n_planes: int) -> Launch:
         """Of a kernel that decodes ``n_rows`` row indices of all panels of ``layout``."""

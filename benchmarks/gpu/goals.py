@@ -1,0 +1,36 @@
+"""The goals on a GPU, as rows that wait: a run of ``python -m benchmarks.gpu`` replaces their themes."""
+
+from __future__ import annotations
+
+from benchmarks.gpu.cases import CASES
+from benchmarks.measure import Row
+
+NOTE = "not measured: no GPU was at hand"
+CSR = "cuSPARSE CSR (float32 values, 32-bit columns)"
+
+
+def unmeasured() -> dict[str, list[Row]]:
+    """By theme, as the run names them."""
+    large = CASES[0].name
+    exact = "decode bit-identical, products within float32 rounding, runs identical"
+    products = [
+        row
+        for case in CASES[:6]
+        for row in (
+            _over(f"tables over cuBLAS fp16, batch 1, {case.name}", case.at_least),
+            _over(f"tensor_cores over cuBLAS fp16, batch 8, {case.name}", case.at_least_8),
+        )
+    ]
+    products.append(_over(f"decode over cuBLAS fp16, batch 256, {large}", 1 / 1.3))
+    products += [_over(f"tables over {CSR}, batch 1, {case.name}", 3) for case in CASES[2:6]]
+    words = f"decode_words, bytes written, {large}"
+    return {
+        "correctness": [Row(what=exact, at_least=100, unit="%", note=NOTE)],
+        "first call": [Row(what="compilation of the first matvec", at_most=3, unit="s", note=NOTE)],
+        "products": products,
+        "decoding": [Row(what=words, at_least=50, unit="% of the copy bandwidth", note=NOTE)],
+    }
+
+
+def _over(what: str, least: float | None) -> Row:
+    return Row(what=what, at_least=least, unit="x", note=NOTE)
