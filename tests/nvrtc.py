@@ -89,7 +89,7 @@ def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, plan.Launch]]:
         macros = plan.coded_macros(LAYOUT, network("default"), 1024, n_planes)
         yield Kernel.of(name, macros), plan.decode_launch(LAYOUT, LAYOUT.rows, n_planes, *limits)
     yield Kernel.of("flip", {}), plan.flat_launch(1 << 20)
-    yield Kernel.of("block_tables", {}), plan.warp_launch(256)
+    yield Kernel.of("block_tables", {"SKEW": 1}), plan.warp_launch(256)
     macros = plan.coded_macros(PLANE, block.NETWORK, 1024, 1) | {"MASK": 0}
     yield Kernel.of("decode_words", macros), plan.decode_launch(PLANE, PLANE.rows, 1, *limits)
     for name in ("block_join", "block_move"):

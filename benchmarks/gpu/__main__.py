@@ -84,7 +84,7 @@ def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[]
         return lambda: products.run(bench, case, batches, csr=csr)
 
     chosen = CASES[-1:] if quick else CASES
-    yield "first call", lambda: decoding.compilation(bench, CASES[-1])
+    yield "first call", lambda: decoding.compilation(bench)
     for number, case in enumerate(chosen):
         csr = (case.rows, case.cols) in ((28672, 8192), (14336, 4096))
         batches = (1, 8, 256) if number == 0 else (1, 8)

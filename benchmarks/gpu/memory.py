@@ -96,7 +96,7 @@ def main() -> None:
             encoded = xorpack.encode(data.random_bcq(2048, sparsity, bits), mask_codec=codec)
             rows.append(
                 row(
-                    f"GPU memory / stored bytes, {codec}, 2048 x 2048, S {sparsity}, q {bits}, scales per row",
+                    f"{codec}, 2048 x 2048, S {sparsity}, q {bits}, scales per row",
                     encoded,
                 )
             )

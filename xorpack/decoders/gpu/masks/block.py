@@ -96,7 +96,7 @@ def plan(resident: Resident) -> MaskPlan:
         passes.extend(resident.flip_passes("wrong_starts", "wrong", "mask plane"))
     passes.append(_join(resident, code))
     if code.by_column:
-        move = Kernel.of("block_move", {"SKEW": int(is_skewed(encoded.layout))})
+        move = _kernel("block_move", resident)
         launch = launches.warp_launch(encoded.layout.n_panels * encoded.rows)
         args = (*resident.order, "mask joined", "mask columns", "mask")
         passes.append(Pass(kernel=move, launch=launch, args=args))
@@ -120,7 +120,12 @@ def _tables(resident: Resident, code: BlockCode) -> Pass:
     args += ["mask rows", "mask levels", "mask columns" if code.by_column else np.uint64(0)]
     groups = [-(-n // CLASS_GROUP) for n in (code.rows, code.cols * code.by_column, code.n_blocks)]
     launch = launches.warp_launch(sum(groups))
-    return Pass(kernel=Kernel.of("block_tables", {}), launch=launch, args=tuple(args))
+    return Pass(kernel=_kernel("block_tables", resident), launch=launch, args=tuple(args))
+
+
+def _kernel(name: str, resident: Resident) -> Kernel:
+    """The same macros for all, so that they are one text, which is compiled once."""
+    return Kernel.of(name, {"SKEW": int(is_skewed(resident.encoded.layout))})
 
 
 def _join(resident: Resident, code: BlockCode) -> Pass:
@@ -138,5 +143,4 @@ def _join(resident: Resident, code: BlockCode) -> Pass:
         "mask joined" if code.by_column else np.uint64(0),
         "mask",
     )
-    kernel = Kernel.of("block_join", {"SKEW": int(is_skewed(resident.encoded.layout))})
-    return Pass(kernel=kernel, launch=launches.warp_launch(code.rows), args=args)
+    return Pass(kernel=_kernel("block_join", resident), launch=launches.warp_launch(code.rows), args=args)
