@@ -54,10 +54,11 @@ def test_xor_taps():
     rotations = np.array([0, 31, 1, 16, 5], np.int32)
 
     def body(target, source, offsets, rotations):
-        simd.xor_taps(target, source, 30, 29, offsets, rotations, 1, 4)
+        simd.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, 4)
 
-    (out,) = _both(body, [np.zeros(64, np.uint32)], source, offsets, rotations)
-    assert (out[:32] == out[32:]).all()
+    (out,) = _both(body, [np.zeros(70, np.uint32)], source, offsets, rotations)
+    assert (out[3:35] == out[35:67]).all()
+    assert not out[[0, 1, 2, 67, 68, 69]].any()
 
 
 def test_expand_signs():

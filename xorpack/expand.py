@@ -107,61 +107,80 @@ def expand_kernel(
     n_distinct = offsets.shape[0]
     panels = -(-chunks // panel_chunks)
     turn = n_sub * lanes
-    word = np.empty(64, np.uint32)
+    # Words of a stretch of rows, every lane twice, and where they go: what was just stored could not be read at once,
+    # and lines of many rows are on their way together.
+    stretch = max(1, min(32, 256 // max(q * n_sub, 1)))
+    word = np.empty(stretch * n_sub * q * 64, np.uint32)
+    indices = np.empty(stretch, np.int64)
+    starts = np.empty(stretch, np.int64)
     reach = np.zeros(n_distinct, np.int64)
     for row in range(n_distinct):
         for k in range(counts[row]):
             reach[row] = max(reach[row], offsets[row, k])
-    for p in range(panels):
-        base = p * panel_chunks
-        limit = min(panel_chunks, chunks - base)
-        for x in range(begin, end):
-            if whole:
-                i = x
-                r = i * row_stride % rows
-            else:
-                r = first + x
-                i = r * inverse % rows
-            r -= first
-            for c in range(n_sub):
-                t = (p * rows + i) * n_sub + c
-                segment = t // n_steps
-                step = t - segment * n_steps
-                start = n_in * (step * num // den)
-                row = step % n_distinct
-                slot = (c * lanes + i) % turn
-                # All taps before the ring's end, and 32 words to read at each of them.
-                furthest = (segment * m_lane + start + reach[row]) * lanes + 32
-                inside = start + reach[row] < m_lane and furthest <= size
-                at = r * chunks + base
-                for plane in range(q):
-                    here = plane * size + (segment * m_lane + start) * lanes
-                    if inside:
+    row_step, index_step = (row_stride, 1) if whole else (1, inverse)
+    i = begin if whole else (first + begin) * inverse % rows
+    r = begin * row_stride % rows if whole else first + begin
+    for x in range(begin, end, stretch):
+        n = min(stretch, end - x)
+        for y in range(n):
+            indices[y], starts[y] = i, (r - first) * chunks
+            i += index_step
+            if i >= rows:
+                i -= rows
+            r += row_step
+            if r >= rows:
+                r -= rows
+        for p in range(panels):
+            base = p * panel_chunks
+            limit = min(panel_chunks, chunks - base)
+            made = 0
+            for y in range(n):
+                for c in range(n_sub):
+                    t = (p * rows + indices[y]) * n_sub + c
+                    segment = t // n_steps
+                    step = t - segment * n_steps
+                    start = n_in * (step * num // den)
+                    row = step % n_distinct
+                    # All taps before the ring's end, and 32 words to read at each of them.
+                    furthest = (segment * m_lane + start + reach[row]) * lanes + 32
+                    inside = start + reach[row] < m_lane and furthest <= size
+                    for plane in range(q):
+                        here = plane * size + (segment * m_lane + start) * lanes
                         taps = row * offsets.shape[1]
-                        xor_taps(word, code, here, lanes, flat_offsets, flat_rotations, taps, counts[row])
-                    else:
-                        for lane in range(lanes):
-                            word[lane] = 0
-                        for k in range(counts[row]):
-                            left = np.uint32(rotations[row, k])
-                            right = np.uint32((32 - rotations[row, k]) & 31)
-                            turns = (start + offsets[row, k]) // m_lane
-                            there = here + (offsets[row, k] - turns * m_lane) * lanes
-                            for lane in range(lanes):
-                                v = code[there + (lane + turns) % lanes]
-                                word[lane] ^= (v << left) | (v >> right)
-                        for lane in range(32):
-                            word[32 + lane] = word[lane]
-                    to = plane * mask.size + at
-                    if turn == 32 and lanes == 32:
-                        # The skew is a rotation of the lanes: read them from a doubled copy.
-                        if limit == 32:
-                            and_lanes(out, to, word, 32 - slot, mask, at)
+                        if inside:
+                            xor_taps(
+                                word, made, code, here, lanes, flat_offsets, flat_rotations, taps, counts[row]
+                            )
                         else:
+                            for lane in range(lanes):
+                                word[made + lane] = 0
+                            for k in range(counts[row]):
+                                left = np.uint32(rotations[row, k])
+                                right = np.uint32((32 - rotations[row, k]) & 31)
+                                turns = (start + offsets[row, k]) // m_lane
+                                there = here + (offsets[row, k] - turns * m_lane) * lanes
+                                for lane in range(lanes):
+                                    v = code[there + (lane + turns) % lanes]
+                                    word[made + lane] ^= (v << left) | (v >> right)
+                            for lane in range(32):
+                                word[made + 32 + lane] = word[made + lane]
+                        made += 64
+            made = 0
+            for y in range(n):
+                at = starts[y] + base
+                for c in range(n_sub):
+                    slot = (c * lanes + indices[y]) % turn
+                    for plane in range(q):
+                        to = plane * mask.size + at
+                        if turn == 32 and lanes == 32 and limit == 32:
+                            and_lanes(out, to, word, made + 32 - slot, mask, at)
+                        elif turn == 32 and lanes == 32:
+                            # The skew is a rotation of the lanes: read them from the doubled copy.
                             for j in range(limit):
-                                out[to + j] = word[32 - slot + j] & mask[at + j]
-                    else:
-                        for lane in range(lanes):
-                            j = slot + lane if slot + lane < turn else slot + lane - turn
-                            if j < limit:
-                                out[to + j] = word[lane] & mask[at + j]
+                                out[to + j] = word[made + 32 - slot + j] & mask[at + j]
+                        else:
+                            for lane in range(lanes):
+                                j = slot + lane if slot + lane < turn else slot + lane - turn
+                                if j < limit:
+                                    out[to + j] = word[made + lane] & mask[at + j]
+                        made += 64

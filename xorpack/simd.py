@@ -33,6 +33,7 @@ def xor8(
 
 def xor_taps(
     target: NDArray[np.uint32],
+    to: int,
     source: NDArray[np.uint32],
     here: int,
     stride: int,
@@ -41,19 +42,18 @@ def xor_taps(
     first: int,
     n_taps: int,
 ) -> None:
-    """One step of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[:64]``.
+    """One step of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[to : to + 64]``.
 
-    ``target[lane] = XOR over k of rotl(source[here + stride * offsets[first + k] + lane], rotations[first + k])``,
-    and the same in ``target[32 + lane]``, so that any rotation of the lanes is 32 neighbours. Flat
-    contiguous arrays, unchecked.
+    ``target[to + lane] = XOR over k of rotl(source[here + stride * offsets[first + k] + lane], rotations[first + k])``,
+    and the same 32 further, so that any rotation of the lanes is 32 neighbours. Flat contiguous arrays, unchecked.
     """
     total = np.zeros(LANES, np.uint32)
     for k in range(first, first + n_taps):
         at = here + stride * int(offsets[k])
         words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
         total ^= (words | words >> np.uint64(32)).astype(np.uint32)
-    target[:LANES] = total
-    target[LANES : 2 * LANES] = total
+    target[to : to + LANES] = total
+    target[to + LANES : to + 2 * LANES] = total
 
 
 def and_lanes(
@@ -131,6 +131,7 @@ def _splat(builder: Any, value: Any) -> Any:
 def _xor_taps(
     typingctx: Any,
     target: Any,
+    to: Any,
     source: Any,
     here: Any,
     stride: Any,
@@ -151,20 +152,23 @@ def _xor_taps(
             return _pointer(context, builder, signature.args[n], args[n], where, kind)
 
         total = cgutils.alloca_once_value(builder, zero)
-        with cgutils.for_range(builder, args[7]) as loop:
-            k = builder.add(args[6], loop.index)
-            offset = builder.zext(builder.load(at(4, k, word)), index)
-            begin = builder.add(args[2], builder.mul(offset, args[3]))
-            words = builder.load(at(1, begin, vector), align=4)
-            amount = _splat(builder, builder.load(at(5, k, word)))
+        with cgutils.for_range(builder, args[8]) as loop:
+            k = builder.add(args[7], loop.index)
+            offset = builder.zext(builder.load(at(5, k, word)), index)
+            begin = builder.add(args[3], builder.mul(offset, args[4]))
+            words = builder.load(at(2, begin, vector), align=4)
+            amount = _splat(builder, builder.load(at(6, k, word)))
             turned = builder.call(rotate, [words, words, amount])
             builder.store(builder.xor(builder.load(total), turned), total)
         for half in (0, LANES):
-            builder.store(builder.load(total), at(0, ir.Constant(index, half), vector), align=4)
+            where = builder.add(args[1], ir.Constant(index, half))
+            builder.store(builder.load(total), at(0, where, vector), align=4)
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.none(target, source, integer, integer, offsets, rotations, integer, integer), codegen
+    return types.none(
+        target, integer, source, integer, integer, offsets, rotations, integer, integer
+    ), codegen
 
 
 def _combine(operation: str, element: Any, n: int) -> Any:
@@ -293,9 +297,9 @@ def _xor8_overload(target, i, a, j, b, k):
 
 
 @overload(xor_taps, inline="always")
-def _xor_taps_overload(target, source, here, stride, offsets, rotations, first, n_taps):
-    return lambda target, source, here, stride, offsets, rotations, first, n_taps: _xor_taps(
-        target, source, here, stride, offsets, rotations, first, n_taps
+def _xor_taps_overload(target, to, source, here, stride, offsets, rotations, first, n_taps):
+    return lambda target, to, source, here, stride, offsets, rotations, first, n_taps: _xor_taps(
+        target, to, source, here, stride, offsets, rotations, first, n_taps
     )
 
 
