@@ -88,6 +88,19 @@ block_tables(XP_CLASSES(row), XP_CLASSES(col), i64 by_column, i64 block, i64 n_b
     }
 }
 
+// Bit k of lane j becomes bit j of lane k.
+__device__ __forceinline__ u32 xp_transpose(u32 word) {
+    const int lane = threadIdx.x & 31;
+    u32 low = 0x0000FFFF;
+#pragma unroll
+    for (int half = 16; half >= 1; half /= 2) {
+        const u32 other = __shfl_xor_sync(0xFFFFFFFF, word, half);
+        word = lane & half ? (other >> half & low) | (word & ~low) : (word & low) | (other & low) << half;
+        low ^= low << half / 2;
+    }
+    return word;
+}
+
 // In:     tables as above; plane[(place * n_parts + part) * plane_chunks + group * n_depths + k], bit j: depth
 //         k * stride % n_depths of block b = n_words * j + part * n_groups + group, n_words = n_parts * n_groups;
 //         raw, bit (r * n_raw + d) * n_blocks + b: depth d of codewords of row r. Codes, for levels 0 to 64:
@@ -98,7 +111,8 @@ block_tables(XP_CLASSES(row), XP_CLASSES(col), i64 by_column, i64 block, i64 n_b
 // Launch: any grid, blocks of whole warps, no shared memory. A warp has a row index. Lane j has blocks n_words * j ..:
 //         all lanes read the same words of the plane, and a lane's blocks lie end to end, so that only the first and
 //         last word of its share is ORed; others are stored.
-// Cost:   about 40 + 3 * n_depths instructions for 32 blocks. Oracle: xorpack.masks.joining.join.
+// Cost:   some 100 instructions for 32 blocks: their codewords lie across the lanes and are transposed.
+// Oracle: xorpack.masks.joining.join.
 extern "C" __global__ void __launch_bounds__(256, 1)
 block_join(XP_ORDER, const u32* __restrict__ plane, const u32* __restrict__ raw, const u32* __restrict__ row_table,
            const int* __restrict__ block_levels, const u32* __restrict__ runs, const u32* __restrict__ symbols,
@@ -109,6 +123,9 @@ block_join(XP_ORDER, const u32* __restrict__ plane, const u32* __restrict__ raw,
     const i64 n_words = n_parts * n_groups, n_warps = (i64)gridDim.x * (blockDim.x >> 5);
     const u32 full = block == 32 ? 0xFFFFFFFF : (1u << block) - 1;
     const int free_bits = (int)(max_length - n_raw - n_depths);
+    // Lane l holds bit l of all tails of codewords: depth n_depths - 1 - l, at place `from` of its group.
+    int from = 0;
+    for (i64 depth = 0; lane < n_depths && depth != n_depths - 1 - lane; ++from) depth = (depth + stride) % n_depths;
     for (i64 i = blockIdx.x * (i64)(blockDim.x >> 5) + (threadIdx.x >> 5); i < o.rows; i += n_warps) {
         const i64 row = xp_row(o, i);
         const u32* words = plane + row_table[2 * row] * n_words * n_depths;  // plane_chunks = n_groups * n_depths
@@ -133,17 +150,11 @@ block_join(XP_ORDER, const u32* __restrict__ plane, const u32* __restrict__ raw,
             ++at;
         };
 
-        u32 mine = lane < n_depths ? words[lane] : 0;
+        u32 mine = lane < n_depths ? words[from] : 0;
         for (i64 w = 0; w < n_words; ++w, ++b) {
-            u32 tail = 0;
-            int depth = 0;
-            for (int k = 0; k < n_depths; ++k) {
-                const u32 word = __shfl_sync(0xFFFFFFFF, mine, k);
-                tail |= (word >> lane & 1) << (n_depths - 1 - depth);
-                depth += (int)stride;
-                if (depth >= n_depths) depth -= (int)n_depths;
-            }
-            if (w + 1 < n_words && lane < n_depths) mine = words[(w + 1) * n_depths + lane];
+            const u32 tail = xp_transpose(mine);
+            words += n_depths;
+            if (w + 1 < n_words && lane < n_depths) mine = words[from];
             if (b >= n_blocks) continue;
             u32 head = 0;
             for (int d = 0; d < n_raw; ++d) {
