@@ -303,14 +303,14 @@ struct Walk {
         for (int j = 0; j < XP_PLANES; ++j) next[j] = at[j * o.plane_words];
     }
 
-    // The words of a step whose s % XP_DISTINCT is u, a constant after unrolling.
-    __device__ __forceinline__ void words(int u, u32 (&out)[XP_ARRAY]) const {
+    // The words of a step whose s % XP_DISTINCT is u, a constant after unrolling, where `kept` is 1.
+    __device__ __forceinline__ void words(int u, u32 kept, u32 (&out)[XP_ARRAY]) const {
 #pragma unroll
         for (int j = 0; j < XP_PLANES; ++j) {
             u32 word = 0;
 #pragma unroll
             for (int a = 0; a < XP_TAPS; ++a) word ^= xp_rotate(window[j][xp_offsets[u][a]], xp_rotations[u][a]);
-            out[j] = word;
+            out[j] = word & kept;
         }
     }
 
@@ -356,7 +356,7 @@ __device__ __forceinline__ void xp_tile(const Order& o, const u32* code, const u
             for (int u = 0; u < XP_DISTINCT; ++u) {
                 const i64 s = base + u;
                 if (s >= first && s < last) {
-                    walk.words(u, words);
+                    walk.words(u, 0xFFFFFFFF, words);
                     walk.step(o);
                     const int at = done + (int)(s - first);
                     const int k = (lane + (int)((i0 + at) & 31)) & 31;

@@ -144,7 +144,7 @@ struct Side {
     }
 };
 
-// A word's share of the product.
+// A word's share of the product; `words` are 0 where the mask is.
 __device__ __forceinline__ float xp_share(const float* table, const u32 (&words)[XP_ARRAY], const Side& side,
                                           u32 column) {
     const float all = xp_sum(table, side.kept, column);
@@ -154,7 +154,7 @@ __device__ __forceinline__ float xp_share(const float* table, const u32 (&words)
     for (int j = 0; j < XP_BITS; ++j) {
         float ones = all;
         if ((u32)XP_ZEROS >> j & 1) ones = 0.0f;
-        else if (!((u32)XP_ONES >> j & 1)) ones = xp_sum(table, words[coded++] & side.kept, column);
+        else if (!((u32)XP_ONES >> j & 1)) ones = xp_sum(table, words[coded++], column);
         share = fmaf(side.alpha(j), fmaf(2.0f, ones, -all), share);
     }
     return share;
@@ -243,7 +243,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
 #pragma unroll
                 for (int e = 0; e < 8; ++e) {
                     const u32 k = (u32)(turned + block + e) & 31;
-                    walk.words(8 * h + e, words);
+                    walk.words(8 * h + e, side[e].kept, words);
                     walk.step(o);
                     shares[e] = xp_share(table, words, side[e], 4 * k);
                     sides.load(side[e], next_mask, next_scales, e, (k + 8) & 31);
@@ -266,6 +266,8 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
             Side side;
             side.load(xp_mask(o, mask, p, i, lane), (const char*)scales.data + scales.at(p, i, col) * XP_SCALE_BYTES);
             xp_words(o, code, taps, p, i, lane, words);
+#pragma unroll
+            for (int j = 0; j < XP_ARRAY; ++j) words[j] &= side.kept;
             share = xp_share(table, words, side, 4 * lane);
         }
 #pragma unroll
