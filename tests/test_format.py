@@ -1,4 +1,4 @@
-"""Format version 1: golden files decode for ever, and FORMAT.md says how."""
+"""The format: golden files decode for ever, and FORMAT.md says how."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def maker() -> Any:
 def specification() -> dict[str, Any]:
     """What the reader in FORMAT.md defines."""
     (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(source.splitlines()) < 330
+    assert len(source.splitlines()) < 360
     assert set(re.findall(r"^import (\w+)$", source, re.M)) == {
         "hashlib",
         "itertools",

@@ -49,7 +49,7 @@ def test_crowded_rows_and_columns_stay_near_the_bound():
 
 
 def test_dense_tensors_cost_nothing_but_their_planes():
-    encoded = xorpack.encode(pruned((96, 1088), -1.0))
+    encoded = xorpack.encode(pruned((96, 1088), -1.0), field="none")
     assert encoded.network.family == "identity"
     assert encoded.code.nbytes == encoded.original_bytes
     assert encoded.mask.nbytes == encoded.corrections.nbytes == 0

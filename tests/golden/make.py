@@ -39,7 +39,8 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, tensor: BCQTensor | NDArray[Any], **how: Any) -> None:
-        """Encode a tensor."""
+        """Encode a tensor, without a field unless ``how`` says so: those are of version 2."""
+        how.setdefault("field", "none")
         self.inputs[name] = tensor
         self.encoded[name] = xorpack.encode(tensor, **how)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,6 +15,7 @@ from xorpack.corrections import Corrections, check_kept
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.expand import expand
+from xorpack.symbols import LoadedField
 from xorpack.tensors import DTYPES
 from xorpack.words import Words, popcount
 
@@ -32,8 +33,9 @@ def decode_planes(
 ) -> tuple[Words, Words]:
     """``(mask, planes)`` of rows ``first .. last - 1``: uint32 (rows, chunks), (q, rows, chunks).
 
-    Bits of a plane where the mask is 0 are 0. ``out``: an array for the planes that are coded, which are all of
-    them unless some are constant. Equal to :func:`xorpack.decoders.reference.decode_planes`.
+    Planes are of the elements: a field is decoded. Bits of a plane where the mask is 0 are 0. ``out``: an array for
+    the planes that are coded, which are all of them unless some are constant.
+    Equal to :func:`xorpack.decoders.reference.decode_planes`.
 
     Raises:
         ParameterError: rows outside the tensor.
@@ -45,7 +47,7 @@ def decode_planes(
     mask = encoded.load_mask(expand, first, end, jobs=jobs)
     if end - first == encoded.rows:
         _check_count(encoded, mask)
-    return mask, _expand(encoded, first, end, mask, encoded.load_corrections(), jobs, out)
+    return mask, _expand(encoded, first, end, mask, _Loaded.of(encoded), jobs, out)
 
 
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
@@ -57,12 +59,24 @@ def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None)
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
     step = max(1, BLOCK_WORDS // max(encoded.layout.chunks, 1))
-    mask, corrections = encoded.load_mask(expand), encoded.load_corrections()
+    mask, loaded = encoded.load_mask(expand), _Loaded.of(encoded)
     _check_count(encoded, mask)
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
-        planes = _expand(encoded, first, first + len(part), part, corrections)
+        planes = _expand(encoded, first, first + len(part), part, loaded)
         yield _elements(encoded, first, part, planes)
+
+
+class _Loaded(NamedTuple):
+    """What is unpacked once, whatever rows are decoded then."""
+
+    corrections: Corrections
+    field: LoadedField | None
+
+    @classmethod
+    def of(cls, encoded: EncodedTensor) -> _Loaded:
+        field = None if encoded.field is None else LoadedField.of(encoded.field)
+        return cls(encoded.load_corrections(), field)
 
 
 def _check_count(encoded: EncodedTensor, mask: Words) -> None:
@@ -75,14 +89,16 @@ def _expand(
     first: int,
     last: int,
     mask: Words,
-    corrections: Corrections,
+    loaded: _Loaded,
     jobs: int = 1,
     out: Words | None = None,
 ) -> Words:
     planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs, out=out), mask)
-    wrong = corrections.in_rows(first, last, encoded.cols)
+    wrong = loaded.corrections.in_rows(first, last, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
+    if loaded.field is not None:
+        loaded.field.replace(planes, mask, first, encoded.cols, jobs=jobs)
     return planes
 
 
