@@ -41,19 +41,20 @@ def decode_planes(
         ParameterError: rows outside the tensor.
         FormatError: the mask does not keep as many weights as the tensor says (whole tensors only).
     """
-    end = encoded.rows if last is None else last
-    if not 0 <= first <= end <= encoded.rows:
-        raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
-    mask = encoded.load_mask(expand, first, end, jobs=jobs)
-    if end - first == encoded.rows:
-        _check_count(encoded, mask)
-    return mask, _expand(encoded, first, end, mask, _Loaded.of(encoded), jobs, out)
+    loaded = _Loaded.of(encoded)
+    mask, planes = _masked_planes(encoded, loaded, first, last, jobs, out)
+    if loaded.field is not None:
+        loaded.field.replace(planes, mask, first, encoded.cols, jobs=jobs)
+    return mask, planes
 
 
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
     """Elements of rows ``first .. last - 1`` of the tensor's matrix, of the tensor's dtype."""
-    mask, planes = decode_planes(encoded, first, last)
-    return _elements(encoded, first, mask, planes)
+    loaded = _Loaded.of(encoded)
+    mask, planes = _masked_planes(encoded, loaded, first, last)
+    out = np.empty((len(mask), encoded.cols), DTYPES[encoded.dtype])
+    _fill(encoded, loaded, first, mask, planes, out)
+    return out
 
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
@@ -64,7 +65,30 @@ def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
         planes = _expand(encoded, first, first + len(part), part, loaded)
-        yield _elements(encoded, first, part, planes)
+        out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
+        _fill(encoded, loaded, first, part, planes, out)
+        yield out
+
+
+def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
+    """The whole tensor: its shape, its dtype."""
+    loaded = _Loaded.of(encoded)
+    mask, planes = _masked_planes(encoded, loaded, jobs=jobs)
+    out = np.empty((encoded.rows, encoded.cols), DTYPES[encoded.dtype])
+    step = max(1, -(-encoded.rows // (4 * jobs))) if jobs > 1 else max(encoded.rows, 1)
+
+    def fill(r: int) -> None:
+        end = r + step
+        _fill(encoded, loaded, r, mask[r:end], planes[:, r:end], out[r:end])
+
+    starts = range(0, encoded.rows, step)
+    if jobs == 1:
+        for r in starts:
+            fill(r)
+    else:
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(fill, starts))
+    return out.reshape(encoded.shape)
 
 
 class _Loaded(NamedTuple):
@@ -84,6 +108,24 @@ def _check_count(encoded: EncodedTensor, mask: Words) -> None:
         raise FormatError(f"the mask keeps {popcount(mask)} weights, not {encoded.n_kept}")
 
 
+def _masked_planes(
+    encoded: EncodedTensor,
+    loaded: _Loaded,
+    first: int = 0,
+    last: int | None = None,
+    jobs: int = 1,
+    out: Words | None = None,
+) -> tuple[Words, Words]:
+    """The mask and, as they are coded, the planes; see :func:`decode_planes`."""
+    end = encoded.rows if last is None else last
+    if not 0 <= first <= end <= encoded.rows:
+        raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
+    mask = encoded.load_mask(expand, first, end, jobs=jobs)
+    if end - first == encoded.rows:
+        _check_count(encoded, mask)
+    return mask, _expand(encoded, first, end, mask, loaded, jobs, out)
+
+
 def _expand(
     encoded: EncodedTensor,
     first: int,
@@ -97,44 +139,20 @@ def _expand(
     wrong = loaded.corrections.in_rows(first, last, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
-    if loaded.field is not None:
-        loaded.field.replace(planes, mask, first, encoded.cols, jobs=jobs)
     return planes
 
 
-def _elements(encoded: EncodedTensor, first: int, mask: Words, planes: Words) -> NDArray[Any]:
-    out = np.empty((len(mask), encoded.cols), DTYPES[encoded.dtype])
-    if encoded.scales is None:
-        dense.join_planes(planes, out)
-    else:
+def _fill(
+    encoded: EncodedTensor, loaded: _Loaded, first: int, mask: Words, planes: Words, out: NDArray[Any]
+) -> None:
+    """Elements of rows from ``first`` on to ``out`` (rows, cols), from planes as they are coded."""
+    if encoded.scales is not None:
         scales = encoded.scales[first : first + len(mask)]
         dense.expand_bcq(mask, planes, scales, encoded.group_size, out)
-    return out
-
-
-def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
-    """The whole tensor: its shape, its dtype."""
-    mask, planes = decode_planes(encoded, jobs=jobs)
-    out = np.empty((encoded.rows, encoded.cols), DTYPES[encoded.dtype])
-    step = max(1, -(-encoded.rows // (4 * jobs))) if jobs > 1 else max(encoded.rows, 1)
-
-    def fill(r: int) -> None:
-        if encoded.scales is None:
-            dense.join_planes(planes[:, r : r + step], out[r : r + step])
-        else:
-            scales = encoded.scales[r : r + step]
-            dense.expand_bcq(
-                mask[r : r + step], planes[:, r : r + step], scales, encoded.group_size, out[r : r + step]
-            )
-
-    starts = range(0, encoded.rows, step)
-    if jobs == 1:
-        for r in starts:
-            fill(r)
+    elif loaded.field is not None:
+        loaded.field.join(planes, mask, first, out)
     else:
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(fill, starts))
-    return out.reshape(encoded.shape)
+        dense.join_planes(planes, out)
 
 
 @njit(cache=True, nogil=True)

@@ -6,9 +6,9 @@ has few distinct values, all bits that differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,29 @@ DEPTH_COST = 1.015
 CONFIG_BYTES = 220
 """What a field takes in a file's header, about."""
 
-SHORTER = 0.0005
-"""Share of a tensor's size that a shorter longest codeword may cost: each bit of it is decoded for every element."""
+CARE_TIME = 0.04
+"""Bits that a care bit of the plane of depths may cost if it is saved, for the time that encoding it takes."""
+
+DEPTH_TIME = 0.002
+"""Bits per kept element that a depth may cost if it is saved, for the time that decoding it takes."""
+
+N_COMPARED = 6
+"""Fields, the best by the lengths of their Huffman codes, that are compared in full."""
+
+N_LEAST = 3
+"""Lengths of the shortest codeword that are tried: fewer bits are deep where it is longer."""
+
+
+class _Candidate(NamedTuple):
+    """A field: ``size`` in bits under a Huffman code, ``rest`` of it all that is not codewords."""
+
+    size: float
+    rest: float
+    low: int
+    width: int
+    n_symbols: int
+    symbols: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 class FewValues:
@@ -104,22 +125,22 @@ def choose_field(
         else PLANE_COST
         for n in ones
     ]
-    best: tuple[float, int, int, NDArray[np.int64], NDArray[np.int64]] | None = None
+    tried: list[_Candidate] = []
     for base, values, counts in _histograms(elements.reshape(-1)):
         n_kept = int(counts.sum())
-        limit = n_kept * sum(share) if choice == "auto" else float("inf")
         for low, width, bits, n_symbols in _fields(values, counts, n_bits - base):
-            rest = sum(share) - sum(share[base + low : base + low + width])
-            size = bits * DEPTH_COST + n_kept * rest + n_symbols * width + 8 * CONFIG_BYTES
-            if size < (limit if best is None else best[0]):
-                best = size, base + low, width, values >> low & ((1 << width) - 1), counts
-    if best is None:
-        return None
-    size, low, width, values, counts = best
-    symbols, inverse = np.unique(values, return_inverse=True)
-    totals = np.zeros(len(symbols), np.int64)
-    np.add.at(totals, inverse, counts)
-    return _plan(low, width, symbols, totals, SHORTER * size)
+            others = sum(share) - sum(share[base + low : base + low + width])
+            rest = n_kept * others + n_symbols * width + 8 * CONFIG_BYTES
+            symbols = values >> low & ((1 << width) - 1)
+            tried.append(
+                _Candidate(rest + bits * PLANE_COST, rest, base + low, width, n_symbols, symbols, counts)
+            )
+    limit = sum(share) * (int(tried[0].counts.sum()) if tried else 0)
+    distinct = {(c.low, c.n_symbols): c for c in sorted(tried, key=lambda c: -c.size)}
+    best = sorted(distinct.values(), key=lambda c: c.size)[:N_COMPARED]
+    plans = [plan for c in best if choice == "always" or c.size < limit for plan in _plans(c)]
+    cost, plan = min(plans, key=lambda found: found[0], default=(0.0, None))
+    return plan if choice == "always" or cost < limit else None
 
 
 def _histograms(elements: NDArray[Any]) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
@@ -158,27 +179,41 @@ def _fields(
     ]
 
 
-def _plan(
-    low: int, width: int, symbols: NDArray[np.int64], totals: NDArray[np.int64], slack: float
-) -> FieldPlan:
-    """The code of least length, but for ``slack`` bits by which shorter codewords may cost more."""
+def _plans(candidate: _Candidate) -> Iterator[tuple[float, FieldPlan]]:
+    """Codes of a field with the shortest codewords of least length, and longer ones: expected bits, those that time is
+    worth among them, and the plan.
+    """
+    symbols, inverse = np.unique(candidate.symbols, return_inverse=True)
+    totals = np.zeros(len(symbols), np.int64)
+    np.add.at(totals, inverse, candidate.counts)
     order = np.lexsort((symbols, -totals))
-    falling = totals[order]
-    shortest = max(1, (len(symbols) - 1).bit_length())
-    codes = {
-        limit: limited_lengths(falling, limit) for limit in range(shortest, max(shortest, MAX_LENGTH) + 1)
-    }
-    sizes = {limit: int(lengths @ falling) for limit, lengths in codes.items()}
-    limit = min(limit for limit, size in sizes.items() if size <= min(sizes.values()) + slack)
-    lengths = codes[limit]
-    n_raw = int(lengths.min())
-    code = FieldCode(low=low, width=width, n_raw=n_raw, counts=tuple(np.bincount(lengths - n_raw).tolist()))
-    canonical = np.lexsort((symbols[order], lengths))
-    return FieldPlan(
-        code=code,
-        symbols=symbols[order][canonical].astype(np.uint32),
-        n_care=sizes[limit] - n_raw * int(totals.sum()),
-    )
+    symbols, totals = symbols[order], totals[order]
+    n, n_kept = len(symbols), int(totals.sum())
+    first = int(limited_lengths(totals, 0, MAX_LENGTH)[0])
+
+    def cost(lengths: NDArray[np.int64]) -> float:
+        n_raw, bits = int(lengths[0]), int(lengths @ totals)
+        deep = bits - n_raw * n_kept
+        depths_cost = DEPTH_TIME * n_kept * (int(lengths[-1]) - n_raw)
+        return candidate.rest + n_raw * n_kept * PLANE_COST + deep * (DEPTH_COST + CARE_TIME) + depths_cost
+
+    for least in range(first, min(first + N_LEAST, n.bit_length())):
+        shortest = max(least, (n - 1).bit_length())
+        codes = [limited_lengths(totals, least, most) for most in range(shortest, MAX_LENGTH + 1)]
+        lengths = min(codes, key=cost)
+        n_raw = int(lengths[0])
+        canonical = np.lexsort((symbols, lengths))
+        plan = FieldPlan(
+            code=FieldCode(
+                low=candidate.low,
+                width=candidate.width,
+                n_raw=n_raw,
+                counts=tuple(np.bincount(lengths - n_raw).tolist()),
+            ),
+            symbols=symbols[canonical].astype(np.uint32),
+            n_care=int(lengths @ totals) - n_raw * n_kept,
+        )
+        yield cost(lengths), plan
 
 
 def encode_field(plan: FieldPlan, elements: NDArray[Any], jobs: int) -> Field:
