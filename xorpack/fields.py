@@ -57,17 +57,17 @@ class FieldCode:
             )
         if not self.counts or min(self.counts) < 0 or not self.counts[0] or not self.counts[-1]:
             raise FormatError(
-                f"counts {list(self.counts)} do not run from the shortest codeword to the longest"
+                f"field: counts {list(self.counts)} do not run from the shortest codeword to the longest"
             )
         if self.max_length > MAX_LENGTH:
-            raise FormatError(f"codewords of {self.max_length} bits, more than {MAX_LENGTH}")
+            raise FormatError(f"field: codewords of {self.max_length} bits, more than {MAX_LENGTH}")
         used = sum(n << self.n_depths - i for i, n in enumerate(self.counts))
         if used != 1 << self.max_length:
             raise FormatError(
-                f"{used} of {1 << self.max_length} codewords of {self.max_length} bits are used"
+                f"field: {used} of {1 << self.max_length} codewords of {self.max_length} bits are used"
             )
         if self.n_symbols > 1 << self.width:
-            raise FormatError(f"{self.n_symbols} symbols of {self.width} bits")
+            raise FormatError(f"field: {self.n_symbols} symbols of {self.width} bits")
 
     @property
     def n_depths(self) -> int:
