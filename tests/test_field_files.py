@@ -16,6 +16,7 @@ from xorpack.container import EncodedFile
 from xorpack.decoders import cpu, reference
 from xorpack.errors import CorruptError, FormatError, ParameterError
 from xorpack.fields import Field, FieldCode
+from xorpack.layout import Layout
 from xorpack.safetensors_file import Stored
 
 FIELD = "c.weight"
@@ -241,3 +242,18 @@ def test_configs_come_back(path: Path) -> None:
     again = Field.from_config(field.get_config(), field.data, 30, 200)
     assert again.get_config() == field.get_config()
     assert again.code == field.code
+
+
+def test_a_code_of_one_symbol(tmp_path: Path) -> None:
+    """No writer makes one, but it is well-formed: no bits are stored, all planes of the field are constant."""
+    array = np.where(np.arange(300).reshape(6, 50) % 3 == 0, 0, 0x35).astype(np.uint8)
+    plain = xorpack.encode(array)
+    code = FieldCode(low=2, width=4, n_raw=0, counts=(1,))
+    layout = Layout(rows=6, cols=0, lanes=1, n_steps=0, row_stride=1)
+    nothing = np.zeros((1, 0, 0, 1), np.uint32), np.zeros(0, np.uint8)
+    field = Field.pack(code, np.array([0xD], np.uint32), layout, *nothing, 0)
+    tensor = replace(plain, field=field, constants=(plain.constants[0] | 0x3C, plain.constants[1] & ~0x3C))
+    container.write(tmp_path / "one.safetensors", {"a": tensor}, {})
+    read = EncodedFile(tmp_path / "one.safetensors")["a"]
+    assert np.array_equal(cpu.decode_dense(read), array)
+    assert np.array_equal(reference.decode_dense(read), array)
