@@ -85,7 +85,7 @@ def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
     )
     if any(t.kind == "lossless" for t in tensors):
         if overhead > 1.05:
-            text += ": planes are coded one by one, so what their bits say of each other is not used"
+            text += ": planes outside a field are coded one by one, so what their bits say of each other is not used"
         return text + ". Quantizing (--bits) is what makes it smaller."
     joint = sum(t.planes.symbol.value * t.account.n_kept for t in tensors if t.planes is not None)
     if joint and joint < 0.98 * total.payload_bound_bits:

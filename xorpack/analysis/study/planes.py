@@ -83,7 +83,7 @@ def measure(params: Params, weights: Weights | None = None) -> Result:
 
 def _count(array: NDArray[Any], kind: str) -> dict[str, Any]:
     """Ones and wrong bits of every plane, sizes in bits, and how often each upper symbol occurs."""
-    encoded = encode(array, mask_codec="bitmap")
+    encoded = encode(array, mask_codec="bitmap", field="none")
     if not np.array_equal(np.asarray(decode(encoded)), array):
         raise AssertionError("decode(encode(x)) is not x")
     bits = array.reshape(-1).view(UNSIGNED[array.dtype.itemsize])
