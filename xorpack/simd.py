@@ -122,8 +122,8 @@ def put_symbols(
 ) -> None:
     """``out[at + j]``, for j < 32, is ``heads[j]`` with a symbol as its ``width`` bits from ``low`` on; 0 where pruned.
 
-    The symbol is that of ``table``, of the type of ``out``, at the first ``n_raw`` of them in ``heads[j]``, then
-    by the ``n_depths`` bits of ``tails[j]``.
+    The symbol stands in ``table``, of the type of ``out``: its index is the first ``n_raw`` of these bits, times
+    ``2**n_depths``, plus ``tails[j]``.
     """
     bits = np.arange(LANES, dtype=np.uint32)
     x = heads[:LANES].astype(np.int64)
