@@ -8,7 +8,6 @@ from numba import njit
 from xorpack.encoding.huffman import code_bits
 from xorpack.simd import split_bits
 
-
 HASH = 0x9E3779B1
 """Multiplier of hash tables."""
 

@@ -67,7 +67,7 @@ class _Histogram(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """A field of the values of a histogram: ``size`` in bits under a Huffman code, ``rest`` all that is not codewords."""
+    """A field of a histogram's values: ``size`` in bits under a Huffman code, ``rest`` all that is not codewords."""
 
     size: float
     rest: float
