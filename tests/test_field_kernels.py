@@ -78,13 +78,20 @@ def test_elements_are_counted() -> None:
         assert counts.sum() == wanted.sum()
     for kernel in both(kernels.count_distinct):
         keys, counts = np.full(1024, -1, np.int64), np.zeros(1024, np.int64)
-        n = kernel(whole[:5000], 0, 256, keys, counts)
-        assert kernel(whole[5000:], n, 256, keys, counts) == values.size
+        n = kernel(whole[:5000], 0, 256, kernels.HASH, keys, counts)
+        assert kernel(whole[5000:], n, 256, kernels.HASH, keys, counts) == values.size
         order = np.argsort(keys[keys >= 0])
         assert (keys[keys >= 0][order] == values).all()
         assert (counts[keys >= 0][order] == wanted).all()
         assert (
-            kernel(np.arange(1, 300, dtype=np.uint32), 0, 100, np.full(512, -1), np.zeros(512, np.int64))
+            kernel(
+                np.arange(1, 300, dtype=np.uint32),
+                0,
+                100,
+                kernels.HASH,
+                np.full(512, -1),
+                np.zeros(512, np.int64),
+            )
             == 101
         )
     few = FewValues()

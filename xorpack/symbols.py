@@ -17,7 +17,7 @@ from xorpack.corrections import Corrections, flip
 from xorpack.dense import UNSIGNED
 from xorpack.expand import expand
 from xorpack.fields import Field, FieldCode
-from xorpack.simd import join_bits, split_bits
+from xorpack.simd import join_bits, put_symbols, split_bits
 from xorpack.words import Words
 
 BLOCK_WORDS = 1 << 15
@@ -159,34 +159,27 @@ def join_kernel(planes, mask, first, last, plane, n_words, order, low, width, n_
     n_depths = order.size
     stride = rows * chunks
     q = planes.size // stride
-    heads, tails = np.zeros(32, np.uint32), np.zeros(32, np.uint32)
-    symbols, elements = np.zeros(32, np.uint32), np.zeros(32, out.dtype)
+    heads, tails, above = np.zeros(32, np.uint32), np.zeros(32, np.uint32), np.zeros(32, np.uint32)
     deep = np.zeros(max(n_depths, 1), np.uint32)
-    shift, up = np.uint32(n_depths), np.uint32(low)
-    raw, others = np.uint32((1 << n_raw) - 1), ~np.uint32(((1 << width) - 1) << low)
+    last_word = np.zeros(32, out.dtype)
+    flat = out.reshape(-1)
+    n_above = q - low - width
     for r in range(first, last):
         for chunk in range(chunks):
-            kept = mask[r, chunk]
-            n = min(32, cols - 32 * chunk)
-            if kept == 0:
-                for j in range(n):
-                    out[r, 32 * chunk + j] = 0
-                continue
+            word = r * chunks + chunk
+            at = r * cols + 32 * chunk
             group = ((r - first) * n_words + chunk) * n_depths
             for k in range(n_depths):
                 deep[n_depths - 1 - order[k]] = plane[group + k]
-            join_bits(heads, 0, planes, r * chunks + chunk, stride, q)
+            join_bits(heads, 0, planes, word, stride, low + n_raw)
             join_bits(tails, 0, deep, 0, 1, n_depths)
-            for j in range(32):
-                tails[j] |= (heads[j] >> up & raw) << shift
-            for j in range(32):
-                symbols[j] = table[tails[j]]
-            for j in range(32):
-                symbol = symbols[j] << up | heads[j] & others
-                elements[j] = symbol * (kept >> np.uint32(j) & np.uint32(1))
-            if n == 32:
+            if n_above > 0:
+                join_bits(above, 0, planes, (low + width) * stride + word, stride, n_above)
                 for j in range(32):
-                    out[r, 32 * chunk + j] = elements[j]
+                    heads[j] |= above[j] << np.uint32(low + width)
+            if 32 * chunk + 32 <= cols:
+                put_symbols(flat, at, mask[r, chunk], heads, tails, table, low, width, n_raw, n_depths)
             else:
-                for j in range(n):
-                    out[r, 32 * chunk + j] = elements[j]
+                put_symbols(last_word, 0, mask[r, chunk], heads, tails, table, low, width, n_raw, n_depths)
+                for j in range(cols - 32 * chunk):
+                    flat[at + j] = last_word[j]

@@ -8,6 +8,9 @@ from numba import njit
 from xorpack.encoding.huffman import code_bits
 from xorpack.simd import split_bits
 
+HASH = 0x9E3779B1
+"""Multiplier of hash tables."""
+
 
 @njit(cache=True, nogil=True)
 def count_values(elements, shift, counts):
@@ -18,18 +21,18 @@ def count_values(elements, shift, counts):
 
 
 @njit(cache=True, nogil=True)
-def count_distinct(elements, n, most, keys, counts):
+def count_distinct(elements, n, most, multiplier, keys, counts):
     """Add the elements (any number,) that are not 0 to a hash table of ``n`` distinct ones: how many it holds then.
 
     ``keys`` (2^k,) int64, -1 where free, and ``counts`` (2^k,), more than ``most`` of them, are written to. If more
-    than ``most`` are found, the rest is not looked at.
+    than ``most`` are found, the rest is not looked at. ``multiplier``: of the hash.
     """
     shift = 32
     while 1 << 32 - shift < keys.size:
         shift -= 1
     for x in elements:
         if x != 0:
-            slot = find_slot(keys, HASH, shift, np.int64(x))
+            slot = find_slot(keys, multiplier, shift, np.int64(x))
             if keys[slot] < 0:
                 n += 1
                 if n > most:
@@ -37,10 +40,6 @@ def count_distinct(elements, n, most, keys, counts):
                 keys[slot] = np.int64(x)
             counts[slot] += 1
     return n
-
-
-HASH = 0x9E3779B1
-"""Multiplier of hash tables."""
 
 
 @njit(cache=True, nogil=True, inline="always")

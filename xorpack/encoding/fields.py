@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xorpack import corrections, depths
 from xorpack.encoding.constants import exception_bits, is_constant
-from xorpack.encoding.field_kernels import count_distinct, count_values, field_bits
+from xorpack.encoding.field_kernels import HASH, count_distinct, count_values, field_bits
 from xorpack.encoding.field_sources import DepthSource, SymbolTable
 from xorpack.encoding.huffman import code_bits, limited_lengths
 from xorpack.encoding.rings import encode_planes
@@ -36,6 +36,12 @@ PLANE_COST = 1.0085
 DEPTH_COST = 1.015
 """The same of the plane of depths."""
 
+RATE = 1.011
+"""Stored bits per care bit of the plane of depths, where it is large: within 0.2 % of the best, and no search."""
+
+LARGE = 1 << 16
+"""Care bits from which on it is."""
+
 CONFIG_BYTES = 220
 """What a field takes in a file's header, about."""
 
@@ -52,16 +58,33 @@ N_LEAST = 3
 """Lengths of the shortest codeword that are tried: fewer bits are deep where it is longer."""
 
 
+class _Histogram(NamedTuple):
+    """Bits from ``base`` on of kept elements: distinct ``values``, rising, and their ``counts``."""
+
+    base: int
+    values: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
 class _Candidate(NamedTuple):
-    """A field: ``size`` in bits under a Huffman code, ``rest`` of it all that is not codewords."""
+    """A field of a histogram's values: ``size`` in bits under a Huffman code, ``rest`` all that is not codewords."""
 
     size: float
     rest: float
     low: int
     width: int
     n_symbols: int
-    symbols: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    histogram: _Histogram
+
+    def symbols(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Those that occur, the most frequent first, and their counts."""
+        shift = self.low - self.histogram.base
+        all_symbols = self.histogram.values >> shift & ((1 << self.width) - 1)
+        symbols, inverse = np.unique(all_symbols, return_inverse=True)
+        counts = np.zeros(len(symbols), np.int64)
+        np.add.at(counts, inverse, self.histogram.counts)
+        order = np.lexsort((symbols, -counts))
+        return symbols[order], counts[order]
 
 
 class FewValues:
@@ -75,7 +98,7 @@ class FewValues:
     def add(self, elements: NDArray[Any]) -> None:
         """Count ``elements``, unsigned (n,), but for those that are 0."""
         if self._n <= MAX_SYMBOLS:
-            self._n = count_distinct(elements, self._n, MAX_SYMBOLS, self._keys, self._counts)
+            self._n = count_distinct(elements, self._n, MAX_SYMBOLS, HASH, self._keys, self._counts)
 
     def counted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """``(values, counts)``, values rising; None where there are too many."""
@@ -126,16 +149,15 @@ def choose_field(
         for n in ones
     ]
     tried: list[_Candidate] = []
-    for base, values, counts in _histograms(elements.reshape(-1)):
-        n_kept = int(counts.sum())
-        for low, width, bits, n_symbols in _fields(values, counts, n_bits - base):
+    limit = 0.0
+    for histogram in _histograms(elements.reshape(-1)):
+        n_kept, base = int(histogram.counts.sum()), histogram.base
+        limit = n_kept * sum(share)
+        for low, width, bits, n_symbols in _fields(histogram.values, histogram.counts, n_bits - base):
             others = sum(share) - sum(share[base + low : base + low + width])
             rest = n_kept * others + n_symbols * width + 8 * CONFIG_BYTES
-            symbols = values >> low & ((1 << width) - 1)
-            tried.append(
-                _Candidate(rest + bits * PLANE_COST, rest, base + low, width, n_symbols, symbols, counts)
-            )
-    limit = sum(share) * (int(tried[0].counts.sum()) if tried else 0)
+            size = rest + bits * PLANE_COST
+            tried.append(_Candidate(size, rest, base + low, width, n_symbols, histogram))
     distinct = {(c.low, c.n_symbols): c for c in sorted(tried, key=lambda c: -c.size)}
     best = sorted(distinct.values(), key=lambda c: c.size)[:N_COMPARED]
     plans = [plan for c in best if choice == "always" or c.size < limit for plan in _plans(c)]
@@ -143,8 +165,8 @@ def choose_field(
     return plan if choice == "always" or cost < limit else None
 
 
-def _histograms(elements: NDArray[Any]) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-    """``(base, values, counts)``: bits from ``base`` on of kept elements, distinct ones, rising, and how many."""
+def _histograms(elements: NDArray[Any]) -> list[_Histogram]:
+    """Of whole elements, where few are distinct, and of their upper ``TRIED_BITS`` bits."""
     n_bits = 8 * elements.dtype.itemsize
     base = max(0, n_bits - TRIED_BITS)
     found = []
@@ -152,11 +174,11 @@ def _histograms(elements: NDArray[Any]) -> list[tuple[int, NDArray[np.int64], ND
         few = FewValues()
         few.add(elements)
         if (held := few.counted()) is not None:
-            found.append((0, *held))
+            found.append(_Histogram(0, *held))
     counts = np.zeros(1 << n_bits - base, np.int64)
     count_values(elements, base, counts)
     values = np.flatnonzero(counts)
-    found.append((base, values, counts[values]))
+    found.append(_Histogram(base, values, counts[values]))
     return found
 
 
@@ -183,11 +205,7 @@ def _plans(candidate: _Candidate) -> Iterator[tuple[float, FieldPlan]]:
     """Codes of a field with the shortest codewords of least length, and longer ones: expected bits, those that time is
     worth among them, and the plan.
     """
-    symbols, inverse = np.unique(candidate.symbols, return_inverse=True)
-    totals = np.zeros(len(symbols), np.int64)
-    np.add.at(totals, inverse, candidate.counts)
-    order = np.lexsort((symbols, -totals))
-    symbols, totals = symbols[order], totals[order]
+    symbols, totals = candidate.symbols()
     n, n_kept = len(symbols), int(totals.sum())
     first = int(limited_lengths(totals, 0, MAX_LENGTH)[0])
 
@@ -221,6 +239,7 @@ def encode_field(plan: FieldPlan, elements: NDArray[Any], jobs: int) -> Field:
     rows, cols = plan.code.plane_shape(*elements.shape)
     layout = depths.choose_layout(rows, cols, plan.n_care)
     source = DepthSource(elements, plan.code, plan.table())
-    words, wrong = encode_planes(depths.NETWORK, source, layout, plan.n_care, "elimination", None, jobs)
+    rate = RATE * plan.n_care / (32 * layout.n_segments * layout.ring_words) if plan.n_care >= LARGE else None
+    words, wrong = encode_planes(depths.NETWORK, source, layout, plan.n_care, "elimination", rate, jobs)
     packed = corrections.pack(wrong, rows * cols, 1)
     return Field.pack(plan.code, plan.symbols, layout, words, packed, len(wrong))

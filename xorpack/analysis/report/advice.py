@@ -154,8 +154,8 @@ def _plain(
     if exact.n_kept and exact.payload_bound_bits < LOOKS_QUANTIZED * exact.care_bits:
         yield (
             f"Kept weights hold {exact.payload_bound_bits / exact.n_kept:.1f} bits of information each, in elements of "
-            f"{exact.care_bits / exact.n_kept:.0f}: they look quantized already. Lossless coding works plane by plane "
-            "and sees little of that; --bits stores few values well."
+            f"{exact.care_bits / exact.n_kept:.0f}: few values, or skewed ones. --lossless comes within a few percent "
+            "of that."
         )
     size = exact.per_weight(exact.n_bytes)
     yield (
