@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from crafting import NAME, PLAIN, Edit, resign, write
+from safetensors.numpy import save_file
 
 import xorpack
 from xorpack import container, corrections, safetensors_file
@@ -257,3 +259,23 @@ def test_a_code_of_one_symbol(tmp_path: Path) -> None:
     read = EncodedFile(tmp_path / "one.safetensors")["a"]
     assert np.array_equal(cpu.decode_dense(read), array)
     assert np.array_equal(reference.decode_dense(read), array)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_directory_says_its_version(tmp_path: Path, lossless: bool) -> None:
+    source = tmp_path / "model"
+    source.mkdir()
+    rng = np.random.default_rng(3)
+    save_file({"a.weight": rng.standard_normal((96, 128), np.float32)}, source / "model.safetensors")
+    (source / "config.json").write_text("{}")
+    xorpack.encode_checkpoint(source, tmp_path / "x", lossless=lossless)
+    config = json.loads((tmp_path / "x" / "config.json").read_text(encoding="utf-8"))
+    version = 2 if lossless else 1
+    assert config["quantization_config"]["format_version"] == version
+    assert {file.version for file in xorpack.open(tmp_path / "x").files} == {version}
+    assert xorpack.verify_checkpoint(tmp_path / "x", against=source if lossless else None).n_tensors == 1
+    xorpack.decode_checkpoint(tmp_path / "x", tmp_path / "y")
+    if lossless:
+        assert (tmp_path / "y" / "model.safetensors").read_bytes() == (
+            source / "model.safetensors"
+        ).read_bytes()

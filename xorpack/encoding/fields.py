@@ -160,7 +160,13 @@ def choose_field(
             tried.append(_Candidate(size, rest, base + low, width, n_symbols, histogram))
     distinct = {(c.low, c.n_symbols): c for c in sorted(tried, key=lambda c: -c.size)}
     best = sorted(distinct.values(), key=lambda c: c.size)[:N_COMPARED]
-    plans = [plan for c in best if choice == "always" or c.size < limit for plan in _plans(c)]
+    plans = [
+        (cost, plan)
+        for candidate in best
+        if choice == "always" or candidate.size < limit
+        for cost, plan in _plans(candidate)
+        if plan.code.plane_shape(*elements.shape)[0] < depths.MAX_ROWS
+    ]
     cost, plan = min(plans, key=lambda found: found[0], default=(0.0, None))
     return plan if choice == "always" or cost < limit else None
 
