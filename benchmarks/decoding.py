@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 import xorpack
-from benchmarks.data import random_bcq
-from benchmarks.measure import Checks, Row, check_decodes, times
+from benchmarks.data import random_bcq, random_lossless
+from benchmarks.measure import Checks, Row, check_decodes, interleaved, ratios, times
 from xorpack import dense
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
@@ -28,6 +29,26 @@ def run(quick: bool) -> Iterator[Row]:
         where = f"{size} x {size}, S {sparsity}, q {bits}"
         yield from _planes(where, tensor, encoded, n)
         yield from _dense(where, tensor, encoded, n)
+    for dtype in ("BF16", "F16", "F32", "I8", "16 values"):
+        yield from _lossless(size // 2, dtype, n)
+
+
+def _lossless(size: int, dtype: str, n: int) -> Iterator[Row]:
+    """Half of the weights kept at random: kept ones per second with a field, and all ones beside those without."""
+    array = random_lossless(size, 0.5, dtype)
+    encoded = {
+        field: xorpack.encode(array, field=field, prefer="speed", jobs=2) for field in ("auto", "none")
+    }
+    for found in encoded.values():
+        check_decodes(found, array)
+    calls = [partial(cpu.decode_dense, found) for found in encoded.values()]
+    auto, none = interleaved(calls, n)
+    where = f"lossless {dtype}, {size} x {size}, S 0.5"
+    kept = encoded["auto"].n_kept / 1e6
+    speeds = [kept / s for s in auto]
+    goal = None if dtype == "F32" else 100  # float32 has 32 planes: without a field it is hardly faster
+    yield Row(what=f"decode, {where}", samples=speeds, unit="M kept weights/s", digits=0, at_least=goal)
+    yield Row(what=f"decode, {where}: time, with a field / without", samples=ratios(auto, none), unit="x")
 
 
 def _planes(where: str, tensor: BCQTensor, encoded: EncodedTensor, n: int) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import xorpack
-from benchmarks.data import random_bcq, random_ring
+from benchmarks.data import random_bcq, random_lossless, random_ring
 from benchmarks.measure import Checks, Row, check_decodes, interleaved, ratios, times
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding import elimination, trellis, viterbi
@@ -40,8 +40,29 @@ def run(quick: bool) -> Iterator[Row]:
             yield from _elimination(sparsity, bits, fast_enough, 2 if quick else 5)
     for sparsity, bits in ((0.5, 3), (0.9, 2)):
         yield from _two_cores(sparsity, bits, 2 if quick else 7)
+    for dtype, sparsity in (
+        ("BF16", 0.5),
+        ("F16", 0.5),
+        ("F32", 0.5),
+        ("I8", 0.5),
+        ("BF16", 0.9),
+        ("F32", 0.9),
+    ):
+        yield _field(1024 if quick else 2048, dtype, sparsity, 2 if quick else 5)
     # The E to beat is the one of the last row of Viterbi, n_s 2, whose ends weigh least.
     yield from _against_viterbi(found, 2 if quick else 5)
+
+
+def _field(size: int, dtype: str, sparsity: float, n: int) -> Row:
+    """What a field costs."""
+    array = random_lossless(size, sparsity, dtype)
+    calls = [partial(xorpack.encode, array, field=field, prefer="speed") for field in ("auto", "none")]
+    for call in calls:
+        check_decodes(call(), array)
+    auto, none = interleaved(calls, n)
+    what = f"encode lossless {dtype}, {size} x {size}, S {sparsity}: time, with a field / without"
+    note = f"{np.count_nonzero(array) / min(auto) / 1e6:.1f} M kept weights/s"
+    return Row(what=what, samples=ratios(auto, none), unit="x", at_most=1.5, note=note)
 
 
 def _dense_ring(n_s: int, n_steps: int, q: int = 1) -> tuple[tuple[Any, ...], int]:

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import xorpack
-from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq, random_pruned
+from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq, random_lossless
 from benchmarks.measure import Row, check_decodes
 from xorpack.analysis.accounting import Account
 from xorpack.tensors import BCQTensor
 
 IID = ((0.5, 3, 1.012), (0.7, 3, 1.015), (0.9, 2, 1.018))
+LOSSLESS = (
+    ("BF16", 0.5, 10.9),
+    ("F16", 0.5, 13.9),
+    ("F32", 0.5, 26.95),
+    ("I8", 0.5, None),
+    ("16 values", 0.5, 4.15),
+    ("BF16", 0.9, None),
+    ("F32", 0.9, None),
+    ("BF16", 0.0, None),
+)
+"""Type, sparsity, goal."""
+
 MODEL = ((0.5, 3, 1.02), (0.8, 2, 1.03), (0.9, 2, 1.035))
 
 
@@ -20,11 +32,7 @@ def run(quick: bool) -> Iterator[Row]:
     for sparsity, bits, goal in IID:
         account = _account(random_bcq(size, sparsity, bits))
         yield _row(f"payload overhead, i.i.d. {size} x {size}, S {sparsity}, q {bits}", account, goal)
-    weight = random_pruned(1024 if quick else 2048, 0.9)
-    encoded = xorpack.encode(weight, jobs=2)
-    check_decodes(encoded, weight)
-    yield _row("payload overhead, lossless float32, i.i.d., S 0.9", Account.of(encoded), None)
-
+    yield from _lossless(1024 if quick else 2048)
     directory = model_directory()
     for sparsity, bits, goal in MODEL:
         what = f"payload overhead, all-MiniLM-L6-v2, 36 matrices, S {sparsity}, q {bits}"
@@ -38,6 +46,27 @@ def run(quick: bool) -> Iterator[Row]:
         if len(accounts) != 36:
             raise ValueError(f"all-MiniLM-L6-v2 has {len(accounts)} encoder matrices, not 36")
         yield _row(what, Account.total(accounts), goal)
+
+
+def _lossless(size: int) -> Iterator[Row]:
+    """Bits of code, corrections and field per kept weight, with a field and without one, beside the entropy."""
+    for dtype, sparsity, goal in LOSSLESS:
+        array = random_lossless(size, sparsity, dtype)
+        accounts = {}
+        for field in ("auto", "none"):
+            encoded = xorpack.encode(array, field=field, jobs=2)
+            check_decodes(encoded, array)
+            accounts[field] = Account.of(encoded)
+        bits = {field: 8 * account.payload_bytes / account.n_kept for field, account in accounts.items()}
+        entropy = accounts["auto"].payload_bound_bits / accounts["auto"].n_kept
+        yield Row(
+            what=f"payload per kept weight, lossless {dtype}, i.i.d. {size} x {size}, S {sparsity}",
+            samples=[bits["auto"]],
+            unit="bits",
+            digits=3,
+            at_most=goal,
+            note=f"entropy {entropy:.3f}, overhead {bits['auto'] / entropy:.4f}; without a field {bits['none']:.3f}",
+        )
 
 
 def _account(tensor: BCQTensor) -> Account:

@@ -121,6 +121,31 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     **MASKS,
 }
 
+
+def _skewed_bits(shape: tuple[int, int], kind: Any, kept: float, **options: Any) -> EncodedTensor:
+    rng = np.random.default_rng([7, *shape])
+    values = np.where(rng.random(shape) < kept, rng.standard_normal(shape) * 0.02, 0)
+    if np.dtype(kind).itemsize == 1:
+        values = values * 400
+    return xorpack.encode(values.astype(kind), **options)
+
+
+def _few_values(shape: tuple[int, int], kept: float, **options: Any) -> EncodedTensor:
+    rng = np.random.default_rng([8, *shape])
+    values = rng.standard_normal(20).astype(np.float32)[np.minimum(rng.geometric(0.2, shape), 20) - 1]
+    return xorpack.encode(np.where(rng.random(shape) < kept, values, np.float32(0)), **options)
+
+
+FIELDS: Mapping[str, Callable[[], EncodedTensor]] = {
+    "field, bfloat16": lambda: _skewed_bits((90, 700), ml_dtypes.bfloat16, 0.5),
+    "field, float16, unrolled": lambda: _skewed_bits((120, 1100), np.float16, 0.3, lanes=32),
+    "field, float32": lambda: _skewed_bits((64, 333), np.float32, 0.7, mask_codec="bitmap", rate=0.6),
+    "field, int8": lambda: _skewed_bits((200, 300), np.int8, 0.4, mask_codec="cascade"),
+    "field, nothing pruned": lambda: _skewed_bits((70, 130), ml_dtypes.bfloat16, 1.1),
+    "field, few values": lambda: _few_values((100, 500), 0.6),
+}
+"""Elements with bits under a prefix code."""
+
 LOSSLESS: Mapping[str, Callable[[], EncodedTensor]] = {
     **{
         f"lossless {np.dtype(kind).name}": lambda kind=kind: xorpack.encode(pruned((45, 260), 0.7, kind))
@@ -128,6 +153,7 @@ LOSSLESS: Mapping[str, Callable[[], EncodedTensor]] = {
     },
     "hostile float32": lambda: xorpack.encode(hostile(np.float32)),
     "hostile bfloat16": lambda: xorpack.encode(hostile(ml_dtypes.bfloat16), mask_codec="cascade"),
+    **FIELDS,
     "lossless unrolled": lambda: xorpack.encode(pruned((100, 1024), 0.7, np.int8), lanes=32),
 }
 

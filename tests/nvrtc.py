@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xorpack import XorNetwork
+from xorpack import XorNetwork, depths
 from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros
 from xorpack.layout import Layout
-from xorpack.masks import block
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
@@ -90,7 +89,7 @@ def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, plan.Launch]]:
         yield Kernel.of(name, macros), plan.decode_launch(LAYOUT, LAYOUT.rows, n_planes, *limits)
     yield Kernel.of("flip", {}), plan.flat_launch(1 << 20)
     yield Kernel.of("block_tables", {"SKEW": 1}), plan.warp_launch(256)
-    macros = plan.coded_macros(PLANE, block.NETWORK, 1024, 1) | {"MASK": 0}
+    macros = plan.coded_macros(PLANE, depths.NETWORK, 1024, 1) | {"MASK": 0}
     yield Kernel.of("decode_words", macros), plan.decode_launch(PLANE, PLANE.rows, 1, *limits)
     for name in ("block_join", "block_move"):
         yield Kernel.of(name, {"SKEW": 1}), plan.warp_launch(LAYOUT.rows)
@@ -105,6 +104,8 @@ def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, plan.Launch]]:
     launch = plan.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, 99 << 10)
     yield Kernel.of("decode_dense", macros), launch
     yield Kernel.of("correct_dense", macros), plan.flat_launch(1 << 20)
+    field = {"SKEW": 1, "MASK": 1, "LOSSLESS": n_bytes}
+    yield Kernel.of("decode_field", field), plan.warp_launch(LAYOUT.rows * LAYOUT.n_panels)
 
 
 def compile_kernel(kernel: Kernel, arch: str) -> Resources:

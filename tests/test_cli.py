@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from samples import pruned
 
 import xorpack
+from xorpack.encoded import SECTIONS
 
 
 def run(*arguments, **options):
@@ -76,7 +77,7 @@ def test_info(source, tmp_path):
     assert info["n_weights"] == 3 * 128 * 256
     assert info["bytes"]["total"] + info["carried"]["bytes"] == encoded.stat().st_size == info["file_bytes"]
     parts = info["bits_per_weight"]
-    assert set(parts) == {"total", "code", "corrections", "mask", "scales", "metadata"}
+    assert set(parts) == {"total", *SECTIONS, "metadata"}
     assert np.isclose(parts["total"], sum(value for name, value in parts.items() if name != "total"))
     assert {"payload", "mask", "mask_iid"} == set(info["bound"])
     assert {"payload", "mask", "total"} == set(info["overhead"])

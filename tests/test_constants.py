@@ -37,8 +37,8 @@ def elements(dtype, shape, zeros, ones, odd, sparsity=0.4, seed=0):
 
 
 def round_trip(array, **how):
-    """Encode and decode by both decoders, whole and by rows."""
-    encoded = xorpack.encode(array, **how)
+    """Encode, all planes one by one, and decode by both decoders, whole and by rows."""
+    encoded = xorpack.encode(array, field="none", **how)
     assert same(xorpack.decode(encoded), array)
     assert same(reference.decode_dense(encoded).reshape(array.shape), array)
     first, last = encoded.rows // 3, encoded.rows - encoded.rows // 4
@@ -208,8 +208,8 @@ def test_planes_of_bcq(mask_codec, value):
 
 def test_constant_planes_save_their_bits():
     values = np.random.default_rng(5).standard_normal((400, 300)).astype(np.float32) * np.float32(0.02)
-    encoded = xorpack.encode(values)
-    exact = xorpack.encode(values, network=XorNetwork.identity(), lanes=10)
+    encoded = xorpack.encode(values, field="none")
+    exact = xorpack.encode(values, field="none", network=XorNetwork.identity(), lanes=10)
     assert encoded.constants == exact.constants
     assert sum(encoded.constants).bit_count() >= 3
     assert sum(encoded.section_bytes().values()) < 0.93 * values.nbytes

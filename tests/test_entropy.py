@@ -80,3 +80,18 @@ def test_blocks_cover_and_samples_stay_inside(rows: int) -> None:
     taken = [r for first, last in sample_blocks(rows, cols, 20 * cols) for r in range(first, last)]
     assert len(set(taken)) == len(taken) <= max(24, rows if rows < 8 else 0)
     assert set(taken) <= set(range(rows))
+
+
+@pytest.mark.parametrize("n", [1, 5, 4096, 4097])
+def test_symbols_of_32_planes_are_counted_whole_where_they_are_few(n) -> None:
+    """Low planes that follow from the upper ones: one by one, they would seem to cost more than they do."""
+    values = np.random.default_rng(n).choice(1 << 32, n, replace=False).astype(np.uint32) | np.uint32(1)
+    array = np.concatenate([np.resize(values, (3, 3 * n)), np.zeros((2, 3 * n), np.uint32)]).view(np.float32)
+    found = element_entropies(array)
+    counts = np.unique(array.view(np.uint32)[:3], return_counts=True)[1]
+    if n <= 4096:
+        assert found.symbol == entropy_of_counts(counts)
+        assert found.symbol.value <= np.log2(n) + 1e-9
+    else:
+        assert found.symbol.value > np.log2(n) + 10
+    assert plane_entropies(xorpack.encode(array)) == found

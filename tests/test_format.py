@@ -1,4 +1,4 @@
-"""Format version 1: golden files decode for ever, and FORMAT.md says how."""
+"""The format: golden files decode for ever, and FORMAT.md says how."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ FILES = (
     "constants",
     "block",
     "bmf",
+    "fields",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
 
@@ -58,7 +59,7 @@ def maker() -> Any:
 def specification() -> dict[str, Any]:
     """What the reader in FORMAT.md defines."""
     (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(source.splitlines()) < 330
+    assert len(source.splitlines()) < 360
     assert set(re.findall(r"^import (\w+)$", source, re.M)) == {
         "hashlib",
         "itertools",
@@ -75,7 +76,7 @@ def specification() -> dict[str, Any]:
 def test_golden_files_are_complete() -> None:
     assert sorted(DIGESTS) == sorted(f"{name}.safetensors" for name in FILES)
     assert sorted(path.stem for path in GOLDEN.glob("*.safetensors")) == sorted(FILES)
-    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 200_000
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 250_000
 
 
 @golden
@@ -187,6 +188,25 @@ def test_golden_files_cover_the_format() -> None:
     assert any(t.mask_codec == "cascade" and t.m_lane and not t.code.size for t in constant)
     assert {t.network.family for t in constant} == {"quasi-cyclic", "dense", "sparse", "identity"}
     assert {t.kind for t in constant} == {"bcq", "lossless"}
+    held = [t for t in tensors if t.field]
+    codes = [t.field.code for t in held]
+    assert {t.dtype for t in held} == {"F32", "F16", "BF16", "I8", "U8"}
+    assert {t.network.family for t in held} == {"quasi-cyclic", "dense", "identity"}
+    assert {t.mask_codec for t in held} >= {"bitmap", "constant", "cascade", "block"}
+    assert any(t.field.n_corrections for t in held)
+    assert any(t.n_corrections and t.field.n_corrections == 0 for t in held)
+    assert any(code.width > 16 for code in codes)
+    assert any(code.n_depths == 0 for code in codes)
+    assert any(0 in code.counts for code in codes)
+    assert any(code.low + code.width < t.bits for code, t in zip(codes, held, strict=True))
+    assert any(code.parts(t.cols)[0] > 1 for code, t in zip(codes, held, strict=True))
+    assert any(t.field.layout.n_segments > 2 for t in held)
+
+
+def test_versions_of_the_golden_files() -> None:
+    """A file without a field is of version 1, and so is every file that was written before there were any."""
+    versions = {name: container.EncodedFile(GOLDEN / f"{name}.safetensors").version for name in FILES}
+    assert versions == dict.fromkeys(FILES, 1) | {"fields": 2}
 
 
 @golden

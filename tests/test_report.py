@@ -98,7 +98,9 @@ def test_sizes_and_bounds_agree_with_the_tensors(tmp_path, sparsity, lossless) -
         assert found.account.section_bytes == tensor.section_bytes()
         assert found.account.n_kept == tensor.n_kept
         assert found.account.efficiency == tensor.efficiency
-        assert len(found.coded) == len(tensor.code)
+        n_heads = tensor.field.code.n_raw if tensor.field else 0
+        assert len(found.coded) + n_heads == len(tensor.code)
+        assert list(found.in_field) == (list(tensor.field.code.planes) if tensor.field else [])
         overheads = (found.account.payload_overhead, found.account.total_overhead)
         assert all(value is None or value > 0.97 for value in overheads)
 

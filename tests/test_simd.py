@@ -92,3 +92,22 @@ def test_split_and_join_bits(dtype):
 
     (joined,) = _both(join, [np.zeros(40, dtype)], planes)
     assert (joined[4:36] == source[7:39]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+@pytest.mark.parametrize(("low", "width", "n_raw", "n_depths"), [(2, 5, 2, 4), (0, 8, 3, 0), (3, 4, 0, 6)])
+def test_put_symbols(dtype, low, width, n_raw, n_depths):
+    heads = rng.integers(0, 1 << 8, 32, dtype=np.uint32)
+    tails = rng.integers(0, 1 << n_depths, 32, dtype=np.uint32)
+    table = rng.integers(0, 1 << width, 1 << n_raw + n_depths).astype(dtype)
+
+    def body(out, heads, tails, table):
+        simd.put_symbols(out, 5, np.uint32(0xF0F0A5A5), heads, tails, table, low, width, n_raw, n_depths)
+
+    (out,) = _both(body, [np.full(40, 99, dtype)], heads, tails, table)
+    for j in range(32):
+        at = (int(heads[j]) >> low) % (1 << n_raw) << n_depths | int(tails[j])
+        x = int(heads[j]) & ~((1 << width) - 1 << low) | int(table[at]) << low
+        assert out[5 + j] == (x if 0xF0F0A5A5 >> j & 1 else 0)
+    assert (out[:5] == 99).all()
+    assert (out[37:] == 99).all()

@@ -1,9 +1,9 @@
 """The file: encoded tensors as sections of a safetensors file, specified byte by byte in FORMAT.md.
 
-An encoded tensor NAME stands as tensors ``NAME.xor_code``, ``NAME.xor_corrections``, ``NAME.xor_mask`` and
-``NAME.xor_scales``; its parameters stand in ``__metadata__["xorpack"]``, a JSON text. Other tensors are
-carried. ``__metadata__["xorpack_header_sha256"]`` is the digest of the header with this digest's
-64 characters set to ``0``.
+An encoded tensor NAME stands as tensors ``NAME.xor_code``, ``NAME.xor_corrections``, ``NAME.xor_mask``,
+``NAME.xor_scales`` and ``NAME.xor_field``, those it needs; its parameters stand in ``__metadata__["xorpack"]``, a
+JSON text. Other tensors are carried. ``__metadata__["xorpack_header_sha256"]`` is the digest of the header with this
+digest's 64 characters set to ``0``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 from xorpack import safetensors_file
 from xorpack.encoded import SECTIONS, EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
+from xorpack.fields import Field
 from xorpack.layout import Layout
 from xorpack.network import XorNetwork
 from xorpack.safetensors_file import SafetensorsFile, Stored
 from xorpack.tensors import as_matrix
 
-VERSION = 1
-"""The format version that is written; every version up to it is read."""
+VERSION = 2
+"""The last format version; every version up to it is read, and the lowest that suffices is written."""
+
+FIELD_VERSION = 2
+"""The version from which on there are fields."""
 
 KEY = "xorpack"
 DIGEST_KEY = "xorpack_header_sha256"
@@ -56,6 +60,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
 
     Attributes:
         path: of the file.
+        version: of its format.
         carried: the tensors that are stored as they were, by name.
         carried_sha256: their digests.
         order: names of all tensors of the original file, in the order of its bytes.
@@ -75,7 +80,9 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             self._sections = file.tensors
             self.records = _records(document)
             self.order, self.carried_sha256 = _names(document)
-            claimed = {f"{name}.xor_{section}" for name in self.records for section in SECTIONS}
+            self.version: int = document["version"]
+            self._taken = sections_of(self.version)
+            claimed = {f"{name}.xor_{section}" for name in self.records for section in self._taken}
             if taken := {safetensors_file.METADATA, *claimed} & set(self.records):
                 raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.carried = {name: t for name, t in file.tensors.items() if name not in claimed}
@@ -119,7 +126,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
 
     def _build(self, name: str) -> EncodedTensor:
         try:
-            return _from_record(self.records[name], name, self._sections)
+            return _from_record(self.records[name], name, self._sections, self._taken)
         except (ParameterError, FormatError) as error:
             raise FormatError(f"tensor {name!r}: {error}") from None
 
@@ -132,7 +139,7 @@ def write(
     order: list[str] | None = None,
     metadata: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> None:
+) -> int:
     """Write a file in place; callers make it atomic (:mod:`xorpack.atomic`).
 
     Args:
@@ -142,20 +149,24 @@ def write(
         metadata: the original file's metadata, kept.
         settings: how the tensors were made; information only.
 
+    Returns:
+        The version of its format, the lowest that suffices.
+
     Raises:
         ParameterError: two tensors would have the same name in the file.
     """
     tensors: dict[str, Stored] = dict(carried)
     records = {}
+    version = FIELD_VERSION if any(tensor.field for tensor in encoded.values()) else 1
     for name, tensor in encoded.items():
-        keys = {section: f"{name}.xor_{section}" for section in SECTIONS}
+        keys = {section: f"{name}.xor_{section}" for section in sections_of(version)}
         for key in (name, *keys.values()):
             if key in carried or (key != name and key in encoded) or key == safetensors_file.METADATA:
                 raise ParameterError(f"the name {key!r} is taken: {name!r} needs it when encoded")
         tensors |= {keys[section]: Stored.of(array) for section, array in tensor.sections().items()}
         records[name] = _to_record(tensor)
     document = {
-        "version": VERSION,
+        "version": version,
         "settings": dict(settings or {}),
         "order": order if order is not None else [*encoded, *carried],
         "tensors": records,
@@ -172,6 +183,12 @@ def write(
     digest = hashlib.sha256(blank).hexdigest()
     header = blank.replace(_digest_field(_BLANK), _digest_field(digest))
     safetensors_file.write(path, ordered, header)
+    return version
+
+
+def sections_of(version: int) -> tuple[str, ...]:
+    """Sections of which there may be one in files of a version; their names are taken."""
+    return SECTIONS if version >= FIELD_VERSION else SECTIONS[:-1]
 
 
 def _digest_field(digest: str) -> bytes:
@@ -209,8 +226,11 @@ def _records(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not isinstance(records, dict):
         raise FormatError("metadata has no map of tensors")
     for name, record in records.items():
-        if not isinstance(record, dict) or set(record) != set(_RECORD):
+        optional = {"field"} if document["version"] >= FIELD_VERSION else set()
+        if not isinstance(record, dict) or set(record) - optional != set(_RECORD):
             raise FormatError(f"tensor {name!r}: record needs exactly {sorted(_RECORD)}")
+        if type(record.get("field", {})) is not dict:
+            raise FormatError(f"tensor {name!r}: field = {record['field']!r} is not of type dict")
         for key, kind in _RECORD.items():
             if type(record[key]) is not kind:
                 raise FormatError(f"tensor {name!r}: {key} = {record[key]!r} is not of type {kind.__name__}")
@@ -227,6 +247,7 @@ def _names(document: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
 
 
 def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
+    field = {} if tensor.field is None else {"field": tensor.field.get_config()}
     return {
         "kind": tensor.kind,
         "dtype": tensor.dtype,
@@ -246,10 +267,13 @@ def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
         "method": tensor.method,
         "stored_sha256": sections_sha256(tensor.sections()),
         "content_sha256": tensor.content_sha256,
+        **field,
     }
 
 
-def _from_record(record: Mapping[str, Any], name: str, sections: Mapping[str, Stored]) -> EncodedTensor:
+def _from_record(
+    record: Mapping[str, Any], name: str, sections: Mapping[str, Stored], taken: tuple[str, ...]
+) -> EncodedTensor:
     shape, layout, mask = record["shape"], record["layout"], record["mask"]
     constants = record["constants"]
     if len(constants) != 2 or not all(type(value) is int and 0 <= value < 1 << 64 for value in constants):
@@ -264,14 +288,15 @@ def _from_record(record: Mapping[str, Any], name: str, sections: Mapping[str, St
         raise FormatError(f"layout {layout} needs lanes, n_steps and row_stride")
     if set(mask) != {"codec", "config"} or not isinstance(mask["config"], dict):
         raise FormatError("mask needs codec and config")
-    wanted = SECTIONS if record["kind"] == "bcq" else SECTIONS[:3]
+    absent = {"scales" if record["kind"] != "bcq" else "", "field" if "field" not in record else ""}
     found = {}
-    for section in SECTIONS:
+    for section in taken:
         key = f"{name}.xor_{section}"
-        if (key in sections) != (section in wanted):
-            state = "is missing" if section in wanted else f"does not belong to kind {record['kind']!r}"
+        if (key in sections) == (section in absent):
+            owner = f"kind {record['kind']!r}" if section == "scales" else "a record without a field"
+            state = f"does not belong to {owner}" if section in absent else "is missing"
             raise FormatError(f"section {key!r} {state}")
-        if section not in wanted:
+        if section in absent:
             continue
         stored = sections[key]
         known = {"code": ("U32",), "scales": ("F16", "F32")}.get(section, ("U8",))
@@ -297,6 +322,7 @@ def _from_record(record: Mapping[str, Any], name: str, sections: Mapping[str, St
         scales=found.get("scales"),
         group_size=record["group_size"],
         method=record["method"],
+        field=Field.from_config(record["field"], found["field"], rows, cols) if "field" in record else None,
         content_sha256=record["content_sha256"],
         stored_sha256=record["stored_sha256"],
     )

@@ -15,14 +15,14 @@ from xorpack import masks
 from xorpack.coded import CodedPlanes, Expand
 from xorpack.corrections import Corrections, packed_sizes, unpack
 from xorpack.errors import FormatError
+from xorpack.fields import Field
 from xorpack.layout import MAX_STEPS, Layout
 from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, MAX_BITS, as_matrix, n_groups
 from xorpack.words import Words
 
-SECTIONS = ("code", "corrections", "mask", "scales")
+SECTIONS = ("code", "corrections", "mask", "scales", "field")
 """Parts of an encoded tensor that hold bytes, in the order of a file."""
-
 
 MAX_WEIGHTS = 1 << 48
 MAX_ROWS = 1 << 31
@@ -46,6 +46,8 @@ class EncodedTensor:
         scales: float16 or float32 (rows, n_groups, q) of ``bcq``, else None.
         group_size: columns that share scales; 0 = the row.
         method: how the scales were fitted; information only.
+        field: bits of ``lossless`` elements that are under a prefix code, or None. Planes, as they are coded, are
+            those of the elements with the first bits of codewords in the field's place.
         content_sha256: of the decoded tensor's bytes, C order, little-endian.
         stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
     """
@@ -67,6 +69,7 @@ class EncodedTensor:
     scales: NDArray[Any] | None = None
     group_size: int = 0
     method: str = ""
+    field: Field | None = None
     content_sha256: str = ""
     stored_sha256: str = ""
 
@@ -125,6 +128,8 @@ class EncodedTensor:
         }
         if self.scales is not None:
             found["scales"] = self.scales
+        if self.field is not None:
+            found["field"] = self.field.data
         return found
 
     def section_bytes(self) -> dict[str, int]:
@@ -141,7 +146,7 @@ class EncodedTensor:
         return CodedPlanes(network=self.network, layout=self.layout, code=self.code)
 
     def place(self, coded: Words, mask: Words) -> Words:
-        """All planes (q, rows, chunks) from the coded ones, before corrections."""
+        """All planes (q, rows, chunks) from the coded ones, before corrections and before a field is decoded."""
         zeros, ones = self.constants
         if not zeros | ones:
             return coded
@@ -206,6 +211,8 @@ class EncodedTensor:
         expected_bytes = sum(packed_sizes(self.n_corrections, rows * cols, q))
         if self.corrections.size != expected_bytes:
             raise FormatError(f"{self.corrections.size} bytes of corrections, not {expected_bytes}")
+        if self.field is not None:
+            self._check_field(self.field)
         masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, self.coded)
         if self.scales is not None:
             shape = (rows, n_groups(cols, self.group_size), q)
@@ -213,6 +220,19 @@ class EncodedTensor:
                 raise FormatError(f"scales of shape {self.scales.shape}, not {shape}")
             if self.scales.dtype not in (np.float16, np.float32):
                 raise FormatError(f"scales of type {self.scales.dtype}, not float16 or float32")
+
+    def _check_field(self, field: Field) -> None:
+        code = field.code
+        if self.kind != "lossless":
+            raise FormatError(f"a field of a tensor of kind {self.kind}")
+        if code.low + code.width > self.bits:
+            raise FormatError(f"field of bits {code.low} to {code.low + code.width - 1} of {self.bits}")
+        if code.unused & ~self.constants[0]:
+            raise FormatError(
+                f"planes {code.unused:#x} of the field are not all constantly 0: {self.constants[0]:#x}"
+            )
+        if (field.layout.rows, field.layout.cols) != code.plane_shape(self.rows, self.cols):
+            raise FormatError(f"field: layout of {field.layout.rows} x {field.layout.cols} bits")
 
 
 def sections_sha256(sections: Mapping[str, NDArray[Any]]) -> str:

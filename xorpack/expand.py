@@ -179,8 +179,9 @@ def expand_kernel(
                             for j in range(limit):
                                 out[to + j] = word[made + 32 - slot + j] & mask[at + j]
                         else:
-                            for lane in range(lanes):
-                                j = slot + lane if slot + lane < turn else slot + lane - turn
-                                if j < limit:
-                                    out[to + j] = word[made + lane] & mask[at + j]
+                            # The lanes up to the turn's end, then those from its beginning on.
+                            for j in range(slot, min(slot + lanes, turn, limit)):
+                                out[to + j] = word[made + j - slot] & mask[at + j]
+                            for j in range(min(slot + lanes - turn, limit)):
+                                out[to + j] = word[made + turn - slot + j] & mask[at + j]
                         made += 64

@@ -108,6 +108,30 @@ def split_bits(
     return np.uint32(bits[elements != 0].sum(dtype=np.uint32))
 
 
+def put_symbols(
+    out: NDArray[Any],
+    at: int,
+    kept: int,
+    heads: NDArray[np.uint32],
+    tails: NDArray[np.uint32],
+    table: NDArray[Any],
+    low: int,
+    width: int,
+    n_raw: int,
+    n_depths: int,
+) -> None:
+    """``out[at + j]``, for j < 32, is ``heads[j]`` with a symbol as its ``width`` bits from ``low`` on; 0 where pruned.
+
+    The symbol stands in ``table``, of the type of ``out``: its index is the first ``n_raw`` of these bits, times
+    ``2**n_depths``, plus ``tails[j]``.
+    """
+    bits = np.arange(LANES, dtype=np.uint32)
+    x = heads[:LANES].astype(np.int64)
+    symbols = table[(x >> low & (1 << n_raw) - 1) << n_depths | tails[:LANES]].astype(np.int64)
+    x = x & ~(((1 << width) - 1) << low) | symbols << low
+    out[at : at + LANES] = np.where(np.uint32(kept) >> bits & 1, x, 0).astype(out.dtype)
+
+
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
     """Pointer to a vector that begins at element ``index`` of a flat array."""
     data = cgutils.create_struct_proxy(kind)(context, builder, array).data
@@ -291,6 +315,50 @@ def _split_bits(
     return types.uint32(source, integer, planes, integer, integer, integer), codegen
 
 
+@intrinsic
+def _put_symbols(
+    typingctx: Any, out: Any, at: Any, kept: Any, heads: Any, tails: Any, table: Any, low: Any, width: Any,
+    n_raw: Any, n_depths: Any,
+) -> tuple[Signature, Any]:  # fmt: skip
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds, one = signature.args, ir.Constant(ir.IntType(64), 1)
+        element, word = ir.IntType(kinds[0].dtype.bitwidth), ir.IntType(32)
+        vector = ir.VectorType(word, LANES)
+
+        def ones(n: Any) -> Any:
+            return builder.sub(builder.shl(one, n), one)
+
+        def splat(value: Any) -> Any:
+            return _splat(builder, builder.trunc(value, word))
+
+        def read(k: int) -> Any:
+            where = _pointer(context, builder, kinds[k], args[k], ir.Constant(ir.IntType(64), 0), vector)
+            return builder.load(where, align=4)
+
+        up = splat(args[6])
+        x = read(3)
+        head = builder.and_(builder.lshr(x, up), splat(ones(args[8])))
+        index = builder.or_(builder.shl(head, splat(args[9])), read(4))
+        symbols = ir.Constant(vector, [0] * LANES)
+        for j in range(LANES):
+            lane = ir.Constant(word, j)
+            place = builder.zext(builder.extract_element(index, lane), ir.IntType(64))
+            found = builder.load(_pointer(context, builder, kinds[5], args[5], place, element))
+            found = found if element.width == 32 else builder.zext(found, word)
+            symbols = builder.insert_element(symbols, found, lane)
+        others = splat(builder.not_(builder.shl(ones(args[7]), args[6])))
+        whole = builder.or_(builder.and_(x, others), builder.shl(symbols, up))
+        whole = builder.select(_bits_of(builder, args[2]), whole, ir.Constant(vector, [0] * LANES))
+        target = ir.VectorType(element, LANES)
+        whole = whole if element.width == 32 else builder.trunc(whole, target)
+        into = _pointer(context, builder, kinds[0], args[0], args[1], target)
+        builder.store(whole, into, align=element.width // 8)
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.none(out, n, types.uint32, heads, tails, table, n, n, n, n), codegen
+
+
 @overload(xor8, inline="always")
 def _xor8_overload(target, i, a, j, b, k):
     return lambda target, i, a, j, b, k: _xor8(target, i, a, j, b, k)
@@ -326,4 +394,11 @@ def _join_bits_overload(out, at, planes, first, stride, n_planes):
 def _split_bits_overload(source, at, planes, first, stride, n_planes):
     return lambda source, at, planes, first, stride, n_planes: _split_bits(
         source, at, planes, first, stride, n_planes
+    )
+
+
+@overload(put_symbols, inline="always")
+def _put_symbols_overload(out, at, kept, heads, tails, table, low, width, n_raw, n_depths):
+    return lambda out, at, kept, heads, tails, table, low, width, n_raw, n_depths: _put_symbols(
+        out, at, kept, heads, tails, table, low, width, n_raw, n_depths
     )

@@ -117,6 +117,35 @@ def small(salt: int, shape: tuple[int, ...], kept: int, n_odd: int = 0) -> NDArr
     return whole.view(np.float32).reshape(shape)
 
 
+def skewed(salt: int, shape: tuple[int, ...], kept: int, dtype: str) -> NDArray[Any]:
+    """Elements of which ``kept`` of 1000 are not zero: each exponent half as frequent as the one above it.
+
+    Of integers, the number of bits is skewed so.
+    """
+    n = int(np.prod(shape))
+    unsigned, q = UNSIGNED[DTYPES[dtype].itemsize], 8 * DTYPES[dtype].itemsize
+    mantissa = {"F32": 23, "F16": 10, "BF16": 7}.get(dtype, 3)
+    h = hashed(n, salt)
+    zeros = np.bitwise_count(~h & (h - np.uint64(1)))  # before the lowest one
+    largest = {"F32": 121, "F16": 14, "BF16": 121}.get(dtype, 9)
+    whole = (np.maximum(largest - zeros.astype(np.int64), 1).astype(np.uint64) << np.uint64(mantissa)) | (
+        (h >> np.uint64(20)) & np.uint64((1 << mantissa) - 1)
+    )
+    whole |= (h >> np.uint64(63)) << np.uint64(q - 1)
+    whole[hashed(n, salt + 1) % 1000 >= kept] = 0
+    return whole.astype(unsigned).view(DTYPES[dtype]).reshape(shape)
+
+
+def few(salt: int, shape: tuple[int, ...], kept: int, dtype: str, n_values: int) -> NDArray[Any]:
+    """Elements of which ``kept`` of 1000 are not zero, of some ``n_values`` bit patterns."""
+    n = int(np.prod(shape))
+    unsigned = UNSIGNED[DTYPES[dtype].itemsize]
+    values = hashed(n_values, salt).astype(unsigned) | unsigned(1)
+    whole = values[(hashed(n, salt + 1) % n_values).astype(np.int64)]
+    whole[hashed(n, salt + 2) % 1000 >= kept] = 0
+    return whole.view(DTYPES[dtype]).reshape(shape)
+
+
 def few_signs(tensor: BCQTensor, salt: int, plane: int, value: int, n_odd: int = 0) -> BCQTensor:
     """``tensor`` with a plane that is ``value`` at kept weights, but for some ``n_odd`` of them."""
     rows, cols = as_matrix(tensor.shape)

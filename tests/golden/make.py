@@ -1,4 +1,4 @@
-"""The one writer of the golden files, which fix format version 1; see FORMAT.md.
+"""The one writer of the golden files, which fix the format; see FORMAT.md.
 
 ``python -m golden.make DIRECTORY``, in ``tests``, writes all of them with their digests, and never over a file
 that exists. Files that a release has read stay as they are: new cases go into new files.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden.inputs import bcq, bmf, crowded, few_signs, hashed, odd_scales, plain, small
+from golden.inputs import bcq, bmf, crowded, few, few_signs, hashed, odd_scales, plain, skewed, small
 from numpy.typing import NDArray
 
 import xorpack
@@ -39,7 +39,8 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, tensor: BCQTensor | NDArray[Any], **how: Any) -> None:
-        """Encode a tensor."""
+        """Encode a tensor, without a field unless ``how`` says so: those are of version 2."""
+        how.setdefault("field", "none")
         self.inputs[name] = tensor
         self.encoded[name] = xorpack.encode(tensor, **how)
 
@@ -228,6 +229,30 @@ def constants(case: Case) -> None:
     case.add("sparse", few_signs(bcq(810, (10, 97), 3, 500), 815, 2, 0, 7), network=sparse)
 
 
+def fields(case: Case) -> None:
+    """Version 2: fields of every type, narrow and wide, with depths and without, with corrections of both kinds."""
+    network = XorNetwork.quasi_cyclic
+    how: dict[str, Any] = {"field": "always"}
+    for i, dtype in enumerate(DTYPES):
+        case.add(f"skewed.{dtype}", skewed(1110 + 10 * i, (21, 45 + 7 * i), 550, dtype), **how)
+        case.add(f"few.{dtype}", few(1115 + 10 * i, (13, 5, 3, 3), 700, dtype, 3 + 6 * i), **how)
+    with rings_of(40):
+        case.add("wide", skewed(1170, (9, 1100), 400, "BF16"), lanes=4, **how)
+    case.add("narrow", skewed(1180, (150, 3), 800, "F16"), **how)
+    case.add("full", skewed(1190, (19, 64), 1000, "BF16"), **how)
+    case.add("vector", skewed(1200, (700,), 300, "F32"), **how)
+    case.add("any", plain(1210, (31, 45), 500, "F16"), **how)
+    case.add("two", few(1220, (20, 50), 500, "F32", 2), **how)
+    case.add("wrong", skewed(1230, (40, 70), 300, "BF16"), network=network(window=4), rate=0.24, **how)
+    case.add("cascade", skewed(1240, (60, 90), 90, "F16"), mask_codec="cascade", **how)
+    case.add("block", skewed(1250, (60, 90), 90, "I8"), mask_codec="block", **how)
+    case.add("dense", skewed(1260, (20, 60), 500, "BF16"), network=XorNetwork.dense(n_in=2, n_out=3), **how)
+    case.add("auto", skewed(1270, (64, 128), 500, "BF16"), field="auto")
+    case.add("bcq", bcq(1280, (10, 40), 2, 300))
+    case.add("none", skewed(1290, (10, 40), 500, "F16"))
+    case.carry(1300, "bias", "F32", (5,), 20)
+
+
 def lossless(dtype: str) -> Callable[[Case], None]:
     """Two tensors of one type: default, and a network that must correct."""
 
@@ -275,6 +300,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "constants": constants,
     "block": block,
     "bmf": product,
+    "fields": fields,
 }
 
 

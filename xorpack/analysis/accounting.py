@@ -13,6 +13,9 @@ from xorpack.analysis.inspect import mask_counts, plane_entropies
 from xorpack.analysis.mask_models import MaskBounds
 from xorpack.encoded import SECTIONS, EncodedTensor
 
+PAYLOAD = ("code", "corrections", "field")
+"""The sections that hold the kept weights."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
@@ -24,8 +27,8 @@ class Account:
         section_bytes: size of each part.
         metadata_bytes: bytes of the file that are in no section: its headers.
         original_bytes: before encoding.
-        payload_bound_bits: bound of code + corrections in bits: ``q`` per kept weight of quantized tensors, whose
-            planes are near uniform one by one; the entropy of the kept elements of lossless ones.
+        payload_bound_bits: bound of code + corrections + field in bits: ``q`` per kept weight of quantized tensors,
+            whose planes are near uniform one by one; the entropy of the kept elements of lossless ones.
         mask_iid_bits: entropy of the mask in bits were its weights independent.
         mask_bound_bits: the same by the best model of its rows and columns, never more.
     """
@@ -97,8 +100,8 @@ class Account:
 
     @property
     def payload_bytes(self) -> int:
-        """Code + corrections."""
-        return self.section_bytes["code"] + self.section_bytes["corrections"]
+        """Code + corrections + field."""
+        return sum(self.section_bytes[name] for name in PAYLOAD)
 
     def per_weight(self, n_bytes: float) -> float:
         """Bits per weight of ``n_bytes``."""
@@ -106,7 +109,7 @@ class Account:
 
     @property
     def payload_overhead(self) -> float | None:
-        """Code + corrections / bound; None where the bound is 0."""
+        """Payload / bound; None where the bound is 0."""
         return 8 * self.payload_bytes / self.payload_bound_bits if self.payload_bound_bits else None
 
     @property

@@ -12,11 +12,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xorpack import dense
 from xorpack.analysis.bounds import Z95, binary_entropy
+from xorpack.encoding.fields import FewValues
 from xorpack.words import Words
 
 JOINT_BITS = 16
-"""Planes that are taken together at the most; lower ones of wider symbols (mantissa bits) are taken one by one."""
+"""Planes that are taken together at the most; lower ones of wider symbols (mantissa bits) are taken one by one, unless
+the symbols are so few that they can be counted whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +56,24 @@ class SymbolCounter:
     """Counts symbols of q planes at kept positions, block by block."""
 
     def __init__(self, q: int) -> None:
-        """``q`` planes; the upper ``min(q, JOINT_BITS)`` are counted together."""
+        """``q`` planes; the upper ``min(q, JOINT_BITS)`` are counted together, all of them where symbols are few."""
         self.q, self.n_low = q, max(0, q - JOINT_BITS)
         self._low = np.zeros(self.n_low, np.int64)
         self._high = np.zeros(1 << (q - self.n_low), np.int64)
+        self._whole = FewValues() if self.n_low else None
 
     def add(self, mask: Words, planes: Words) -> None:
-        """``mask`` uint32 (rows, chunks), ``planes`` uint32 (q, rows, chunks), 0 where the mask is 0."""
+        """``mask`` uint32 (rows, chunks), ``planes`` uint32 (q, rows, chunks), 0 where the mask is 0.
+
+        Of more than ``JOINT_BITS`` planes, the symbol 0 is not kept.
+        """
         self._low += np.bitwise_count(planes[: self.n_low]).sum(axis=(1, 2), dtype=np.int64)
         flat = np.ascontiguousarray(planes[self.n_low :]).reshape(self.q - self.n_low, -1)
         count_symbols(np.ascontiguousarray(mask).reshape(-1), flat, self._high)
+        if self._whole is not None:
+            elements = np.empty((len(mask), 32 * mask.shape[1]), np.uint32)
+            dense.join_planes(planes, elements)
+            self._whole.add(elements.reshape(-1))
 
     def entropies(self) -> PlaneEntropies:
         """Of what has been counted."""
@@ -73,6 +84,9 @@ class SymbolCounter:
         planes = tuple(binary_entropy(p) for p in ones)
         joint = entropy_of_counts(self._high)
         symbol = Estimate(joint.value + sum(planes[: self.n_low]), joint.error)
+        few = self._whole.counted() if self._whole is not None else None
+        if few is not None:
+            symbol = entropy_of_counts(few[1])
         return PlaneEntropies(ones=ones, planes=planes, symbol=symbol, n_sampled=n)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
-from xorpack.analysis.accounting import Account, Pruned, Speed
+from xorpack.analysis.accounting import PAYLOAD, Account, Pruned, Speed
 
-COLUMNS = ("sparsity", "E %", "code", "corr", "mask", "scales", "total", "overhead")
-PARTS = ("code", "corr", "mask", "scales")
+COLUMNS = ("sparsity", "E %", "code", "corr", "field", "mask", "scales", "total", "overhead")
+PARTS = ("code", "corr", "field", "mask", "scales")
 """Columns that a narrow terminal does without."""
 
 NARROW = 110
@@ -31,8 +31,10 @@ def accounts(
     """
     title = "estimated, bits per weight" if estimated else "bits per weight"
     table = Table(title=title, title_justify="left", box=None, show_footer=True, pad_edge=False)
-    shown = [name for name in COLUMNS if width >= NARROW or name not in PARTS]
     total = Account.total(found.values())
+    shown = [name for name in COLUMNS if width >= NARROW or name not in PARTS]
+    if not total.section_bytes["field"]:
+        shown = [name for name in shown if name != "field"]
     room = max(12, width - 10 * (len(shown) + (seconds is not None)))
     table.add_column("tensor", footer=f"total of {len(found)}", no_wrap=True)
     for name in shown:
@@ -75,6 +77,7 @@ def _cells(account: Account) -> dict[str, str]:
         "E %": f"{100 * account.efficiency:.3f}",
         "code": f"{account.per_weight(sizes['code']):.4f}",
         "corr": f"{account.per_weight(sizes['corrections']):.4f}",
+        "field": f"{account.per_weight(sizes['field']):.4f}",
         "mask": f"{account.per_weight(sizes['mask']):.4f}",
         "scales": f"{account.per_weight(sizes['scales']):.4f}",
         "total": f"{account.per_weight(account.n_bytes):.4f}",
@@ -100,7 +103,7 @@ def closing_line(source_bytes: int, stored_bytes: int, n_parameters: int, encode
 def summary(info: Mapping[str, Any]) -> Iterator[str]:
     """The lines below the table of ``xorpack info``."""
     per_weight, bound, overhead = info["bits_per_weight"], info["bound"], info["overhead"]
-    payload = per_weight["code"] + per_weight["corrections"]
+    payload = sum(per_weight[name] for name in PAYLOAD)
     yield f"payload {payload:.4f} bits per weight, bound {bound['payload']:.4f}" + _times(overhead["payload"])
     codecs = Counter(tensor["mask_codec"] for tensor in info["tensors"].values())
     yield (

@@ -92,7 +92,7 @@ def encode_checkpoint(
         model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
         if config.is_file():
             model.read_json(config)
-            text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config())
+            text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config(run.version))
             (directory / model.CONFIG).write_text(text, encoding="utf-8")
     return run.report
 
@@ -111,6 +111,7 @@ class _Run:
     ) -> None:
         self.settings, self.jobs, self.progress = settings, jobs, progress
         self.plan = Plan(settings, files, include, exclude)
+        self.version = 1  # of the format, of any file that was written
         self.report = EncodeReport(
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
             n_parameters=self.plan.n_parameters,
@@ -129,7 +130,7 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         carried = {name: stored for name, stored in file.tensors.items() if name not in self.plan.selected}
-        container.write(
+        version = container.write(
             path,
             encoded,
             carried,
@@ -137,6 +138,7 @@ class _Run:
             metadata=file.metadata,
             settings=self.settings.info(),
         )
+        self.version = max(self.version, version)
         self.report.stored_bytes += path.stat().st_size
         return {name: s.data.size for name, s in safetensors_file.read(path).tensors.items()}
 

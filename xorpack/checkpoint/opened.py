@@ -83,7 +83,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         total = Account.total(accounts.values(), metadata_bytes=file_bytes - carried_bytes - stored_bytes)
         return {
             "path": str(self.layout.root),
-            "format_version": 1,
+            "format_version": max(file.version for file in self.files),
             **total.as_dict(),
             "file_bytes": file_bytes,
             "carried": {"n_tensors": len(carried), "bytes": carried_bytes},
@@ -103,6 +103,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
             "mask_codec": tensor.mask_codec,
             "group_size": tensor.group_size,
             "n_corrections": tensor.n_corrections,
+            **({} if tensor.field is None else {"field": tensor.field.get_config()}),
             **account.as_dict(),
         }
 

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account
+from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
@@ -17,6 +18,8 @@ from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
 from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.constants import choose_constants
+from xorpack.encoding.field_sources import FieldSource
+from xorpack.encoding.fields import choose_field
 from xorpack.encoding.gather import ElementSource
 from xorpack.encoding.masks import estimate_bits
 from xorpack.encoding.pruning import (
@@ -123,11 +126,11 @@ class Plan:
         rows, cols = as_matrix(stored.shape)
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
-        planes, scale_bytes = None, 0
+        planes, scale_bytes, field_bytes = None, 0, 0
         if settings.lossless:
             planes = element_entropies(_matrix(stored))
             bits, bound = 8 * DTYPES[stored.dtype].itemsize, planes.symbol.value
-            code, exceptions = _plane_costs(planes, n_kept)
+            code, exceptions, field_bytes = _lossless_costs(ElementSource(_matrix(stored)))
         else:
             bits = bound = code = settings.bits
             exceptions = 0.0
@@ -143,6 +146,7 @@ class Plan:
                 "corrections": math.ceil(exceptions * n_kept / 8),
                 "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
+                "field": field_bytes,
             },
             original_bytes=stored.data.size,
             payload_bound_bits=bound * n_kept,
@@ -160,11 +164,18 @@ class Plan:
         return math.ceil(bits / 8)
 
 
-def _plane_costs(planes: PlaneEntropies, n_kept: int) -> tuple[int, float]:
-    """``(planes that are coded, bits for the exceptions of those that are not)``, per kept weight."""
-    zeros, ones = choose_constants([round(share * n_kept) for share in planes.ones], n_kept)
-    left_out = [h for k, h in enumerate(planes.planes) if (zeros | ones) >> k & 1]
-    return len(planes.planes) - len(left_out), sum(left_out)
+def _lossless_costs(source: ElementSource) -> tuple[int, float, int]:
+    """``(planes that are coded, bits for the exceptions of those that are not, per kept weight, bytes of a field)``."""
+    field, field_bytes = choose_field(source.elements, *source.count_ones(), "auto"), 0
+    if field is not None:
+        source = FieldSource(source, field.code, field.table())
+        field_bytes = math.ceil((field.n_care + field.code.n_symbols * field.code.width) / 8)
+    counts, n = source.count_ones()
+    zeros, ones = choose_constants(counts, n)
+    if field is not None:
+        zeros |= field.code.unused
+    left_out = [binary_entropy(count / n) for k, count in enumerate(counts) if n and (zeros | ones) >> k & 1]
+    return source.n_planes - (zeros | ones).bit_count(), sum(left_out), field_bytes
 
 
 def _matrix(stored: Stored) -> NDArray[Any]:

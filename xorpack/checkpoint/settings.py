@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from xorpack import container, model
+from xorpack import model
 from xorpack.analysis.accounting import Account
 from xorpack.encoding.masks import Choice, Prefer
 from xorpack.errors import ParameterError
@@ -51,9 +51,9 @@ class Settings:
         if self.group_size < 0:
             raise ParameterError(f"group_size = {self.group_size} is negative")
 
-    def config(self) -> dict[str, Any]:
-        """The ``quantization_config`` of a model directory."""
-        common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": container.VERSION}
+    def config(self, version: int) -> dict[str, Any]:
+        """The ``quantization_config`` of a model directory whose files have ``version`` at the most."""
+        common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": version}
         if self.lossless:
             return {**common, "mode": "lossless"}
         return {**common, "mode": "bcq", **self.info()}

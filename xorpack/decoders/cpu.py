@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,6 +15,7 @@ from xorpack.corrections import Corrections, check_kept
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.expand import expand
+from xorpack.symbols import LoadedField
 from xorpack.tensors import DTYPES
 from xorpack.words import Words, popcount
 
@@ -32,84 +33,53 @@ def decode_planes(
 ) -> tuple[Words, Words]:
     """``(mask, planes)`` of rows ``first .. last - 1``: uint32 (rows, chunks), (q, rows, chunks).
 
-    Bits of a plane where the mask is 0 are 0. ``out``: an array for the planes that are coded, which are all of
-    them unless some are constant. Equal to :func:`xorpack.decoders.reference.decode_planes`.
+    Planes are of the elements: a field is decoded. Bits of a plane where the mask is 0 are 0. ``out``: an array for
+    the planes that are coded, which are all of them unless some are constant.
+    Equal to :func:`xorpack.decoders.reference.decode_planes`.
 
     Raises:
         ParameterError: rows outside the tensor.
         FormatError: the mask does not keep as many weights as the tensor says (whole tensors only).
     """
-    end = encoded.rows if last is None else last
-    if not 0 <= first <= end <= encoded.rows:
-        raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
-    mask = encoded.load_mask(expand, first, end, jobs=jobs)
-    if end - first == encoded.rows:
-        _check_count(encoded, mask)
-    return mask, _expand(encoded, first, end, mask, encoded.load_corrections(), jobs, out)
+    loaded = _Loaded.of(encoded)
+    mask, planes = _masked_planes(encoded, loaded, first, last, jobs, out)
+    if loaded.field is not None:
+        loaded.field.replace(planes, mask, first, encoded.cols, jobs=jobs)
+    return mask, planes
 
 
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
     """Elements of rows ``first .. last - 1`` of the tensor's matrix, of the tensor's dtype."""
-    mask, planes = decode_planes(encoded, first, last)
-    return _elements(encoded, first, mask, planes)
+    loaded = _Loaded.of(encoded)
+    mask, planes = _masked_planes(encoded, loaded, first, last)
+    out = np.empty((len(mask), encoded.cols), DTYPES[encoded.dtype])
+    _fill(encoded, loaded, first, mask, planes, out)
+    return out
 
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
     step = max(1, BLOCK_WORDS // max(encoded.layout.chunks, 1))
-    mask, corrections = encoded.load_mask(expand), encoded.load_corrections()
+    mask, loaded = encoded.load_mask(expand), _Loaded.of(encoded)
     _check_count(encoded, mask)
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
-        planes = _expand(encoded, first, first + len(part), part, corrections)
-        yield _elements(encoded, first, part, planes)
-
-
-def _check_count(encoded: EncodedTensor, mask: Words) -> None:
-    if popcount(mask) != encoded.n_kept:
-        raise FormatError(f"the mask keeps {popcount(mask)} weights, not {encoded.n_kept}")
-
-
-def _expand(
-    encoded: EncodedTensor,
-    first: int,
-    last: int,
-    mask: Words,
-    corrections: Corrections,
-    jobs: int = 1,
-    out: Words | None = None,
-) -> Words:
-    planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs, out=out), mask)
-    wrong = corrections.in_rows(first, last, encoded.cols)
-    check_kept(wrong, mask, encoded.cols)
-    correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
-    return planes
-
-
-def _elements(encoded: EncodedTensor, first: int, mask: Words, planes: Words) -> NDArray[Any]:
-    out = np.empty((len(mask), encoded.cols), DTYPES[encoded.dtype])
-    if encoded.scales is None:
-        dense.join_planes(planes, out)
-    else:
-        scales = encoded.scales[first : first + len(mask)]
-        dense.expand_bcq(mask, planes, scales, encoded.group_size, out)
-    return out
+        planes = _expand(encoded, first, first + len(part), part, loaded)
+        out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
+        _fill(encoded, loaded, first, part, planes, out)
+        yield out
 
 
 def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
     """The whole tensor: its shape, its dtype."""
-    mask, planes = decode_planes(encoded, jobs=jobs)
+    loaded = _Loaded.of(encoded)
+    mask, planes = _masked_planes(encoded, loaded, jobs=jobs)
     out = np.empty((encoded.rows, encoded.cols), DTYPES[encoded.dtype])
     step = max(1, -(-encoded.rows // (4 * jobs))) if jobs > 1 else max(encoded.rows, 1)
 
     def fill(r: int) -> None:
-        if encoded.scales is None:
-            dense.join_planes(planes[:, r : r + step], out[r : r + step])
-        else:
-            scales = encoded.scales[r : r + step]
-            dense.expand_bcq(
-                mask[r : r + step], planes[:, r : r + step], scales, encoded.group_size, out[r : r + step]
-            )
+        end = r + step
+        _fill(encoded, loaded, r, mask[r:end], planes[:, r:end], out[r:end])
 
     starts = range(0, encoded.rows, step)
     if jobs == 1:
@@ -119,6 +89,70 @@ def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(fill, starts))
     return out.reshape(encoded.shape)
+
+
+class _Loaded(NamedTuple):
+    """What is unpacked once, whatever rows are decoded then."""
+
+    corrections: Corrections
+    field: LoadedField | None
+
+    @classmethod
+    def of(cls, encoded: EncodedTensor) -> _Loaded:
+        field = None if encoded.field is None else LoadedField.of(encoded.field)
+        return cls(encoded.load_corrections(), field)
+
+
+def _check_count(encoded: EncodedTensor, mask: Words) -> None:
+    if popcount(mask) != encoded.n_kept:
+        raise FormatError(f"the mask keeps {popcount(mask)} weights, not {encoded.n_kept}")
+
+
+def _masked_planes(
+    encoded: EncodedTensor,
+    loaded: _Loaded,
+    first: int = 0,
+    last: int | None = None,
+    jobs: int = 1,
+    out: Words | None = None,
+) -> tuple[Words, Words]:
+    """The mask and, as they are coded, the planes; see :func:`decode_planes`."""
+    end = encoded.rows if last is None else last
+    if not 0 <= first <= end <= encoded.rows:
+        raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
+    mask = encoded.load_mask(expand, first, end, jobs=jobs)
+    if end - first == encoded.rows:
+        _check_count(encoded, mask)
+    return mask, _expand(encoded, first, end, mask, loaded, jobs, out)
+
+
+def _expand(
+    encoded: EncodedTensor,
+    first: int,
+    last: int,
+    mask: Words,
+    loaded: _Loaded,
+    jobs: int = 1,
+    out: Words | None = None,
+) -> Words:
+    planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs, out=out), mask)
+    wrong = loaded.corrections.in_rows(first, last, encoded.cols)
+    check_kept(wrong, mask, encoded.cols)
+    correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
+    return planes
+
+
+def _fill(
+    encoded: EncodedTensor, loaded: _Loaded, first: int, mask: Words, planes: Words, out: NDArray[Any]
+) -> None:
+    """Elements of rows from ``first`` on to ``out`` (rows, cols), from planes as they are coded."""
+    if encoded.scales is not None:
+        scales = encoded.scales[first : first + len(mask)]
+        dense.expand_bcq(mask, planes, scales, encoded.group_size, out)
+    elif loaded.field is not None:
+        loaded.field.join(planes, mask, first, out)
+    else:
+        dense.join_planes(planes, out)
 
 
 @njit(cache=True, nogil=True)

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import depths
 from xorpack.coded import CodedPlanes
-from xorpack.corrections import check_kept
+from xorpack.corrections import check_kept, flip
 from xorpack.encoded import EncodedTensor
+from xorpack.fields import Field
 from xorpack.tensors import DTYPES
-from xorpack.words import Words, unpack
+from xorpack.words import Words, pack, unpack
 
 
 def expand(coded: CodedPlanes, first: int, last: int, mask: Words | None = None) -> Words:
@@ -41,7 +43,7 @@ def expand(coded: CodedPlanes, first: int, last: int, mask: Words | None = None)
 def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> tuple[Words, Words]:
     """``(mask, planes)`` of rows ``first .. last - 1``: uint32 (rows, chunks), (q, rows, chunks).
 
-    Bits of a plane where the mask is 0 are 0.
+    Planes are of the elements: a field is decoded. Bits of a plane where the mask is 0 are 0.
     """
     end = encoded.rows if last is None else last
     mask = encoded.load_mask(expand, first, end)
@@ -54,7 +56,28 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
             np.uint32
         )
         np.bitwise_xor.at(planes[k], (r, c // 32), flips)
+    if encoded.field is not None:
+        replace_field(encoded.field, planes, mask, first, encoded.cols)
     return mask, planes
+
+
+def replace_field(field: Field, planes: Words, mask: Words, first: int, cols: int) -> None:
+    """Put the symbols of rows from ``first`` on in place of the first bits of their codewords, in ``planes``."""
+    code, (rows, chunks) = field.code, mask.shape
+    n_parts, n_groups = code.parts(cols)
+    begin, end = first * n_parts, (first + rows) * n_parts
+    plane = expand(field.coded, begin, end)[0]
+    flip(plane, field.load_corrections().in_rows(begin, end, field.layout.cols), field.layout.cols)
+    deep = plane.reshape(rows, n_parts * n_groups, code.n_depths)[:, :chunks]
+    value = np.zeros((rows, 32 * chunks), np.int64)  # the first max_length bits
+    for k in reversed(range(code.n_raw)):
+        value = value << 1 | unpack(planes[code.low + k], 32 * chunks)
+    for e in range(code.n_depths):
+        place = int(np.flatnonzero(depths.order(code.n_depths) == e)[0])
+        value = value << 1 | unpack(deep[:, :, place], 32 * chunks)
+    symbols = code.table(field.load_symbols())[value]
+    for k in range(code.width):
+        planes[code.low + k] = pack((symbols >> np.uint32(k) & np.uint32(1)).astype(np.bool_)) & mask
 
 
 def decode_dense(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import corrections
+from xorpack import corrections, depths
 from xorpack.corrections import Corrections
 from xorpack.encoding.block_kernels import (
     count_blocks,
@@ -28,7 +28,6 @@ from xorpack.encoding.block_kernels import (
 )
 from xorpack.encoding.gather import PlaneSource
 from xorpack.encoding.rings import encode_planes
-from xorpack.layout import Layout
 from xorpack.masks import bitmap, block, prefix
 from xorpack.masks.joining import BlockCode, decoding_tables, join, move_columns
 from xorpack.words import Words, n_chunks, popcount
@@ -62,9 +61,6 @@ NETWORK_COST = 1.012
 
 CONFIG_BYTES = 100
 """What the config of a mask takes in a file's header, about."""
-
-MIN_LANE_CODE = 50
-"""Stored words of a lane at the least: a rate is a whole number of them."""
 
 Levels = NDArray[np.int64]
 
@@ -289,10 +285,10 @@ def encode_block(
     )  # fmt: skip
     plane_rows, plane_cols = code.plane_shape()
     n_care = popcount(care)
-    layout = Layout.choose(plane_rows, plane_cols, n_care, lanes=_lanes(n_groups * n_depths, n_care))
+    layout = depths.choose_layout(plane_rows, plane_cols, n_care)
     shape = (plane_rows, n_groups * n_depths)
     source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
-    stored, wrong = encode_planes(block.NETWORK, source, layout, n_care, "elimination", None, jobs)
+    stored, wrong = encode_planes(depths.NETWORK, source, layout, n_care, "elimination", None, jobs)
     joined = join(code, tables, plan.row_classes, col_classes, raw, plane.reshape(shape), places)
     if code.by_column:
         joined = move_columns(joined, order)
@@ -313,14 +309,6 @@ def encode_block(
         corrections.pack(missed, rows * cols, 1),
     ]
     return block.NAME, config, np.concatenate(parts)
-
-
-def _lanes(chunks: int, n_care: int) -> int:
-    """As many lanes as a row of the plane has chunks, or a part of them: none of them is ever absent, or few."""
-    turns = 1
-    while -(-chunks // turns) > 1 and n_care < 32 * MIN_LANE_CODE * -(-chunks // turns):
-        turns += 1
-    return max(1, -(-chunks // turns))
 
 
 def _ones(words: Words, cols: int) -> Corrections:

@@ -27,11 +27,19 @@ def choose_constants(ones: Sequence[int], n_kept: int) -> tuple[int, int]:
     always = [0, 0]
     for k, count in enumerate(ones):
         value = int(2 * count > n_kept)
-        exceptions = n_kept - count if value else count
-        cost = exceptions * (math.log2(max(n_kept / exceptions, 2)) + 4 + len(ones)) if exceptions else 0.0
-        if n_kept and cost < SAVING * n_kept:
+        if is_constant(n_kept - count if value else count, n_kept, len(ones)):
             always[value] |= 1 << k
     return always[0], always[1]
+
+
+def is_constant(exceptions: int, n_kept: int, q: int) -> bool:
+    """Whether a plane of q is left out, where ``exceptions`` of ``n_kept`` weights differ."""
+    return n_kept > 0 and exception_bits(exceptions, n_kept, q) < SAVING * n_kept
+
+
+def exception_bits(exceptions: int, n_kept: int, q: int) -> float:
+    """What they cost as corrections."""
+    return exceptions * (math.log2(max(n_kept / exceptions, 2)) + 4 + q) if exceptions else 0.0
 
 
 def coded_planes(constants: int, q: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
 from xorpack.encoding.elimination import scratch
+from xorpack.encoding.field_sources import FieldSource
+from xorpack.encoding.fields import FieldChoice, choose_field, encode_field
 from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.masks import (
     Choice,
@@ -54,6 +56,7 @@ def encode(
     mask_codec: Choice = "auto",
     prefer: Prefer = "size",
     factors: Factors | None = None,
+    field: FieldChoice = "auto",
     jobs: int = 1,
 ) -> EncodedTensor:
     """Encode a quantized tensor, or any array losslessly.
@@ -70,14 +73,16 @@ def encode(
         prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode the mask (``speed``).
         factors: of the tensor's mask, where it was chosen as a Boolean product (:func:`xorpack.encoding.bmf.fit`). With
             ``mask_codec="bmf"`` and none given, they are sought, in tiles of the usual size.
+        field: whether neighbouring bits of the elements of an array, the exponent say, get a prefix code:
+            ``auto``, where that saves bytes; ``always``, if they differ at all; ``none``. See :mod:`xorpack.fields`.
         jobs: threads. The result does not depend on it.
 
     Raises:
         ParameterError: an argument breaks its rule.
     """
-    _check(network, encoder, rate, jobs)
+    _check(network, encoder, rate, field, jobs)
     with scratch:
-        return _encode(tensor, network, encoder, rate, lanes, mask_codec, prefer, factors, jobs)
+        return _encode(tensor, network, encoder, rate, lanes, mask_codec, prefer, factors, field, jobs)
 
 
 def _encode(
@@ -89,6 +94,7 @@ def _encode(
     mask_codec: Choice,
     prefer: Prefer,
     factors: Factors | None,
+    field: FieldChoice,
     jobs: int,
 ) -> EncodedTensor:
     source: PlaneSource | ElementSource
@@ -104,7 +110,15 @@ def _encode(
     rows, cols = as_matrix(shape)
     q, n_kept = source.n_planes, popcount(source.mask)
     density = n_kept / max(rows * cols, 1)
+    planned = None
+    if isinstance(source, ElementSource) and field != "none":
+        elements = source.elements
+        planned = choose_field(elements, *source.count_ones(), field)
+        if planned is not None:
+            source = FieldSource(source, planned.code, planned.table())
     zeros, ones = choose_constants(*source.count_ones())
+    if planned is not None:
+        zeros |= planned.code.unused
     exceptions = source.exceptions(zeros, ones, cols) if zeros | ones else NO_CORRECTIONS
     source.coded = coded_planes(zeros | ones, q)
     n_coded = source.n_planes
@@ -160,11 +174,12 @@ def _encode(
         scales=None if bcq is None else np.ascontiguousarray(bcq.scales),
         group_size=0 if bcq is None else bcq.group_size,
         method="" if bcq is None else bcq.method,
+        field=None if planned is None else encode_field(planned, elements, jobs),
         content_sha256=content(),
     )
 
 
-def _check(network: XorNetwork | None, encoder: str, rate: float | None, jobs: int) -> None:
+def _check(network: XorNetwork | None, encoder: str, rate: float | None, field: str, jobs: int) -> None:
     if encoder not in ENCODERS:
         raise ParameterError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
     if rate is not None and not 0 < rate <= 1:
@@ -173,6 +188,8 @@ def _check(network: XorNetwork | None, encoder: str, rate: float | None, jobs: i
         raise ParameterError(
             "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
         )
+    if field not in get_args(FieldChoice):
+        raise ParameterError(f"field {field!r} is not one of {', '.join(get_args(FieldChoice))}")
     if jobs < 1:
         raise ParameterError(f"jobs = {jobs} is less than 1")
 

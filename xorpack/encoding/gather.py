@@ -21,13 +21,7 @@ SAMPLE = 1 << 18
 
 
 class Source(Protocol):
-    """A tensor that is about to be encoded.
-
-    Attributes:
-        mask: uint32 (rows, chunks).
-    """
-
-    mask: Words
+    """Planes that are about to be encoded."""
 
     @property
     def n_planes(self) -> int:
@@ -109,7 +103,7 @@ class ElementSource:
         flat = self.elements.reshape(-1)
         sample = np.ascontiguousarray(flat[:: max(1, flat.size // SAMPLE)])
         counts = np.zeros(self.n_bits, np.int64)
-        count_bits(sample, counts)
+        count_bits(self.coded_form(sample), counts)
         return [int(count) for count in counts], int(np.count_nonzero(sample))
 
     def exceptions(self, zeros: int, ones: int, cols: int) -> Corrections:
@@ -119,7 +113,8 @@ class ElementSource:
         positions, values = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
         for begin in range(0, flat.size, _BLOCK):
             part = flat[begin : begin + _BLOCK]
-            wrong = np.where(part != 0, (part & kind(zeros)) | (~part & kind(ones)), kind(0))
+            bits = self.coded_form(part)
+            wrong = np.where(part != 0, (bits & kind(zeros)) | (~bits & kind(ones)), kind(0))
             where = np.flatnonzero(wrong)
             positions.append(begin + where)
             values.append(wrong[where].astype(np.uint64))
@@ -130,8 +125,15 @@ class ElementSource:
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
         planes = np.empty((self.n_bits, layout.lanes, layout.n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
-        gather_elements(self.elements, segment, *layout.params(), planes)
+        self._gather(layout, segment, planes)
         return care, planes if self.n_planes == self.n_bits else planes[self.coded]
+
+    def coded_form(self, elements: NDArray[Any]) -> NDArray[Any]:
+        """The bits of ``elements`` (n,) that planes hold."""
+        return elements
+
+    def _gather(self, layout: Layout, segment: int, planes: Words) -> None:
+        gather_elements(self.elements, segment, *layout.params(), planes)
 
 
 class FilteredSource:
@@ -139,7 +141,6 @@ class FilteredSource:
 
     def __init__(self, source: Source, filters: Words) -> None:
         """``filters``: uint32 (n_filters, rows, chunks)."""
-        self.mask = source.mask
         self.source = source
         self.filters = filters
 

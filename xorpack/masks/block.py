@@ -29,26 +29,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import corrections
+from xorpack import corrections, depths
 from xorpack.coded import CodedPlanes, Expand
-from xorpack.errors import FormatError, ParameterError
-from xorpack.layout import MAX_STEPS, Layout
+from xorpack.errors import FormatError
+from xorpack.layout import Layout
 from xorpack.masks import bitmap, prefix
 from xorpack.masks.joining import BlockCode, decoding_tables, join, move_columns
 from xorpack.masks.rows import by_rows
-from xorpack.network import XorNetwork
 from xorpack.words import Words, n_chunks
 
 NAME = "block"
 
-NETWORK = XorNetwork.quasi_cyclic(n_rows=256)
-"""The network of all of these planes. Many distinct rows: some stretches have few care bits."""
-
 MAX_LEVELS = 16
 """Classes of rows, and of columns, at the most."""
-
-MAX_PLANE_ROWS = 1 << 31
-"""Limit of the format (exclusive), as for the rows of a tensor."""
 
 BLOCK_WORDS = 1 << 18
 """Words of the mask that are decoded at a time."""
@@ -105,20 +98,10 @@ class Stored:
         lanes, n_steps, row_stride, m_lane = config["layout"]
         n_wrong, n_corrections = config["n_corrections"]
         plane_rows, plane_cols = code.plane_shape()
-        if plane_rows >= MAX_PLANE_ROWS:
-            raise FormatError(
-                f"mask codec block: a plane of {plane_rows} rows is more than this format holds"
-            )
         try:
-            layout = Layout(
-                rows=plane_rows, cols=plane_cols, lanes=lanes, n_steps=n_steps, row_stride=row_stride
-            )
-        except ParameterError as error:
+            layout = depths.stored_layout(plane_rows, plane_cols, lanes, n_steps, row_stride, m_lane)
+        except FormatError as error:
             raise FormatError(f"mask codec block: {error}") from None
-        if n_steps > min(layout.total_steps, MAX_STEPS) or row_stride > max(plane_rows, 1):
-            raise FormatError(f"mask codec block: n_steps {n_steps} or row_stride {row_stride} out of range")
-        if not 0 <= m_lane <= 2 * n_steps + NETWORK.window:
-            raise FormatError(f"mask codec block: m_lane {m_lane} for {n_steps} steps")
         if not 0 <= n_wrong <= plane_rows * plane_cols or not 0 <= n_corrections <= rows * cols:
             raise FormatError(f"mask codec block: n_wrong {n_wrong} or n_corrections {n_corrections}")
         return cls(code=code, layout=layout, m_lane=m_lane, n_wrong=n_wrong, n_corrections=n_corrections)
@@ -173,7 +156,7 @@ def decode(
     n_raw, _ = code.depths()
     words = np.array(parts[3]).view("<u4").astype(np.uint32, copy=False)  # a copy is aligned
     shaped = words.reshape(1, layout.n_segments, stored.m_lane, layout.lanes)
-    coded = CodedPlanes(network=NETWORK, layout=layout, code=shaped)
+    coded = CodedPlanes(network=depths.NETWORK, layout=layout, code=shaped)
     wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1)
     missed = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1)
     places, n_parts, cols = places_of(row_classes), code.parts()[0], layout.cols

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xorpack import depths
 from xorpack.bitops import trailing_zeros
 from xorpack.masks import prefix
 from xorpack.simd import join_bits
@@ -73,17 +74,11 @@ class BlockCode:
 
     def depth_order(self) -> NDArray[np.int64]:
         """The depth of every place in a group: shallow ones, which most blocks care for, are spread among the deep."""
-        _, n_depths = self.depths()
-        stride = (5 * n_depths + 7) // 8
-        while math.gcd(stride, n_depths) > 1:
-            stride += 1
-        return np.arange(n_depths, dtype=np.int64) * stride % max(n_depths, 1)
+        return depths.order(self.depths()[1])
 
     def parts(self) -> tuple[int, int]:
         """``(n_parts, n_groups)`` of a row: its blocks are dealt to ``n_parts * n_groups`` words, one by one."""
-        n_words, (_, n_depths) = n_chunks(self.n_blocks), self.depths()
-        n_groups = max(1, min(32 // max(n_depths, 1), n_words))
-        return -(-n_words // n_groups), n_groups
+        return depths.parts(n_chunks(self.n_blocks), self.depths()[1])
 
     def plane_shape(self) -> tuple[int, int]:
         """Rows and columns of the plane."""

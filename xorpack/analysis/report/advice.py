@@ -85,7 +85,7 @@ def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
     )
     if any(t.kind == "lossless" for t in tensors):
         if overhead > 1.05:
-            text += ": planes are coded one by one, so what their bits say of each other is not used"
+            text += ": planes outside a field are coded one by one, so what their bits say of each other is not used"
         return text + ". Quantizing (--bits) is what makes it smaller."
     joint = sum(t.planes.symbol.value * t.account.n_kept for t in tensors if t.planes is not None)
     if joint and joint < 0.98 * total.payload_bound_bits:
@@ -154,8 +154,8 @@ def _plain(
     if exact.n_kept and exact.payload_bound_bits < LOOKS_QUANTIZED * exact.care_bits:
         yield (
             f"Kept weights hold {exact.payload_bound_bits / exact.n_kept:.1f} bits of information each, in elements of "
-            f"{exact.care_bits / exact.n_kept:.0f}: they look quantized already. Lossless coding works plane by plane "
-            "and sees little of that; --bits stores few values well."
+            f"{exact.care_bits / exact.n_kept:.0f}: few values, or skewed ones. --lossless comes within a few percent "
+            "of that."
         )
     size = exact.per_weight(exact.n_bytes)
     yield (

@@ -32,7 +32,8 @@ class TensorReport:
             ``account`` is that.
         mask: bits of the mask by every model.
         planes: entropies of the kept weights.
-        coded: planes that are coded; the others are constant.
+        coded: planes that are coded one by one.
+        in_field: planes whose bits are under a prefix code; all others are constant.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TensorReport:
     mask: MaskBounds
     planes: PlaneEntropies | None = None
     coded: tuple[int, ...] = ()
+    in_field: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

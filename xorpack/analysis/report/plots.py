@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from xorpack.analysis.accounting import PAYLOAD
 from xorpack.analysis.report.contents import Report, TensorReport
 from xorpack.analysis.report.views import bound, labels
 
 COLOURS = {
     "code": "#0072B2",
     "corrections": "#D55E00",
+    "field": "#CC79A7",
     "mask": "#56B4E9",
     "scales": "#E69F00",
     "bound": "#000000",
@@ -86,7 +88,7 @@ def stacked(report: Report) -> Any:
     figure = _figure(11, _height(report))
     axes = figure.subplots()
     x, bottom = np.arange(len(report.tensors)), np.zeros(len(report.tensors))
-    for part in ("code", "corrections", "mask", "scales"):
+    for part in (*PAYLOAD, "mask", "scales"):
         sizes = np.array([t.account.per_weight(t.account.section_bytes[part]) for t in report.tensors])
         if sizes.any():
             axes.bar(x, sizes, 0.85, bottom=bottom, color=COLOURS[part], label=part, linewidth=0)
@@ -95,7 +97,7 @@ def stacked(report: Report) -> Any:
     axes.hlines(limits, x - 0.45, x + 0.45, color=COLOURS["bound"], linewidth=1.4, label="bound")
     axes.set_ylabel("bits per weight")
     _label_tensors(axes, report.tensors)
-    figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    figure.legend(loc="outside upper center", ncols=6, frameon=False)
     return figure
 
 
@@ -104,7 +106,7 @@ def overhead(report: Report) -> Any:
     figure = _figure(11, _height(report))
     axes = figure.subplots()
     series = {
-        "code + corrections": (COLOURS["code"], "o", [t.account.payload_overhead for t in report.tensors]),
+        "payload": (COLOURS["code"], "o", [t.account.payload_overhead for t in report.tensors]),
         "mask": (COLOURS["mask"], "s", [t.account.mask_overhead for t in report.tensors]),
         "total": (COLOURS["total"], "D", [t.account.total_overhead for t in report.tensors]),
     }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from xorpack.analysis.accounting import PAYLOAD as PAYLOAD_PARTS
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import OURS, Comparison
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.report.contents import Options, Report, TensorReport
 from xorpack.analysis.tables import mebibytes
+from xorpack.encoded import SECTIONS
 
 PAYLOAD = "= payload"
 ENCODED = "= encoded tensors"
@@ -134,9 +136,9 @@ def parts(report: Report) -> View:
 
     rows = []
     for name, n_bytes in by_name.items():
-        encoded = report.kind == "encoded" and name in ("code", "corrections", "mask", "scales", "metadata")
+        encoded = report.kind == "encoded" and name in (*SECTIONS, "metadata")
         rows.append(row(name, n_bytes, encoded, total.mask_bound_bits if name == "mask" else None))
-        if name == "corrections":
+        if name == PAYLOAD_PARTS[-1]:
             rows.append(row(PAYLOAD, total.payload_bytes, True, total.payload_bound_bits))
         if name == "metadata" and report.kind == "encoded":
             rows.append(row(ENCODED, total.n_bytes, True, bound(total) * total.n_weights))
@@ -295,19 +297,21 @@ def planes(wide: list[TensorReport]) -> View:
 
     rows: list[tuple[str, ...]] = []
     for k in reversed(range(q)):
-        coded = sum(k in t.coded for t in same)
-        how = f"{coded} of {len(same)}" if same[0].kind == "lossless" else ""
-        rows.append((str(k), role(dtype, k), f"{mean(k, 'ones'):.4f}", f"{mean(k, 'planes'):.4f}", how))
+        how = [
+            f"{sum(k in part for part in parts)} of {len(same)}" if same[0].kind == "lossless" else ""
+            for parts in ([t.coded for t in same], [t.in_field for t in same])
+        ]
+        rows.append((str(k), role(dtype, k), f"{mean(k, 'ones'):.4f}", f"{mean(k, 'planes'):.4f}", *how))
     joint = sum(t.planes.symbol.value * t.account.n_kept for t in same if t.planes) / kept
     error = max(t.planes.symbol.error for t in same if t.planes)
     separate = sum(t.planes.separate * t.account.n_kept for t in same if t.planes) / kept
     return View(
         key="planes",
         title=f"Bit-planes of the kept weights, {dtype}",
-        columns=("plane", "role", "ones", "entropy", "coded in"),
+        columns=("plane", "role", "ones", "entropy", "coded in", "in a field in"),
         rows=rows,
         note=f"Planes one by one {separate:.3f} bits per kept weight, together {joint:.3f} (95 % +- {error:.3f} "
-        "at the most, sampled). Constant planes are not coded.",
+        "at the most, sampled). Planes of a field are coded together; constant planes are not coded.",
         words=("role",),
     )
 

@@ -31,9 +31,9 @@ BRIEF_MANTISSA = 3
 """Mantissa planes that are shown one by one on a terminal; the rest is one line."""
 
 ABOUT = (
-    "Weights pruned by magnitude, encoded losslessly as they stand: float32, or int8 (w / scale rounded, scale "
-    "= max |w| / 127 of the row). Normal weights have the deviation 1 / sqrt(inputs), as layers begin. Ones, "
-    "entropy H and E are of the bits of kept weights. A plane that is nearly constant (upper exponent bits) is "
+    "Weights pruned by magnitude, encoded losslessly as they stand, every plane by itself: float32, or int8 (w / scale "
+    "rounded, scale = max |w| / 127 of the row). Normal weights have the deviation 1 / sqrt(inputs), as layers begin. "
+    "Ones, entropy H and E are of the bits of kept weights. A plane that is nearly constant (upper exponent bits) is "
     "not coded: its exceptions are corrections, which count as wrong in E. Bits per kept weight, scales left "
     "out: stored = code + corrections; planes = sum of H over the planes, what coding each by itself could "
     "reach, each array by itself; joint = the same with the upper planes (all of int8; sign and exponent of "
@@ -83,7 +83,7 @@ def measure(params: Params, weights: Weights | None = None) -> Result:
 
 def _count(array: NDArray[Any], kind: str) -> dict[str, Any]:
     """Ones and wrong bits of every plane, sizes in bits, and how often each upper symbol occurs."""
-    encoded = encode(array, mask_codec="bitmap")
+    encoded = encode(array, mask_codec="bitmap", field="none")
     if not np.array_equal(np.asarray(decode(encoded)), array):
         raise AssertionError("decode(encode(x)) is not x")
     bits = array.reshape(-1).view(UNSIGNED[array.dtype.itemsize])

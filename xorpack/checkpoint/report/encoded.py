@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.analysis.accounting import Account
+from xorpack.analysis.accounting import PAYLOAD, Account
 from xorpack.analysis.comparison import Comparison, compare
 from xorpack.analysis.density import density_map
 from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
@@ -27,7 +27,7 @@ from xorpack.checkpoint.report.common import (
     weights,
 )
 from xorpack.decoders import cpu
-from xorpack.encoded import SECTIONS, EncodedTensor
+from xorpack.encoded import EncodedTensor
 from xorpack.errors import XorpackError
 from xorpack.tensors import BCQTensor
 
@@ -54,7 +54,7 @@ class _Encoded:
         )
         other = other_bytes(checkpoint.layout)
         parts = (
-            *(Part(name=name, n_bytes=total.section_bytes[name]) for name in SECTIONS),
+            *(Part(name=name, n_bytes=total.section_bytes[name]) for name in (*PAYLOAD, "mask", "scales")),
             Part(name="metadata", n_bytes=total.metadata_bytes),
             Part(name="carried", n_bytes=carried_bytes),
             Part(name="other files", n_bytes=other),
@@ -87,6 +87,7 @@ class _Encoded:
         except XorpackError as error:
             raise type(error)(f"{self.checkpoint.path_of(name)}: tensor {name!r}: {error}") from None
         zeros, ones = tensor.constants
+        in_field = () if tensor.field is None else tensor.field.code.planes
         if self.wanted.progress is not None:
             self.wanted.progress(name, tensor.n_weights, self.n_weights)
         return TensorReport(
@@ -101,7 +102,8 @@ class _Encoded:
             account=account,
             mask=mask,
             planes=planes,
-            coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1),
+            coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1 and k not in in_field),
+            in_field=tuple(in_field),
         )
 
     def _formats(self, names: Sequence[str], tensors: Sequence[TensorReport]) -> FormatTable:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from xorpack.corrections import Corrections
 from xorpack.decoders import cpu
-from xorpack.decoders.gpu import masks
+from xorpack.decoders.gpu import fields, masks
 from xorpack.decoders.gpu.lists import tiled
 from xorpack.decoders.gpu.order import ScaleOrder, visited_rows
+from xorpack.dense import UNSIGNED
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
 from xorpack.layout import Layout
@@ -35,8 +36,8 @@ class Packed:
     """Arrays for the device by name, absent ones left out.
 
     Attributes:
-        arrays: ``code``; those of the mask (:mod:`xorpack.decoders.gpu.masks`); ``scales``; ``starts``, ``entries`` and
-            ``values`` of corrections.
+        arrays: ``code``; those of the mask (:mod:`xorpack.decoders.gpu.masks`) and of a field; ``scales``; ``starts``,
+            ``entries`` and ``values`` of corrections.
         mask_form: ``ones`` or ``zeros`` (nothing stored), else the codec whose decoder the device takes.
         scale_order: where the scales lie; of ``lossless`` tensors it means nothing.
         n_corrections: of the weights.
@@ -72,6 +73,8 @@ def pack(encoded: EncodedTensor, mask_form: MaskForm = "stored", *, jobs: int = 
     form = _form(encoded, mask_form)
     if form in masks.CODECS:
         arrays |= masks.CODECS[form].arrays(encoded, mask)
+    if encoded.field is not None:
+        arrays |= fields.arrays(encoded.field)
     if encoded.scales is not None:
         arrays["scales"] = _scales(layout, np.asarray(encoded.scales), order, q)
     wrong = encoded.load_corrections()
@@ -102,15 +105,14 @@ def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> 
 def _corrections(encoded: EncodedTensor, wrong: Corrections, planes: Words) -> dict[str, NDArray[Any]]:
     q = encoded.bits
     starts, entries, order = tiled(encoded.layout, wrong)
-    xor = wrong.values[order]
+    row, col = np.divmod(wrong.positions[order], encoded.cols)
+    right = np.zeros(len(col), np.uint64)
+    for k in range(q):
+        bit = planes[k, row, col // 32] >> (col % 32).astype(np.uint32) & np.uint32(1)
+        right |= bit.astype(np.uint64) << np.uint64(k)
     if encoded.scales is None:
-        values = xor.astype({8: np.uint8, 16: np.uint16, 32: np.uint32}[q])
+        values = right.astype(UNSIGNED[q // 8])
     else:
-        row, col = np.divmod(wrong.positions[order], encoded.cols)
-        right = np.zeros(len(col), np.uint64)
-        for k in range(q):
-            bit = planes[k, row, col // 32] >> (col % 32).astype(np.uint32) & np.uint32(1)
-            right |= bit.astype(np.uint64) << np.uint64(k)
         shift, kind = (np.uint64(4), np.uint8) if q <= NARROW_PLANES else (np.uint64(8), np.uint16)
-        values = (xor | right << shift).astype(kind)
+        values = (wrong.values[order] | right << shift).astype(kind)
     return {"starts": starts, "entries": entries, "values": values}

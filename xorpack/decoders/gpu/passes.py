@@ -24,11 +24,11 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskPlan:
-    """How a mask is decoded into the workspace ``mask``, before every call that needs it.
+class Prelude:
+    """How a mask, or the plane of a field, is decoded into a workspace before every call that needs it.
 
     Attributes:
-        passes: in order; none where the mask lies on the device as the kernels want it.
+        passes: in order; none where nothing is to be decoded.
         workspaces: bytes by name.
         clear: the workspace that must be 0 before the first pass, or "".
     """

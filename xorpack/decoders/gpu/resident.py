@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.decoders.gpu import masks, plan
+from xorpack.decoders.gpu import fields, masks, plan
 from xorpack.decoders.gpu.arrays import TYPES
 from xorpack.decoders.gpu.device import Device
 from xorpack.decoders.gpu.order import VISIT_PADDING, order_values, tap_table
 from xorpack.decoders.gpu.packed import Packed
-from xorpack.decoders.gpu.passes import MaskPlan, Pass
+from xorpack.decoders.gpu.passes import Pass, Prelude
 from xorpack.decoders.gpu.plan import Launch
 from xorpack.decoders.gpu.sources import Kernel, Macros
 from xorpack.encoded import EncodedTensor
@@ -46,7 +46,8 @@ class Resident:
         self.n_planes = encoded.code.shape[0]
         self.mask_bytes = 4 * (layout.n_panels * layout.rows + VISIT_PADDING) * layout.panel_chunks
         coded = packed.mask_form in masks.CODECS and not self.is_zero
-        self.mask_plan = masks.CODECS[packed.mask_form].plan(self) if coded else MaskPlan()
+        self._mask = masks.CODECS[packed.mask_form].plan(self) if coded else Prelude()
+        self._field = Prelude() if encoded.field is None else fields.prelude(self, encoded.field)
         self._decode_kernels: dict[str, tuple[Kernel, Kernel]] = {}
 
     @property
@@ -92,20 +93,31 @@ class Resident:
 
     def mask(self, stream: Any) -> np.uint64:
         """The mask's words in order of visits, decoded into the stream's workspace first where they are coded."""
-        if not self.mask_plan.passes:
+        self._run(self._mask, stream)
+        if not self._mask.passes:
             return self.pointer("mask")
-        spaces = self.mask_plan.workspaces
-        at = {name: np.uint64(self.device.workspace(stream, name, size)) for name, size in spaces.items()}
-        if self.mask_plan.clear:
-            self.device.fill_zero(int(at[self.mask_plan.clear]), spaces[self.mask_plan.clear], stream)
-        for each in self.mask_plan.passes:
-            args = tuple(at[arg] if isinstance(arg, str) else arg for arg in each.args)
-            self.device.launch(each.kernel, each.launch, args, stream)
-        return at["mask"]
+        return np.uint64(self.device.workspace(stream, "mask", self.mask_bytes))
 
-    def mask_steps(self) -> list[Step]:
-        """Kernels that :meth:`mask` launches."""
-        return [(each.kernel, each.launch) for each in self.mask_plan.passes]
+    def prelude(self) -> tuple[list[Step], dict[str, int]]:
+        """Kernels that run before those of a call, and the workspaces that they fill."""
+        both = (self._mask, self._field)
+        steps = [(each.kernel, each.launch) for prelude in both for each in prelude.passes]
+        return steps, {**self._mask.workspaces, **self._field.workspaces}
+
+    def _run(self, prelude: Prelude, stream: Any) -> None:
+        if prelude.clear:
+            size = prelude.workspaces[prelude.clear]
+            self.device.fill_zero(self.device.workspace(stream, prelude.clear, size), size, stream)
+        for each in prelude.passes:
+            self._launch(each, prelude, stream)
+
+    def _launch(self, each: Pass, prelude: Prelude, stream: Any) -> None:
+        def value(arg: np.generic | str) -> np.generic:
+            if isinstance(arg, str):
+                return np.uint64(self.device.workspace(stream, arg, prelude.workspaces[arg]))
+            return arg
+
+        self.device.launch(each.kernel, each.launch, tuple(map(value, each.args)), stream)
 
     # Planes and elements
 
@@ -133,14 +145,24 @@ class Resident:
             self._decode_kernels[dtype] = pair
         return self._decode_kernels[dtype]
 
+    def ready(self, stream: Any) -> np.uint64:
+        """:meth:`mask`, with all else that :meth:`decode` needs before its first call on ``stream``."""
+        self._run(self._field, stream)
+        return self.mask(stream)
+
     def decode(
         self, to: int, dtype: str, mask: np.uint64, first: int, last: int, by_index: bool, stream: Any
     ) -> None:
-        """Elements of row indices ``first .. last - 1``: at their index from ``first``, or at their row."""
+        """Elements of row indices ``first .. last - 1``: at their index from ``first``, or at their row.
+
+        ``mask``: from :meth:`ready`.
+        """
         dense, correct = self.decode_kernels(dtype)
         span = (np.int64(first), np.int64(last), np.int64(by_index), np.uint64(to))
         launch = self.decode_launch(self.encoded.layout, last - first, self.n_planes)
         self.device.launch(dense, launch, (*self.order, *self.code, mask, *self.scales, *span), stream)
+        if self.encoded.field is not None:
+            self._launch(fields.symbols_pass(self, self.encoded.field, mask, span), self._field, stream)
         n = self.packed.n_corrections
         if n:
             args = (*self.order, *self.scales, *self.corrections, np.int64(n), *span)

@@ -19,6 +19,7 @@ FILES: Mapping[str, str] = {
     "block_move": "mask_block",
     "bmf_product": "mask_bmf",
     "decode_dense": "decode_dense",
+    "decode_field": "decode_field",
     "correct_dense": "decode_dense",
     "matvec": "matvec",
     "finish": "finish",

@@ -111,7 +111,7 @@ class GpuTensor:
         if self._resident.is_zero:
             self._device.fill_zero(to.pointer, to.size * DTYPES[dtype].itemsize, on)
         else:
-            mask = self._resident.mask(on)
+            mask = self._resident.ready(on)
             self._resident.decode(to.pointer, dtype, mask, 0, encoded.rows, False, on)
         return result
 
@@ -226,11 +226,10 @@ class Product:
         self._resident = resident
         self.algorithm = plan.choose(algorithm, encoded, n, dtype, target.shared_limit)
         self.n_parts = 1
-        self.workspace: dict[str, int] = {}
         macros = resident.macros
         shift = resident.packed.scale_order.shift(layout)
-        self.steps: list[Step] = resident.mask_steps()
-        self.workspace |= resident.mask_plan.workspaces
+        self.steps: list[Step]
+        self.steps, self.workspace = resident.prelude()
         if self.algorithm == "tables":
             fields = plan.table_fields(target.shared_limit)
             launch = plan.matvec_launch(layout, n, resident.n_planes, target.n_multiprocessors, fields)
@@ -265,7 +264,7 @@ class Product:
         """``out = x W^T``."""
         resident, target = self._resident, self._resident.device
         partial = target.workspace(stream, "partial", self.workspace["partial"])
-        mask = resident.mask(stream)
+        mask = resident.ready(stream)
         n_corrections = resident.packed.n_corrections
         kind = np.int64(TYPES.index(x.dtype))
         if self.algorithm == "decode":

@@ -6,8 +6,9 @@
 //
 // In:     order, code, taps, mask, scales (see common.cu); row indices i_first .. i_last - 1.
 // Out:    elements, row-major (rows, cols): row r where by_index is 0; row i - i_first where it is 1, for a product
-//         tile by tile. Every element is written once, pruned ones +0. Words that corrections mend are still
-//         wrong: correct_dense, launched next with one thread a correction, overwrites their elements.
+//         tile by tile. Every element is written once, pruned ones +0. A field's bits are still those of codewords:
+//         decode_field comes next. Words that corrections mend are still wrong: correct_dense, launched last with one
+//         thread a correction, overwrites their elements.
 // Launch: any grid; blocks of whole warps, at most 256 threads; XP_TILE_WORDS * 4 bytes of shared memory a warp.
 //         A warp takes tiles of 16 row indices of a panel; then a lane has 8 columns of a row at a time, so that
 //         a warp writes 256 of them end to end, 16 bytes a store.
@@ -142,7 +143,7 @@ correct_dense(XP_ORDER, XP_SCALES, const u32* __restrict__ starts, const unsigne
         const i64 col = (tile - strip * tiles) * XP_TILE_COLS + (entries[at] >> 5);
         Element* to = (Element*)out + (by_index ? i - i_first : xp_row(o, i)) * o.cols + col;
 #if XP_LOSSLESS
-        *to ^= values[at];
+        *to = values[at];
 #else
         const Scales scales = {XP_SCALES_NAMES};
         *to = xp_element(scales, scales.at(col / (32 * o.panel_chunks), i, col), values[at] >> XP_VALUE_BITS);

@@ -88,24 +88,10 @@ block_tables(XP_CLASSES(row), XP_CLASSES(col), i64 by_column, i64 block, i64 n_b
     }
 }
 
-// Bit k of lane j becomes bit j of lane k.
-__device__ __forceinline__ u32 xp_transpose(u32 word) {
-    const int lane = threadIdx.x & 31;
-    u32 low = 0x0000FFFF;
-#pragma unroll
-    for (int half = 16; half >= 1; half /= 2) {
-        const u32 other = __shfl_xor_sync(0xFFFFFFFF, word, half);
-        word = lane & half ? (other >> half & low) | (word & ~low) : (word & low) | (other & low) << half;
-        low ^= low << half / 2;
-    }
-    return word;
-}
-
 // In:     tables as above; plane[(place * n_parts + part) * plane_chunks + group * n_depths + k], bit j: depth
 //         k * stride % n_depths of block b = n_words * j + part * n_groups + group, n_words = n_parts * n_groups;
-//         raw, bit (r * n_raw + d) * n_blocks + b: depth d of codewords of row r. Codes, for levels 0 to 64:
-//         runs[(level * n_runs + n) * 2], n_runs a power of two: start << 5 | free bits of run n, and its first rank.
-//         symbols[rank].
+//         raw, bit (r * n_raw + d) * n_blocks + b: depth d of codewords of row r. Codes of levels 0 to 64, one after
+//         another (xp_symbol); symbols.
 // Out:    ORed into words that were 0: mask in order of visits, or, where `joined` is not null, joined[i * chunks +
 //         word], words of row index i with columns in order of places.
 // Launch: any grid, blocks of whole warps, no shared memory. A warp has a row index. Lane j has blocks n_words * j ..:
@@ -123,9 +109,7 @@ block_join(XP_ORDER, const u32* __restrict__ plane, const u32* __restrict__ raw,
     const i64 n_words = n_parts * n_groups, n_warps = (i64)gridDim.x * (blockDim.x >> 5);
     const u32 full = block == 32 ? 0xFFFFFFFF : (1u << block) - 1;
     const int free_bits = (int)(max_length - n_raw - n_depths);
-    // Lane l holds bit l of all tails of codewords: depth n_depths - 1 - l, at place `from` of its group.
-    int from = 0;
-    for (i64 depth = 0; lane < n_depths && depth != n_depths - 1 - lane; ++from) depth = (depth + stride) % n_depths;
+    const int from = xp_place(n_depths, stride);
     for (i64 i = blockIdx.x * (i64)(blockDim.x >> 5) + (threadIdx.x >> 5); i < o.rows; i += n_warps) {
         const i64 row = xp_row(o, i);
         const u32* words = plane + row_table[2 * row] * n_words * n_depths;  // plane_chunks = n_groups * n_depths
@@ -163,11 +147,7 @@ block_join(XP_ORDER, const u32* __restrict__ plane, const u32* __restrict__ raw,
             }
             const u32 value = (head << n_depths | tail) << free_bits;
             const int level = row_level + block_levels[b];
-            const u32* run = runs + min(level < 0 ? -level : level, 64) * 2 * n_runs;
-            for (i64 half = n_runs; half >= 2; half /= 2)
-                if (run[half] >> 5 <= value) run += half;
-            const u32 rank = run[1] + ((value - (run[0] >> 5)) >> (run[0] & 31));
-            u32 symbol = symbols[rank];
+            u32 symbol = xp_symbol(runs + min(level < 0 ? -level : level, 64) * 2 * n_runs, n_runs, symbols, value);
             if (level < 0) symbol ^= full;
             pending |= (u64)symbol << filled;
             filled += (int)block;

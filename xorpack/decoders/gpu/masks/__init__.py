@@ -19,7 +19,7 @@ from xorpack.masks import cascade as cascade_codec
 from xorpack.words import Words
 
 if TYPE_CHECKING:
-    from xorpack.decoders.gpu.passes import MaskPlan
+    from xorpack.decoders.gpu.passes import Prelude
     from xorpack.decoders.gpu.resident import Resident
 
 
@@ -29,7 +29,7 @@ class DeviceMask(Protocol):
     def arrays(self, encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
         """What to upload, by name; ``mask``: decoded, uint32 (rows, chunks)."""
 
-    def plan(self, resident: Resident) -> MaskPlan:
+    def plan(self, resident: Resident) -> Prelude:
         """The passes, once the arrays are on the device."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.decoders.gpu.order import VISIT_PADDING, by_visit
-from xorpack.decoders.gpu.passes import MaskPlan
+from xorpack.decoders.gpu.passes import Prelude
 from xorpack.encoded import EncodedTensor
 from xorpack.words import Words
 
@@ -22,6 +22,6 @@ def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
     return {"mask": np.pad(by_visit(layout, mask).reshape(-1), (0, VISIT_PADDING * layout.panel_chunks))}
 
 
-def plan(resident: Resident) -> MaskPlan:
+def plan(resident: Resident) -> Prelude:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    return MaskPlan()
+    return Prelude()

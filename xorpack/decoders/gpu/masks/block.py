@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import corrections
+from xorpack.decoders.gpu import depth_planes
 from xorpack.decoders.gpu import plan as launches
 from xorpack.decoders.gpu.lists import as_words, bit_lists, visit_bits
-from xorpack.decoders.gpu.order import is_skewed, order_values
-from xorpack.decoders.gpu.passes import Argument, MaskPlan, Pass
+from xorpack.decoders.gpu.order import is_skewed
+from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.masks import block, prefix
@@ -31,16 +32,15 @@ def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
     stored = block.Stored.of(encoded.mask_config, encoded.rows, encoded.cols)
     code = stored.code
     parts = np.split(encoded.mask, np.cumsum(stored.sizes())[:-1])
-    found: dict[str, NDArray[Any]] = {"raw": as_words(parts[2]), "plane": as_words(parts[3])[:-1]}
+    wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1).positions
+    found: dict[str, NDArray[Any]] = {"raw": as_words(parts[2])}
+    found |= depth_planes.arrays("plane", as_words(parts[3])[:-1], wrong, stored.layout)
     for name, data, levels, n in (
         ("row", parts[0], code.row_levels, code.rows),
         ("col", parts[1], code.col_levels, code.n_col_classes),
     ):
         found[f"{name}_classes"] = as_words(data)
         found[f"{name}_starts"] = class_starts(block.classes_of(data, levels, n), len(levels))
-    if stored.n_wrong:
-        wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1).positions
-        found["wrong_starts"], found["wrong"] = bit_lists(wrong, stored.universe)
     if stored.n_corrections:
         missed = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1).positions
         own = encoded.layout
@@ -62,17 +62,17 @@ def class_starts(classes: NDArray[np.int64], n_classes: int) -> NDArray[np.uint3
 
 @lru_cache(maxsize=64)
 def code_table(block_bits: int, max_ones: int, max_length: int) -> NDArray[np.uint32]:
-    """uint32 (levels, runs, 2): ``start << 5 | free bits`` and first rank of every run; a power of two of runs."""
-    codes = [prefix.runs(level, block_bits, max_ones, max_length) for level in range(prefix.EMPTY + 1)]
-    n_runs = 1 << (max(map(len, codes)) - 1).bit_length()
-    table = np.zeros((len(codes), n_runs, 2), np.uint32)
-    table[:, :, 0] = 1 << max_length + 5  # behind every codeword
-    for level, runs in enumerate(codes):
-        table[level, : len(runs)] = [(run.start << 5 | max_length - run.length, run.rank) for run in runs]
-    return table
+    """uint32 (levels, runs, 2): the codes of all levels."""
+    codes = [
+        [(run.start, max_length - run.length, run.rank) for run in runs]
+        for runs in (
+            prefix.runs(level, block_bits, max_ones, max_length) for level in range(prefix.EMPTY + 1)
+        )
+    ]
+    return depth_planes.code_tables(codes, max_length)
 
 
-def plan(resident: Resident) -> MaskPlan:
+def plan(resident: Resident) -> Prelude:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
     encoded = resident.encoded
     stored = block.Stored.of(encoded.mask_config, encoded.rows, encoded.cols)
@@ -82,28 +82,21 @@ def plan(resident: Resident) -> MaskPlan:
         "mask rows": 8 * code.rows,
         "mask levels": 4 * code.n_blocks,
         "mask columns": 4 * code.cols * code.by_column,
-        "mask plane": 4 * layout.rows * layout.chunks,
+        "mask plane": depth_planes.n_bytes(layout),
         "mask joined": 4 * code.rows * encoded.layout.chunks * code.by_column,
     }
     passes = [_tables(resident, code)]
-    if layout.total_steps:
-        macros = launches.coded_macros(layout, block.NETWORK, stored.m_lane, 1) | {"MASK": 0}
-        order = order_values(layout, block.NETWORK, stored.m_lane)
-        args: tuple[Argument, ...]
-        args = (*order, resident.pointer("plane"), resident.taps(block.NETWORK), np.uint64(0), "mask plane")
-        launch = resident.decode_launch(layout, layout.rows, 1)
-        passes.append(Pass(kernel=Kernel.of("decode_words", macros), launch=launch, args=args))
-        passes.extend(resident.flip_passes("wrong_starts", "wrong", "mask plane"))
+    passes += depth_planes.passes(resident, "plane", layout, stored.m_lane, "mask plane")
     passes.append(_join(resident, code))
     if code.by_column:
         move = _kernel("block_move", resident)
         launch = launches.warp_launch(encoded.layout.n_panels * encoded.rows)
-        args = (*resident.order, "mask joined", "mask columns", "mask")
-        passes.append(Pass(kernel=move, launch=launch, args=args))
+        moved: tuple[Argument, ...] = (*resident.order, "mask joined", "mask columns", "mask")
+        passes.append(Pass(kernel=move, launch=launch, args=moved))
     passes.extend(resident.flip_passes("flip_starts", "flips", "mask"))
     target = "mask joined" if code.by_column else "mask"
     used = {name: n_bytes for name, n_bytes in workspaces.items() if n_bytes}
-    return MaskPlan(passes=passes, workspaces=used, clear=target)
+    return Prelude(passes=passes, workspaces=used, clear=target)
 
 
 def _tables(resident: Resident, code: BlockCode) -> Pass:
@@ -134,7 +127,7 @@ def _join(resident: Resident, code: BlockCode) -> Pass:
     table = code_table(*own, code.max_length)
     codes = resident.constant(("prefix codes", *own, code.max_length), lambda: table)
     symbols = resident.constant(("symbols", *own), lambda: prefix.symbols(*own))
-    stride = int(code.depth_order()[1]) if n_depths > 1 else 0
+    stride = depth_planes.stride(n_depths)
     numbers = (table.shape[1], code.block, code.max_length, n_raw, n_depths, stride)
     plane: Argument = "mask plane" if n_depths else np.uint64(0)
     args: tuple[Argument, ...] = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xorpack.decoders.gpu import plan as launches
 from xorpack.decoders.gpu.lists import as_words
 from xorpack.decoders.gpu.order import is_skewed
-from xorpack.decoders.gpu.passes import MaskPlan, Pass
+from xorpack.decoders.gpu.passes import Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.masks import bmf
@@ -27,7 +27,7 @@ def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
     return {"left": as_words(encoded.mask[:n_left]), "right": as_words(encoded.mask[n_left:])}
 
 
-def plan(resident: Resident) -> MaskPlan:
+def plan(resident: Resident) -> Prelude:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
     encoded, layout = resident.encoded, resident.encoded.layout
     rank, (tile_rows, tile_cols) = encoded.mask_config["rank"], encoded.mask_config["tile"]
@@ -38,4 +38,4 @@ def plan(resident: Resident) -> MaskPlan:
         launch=launches.flat_launch(layout.n_panels * layout.rows * layout.panel_chunks),
         args=(*resident.order, resident.pointer("left"), resident.pointer("right"), *numbers, "mask"),
     )
-    return MaskPlan(passes=[product], workspaces={"mask": resident.mask_bytes})
+    return Prelude(passes=[product], workspaces={"mask": resident.mask_bytes})

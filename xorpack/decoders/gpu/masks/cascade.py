@@ -11,7 +11,7 @@ from xorpack import corrections
 from xorpack.decoders.gpu import plan as launches
 from xorpack.decoders.gpu.lists import bit_lists, visit_bits
 from xorpack.decoders.gpu.order import order_values
-from xorpack.decoders.gpu.passes import Argument, MaskPlan, Pass
+from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.words import Words
@@ -38,7 +38,7 @@ def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
     return found
 
 
-def plan(resident: Resident) -> MaskPlan:
+def plan(resident: Resident) -> Prelude:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
     encoded, config = resident.encoded, resident.encoded.mask_config
     codes = (
@@ -53,4 +53,4 @@ def plan(resident: Resident) -> MaskPlan:
         args: tuple[Argument, ...] = (*order, resident.pointer(code), resident.taps(encoded.network), "mask")
         passes.append(Pass(kernel=Kernel.of(name, macros), launch=launch, args=args))
     passes.extend(resident.flip_passes("flip_starts", "flips", "mask"))
-    return MaskPlan(passes=passes, workspaces={"mask": resident.mask_bytes})
+    return Prelude(passes=passes, workspaces={"mask": resident.mask_bytes})

@@ -1,0 +1,59 @@
+"""Prefix codes of least length for counted symbols, in whole numbers: the same on every machine."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+def limited_lengths(counts: NDArray[np.int64], least: int, most: int) -> NDArray[np.int64]:
+    """Lengths of the best codewords of ``least`` to ``most`` bits, int64 (n,), for ``counts`` that fall, all above 0.
+
+    There are at least ``2**least`` and at most ``2**most`` of them. Package-merge (Larmore and Hirschberg 1990): a list
+    of weights, rising, is packed in pairs and merged with the counts, once for every bit past ``least`` but the last; a
+    symbol's length is ``least``, and one more for each time that it is in what the first members of the last list hold.
+    So many of these are taken that the code is complete.
+
+    >>> limited_lengths(np.array([20, 9, 3, 2, 1]), 0, 3)
+    array([1, 3, 3, 3, 3])
+    >>> limited_lengths(np.array([20, 9, 3, 2, 1]), 2, 3)
+    array([2, 2, 2, 3, 3])
+    """
+    n = len(counts)
+    lengths = np.full(n, least, np.int64)
+    leaves = counts[::-1]
+    lists = [np.ones(n, np.bool_)]  # which members of each list are leaves
+    weights = leaves
+    for _ in range(most - least - 1):
+        even = len(weights) // 2 * 2
+        merged = np.concatenate([leaves, weights[:even:2] + weights[1:even:2]])
+        order = np.argsort(merged, kind="stable")
+        lists.append(order < n)
+        weights = merged[order]
+    take = 2 * (n - (1 << least))
+    for is_leaf in reversed(lists):
+        n_leaves = int(np.count_nonzero(is_leaf[:take]))
+        lengths[n - n_leaves :] += 1
+        take = 2 * (take - n_leaves)
+    return lengths
+
+
+@njit(cache=True, nogil=True)
+def code_bits(counts):
+    """Bits of all symbols under a Huffman code: ``counts`` (n,) int64 rises; sums of pairs are written over it."""
+    n = counts.size
+    total = np.int64(0)
+    leaf, first = 0, 0  # sums that are not yet used stand at first .. last - 1
+    for last in range(n - 1):
+        pair = np.int64(0)
+        for _ in range(2):
+            if leaf < n and (first == last or counts[leaf] <= counts[first]):
+                pair += counts[leaf]
+                leaf += 1
+            else:
+                pair += counts[first]
+                first += 1
+        counts[last] = pair
+        total += pair
+    return total
