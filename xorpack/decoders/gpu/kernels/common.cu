@@ -409,3 +409,21 @@ __device__ __forceinline__ void xp_tile(const Order& o, const u32* code, const u
 #endif
     __syncwarp();
 }
+
+// All warps together go through row indices i_first .. i_last - 1 of all panels, a tile of at most 16 at a time:
+// body(p, i0, n, tile).
+template <class Body>
+__device__ __forceinline__ void xp_tiles(const Order& o, const u32* code, const u32* taps, i64 i_first, i64 i_last,
+                                         Body body) {
+    u32* tile = xp_shared() + (threadIdx.x >> 5) * XP_TILE_WORDS;
+    const i64 tiles = (i_last - i_first + XP_TILE_ROWS - 1) / XP_TILE_ROWS;
+    const i64 warps = blockDim.x >> 5, n_warps = gridDim.x * warps;
+    for (i64 item = blockIdx.x * warps + (threadIdx.x >> 5); item < tiles * o.n_panels; item += n_warps) {
+        const i64 p = item / tiles;
+        const i64 i0 = i_first + (item - p * tiles) * XP_TILE_ROWS;
+        const int n = (int)min((i64)XP_TILE_ROWS, i_last - i0);
+        xp_tile(o, code, taps, p, i0, n, tile);
+        body(p, i0, n, tile);
+        __syncwarp();
+    }
+}

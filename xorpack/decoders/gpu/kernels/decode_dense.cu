@@ -67,15 +67,8 @@ decode_dense(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ tap
              XP_SCALES, i64 i_first, i64 i_last, i64 by_index, void* __restrict__ out) {
     const Order o = {XP_ORDER_NAMES};
     const Scales scales = {XP_SCALES_NAMES};
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    u32* tile = xp_shared() + warp * XP_TILE_WORDS;
-    const i64 tiles = (i_last - i_first + XP_TILE_ROWS - 1) / XP_TILE_ROWS;
-    const i64 n_warps = (i64)gridDim.x * (blockDim.x >> 5);
-    for (i64 item = blockIdx.x * (i64)(blockDim.x >> 5) + warp; item < tiles * o.n_panels; item += n_warps) {
-        const i64 p = item / tiles;
-        const i64 i0 = i_first + (item - p * tiles) * XP_TILE_ROWS;
-        const int n = (int)min((i64)XP_TILE_ROWS, i_last - i0);
-        xp_tile(o, code, taps, p, i0, n, tile);
+    const int lane = threadIdx.x & 31;
+    xp_tiles(o, code, taps, i_first, i_last, [&](i64 p, i64 i0, int n, const u32* tile) {
         for (int u = 0; u < n; ++u) {
             const i64 i = i0 + u;
             const i64 row = by_index ? i - i_first : xp_row(o, i);
@@ -127,8 +120,7 @@ decode_dense(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ tap
                 }
             }
         }
-        __syncwarp();
-    }
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)

@@ -15,25 +15,16 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 decode_words(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, const u32* __restrict__ mask,
              u32* __restrict__ out) {
     const Order o = {XP_ORDER_NAMES};
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    u32* tile = xp_shared() + warp * XP_TILE_WORDS;
-    const i64 tiles = (o.rows + XP_TILE_ROWS - 1) / XP_TILE_ROWS;
-    const i64 n_warps = (i64)gridDim.x * (blockDim.x >> 5);
-    for (i64 item = blockIdx.x * (i64)(blockDim.x >> 5) + warp; item < tiles * o.n_panels; item += n_warps) {
-        const i64 p = item / tiles;
-        const i64 i0 = (item - p * tiles) * XP_TILE_ROWS;
-        const int n = (int)min((i64)XP_TILE_ROWS, o.rows - i0);
-        xp_tile(o, code, taps, p, i0, n, tile);
+    const int lane = threadIdx.x & 31;
+    xp_tiles(o, code, taps, 0, o.rows, [&](i64 p, i64 i0, int n, const u32* tile) {
         const i64 chunk = p * o.panel_chunks + lane;
-        if (lane < o.panel_chunks && chunk < o.chunks) {
-            for (int u = 0; u < n; ++u) {
-                const i64 at = xp_row(o, i0 + u) * o.chunks + chunk;
-                const u32 kept = xp_mask(o, mask, p, i0 + u, lane);
+        if (lane >= o.panel_chunks || chunk >= o.chunks) return;
+        for (int u = 0; u < n; ++u) {
+            const i64 at = xp_row(o, i0 + u) * o.chunks + chunk;
+            const u32 kept = xp_mask(o, mask, p, i0 + u, lane);
 #pragma unroll
-                for (int j = 0; j < XP_PLANES; ++j)
-                    out[j * o.rows * o.chunks + at] = tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] & kept;
-            }
+            for (int j = 0; j < XP_PLANES; ++j)
+                out[j * o.rows * o.chunks + at] = tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] & kept;
         }
-        __syncwarp();
-    }
+    });
 }

@@ -16,36 +16,26 @@ __device__ __forceinline__ u32 xp_target(u32 row, u32 chunk, u32 k) {
 
 template <bool LAST>
 __device__ __forceinline__ void xp_mask_pass(const Order& o, const u32* code, const u32* taps, u32* mask) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    u32* tile = xp_shared() + warp * XP_TILE_WORDS;
-    const i64 tiles = (o.rows + XP_TILE_ROWS - 1) / XP_TILE_ROWS;
-    const i64 n_warps = (i64)gridDim.x * (blockDim.x >> 5);
-    for (i64 item = blockIdx.x * (i64)(blockDim.x >> 5) + warp; item < tiles * o.n_panels; item += n_warps) {
-        const i64 p = item / tiles;
-        const i64 i0 = (item - p * tiles) * XP_TILE_ROWS;
-        const int n = (int)min((i64)XP_TILE_ROWS, o.rows - i0);
-        xp_tile(o, code, taps, p, i0, n, tile);
-        if (lane < o.panel_chunks) {
-            const i64 chunk = p * o.panel_chunks + lane;
-            const i64 left = o.cols - 32 * chunk;
-            const u32 exists = left >= 32 ? 0xFFFFFFFF : left <= 0 ? 0 : (1u << left) - 1;
-            for (int u = 0; u < n; ++u) {
-                u32* to = mask + xp_mask_at(o, p, i0 + u, lane);
-                u32 found = exists;
-                if (LAST) {
-                    found = *to & tile[u * XP_TILE_STRIDE + lane];
-                } else {
-                    const u32 row = (u32)xp_row(o, i0 + u);
+    const int lane = threadIdx.x & 31;
+    xp_tiles(o, code, taps, 0, o.rows, [&](i64 p, i64 i0, int n, const u32* tile) {
+        if (lane >= o.panel_chunks) return;
+        const i64 chunk = p * o.panel_chunks + lane;
+        const i64 left = o.cols - 32 * chunk;
+        const u32 exists = left >= 32 ? 0xFFFFFFFF : left <= 0 ? 0 : (1u << left) - 1;
+        for (int u = 0; u < n; ++u) {
+            u32* to = mask + xp_mask_at(o, p, i0 + u, lane);
+            u32 found = exists;
+            if (LAST) {
+                found = *to & tile[u * XP_TILE_STRIDE + lane];
+            } else {
+                const u32 row = (u32)xp_row(o, i0 + u);
 #pragma unroll
-                    for (int j = 0; j < XP_PLANES; ++j)
-                        found &= ~(tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] ^
-                                   xp_target(row, (u32)chunk, j));
-                }
-                *to = found;
+                for (int j = 0; j < XP_PLANES; ++j)
+                    found &= ~(tile[(j * XP_TILE_ROWS + u) * XP_TILE_STRIDE + lane] ^ xp_target(row, (u32)chunk, j));
             }
+            *to = found;
         }
-        __syncwarp();
-    }
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
