@@ -37,7 +37,7 @@ def _lossless(size: int, dtype: str, n: int) -> Iterator[Row]:
     """Half of the weights kept at random: kept ones per second with a field, and all ones beside those without."""
     array = random_lossless(size, 0.5, dtype)
     encoded = {
-        field: xorpack.encode(array, field=field, prefer="speed", jobs=2) for field in ("auto", "none")
+        field: xorpack.encode(array, field=field, mask_codec="bitmap", jobs=2) for field in ("auto", "none")
     }
     for found in encoded.values():
         check_decodes(found, array)

@@ -56,7 +56,7 @@ def run(quick: bool) -> Iterator[Row]:
 def _field(size: int, dtype: str, sparsity: float, n: int) -> Row:
     """What a field costs."""
     array = random_lossless(size, sparsity, dtype)
-    calls = [partial(xorpack.encode, array, field=field, prefer="speed") for field in ("auto", "none")]
+    calls = [partial(xorpack.encode, array, field=field, mask_codec="bitmap") for field in ("auto", "none")]
     for call in calls:
         check_decodes(call(), array)
     auto, none = interleaved(calls, n)

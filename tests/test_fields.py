@@ -167,3 +167,10 @@ def test_auto_takes_a_field_only_where_it_saves_bytes() -> None:
                     for choice in ("auto", "none")
                 }
                 assert sizes["auto"] <= sizes["none"]
+
+
+def test_speed_takes_no_field():
+    array = skewed((128, 256), np.float16)
+    assert check(array).field is not None
+    assert check(array, prefer="speed").field is None
+    assert check(array, prefer="speed", field="always").field is not None

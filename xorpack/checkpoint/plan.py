@@ -19,7 +19,7 @@ from xorpack.checkpoint.source import plain_tensors
 from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.field_sources import FieldSource
-from xorpack.encoding.fields import choose_field
+from xorpack.encoding.fields import choose_field, takes_fields
 from xorpack.encoding.gather import ElementSource
 from xorpack.encoding.masks import estimate_bits
 from xorpack.encoding.pruning import (
@@ -130,7 +130,9 @@ class Plan:
         if settings.lossless:
             planes = element_entropies(_matrix(stored))
             bits, bound = 8 * DTYPES[stored.dtype].itemsize, planes.symbol.value
-            code, exceptions, field_bytes = _lossless_costs(ElementSource(_matrix(stored)))
+            code, exceptions, field_bytes = _lossless_costs(
+                ElementSource(_matrix(stored)), self.settings.prefer
+            )
         else:
             bits = bound = code = settings.bits
             exceptions = 0.0
@@ -164,9 +166,11 @@ class Plan:
         return math.ceil(bits / 8)
 
 
-def _lossless_costs(source: ElementSource) -> tuple[int, float, int]:
+def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int]:
     """``(planes that are coded, bits for the exceptions of those that are not, per kept weight, bytes of a field)``."""
-    field, field_bytes = choose_field(source.elements, *source.count_ones(), "auto"), 0
+    field, field_bytes = None, 0
+    if takes_fields("auto", prefer):
+        field = choose_field(source.elements, *source.count_ones(), "auto")
     if field is not None:
         source = FieldSource(source, field.code, field.table())
         field_bytes = math.ceil((field.n_care + field.code.n_symbols * field.code.width) / 8)

@@ -61,7 +61,7 @@ from xorpack.errors import ParameterError
     type=click.Choice(["size", "speed"]),
     default="size",
     show_default=True,
-    help="What --mask auto minimizes.",
+    help="What to minimize where there is a choice: size, or the time to encode and decode (bitmaps, no prefix codes).",
 )
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Encode only these: module names, or re:EXPRESSION."

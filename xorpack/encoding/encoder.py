@@ -16,7 +16,7 @@ from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
 from xorpack.encoding.elimination import scratch
 from xorpack.encoding.field_sources import FieldSource
-from xorpack.encoding.fields import FieldChoice, choose_field, encode_field
+from xorpack.encoding.fields import FieldChoice, choose_field, encode_field, takes_fields
 from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.masks import (
     Choice,
@@ -70,7 +70,7 @@ def encode(
             code + corrections smallest.
         lanes: words that are decoded side by side, 1 to 32; default: by the tensor's size.
         mask_codec: ``auto`` or a name from :data:`xorpack.masks.CODECS`.
-        prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode the mask (``speed``).
+        prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode (``speed``: bitmaps and no fields).
         factors: of the tensor's mask, where it was chosen as a Boolean product (:func:`xorpack.encoding.bmf.fit`). With
             ``mask_codec="bmf"`` and none given, they are sought, in tiles of the usual size.
         field: whether neighbouring bits of the elements of an array, the exponent say, get a prefix code:
@@ -111,7 +111,7 @@ def _encode(
     q, n_kept = source.n_planes, popcount(source.mask)
     density = n_kept / max(rows * cols, 1)
     planned = None
-    if isinstance(source, ElementSource) and field != "none":
+    if isinstance(source, ElementSource) and takes_fields(field, prefer):
         elements = source.elements
         planned = choose_field(elements, *source.count_ones(), field)
         if planned is not None:

@@ -128,6 +128,11 @@ class FieldPlan:
         return SymbolTable.of(self.code, self.symbols)
 
 
+def takes_fields(choice: FieldChoice, prefer: str) -> bool:
+    """Whether a field is looked for."""
+    return choice == "always" or (choice == "auto" and prefer == "size")
+
+
 def choose_field(
     elements: NDArray[Any], ones: Sequence[int], n_sampled: int, choice: FieldChoice
 ) -> FieldPlan | None:
