@@ -7,8 +7,7 @@
 // Bytes:  code read once from memory (a tile's window overlaps its neighbours': caches), out written once, in
 //         pieces of 4 * panel_chunks bytes.
 // Cost:   a word of XP_TAPS = 6 taps takes 6 funnel shifts, 3 three-input XORs and about 3 instructions of window
-//         and loop, then one store to shared memory, one load, one store: some 20 for 4 bytes written. Half of an
-//         H200's copy bandwidth allows 56.
+//         and loop, then one store to shared memory, one load, one store: some 20 for 4 bytes written.
 // Oracle: reference.expand.
 
 extern "C" __global__ void __launch_bounds__(256, 1)
