@@ -152,6 +152,21 @@ def test_fields(name):
     assert sum(parts.values()) <= encoded.field.data.nbytes * 1.05 + 700
 
 
+@pytest.mark.parametrize("name", ["block, sorted columns", "cascade, corrections", "bmf", *gpu_cases.FIELDS])
+def test_a_product_launches_what_it_says_before(name):
+    """What ``prepare`` compiles is all that a captured graph needs."""
+    encoded = encoded_case(name)
+    for algorithm in ("tables", "tensor_cores", "decode"):
+        dtype = encoded.dtype if encoded.kind == "lossless" else "F16"
+        if dtype == "I8" or plan.why_not(algorithm, encoded, 2, dtype, 227 << 10):
+            continue
+        tensor = host_device.load(encoded)
+        said = [kernel.name for kernel, _ in tensor.kernels(2, dtype, algorithm=algorithm)]
+        out = np.zeros((2, encoded.rows), np.float32)
+        tensor.matmul(activations(2, encoded.cols, dtype), algorithm=algorithm, out=out)
+        assert sorted(tensor._device.launched) == sorted(said)
+
+
 def test_corrections_of_a_field():
     """Any bits of the plane: other elements then, the same by all decoders."""
     encoded = encoded_case("field, bfloat16")

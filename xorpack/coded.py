@@ -24,6 +24,15 @@ class CodedPlanes:
     layout: Layout
     code: NDArray[np.uint32]
 
+    @classmethod
+    def of_bytes(
+        cls, network: XorNetwork, layout: Layout, data: NDArray[np.uint8], m_lane: int, q: int = 1
+    ) -> CodedPlanes:
+        """Code that stands in a part of a section: little-endian words, at any address."""
+        words = np.array(data).view("<u4").astype(np.uint32, copy=False)  # a copy is aligned
+        shaped = words.reshape(q, layout.n_segments, m_lane, layout.lanes)
+        return cls(network=network, layout=layout, code=shaped)
+
     @property
     def m_lane(self) -> int:
         """Stored words per lane of a segment."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from numba import njit
 
 from xorpack.coded import CodedPlanes
 from xorpack.errors import ParameterError
 from xorpack.simd import and_lanes, xor_taps
+from xorpack.threads import for_each
 from xorpack.words import Words
 
 
@@ -63,11 +62,7 @@ def expand(
             flat_out,
         )
 
-    if jobs == 1:
-        run(0)
-    else:
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(run, range(0, last - first, share)))
+    for_each(run, range(0, last - first, share), jobs)
     return out
 
 

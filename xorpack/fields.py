@@ -167,9 +167,7 @@ class Field:
     def coded(self) -> CodedPlanes:
         """The plane's code."""
         begin, size, _ = self.sizes()
-        words = np.array(self.data[begin : begin + size]).view("<u4").astype(np.uint32, copy=False)  # aligned
-        shaped = words.reshape(1, self.layout.n_segments, self.m_lane, self.layout.lanes)
-        return CodedPlanes(network=depths.NETWORK, layout=self.layout, code=shaped)
+        return CodedPlanes.of_bytes(depths.NETWORK, self.layout, self.data[begin : begin + size], self.m_lane)
 
     def load_corrections(self) -> Corrections:
         """The plane's corrections, unpacked and checked."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from xorpack.dense import UNSIGNED
 from xorpack.expand import expand
 from xorpack.fields import Field, FieldCode
 from xorpack.simd import join_bits, put_symbols, split_bits
+from xorpack.threads import for_each
 from xorpack.words import Words
 
 BLOCK_WORDS = 1 << 15
@@ -100,12 +100,7 @@ class LoadedField(NamedTuple):
             flip(plane, self.wrong.in_rows(*span, width), width)
             block(begin, end, plane)
 
-        if jobs == 1:
-            for begin in range(0, rows, step):
-                run(begin)
-        else:
-            with ThreadPoolExecutor(jobs) as pool:
-                list(pool.map(run, range(0, rows, step)))
+        for_each(run, range(0, rows, step), jobs)
 
 
 @njit(cache=True, nogil=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from xorpack.errors import FormatError, ParameterError
 from xorpack.expand import expand
 from xorpack.symbols import LoadedField
 from xorpack.tensors import DTYPES
+from xorpack.threads import for_each
 from xorpack.words import Words, popcount
 
 BLOCK_WORDS = 1 << 16
@@ -81,13 +81,7 @@ def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
         end = r + step
         _fill(encoded, loaded, r, mask[r:end], planes[:, r:end], out[r:end])
 
-    starts = range(0, encoded.rows, step)
-    if jobs == 1:
-        for r in starts:
-            fill(r)
-    else:
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(fill, starts))
+    for_each(fill, range(0, encoded.rows, step), jobs)
     return out.reshape(encoded.shape)
 
 

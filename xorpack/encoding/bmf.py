@@ -21,6 +21,7 @@ from xorpack.encoding.bmf_kernels import fit_strip, losses, remove
 from xorpack.encoding.pruning import check_sparsity
 from xorpack.errors import DataError, ParameterError
 from xorpack.masks.bmf import MAX_RANK, Factors, words_of
+from xorpack.threads import for_each
 from xorpack.words import WORD_BITS, Words, n_chunks, popcount, unpack
 
 MASK_BITS = 0.18
@@ -170,8 +171,7 @@ class _Tiles:
             here = np.ascontiguousarray(self.importance[part])
             fit_strip(here, np.float32(threshold), self.tile_cols, PASSES, SEEDS, left[part], right[i])
 
-        with ThreadPoolExecutor(self.jobs) as pool:
-            list(pool.map(strip, range(self.shape[0])))
+        for_each(strip, range(self.shape[0]), self.jobs)
         return left, right
 
 

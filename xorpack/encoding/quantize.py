@@ -8,7 +8,6 @@ here it runs anew after each plane that is added. Pruned weights take no part in
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ from xorpack.encoding.pruning import (
 )
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import MAX_BITS, BCQTensor, as_matrix, dtype_name, n_groups
+from xorpack.threads import for_each
 from xorpack.words import Words, n_chunks, pack, tail_mask
 
 N_ITERATIONS = 100
@@ -92,12 +92,7 @@ def quantize(
         _check_overflow(fitted, scales.dtype, first)
         scales[first : first + step] = fitted
 
-    if jobs == 1:
-        for first in starts:
-            work(first)
-    else:
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(work, starts))
+    for_each(work, starts, jobs)
     if scale_dtype == "float16" and not scales.any() and (zeros_mask(weight) & kept).any():
         raise DataError('every scale is below the least float16, 2**-24; use scale_dtype="float32"')
     return BCQTensor(

@@ -154,9 +154,7 @@ def decode(
     row_classes = classes_of(parts[0], code.row_levels, code.rows)
     order, col_classes = code.col_order(classes_of(parts[1], code.col_levels, code.n_col_classes))
     n_raw, _ = code.depths()
-    words = np.array(parts[3]).view("<u4").astype(np.uint32, copy=False)  # a copy is aligned
-    shaped = words.reshape(1, layout.n_segments, stored.m_lane, layout.lanes)
-    coded = CodedPlanes(network=depths.NETWORK, layout=layout, code=shaped)
+    coded = CodedPlanes.of_bytes(depths.NETWORK, layout, parts[3], stored.m_lane)
     wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1)
     missed = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1)
     places, n_parts, cols = places_of(row_classes), code.parts()[0], layout.cols

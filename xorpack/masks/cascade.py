@@ -118,8 +118,9 @@ def decode(
     """See :class:`xorpack.masks.MaskCodec`."""
     layout = tensor.layout
     n_filter, n_last, _ = _sizes(config, tensor)
-    filters = _coded(data[:n_filter], config["n_filters"], tensor.m_lane, tensor)
-    final = _coded(data[n_filter : n_filter + n_last], 1, config["m_last"], tensor)
+    how = tensor.network, layout
+    filters = CodedPlanes.of_bytes(*how, data[:n_filter], tensor.m_lane, config["n_filters"])
+    final = CodedPlanes.of_bytes(*how, data[n_filter : n_filter + n_last], config["m_last"])
     universe = layout.rows * layout.cols
     wrong = corrections.unpack(data[n_filter + n_last :], config["n_corrections"], universe, 1)
 
@@ -131,13 +132,6 @@ def decode(
 
     block_words = CACHE_WORDS // (config["n_filters"] + 2)
     return by_rows(part, first, last, layout.chunks, jobs, block_words)
-
-
-def _coded(data: NDArray[np.uint8], q: int, m_lane: int, tensor: CodedPlanes) -> CodedPlanes:
-    layout = tensor.layout
-    code = np.array(data).view("<u4").astype(np.uint32, copy=False)  # a copy is aligned
-    shaped = code.reshape(q, layout.n_segments, m_lane, layout.lanes)
-    return CodedPlanes(network=tensor.network, layout=layout, code=shaped)
 
 
 def _sizes(config: Mapping[str, Any], tensor: CodedPlanes) -> tuple[int, int, int]:

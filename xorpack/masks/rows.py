@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from xorpack.threads import for_each
 from xorpack.words import Words
 
 
@@ -33,10 +33,5 @@ def by_rows(
         end = min(begin + step, last)
         out[begin - first : end - first] = part(begin, end)
 
-    if jobs == 1:
-        for begin in starts:
-            place(begin)
-    else:
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(place, starts))
+    for_each(place, starts, jobs)
     return out

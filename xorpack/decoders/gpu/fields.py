@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.decoders.gpu import depth_planes, plan
-from xorpack.decoders.gpu.lists import as_words
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.fields import Field, FieldCode
@@ -23,10 +22,7 @@ PLANE = "field plane"
 
 def arrays(field: Field) -> dict[str, NDArray[Any]]:
     """What to upload, by name."""
-    _, size, _ = field.sizes()
-    begin = field.sizes()[0]
-    words = as_words(field.data[begin : begin + size])[:-1]
-    found = depth_planes.arrays("field", words, field.load_corrections().positions, field.layout)
+    found = depth_planes.arrays("field", field.coded.code, field.load_corrections().positions, field.layout)
     return found | {"field_runs": code_table(field.code), "field_symbols": field.load_symbols()}
 
 
@@ -58,6 +54,12 @@ def symbols_pass(resident: Resident, field: Field, mask: np.uint64, span: tuple[
         *map(np.int64, (n_runs, *numbers, math.prod(code.parts(encoded.cols)))),
         *span,
     )
-    macros = {key: resident.macros[key] for key in ("SKEW", "MASK")} | {"LOSSLESS": encoded.bits // 8}
-    n_visits = (int(span[1]) - int(span[0])) * encoded.layout.n_panels
-    return Pass(kernel=Kernel.of("decode_field", macros), launch=plan.warp_launch(n_visits), args=args)
+    kernel, launch = symbols_step(resident, int(span[1]) - int(span[0]))
+    return Pass(kernel=kernel, launch=launch, args=args)
+
+
+def symbols_step(resident: Resident, n_rows: int) -> tuple[Kernel, plan.Launch]:
+    """Kernel and launch over that many row indices."""
+    macros = {key: resident.macros[key] for key in ("SKEW", "MASK")}
+    kernel = Kernel.of("decode_field", macros | {"LOSSLESS": resident.encoded.bits // 8})
+    return kernel, plan.warp_launch(n_rows * resident.encoded.layout.n_panels)

@@ -150,6 +150,16 @@ class Resident:
         self._run(self._field, stream)
         return self.mask(stream)
 
+    def decode_steps(self, dtype: str, n_rows: int) -> list[Step]:
+        """Kernels that :meth:`decode` launches for ``n_rows`` row indices."""
+        dense, correct = self.decode_kernels(dtype)
+        steps = [(dense, self.decode_launch(self.encoded.layout, n_rows, self.n_planes))]
+        if self.encoded.field is not None:
+            steps.append(fields.symbols_step(self, n_rows))
+        if self.packed.n_corrections:
+            steps.append((correct, plan.flat_launch(self.packed.n_corrections)))
+        return steps
+
     def decode(
         self, to: int, dtype: str, mask: np.uint64, first: int, last: int, by_index: bool, stream: Any
     ) -> None:

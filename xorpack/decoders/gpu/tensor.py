@@ -252,10 +252,7 @@ class Product:
             itemsize = DTYPES[dtype].itemsize
             self._tile_rows = plan.decode_tile_rows(layout, itemsize)
             self.workspace["weights"] = self._tile_rows * layout.cols * itemsize
-            dense, correct = resident.decode_kernels(dtype)
-            self.steps.append((dense, resident.decode_launch(layout, self._tile_rows, resident.n_planes)))
-            if resident.packed.n_corrections:
-                self.steps.append((correct, plan.flat_launch(resident.packed.n_corrections)))
+            self.steps += resident.decode_steps(dtype, self._tile_rows)
         self.workspace["partial"] = 4 * n * self.n_parts * layout.rows
         self._finish = (Kernel.of("finish", macros), plan.finish_launch(layout, n))
         self.steps.append(self._finish)
