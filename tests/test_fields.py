@@ -14,7 +14,8 @@ import xorpack
 from xorpack import EncodedTensor
 from xorpack.decoders import cpu, reference
 from xorpack.dense import UNSIGNED
-from xorpack.errors import ParameterError
+from xorpack.errors import FormatError, ParameterError
+from xorpack.fields import FieldCode
 
 KINDS = (np.float32, np.float16, ml_dtypes.bfloat16, np.int8, np.uint8)
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: np.dtype(kind).name)
@@ -174,3 +175,18 @@ def test_speed_takes_no_field():
     assert check(array).field is not None
     assert check(array, prefer="speed").field is None
     assert check(array, prefer="speed", field="always").field is not None
+
+
+def test_codewords_of_16_bits_are_the_longest():
+    """One symbol a length, two of the last: a file may hold them."""
+    code = FieldCode(low=0, width=8, n_raw=1, counts=(1,) * 15 + (2,))
+    assert (code.max_length, code.n_symbols) == (16, 17)
+    assert code.table(np.arange(17, dtype=np.uint32))[[0, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF]].tolist() == [
+        0,
+        0,
+        1,
+        15,
+        16,
+    ]
+    with pytest.raises(FormatError, match="codewords of 17 bits, more than 16"):
+        FieldCode(low=0, width=8, n_raw=1, counts=(1,) * 16 + (2,))
