@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import zstandard
 
 import xorpack
 from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq, random_lossless
 from benchmarks.measure import Row, check_decodes
 from xorpack.analysis.accounting import Account
-from xorpack.tensors import BCQTensor
+from xorpack.tensors import DTYPES, BCQTensor
 
 IID = ((0.5, 3, 1.012), (0.7, 3, 1.015), (0.9, 2, 1.018))
 LOSSLESS = (
@@ -24,6 +28,9 @@ LOSSLESS = (
 """Type, sparsity, goal."""
 
 MODEL = ((0.5, 3, 1.02), (0.8, 2, 1.03), (0.9, 2, 1.035))
+
+
+LOSSLESS_MODEL = (("BF16", 0.0), ("BF16", 0.5), ("BF16", 0.8), ("F16", 0.5), ("F32", 0.5), ("F32", 0.8))
 
 
 def run(quick: bool) -> Iterator[Row]:
@@ -46,6 +53,30 @@ def run(quick: bool) -> Iterator[Row]:
         if len(accounts) != 36:
             raise ValueError(f"all-MiniLM-L6-v2 has {len(accounts)} encoder matrices, not 36")
         yield _row(what, Account.total(accounts), goal)
+    if not quick:
+        yield from _lossless_model(directory)
+
+
+def _lossless_model(directory: Path | None) -> Iterator[Row]:
+    """The model's matrices, pruned by magnitude and kept bit for bit, beside zstd -19 on their bytes."""
+    zstd = zstandard.ZstdCompressor(level=19)
+    for dtype, sparsity in LOSSLESS_MODEL:
+        what = f"lossless {dtype}, all-MiniLM-L6-v2, 36 matrices, S {sparsity}: all bits per weight"
+        if directory is None:
+            yield Row(what=what, note=NOT_INSTALLED)
+            continue
+        accounts, theirs = [], 0
+        for _, matrix in model_matrices(directory):
+            least = np.quantile(np.abs(matrix), sparsity)
+            array = np.where(np.abs(matrix) < least, np.float32(0), matrix).astype(DTYPES[dtype])
+            encoded = xorpack.encode(array, jobs=2)
+            check_decodes(encoded, array)
+            accounts.append(Account.of(encoded))
+            theirs += len(zstd.compress(array.tobytes()))
+        total = Account.total(accounts)
+        dense, theirs_over = total.original_bytes / total.n_bytes, theirs / total.n_bytes
+        note = f"code / entropy {total.payload_overhead:.3f}; the type {dense:.2f} x, zstd -19 {theirs_over:.2f} x larger"
+        yield Row(what=what, samples=[total.per_weight(total.n_bytes)], unit="bits", digits=2, note=note)
 
 
 def _lossless(size: int) -> Iterator[Row]:
