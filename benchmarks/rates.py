@@ -75,7 +75,8 @@ def _lossless_model(directory: Path | None) -> Iterator[Row]:
             theirs += len(zstd.compress(array.tobytes()))
         total = Account.total(accounts)
         dense, theirs_over = total.original_bytes / total.n_bytes, theirs / total.n_bytes
-        note = f"code / entropy {total.payload_overhead:.3f}; the type {dense:.2f} x, zstd -19 {theirs_over:.2f} x larger"
+        sizes = f"the type {dense:.2f} x, zstd -19 {theirs_over:.2f} x larger"
+        note = f"code / entropy {total.payload_overhead:.3f}; {sizes}"
         yield Row(what=what, samples=[total.per_weight(total.n_bytes)], unit="bits", digits=2, note=note)
 
 
