@@ -14,12 +14,13 @@ import numpy as np
 import xorpack
 from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq
 from benchmarks.measure import Checks, Row, check_decodes
-from xorpack import container, words
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import compare
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.report import report_checkpoint
+from xorpack.code import words
 from xorpack.encoded import EncodedTensor
+from xorpack.files import container
 from xorpack.tensors import BCQTensor
 
 ALEXNET = ((4096, 9216), (4096, 4096), (1000, 4096))

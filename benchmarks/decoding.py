@@ -10,7 +10,7 @@ import numpy as np
 import xorpack
 from benchmarks.data import random_bcq, random_lossless
 from benchmarks.measure import Checks, Row, check_decodes, interleaved, ratios, times
-from xorpack import dense
+from xorpack.code import dense
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import BCQTensor

@@ -12,11 +12,12 @@ import numpy as np
 import xorpack
 from benchmarks.data import random_bcq, random_lossless, random_ring
 from benchmarks.measure import Checks, Row, check_decodes, interleaved, ratios, times
+from xorpack.code.network import XorNetwork
 from xorpack.encoded import EncodedTensor
-from xorpack.encoding import elimination, trellis, viterbi
-from xorpack.encoding.elimination import RingCode
-from xorpack.encoding.gather import PlaneSource
-from xorpack.network import XorNetwork
+from xorpack.encoding.rings import elimination, viterbi
+from xorpack.encoding.rings import viterbi_kernels as trellis
+from xorpack.encoding.rings.elimination import RingCode
+from xorpack.encoding.rings.gather import PlaneSource
 from xorpack.tensors import BCQTensor
 
 VITERBI = ((0, 20000, 93.2), (1, 4000, 98.5), (2, 640, 99.2))

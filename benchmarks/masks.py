@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 import xorpack
 from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq
 from benchmarks.measure import Checks, Row, check_decodes, interleaved, ratios, times
-from xorpack import container, words
 from xorpack.analysis.bounds import binary_entropy, mask_bound
+from xorpack.code import words
+from xorpack.code.expand import expand
 from xorpack.encoded import EncodedTensor
-from xorpack.encoding.blocks import Plan
-from xorpack.encoding.bmf import fit
-from xorpack.expand import expand
+from xorpack.encoding.masks.block import Plan
+from xorpack.encoding.masks.bmf import fit
+from xorpack.files import container
 from xorpack.tensors import BCQTensor
 
 CASCADE = ((0.8, 0.815), (0.9, 0.525), (0.95, 0.32), (0.98, 0.16))

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 import xorpack
-from xorpack import container, safetensors_file
-from xorpack.network import XorNetwork
-from xorpack.safetensors_file import Stored
+from xorpack.code.network import XorNetwork
+from xorpack.files import container, safetensors_file
+from xorpack.files.safetensors_file import Stored
 
 Edit = Callable[[dict[str, Any], dict[str, Stored]], None]
 NAME, CARRIED, PLAIN = "a.weight", "a.bias", "b.weight"

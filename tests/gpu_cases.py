@@ -14,8 +14,8 @@ from samples import bcq, hostile, pruned
 
 import xorpack
 from xorpack import EncodedTensor, XorNetwork
+from xorpack.code.words import unpack
 from xorpack.decoders import reference
-from xorpack.words import unpack
 
 
 def _plain(shape: tuple[int, ...], sparsity: float, bits: int, **options: Any) -> EncodedTensor:

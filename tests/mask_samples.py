@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from samples import bcq
 
-from xorpack import words
+from xorpack import EncodedTensor
+from xorpack.code import words
+from xorpack.code.expand import expand
+from xorpack.decoders import cpu, reference
 from xorpack.masks.bmf import Factors
 from xorpack.tensors import BCQTensor
+
+EXPANDS = {"cpu": expand, "reference": reference.expand}
 
 
 def with_mask(kept: np.ndarray[Any, Any], bits: int = 1) -> BCQTensor:
@@ -40,3 +46,22 @@ def any_factors(seed: int, rows: int, cols: int, rank: int, tile_rows: int, tile
     return Factors(
         tile_rows=tile_rows, tile_cols=tile_cols, left=left.astype(np.uint8), right=words.pack(right)
     )
+
+
+def comes_back(encoded: EncodedTensor, tensor: BCQTensor, first: int = 0, last: int | None = None) -> bool:
+    """Mask and planes, whole and of rows ``first .. last - 1``, by both decoders."""
+    part = tensor.mask[first:last]
+    return all(
+        np.array_equal(encoded.load_mask(gates), tensor.mask)
+        and np.array_equal(encoded.load_mask(gates, first, last), part)
+        for gates in EXPANDS.values()
+    ) and all(
+        np.array_equal(decoder.decode_planes(encoded, first, last)[0], part)
+        and np.array_equal(decoder.decode_planes(encoded, first, last)[1], tensor.planes[:, first:last])
+        for decoder in (cpu, reference)
+    )
+
+
+def entropy(density: float) -> float:
+    """Bits per weight of an i.i.d. mask."""
+    return -density * math.log2(density) - (1 - density) * math.log2(1 - density)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xorpack import XorNetwork, depths
+from xorpack import XorNetwork
+from xorpack.code import depths
+from xorpack.code.layout import Layout
 from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros
-from xorpack.layout import Layout
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}

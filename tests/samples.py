@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xorpack
-from xorpack import words
+from xorpack.code import words
 from xorpack.tensors import BCQTensor, as_matrix, n_groups
 
 SHAPES: list[tuple[int, ...]] = [

@@ -11,11 +11,11 @@ True
 from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, prune_checkpoint, verify_checkpoint
 from xorpack.checkpoint import open_checkpoint as open
 from xorpack.checkpoint.report import report_checkpoint
+from xorpack.code.network import XorNetwork
 from xorpack.decoders import decode
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.quantize import quantize
-from xorpack.network import XorNetwork
+from xorpack.encoding.quantize.bcq import quantize
 from xorpack.tensors import BCQTensor
 
 __version__ = "0.1.0"

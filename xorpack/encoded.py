@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import masks
-from xorpack.coded import CodedPlanes, Expand
-from xorpack.corrections import Corrections, packed_sizes, unpack
+from xorpack.code.corrections import Corrections, packed_sizes, unpack
+from xorpack.code.layout import MAX_STEPS, Layout
+from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes, Expand
+from xorpack.code.words import Words
 from xorpack.errors import FormatError
-from xorpack.fields import Field
-from xorpack.layout import MAX_STEPS, Layout
-from xorpack.network import XorNetwork
+from xorpack.fields.field import Field
 from xorpack.tensors import DTYPES, MAX_BITS, as_matrix, n_groups
-from xorpack.words import Words
 
 SECTIONS = ("code", "corrections", "mask", "scales", "field")
 """Parts of an encoded tensor that hold bytes, in the order of a file."""
@@ -41,7 +41,7 @@ class EncodedTensor:
         network, layout: how code becomes planes.
         constants: ``(zeros, ones)``: where bit k is set, plane k is that at every kept weight and not coded.
         code: uint32 (coded planes, n_segments, m_lane, lanes).
-        n_corrections, corrections: count and bytes, see :mod:`xorpack.corrections`.
+        n_corrections, corrections: count and bytes, see :mod:`xorpack.code.corrections`.
         mask_codec, mask_config, mask: see :mod:`xorpack.masks`.
         scales: float16 or float32 (rows, n_groups, q) of ``bcq``, else None.
         group_size: columns that share scales; 0 = the row.

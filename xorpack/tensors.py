@@ -11,9 +11,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import dense
+from xorpack.code import dense
+from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.errors import ParameterError
-from xorpack.words import Words, n_chunks, popcount
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
@@ -55,7 +55,7 @@ def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
 class BCQTensor:
     """Binary-coding quantization: ``w = sum_k alpha_k * b_k`` with ``b_k`` in {-1, +1} where kept, else 0.
 
-    Bits are packed as :mod:`xorpack.words` says; bit 1 of a plane means +1; bits of a plane where
+    Bits are packed as :mod:`xorpack.code.words` says; bit 1 of a plane means +1; bits of a plane where
     the mask is 0 are 0.
 
     Attributes:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import XorNetwork
-from xorpack.corrections import Corrections, pack
+from xorpack.code.corrections import Corrections, pack
+from xorpack.code.layout import Layout
+from xorpack.code.words import Words, popcount, tail_mask
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import default_network
-from xorpack.encoding.rate import best_share, guess
-from xorpack.layout import Layout
-from xorpack.words import Words, popcount, tail_mask
+from xorpack.encoding.rings.rate import best_share, guess
 
 GROUP = 128
 

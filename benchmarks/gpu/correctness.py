@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import Checks
+from xorpack.code.words import unpack
 from xorpack.decoders import cpu
 from xorpack.decoders.gpu import GpuTensor
 from xorpack.encoded import EncodedTensor
-from xorpack.words import unpack
 
 DEPTH = 40
 """Roundings of float32 on the way of one term into a product, at the most."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import BCQTensor, words
+from xorpack import BCQTensor
+from xorpack.code import words
 from xorpack.masks.bmf import Factors
 from xorpack.tensors import DTYPES, as_matrix, n_groups
 

@@ -20,8 +20,10 @@ from golden.inputs import bcq, bmf, crowded, few, few_signs, hashed, odd_scales,
 from numpy.typing import NDArray
 
 import xorpack
-from xorpack import BCQTensor, EncodedTensor, XorNetwork, container, layout, words
-from xorpack.safetensors_file import Stored
+from xorpack import BCQTensor, EncodedTensor, XorNetwork
+from xorpack.code import layout, words
+from xorpack.files import container
+from xorpack.files.safetensors_file import Stored
 from xorpack.tensors import DTYPES
 
 DIGESTS = "SHA256.json"

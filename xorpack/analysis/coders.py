@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import words
 from xorpack.analysis.entropy import JOINT_BITS
-from xorpack.dense import UNSIGNED
+from xorpack.code import words
+from xorpack.code.dense import UNSIGNED
 from xorpack.tensors import BCQTensor, as_matrix
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from xorpack.analysis import coders
 from xorpack.analysis.coders import Coded, Content
 from xorpack.analysis.formats import FormatRow
+from xorpack.code.expand import expand
 from xorpack.decoders import cpu
 from xorpack.encoding.encoder import encode
 from xorpack.errors import ParameterError
-from xorpack.expand import expand
 from xorpack.tensors import BCQTensor
 
 OURS = "xorpack"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.words import Words, unpack
+from xorpack.code.words import Words, unpack
 
 SIZE = (96, 96)
 """Tiles of a map down and across at the most."""

@@ -12,10 +12,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xorpack import dense
 from xorpack.analysis.bounds import Z95, binary_entropy
-from xorpack.encoding.fields import FewValues
-from xorpack.words import Words
+from xorpack.code import dense
+from xorpack.code.words import Words
+from xorpack.encoding.fields.choice import FewValues
 
 JOINT_BITS = 16
 """Planes that are taken together at the most; lower ones of wider symbols (mantissa bits) are taken one by one, unless

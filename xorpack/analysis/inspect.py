@@ -7,14 +7,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xorpack import dense
 from xorpack.analysis.entropy import PlaneEntropies, SymbolCounter
 from xorpack.analysis.mask_models import MaskCounts
+from xorpack.code import dense
+from xorpack.code.expand import expand
+from xorpack.code.words import Words
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError
-from xorpack.expand import expand
-from xorpack.words import Words
 
 BLOCK_WEIGHTS = 1 << 24
 """Weights whose mask is held at a time."""

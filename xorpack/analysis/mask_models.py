@@ -29,7 +29,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.analysis.bounds import binary_entropy, parameter_bits
-from xorpack.words import Words
+from xorpack.code.words import Words
 
 N_CLASSES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of classes that are tried."""

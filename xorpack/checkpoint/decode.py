@@ -6,16 +6,16 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from xorpack import model, safetensors_file
-from xorpack.atomic import atomic_directory, atomic_file
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.source import find_source
-from xorpack.container import EncodedFile
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
-from xorpack.safetensors_file import Stored
+from xorpack.files import model, safetensors_file
+from xorpack.files.atomic import atomic_directory, atomic_file
+from xorpack.files.container import EncodedFile
+from xorpack.files.safetensors_file import Stored
 
 
 def decode_checkpoint(

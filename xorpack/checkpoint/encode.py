@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import container, model, safetensors_file
 from xorpack.analysis.accounting import Account
-from xorpack.atomic import atomic_directory, atomic_file
 from xorpack.checkpoint.plan import FLOATS, Plan
 from xorpack.checkpoint.settings import EncodeReport, Settings
 from xorpack.checkpoint.source import find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.encoding.elimination import scratch
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.quantize import quantize
+from xorpack.encoding.quantize.bcq import quantize
+from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, XorpackError
+from xorpack.files import container, model, safetensors_file
+from xorpack.files.atomic import atomic_directory, atomic_file
+from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.masks import bmf
-from xorpack.safetensors_file import SafetensorsFile
 from xorpack.tensors import DTYPES
 
 Progress = Callable[[str, int, int], None]
@@ -50,7 +50,7 @@ def encode_checkpoint(
         src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
         dst: the file or directory to write.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
-        include, exclude: patterns, see :mod:`xorpack.selection`.
+        include, exclude: patterns, see :mod:`xorpack.files.selection`.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: read and check everything, estimate sizes, write nothing.

@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xorpack import model
 from xorpack.analysis.accounting import Account, Speed
-from xorpack.container import EncodedFile
+from xorpack.code.expand import expand
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError
-from xorpack.expand import expand
+from xorpack.files import model
+from xorpack.files.container import EncodedFile
 
 
 class Checkpoint(Mapping[str, EncodedTensor]):

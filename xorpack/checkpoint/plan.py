@@ -16,25 +16,26 @@ from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
-from xorpack.encoding.bmf import MASK_BITS, choose_tile, factor, fit
+from xorpack.code.words import Words
 from xorpack.encoding.constants import choose_constants
-from xorpack.encoding.field_sources import FieldSource
-from xorpack.encoding.fields import choose_field, takes_fields
-from xorpack.encoding.gather import ElementSource
-from xorpack.encoding.masks import estimate_bits
-from xorpack.encoding.pruning import (
+from xorpack.encoding.fields.choice import choose_field, takes_fields
+from xorpack.encoding.fields.sources import FieldSource
+from xorpack.encoding.masks.bmf import MASK_BITS, choose_tile, factor, fit
+from xorpack.encoding.masks.choice import estimate_bits
+from xorpack.encoding.quantize.pruning import (
     GlobalThreshold,
     global_thresholds,
     magnitude_mask,
     magnitudes,
     zeros_mask,
 )
-from xorpack.masks import block, bmf
+from xorpack.encoding.rings.gather import ElementSource
+from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.selection import select
+from xorpack.masks import bmf
+from xorpack.masks.block import codec as block
 from xorpack.masks.bmf import Factors
-from xorpack.safetensors_file import SafetensorsFile, Stored
-from xorpack.selection import select
 from xorpack.tensors import DTYPES, as_matrix, n_groups
-from xorpack.words import Words
 
 FLOATS = ("F32", "F16", "BF16")
 

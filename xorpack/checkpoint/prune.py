@@ -13,14 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import model, safetensors_file
 from xorpack.analysis.accounting import Pruned
-from xorpack.atomic import atomic_directory, atomic_file
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.plan import FLOATS
 from xorpack.checkpoint.source import find_source, plain_tensors
-from xorpack.encoding.bmf import MASK_BITS, fit
-from xorpack.encoding.pruning import (
+from xorpack.code.words import Words, popcount, unpack
+from xorpack.encoding.masks.bmf import MASK_BITS, fit
+from xorpack.encoding.quantize.pruning import (
     GlobalThreshold,
     global_thresholds,
     magnitude_mask,
@@ -29,10 +28,11 @@ from xorpack.encoding.pruning import (
     row_blocks,
 )
 from xorpack.errors import ParameterError, XorpackError
-from xorpack.safetensors_file import SafetensorsFile, Stored
-from xorpack.selection import select
+from xorpack.files import model, safetensors_file
+from xorpack.files.atomic import atomic_directory, atomic_file
+from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.selection import select
 from xorpack.tensors import as_matrix
-from xorpack.words import Words, popcount, unpack
 
 Method = Literal["magnitude", "n:m", "bmf"]
 
@@ -46,7 +46,7 @@ class PruneSettings:
         method: ``magnitude``; ``n:m``: the n largest of every m inputs; ``bmf``: a mask of low-rank factors.
         scope: ``magnitude`` by tensor or over all of them.
         pattern: ``(n, m)`` of ``n:m``.
-        rank, mask_bits: of ``bmf``, see :func:`xorpack.encoding.bmf.fit`.
+        rank, mask_bits: of ``bmf``, see :func:`xorpack.encoding.masks.bmf.fit`.
     """
 
     sparsity: float | None = None
@@ -116,7 +116,7 @@ def prune_checkpoint(
         settings: which weights are kept; or give the fields of :class:`PruneSettings` as keywords.
         importance: a checkpoint with a tensor of the same name and shape for each that is pruned; its magnitudes
             are taken in place of the weights'.
-        include, exclude: patterns, see :mod:`xorpack.selection`.
+        include, exclude: patterns, see :mod:`xorpack.files.selection`.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: choose and report, write nothing.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from xorpack import model
 from xorpack.analysis.accounting import Account
-from xorpack.encoding.masks import Choice, Prefer
+from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.errors import ParameterError
+from xorpack.files import model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from xorpack import container, model
-from xorpack.atomic import check_destination
 from xorpack.errors import FormatError, ParameterError
-from xorpack.safetensors_file import SafetensorsFile, Stored
+from xorpack.files import container, model
+from xorpack.files.atomic import check_destination
+from xorpack.files.safetensors_file import SafetensorsFile, Stored
 
 
 def find_source(source: Path, target: Path, *, overwrite: bool, dry_run: bool = False) -> model.Layout:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import model, safetensors_file
 from xorpack.checkpoint.decode import decode_checked
 from xorpack.checkpoint.encode import Progress, negative_zeros
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.errors import MismatchError, ParameterError
-from xorpack.safetensors_file import Stored
+from xorpack.files import model, safetensors_file
+from xorpack.files.safetensors_file import Stored
 
 
 @dataclass(slots=True)

@@ -88,9 +88,9 @@ def report(
     PATH is a file or directory that xorpack encoded, or a plain checkpoint: then, what it could become.
     """
     from xorpack.analysis.report import render
-    from xorpack.atomic import atomic_file, check_destination
     from xorpack.checkpoint.report import report_checkpoint
     from xorpack.checkpoint.settings import Settings
+    from xorpack.files.atomic import atomic_file, check_destination
 
     if output is not None:
         check_destination(output, overwrite=overwrite)

@@ -9,15 +9,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xorpack import dense
-from xorpack.corrections import Corrections, check_kept
+from xorpack.code import dense
+from xorpack.code.corrections import Corrections, check_kept
+from xorpack.code.expand import expand
+from xorpack.code.words import Words, popcount
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
-from xorpack.expand import expand
-from xorpack.symbols import LoadedField
+from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
-from xorpack.threads import for_each
-from xorpack.words import Words, popcount
+from xorpack.vector.threads import for_each
 
 BLOCK_WORDS = 1 << 16
 """Words of a plane that are decoded at a time on the way to elements."""

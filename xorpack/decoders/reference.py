@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import depths
-from xorpack.coded import CodedPlanes
-from xorpack.corrections import check_kept, flip
+from xorpack.code import depths
+from xorpack.code.corrections import check_kept, flip
+from xorpack.code.planes import CodedPlanes
+from xorpack.code.words import Words, pack, unpack
 from xorpack.encoded import EncodedTensor
-from xorpack.fields import Field
+from xorpack.fields.field import Field
 from xorpack.tensors import DTYPES
-from xorpack.words import Words, pack, unpack
 
 
 def expand(coded: CodedPlanes, first: int, last: int, mask: Words | None = None) -> Words:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xorpack.corrections import Corrections
+from xorpack.code.corrections import Corrections
 
 SAVING = 0.9
 """A plane is left out where its exceptions cost less than this share of its care bits."""

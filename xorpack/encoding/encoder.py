@@ -9,16 +9,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import dense
-from xorpack.corrections import NO_CORRECTIONS, pack, packed_sizes
+from xorpack.code import dense
+from xorpack.code.corrections import NO_CORRECTIONS, pack, packed_sizes
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
+from xorpack.code.words import popcount
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.encoding.blocks import CONFIG_BYTES, encode_block
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
-from xorpack.encoding.elimination import scratch
-from xorpack.encoding.field_sources import FieldSource
-from xorpack.encoding.fields import FieldChoice, choose_field, encode_field, takes_fields
-from xorpack.encoding.gather import ElementSource, FilteredSource, PlaneSource
-from xorpack.encoding.masks import (
+from xorpack.encoding.fields.choice import FieldChoice, choose_field, encode_field, takes_fields
+from xorpack.encoding.fields.sources import FieldSource
+from xorpack.encoding.masks.block import CONFIG_BYTES, encode_block
+from xorpack.encoding.masks.choice import (
     Choice,
     Prefer,
     best_filters,
@@ -27,14 +28,14 @@ from xorpack.encoding.masks import (
     encode_plain,
     split_filters,
 )
-from xorpack.encoding.rings import ENCODERS, encode_planes
+from xorpack.encoding.rings.elimination import scratch
+from xorpack.encoding.rings.gather import ElementSource, FilteredSource, PlaneSource
+from xorpack.encoding.rings.tensor import ENCODERS, encode_planes
 from xorpack.errors import ParameterError
-from xorpack.layout import Layout
-from xorpack.masks import block, bmf, cascade
+from xorpack.masks import bmf, cascade
+from xorpack.masks.block import codec as block
 from xorpack.masks.bmf import Factors
-from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
-from xorpack.words import popcount
 
 Encoder = Literal["elimination", "viterbi"]
 _BLOCK_ELEMENTS = 1 << 22
@@ -71,10 +72,12 @@ def encode(
         lanes: words that are decoded side by side, 1 to 32; default: by the tensor's size.
         mask_codec: ``auto`` or a name from :data:`xorpack.masks.CODECS`.
         prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode (``speed``: bitmaps and no fields).
-        factors: of the tensor's mask, where it was chosen as a Boolean product (:func:`xorpack.encoding.bmf.fit`). With
-            ``mask_codec="bmf"`` and none given, they are sought, in tiles of the usual size.
+        factors: of the tensor's mask, where it was chosen as a Boolean product
+            (:func:`xorpack.encoding.masks.bmf.fit`). With ``mask_codec="bmf"`` and none
+            given, they are sought, in tiles of the usual size.
         field: whether neighbouring bits of the elements of an array, the exponent say, get a prefix code:
-            ``auto``, where that saves bytes; ``always``, if they differ at all; ``none``. See :mod:`xorpack.fields`.
+            ``auto``, where that saves bytes; ``always``, if they differ at all; ``none``. See
+            :mod:`xorpack.fields.field`.
         jobs: threads. The result does not depend on it.
 
     Raises:

@@ -1,7 +1,7 @@
 """Mask codecs: how the kept/pruned bit of every weight is read back. One module each.
 
 The closed table :data:`CODECS` joins them. A codec's ``config`` is JSON that stands in the file beside its
-bytes. Encoders of masks are in :mod:`xorpack.encoding.masks`.
+bytes. Encoders of masks are in :mod:`xorpack.encoding.masks.choice`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.coded import CodedPlanes, Expand
+from xorpack.code.planes import CodedPlanes, Expand
+from xorpack.code.words import Words
 from xorpack.errors import FormatError
-from xorpack.masks import bitmap, block, bmf, cascade, constant
-from xorpack.words import Words
+from xorpack.masks import bitmap, bmf, cascade, constant
+from xorpack.masks.block import codec as block
 
 Config = Mapping[str, Any]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.coded import CodedPlanes, Expand
+from xorpack.code.planes import CodedPlanes, Expand
+from xorpack.code.words import WORD_BITS, Words, n_chunks, pack, unpack
 from xorpack.errors import FormatError
-from xorpack.words import WORD_BITS, Words, n_chunks, pack, unpack
 
 NAME = "bitmap"
 

@@ -5,10 +5,10 @@ The mask is cut into tiles of ``tile_rows`` x ``tile_cols``. In a tile, weight (
 
     mask[r, c] = OR over i < rank of  left[r, c // tile_cols, i] & right[r // tile_rows, i, c]
 
-Such a mask is chosen when pruning (:mod:`xorpack.encoding.bmf`), so that it keeps as much magnitude as it can: a mask
-that was chosen without it has no exact factors. The section is the bits of ``left`` (rows, tile columns, rank), then
-those of ``right`` (tile rows, rank, cols), both in C order, bit ``i`` at ``byte[i // 8] >> (i % 8) & 1``, each part
-padded to whole bytes: ``rank * (1 / tile_rows + 1 / tile_cols)`` bits per weight.
+Such a mask is chosen when pruning (:mod:`xorpack.encoding.masks.bmf`), so that it keeps as much magnitude as it can:
+a mask that was chosen without it has no exact factors. The section is the bits of ``left`` (rows, tile columns, rank),
+then those of ``right`` (tile rows, rank, cols), both in C order, bit ``i`` at ``byte[i // 8] >> (i % 8) & 1``, each
+part padded to whole bytes: ``rank * (1 / tile_rows + 1 / tile_cols)`` bits per weight.
 
 Config: ``{"rank": k, "tile": [tile_rows, tile_cols]}``; ``tile_cols`` is a multiple of 32.
 Source: Lee et al., Network Pruning for Low-Rank Binary Indexing (arXiv 1905.05686).
@@ -24,10 +24,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xorpack.coded import CodedPlanes, Expand
+from xorpack.code.planes import CodedPlanes, Expand
+from xorpack.code.words import WORD_BITS, Words, n_chunks, pack
 from xorpack.errors import FormatError
 from xorpack.masks import bitmap
-from xorpack.words import WORD_BITS, Words, n_chunks, pack
 
 NAME = "bmf"
 

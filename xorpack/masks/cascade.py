@@ -23,11 +23,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xorpack import corrections
-from xorpack.coded import CodedPlanes, Expand
+from xorpack.code import corrections
+from xorpack.code.planes import CodedPlanes, Expand
+from xorpack.code.words import Words, tail_mask
 from xorpack.errors import FormatError
 from xorpack.masks.rows import by_rows
-from xorpack.words import Words, tail_mask
 
 NAME = "cascade"
 

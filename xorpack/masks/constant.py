@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.coded import CodedPlanes, Expand
+from xorpack.code.planes import CodedPlanes, Expand
+from xorpack.code.words import Words, tail_mask
 from xorpack.errors import FormatError
-from xorpack.words import Words, tail_mask
 
 NAME = "constant"
 

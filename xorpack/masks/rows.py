@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xorpack.threads import for_each
-from xorpack.words import Words
+from xorpack.code.words import Words
+from xorpack.vector.threads import for_each
 
 
 def by_rows(

@@ -11,10 +11,10 @@ from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.study import figures, patterns
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import Weights
+from xorpack.code.words import pack, popcount
 from xorpack.decoders import decode
 from xorpack.encoding.encoder import encode
 from xorpack.tensors import BCQTensor
-from xorpack.words import pack, popcount
 
 LAYERS = (("fc6", 4096, 9216), ("fc7", 4096, 4096), ("fc8", 1000, 4096))
 """Name, outputs, inputs."""

@@ -11,7 +11,7 @@ from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import Weights
 from xorpack.analysis.study.work import STREAMS, affordable_steps, step_seconds
-from xorpack.network import XorNetwork
+from xorpack.code.network import XorNetwork
 
 SPARSITIES = (0.5, 0.7, 0.9)
 N_IN = 8

@@ -19,10 +19,14 @@ import platformdirs
 
 import xorpack
 from xorpack.analysis.study.table import Params, Result, Table
-from xorpack.atomic import atomic_file
 from xorpack.errors import DestinationError
+from xorpack.files.atomic import atomic_file
 
-DECISIVE = ("*.py", "encoding/*.py", "masks/*.py", "analysis/bounds.py")
+DECISIVE = (
+    "*.py",
+    *(f"{folder}/**/*.py" for folder in ("vector", "code", "fields", "masks", "encoding")),
+    "analysis/bounds.py",
+)
 """Modules that decide what an encoding is, as patterns below the package."""
 
 SHARED = ("sample.py", "patterns.py", "weights.py", "orders.py", "work.py")

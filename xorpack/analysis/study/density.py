@@ -9,7 +9,7 @@ import numpy as np
 
 from xorpack.analysis.density import density_map
 from xorpack.analysis.study import figures, orders
-from xorpack.words import Words, popcount, unpack
+from xorpack.code.words import Words, popcount, unpack
 
 CELLS = (32, 48)
 """Rows and columns of a density map at the most."""

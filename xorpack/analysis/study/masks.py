@@ -12,10 +12,10 @@ from xorpack.analysis.study.orders import ORDERS
 from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import QUICK_MATRICES, Weights
+from xorpack.code.words import popcount
 from xorpack.encoding.encoder import default_network
-from xorpack.encoding.pruning import magnitude_mask
-from xorpack.encoding.quantize import quantize
-from xorpack.words import popcount
+from xorpack.encoding.quantize.bcq import quantize
+from xorpack.encoding.quantize.pruning import magnitude_mask
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95)
 SHAPE = (1024, 2048)

@@ -10,9 +10,9 @@ from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import Weights
 from xorpack.analysis.study.work import STREAMS, affordable_steps, fewest_steps, step_seconds
+from xorpack.code.network import XorNetwork
 from xorpack.encoding.encoder import default_network
-from xorpack.encoding.viterbi import MAX_WINDOW_BITS
-from xorpack.network import XorNetwork
+from xorpack.encoding.rings.viterbi import MAX_WINDOW_BITS
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 N_IN = (4, 8, 12, 16, 20)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.layout import Layout
-from xorpack.words import Words
+from xorpack.code.layout import Layout
+from xorpack.code.words import Words
 
 ORDERS: Mapping[str, str] = {
     "in rows": "row after row, one lane",
@@ -24,7 +24,7 @@ WINDOW_WEIGHTS = 4096
 
 
 def layout(order: str, rows: int, cols: int, n_kept: int) -> Layout:
-    """The order of that name for a tensor; see :mod:`xorpack.layout`."""
+    """The order of that name for a tensor; see :mod:`xorpack.code.layout`."""
     if order == "lanes + skew":
         return Layout.choose(rows, cols, n_kept)
     one = Layout.choose(rows, cols, n_kept, lanes=1)

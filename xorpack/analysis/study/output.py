@@ -10,8 +10,8 @@ from pathlib import Path
 from xorpack.analysis.study import figures
 from xorpack.analysis.study.found import Study
 from xorpack.analysis.study.registry import select
-from xorpack.atomic import atomic_file
 from xorpack.errors import DestinationError
+from xorpack.files.atomic import atomic_file
 
 JSON_FILE, MARKDOWN_FILE = "study.json", "study.md"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.encoding.pruning import magnitude_mask
-from xorpack.words import Words, pack
+from xorpack.code.words import Words, pack
+from xorpack.encoding.quantize.pruning import magnitude_mask
 
 STRUCTURES = ("i.i.d.", "rows", "columns", "rows+columns")
 """Masks of weights whose scales differ by row, by column, by both, or not at all."""

@@ -13,11 +13,11 @@ from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.study import figures, patterns
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import QUICK_MATRICES, Weights
+from xorpack.code.dense import UNSIGNED
+from xorpack.code.words import unpack
 from xorpack.decoders import decode
-from xorpack.dense import UNSIGNED
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.pruning import magnitude_mask
-from xorpack.words import unpack
+from xorpack.encoding.quantize.pruning import magnitude_mask
 
 SPARSITIES = (0.7, 0.9)
 SHAPE = (1024, 1024)

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.bounds import binary_entropy
-from xorpack.coded import CodedPlanes
-from xorpack.corrections import packed_sizes
-from xorpack.encoding.gather import PlaneSource
-from xorpack.encoding.rings import encode_planes
-from xorpack.expand import expand
-from xorpack.layout import Layout
-from xorpack.network import XorNetwork
-from xorpack.words import Words, popcount
+from xorpack.code.corrections import packed_sizes
+from xorpack.code.expand import expand
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes
+from xorpack.code.words import Words, popcount
+from xorpack.encoding.rings.gather import PlaneSource
+from xorpack.encoding.rings.tensor import encode_planes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import container, model, safetensors_file
 from xorpack.analysis.study.patterns import generator, structured_weight
-from xorpack.encoding.pruning import float_rows
+from xorpack.encoding.quantize.pruning import float_rows
 from xorpack.errors import DataError, FormatError
-from xorpack.safetensors_file import Stored
-from xorpack.selection import by_default
+from xorpack.files import container, model, safetensors_file
+from xorpack.files.safetensors_file import Stored
+from xorpack.files.selection import by_default
 from xorpack.tensors import as_matrix
 
 FLOATS = ("F32", "F16", "BF16")
@@ -42,7 +42,7 @@ EXAMPLE = "encoder.layer.0.intermediate.dense.weight"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """Matrices of a checkpoint that :func:`xorpack.selection.by_default` encodes, or some of them.
+    """Matrices of a checkpoint that :func:`xorpack.files.selection.by_default` encodes, or some of them.
 
     Those of fewer than ``MIN_WEIGHTS`` weights, or of zeros alone, are left out.
 

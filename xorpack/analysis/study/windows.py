@@ -9,9 +9,9 @@ from xorpack.analysis.study import figures, patterns, sample
 from xorpack.analysis.study.sample import Sample
 from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from xorpack.analysis.study.weights import Weights
+from xorpack.code.network import XorNetwork
+from xorpack.code.words import popcount
 from xorpack.encoding.encoder import default_network
-from xorpack.network import XorNetwork
-from xorpack.words import popcount
 
 SPARSITIES = (0.5, 0.9)
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from xorpack import container, model, safetensors_file
 from xorpack.analysis.report.contents import Report
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
@@ -14,6 +13,7 @@ from xorpack.checkpoint.report.encoded import report_encoded
 from xorpack.checkpoint.report.plain import report_plain
 from xorpack.checkpoint.settings import Settings
 from xorpack.errors import ParameterError
+from xorpack.files import container, model, safetensors_file
 
 
 def report_checkpoint(
@@ -31,7 +31,7 @@ def report_checkpoint(
     Args:
         path: of the checkpoint.
         settings: what a plain checkpoint is judged for: ``bits``, ``sparsity``, ``group_size``, ...
-        include, exclude: patterns, for a plain checkpoint (:mod:`xorpack.selection`).
+        include, exclude: patterns, for a plain checkpoint (:mod:`xorpack.files.selection`).
         sample: weights to measure real coders on, and our own; None for none.
         n_maps: tensors to make a density map of, those whose masks are furthest from i.i.d.
         progress: told of every tensor that is done.

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from xorpack import model
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.formats import Weights
 from xorpack.analysis.report.contents import Carried, TensorReport
 from xorpack.checkpoint.encode import Progress
-from xorpack.safetensors_file import Stored
+from xorpack.files import model
+from xorpack.files.safetensors_file import Stored
 from xorpack.tensors import DTYPES, as_matrix
 
 SAMPLE_PART = 1 << 18

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import model
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import given_mask_bound
 from xorpack.analysis.comparison import Comparison, compare
@@ -28,9 +27,10 @@ from xorpack.checkpoint.report.common import (
     weights,
 )
 from xorpack.checkpoint.settings import Settings
-from xorpack.encoding.quantize import quantize
+from xorpack.encoding.quantize.bcq import quantize
 from xorpack.errors import DataError
-from xorpack.safetensors_file import SafetensorsFile
+from xorpack.files import model
+from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix
 
 COULD_BE = tuple((sparsity, bits) for sparsity in (0.5, 0.8, 0.9, 0.95) for bits in (1, 2, 3, 4))

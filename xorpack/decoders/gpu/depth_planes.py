@@ -1,4 +1,4 @@
-"""Planes of depths on the device (:mod:`xorpack.depths`), and the prefix codes that their bits belong to."""
+"""Planes of depths on the device (:mod:`xorpack.code.depths`), and the prefix codes that their bits belong to."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import depths
+from xorpack.code import depths
+from xorpack.code.layout import Layout
 from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.lists import bit_lists
 from xorpack.decoders.gpu.order import order_values
 from xorpack.decoders.gpu.passes import Argument, Pass
 from xorpack.decoders.gpu.sources import Kernel
-from xorpack.layout import Layout
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident

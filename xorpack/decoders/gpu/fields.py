@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xorpack.decoders.gpu import depth_planes, plan
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
-from xorpack.fields import Field, FieldCode
+from xorpack.fields.field import Field, FieldCode
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.corrections import Corrections
+from xorpack.code.corrections import Corrections
+from xorpack.code.layout import Layout
 from xorpack.decoders.gpu.order import is_skewed, visited_rows
 from xorpack.errors import ParameterError
-from xorpack.layout import Layout
 
 TILE_ROWS, TILE_COLS = 32, 2048
 """Row indices and columns of a list of corrections of weights."""

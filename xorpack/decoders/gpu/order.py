@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.coded import CodedPlanes
-from xorpack.layout import Layout
-from xorpack.network import XorNetwork
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes
 from xorpack.tensors import n_groups
 
 ROW_MULTIPLE = 8

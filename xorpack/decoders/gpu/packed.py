@@ -14,17 +14,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.corrections import Corrections
+from xorpack.code.corrections import Corrections
+from xorpack.code.dense import UNSIGNED
+from xorpack.code.layout import Layout
+from xorpack.code.words import Words
 from xorpack.decoders import cpu
 from xorpack.decoders.gpu import fields, masks
 from xorpack.decoders.gpu.lists import tiled
 from xorpack.decoders.gpu.order import ScaleOrder, visited_rows
-from xorpack.dense import UNSIGNED
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
-from xorpack.layout import Layout
 from xorpack.masks import bitmap
-from xorpack.words import Words
 
 MaskForm = Literal["stored", "bitmap"]
 NARROW_PLANES = 4

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
 from xorpack.decoders.gpu.order import can_unroll, is_skewed
 from xorpack.decoders.gpu.sources import network_macros
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
-from xorpack.layout import Layout
-from xorpack.network import XorNetwork
 from xorpack.tensors import n_groups
 
 ALGORITHMS = ("auto", "tables", "tensor_cores", "decode")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
 from xorpack.decoders.gpu import fields, masks, plan
 from xorpack.decoders.gpu.arrays import TYPES
 from xorpack.decoders.gpu.device import Device
@@ -17,8 +19,6 @@ from xorpack.decoders.gpu.passes import Pass, Prelude
 from xorpack.decoders.gpu.plan import Launch
 from xorpack.decoders.gpu.sources import Kernel, Macros
 from xorpack.encoded import EncodedTensor
-from xorpack.layout import Layout
-from xorpack.network import XorNetwork
 from xorpack.tensors import DTYPES
 
 Step = tuple[Kernel, Launch]

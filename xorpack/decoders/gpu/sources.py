@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from xorpack.network import XorNetwork
+from xorpack.code.network import XorNetwork
 
 FILES: Mapping[str, str] = {
     "decode_words": "decode_words",

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
+from xorpack.code.words import Words
 from xorpack.decoders.gpu.masks import bitmap, block, bmf, cascade
 from xorpack.encoded import EncodedTensor
 from xorpack.masks import bitmap as bitmap_codec
-from xorpack.masks import block as block_codec
 from xorpack.masks import bmf as bmf_codec
 from xorpack.masks import cascade as cascade_codec
-from xorpack.words import Words
+from xorpack.masks.block import codec as block_codec
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.passes import Prelude

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.code.words import Words
 from xorpack.decoders.gpu.order import VISIT_PADDING, by_visit
 from xorpack.decoders.gpu.passes import Prelude
 from xorpack.encoded import EncodedTensor
-from xorpack.words import Words
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import corrections
+from xorpack.code import corrections
+from xorpack.code.words import Words
 from xorpack.decoders.gpu import depth_planes
 from xorpack.decoders.gpu import plan as launches
 from xorpack.decoders.gpu.lists import as_words, bit_lists, visit_bits
@@ -16,9 +17,9 @@ from xorpack.decoders.gpu.order import is_skewed
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
-from xorpack.masks import block, prefix
-from xorpack.masks.joining import BlockCode
-from xorpack.words import Words
+from xorpack.masks.block import codec as block
+from xorpack.masks.block import prefix
+from xorpack.masks.block.joining import BlockCode
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident

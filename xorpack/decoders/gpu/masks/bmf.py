@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.code.words import Words
 from xorpack.decoders.gpu import plan as launches
 from xorpack.decoders.gpu.lists import as_words
 from xorpack.decoders.gpu.order import is_skewed
@@ -14,7 +15,6 @@ from xorpack.decoders.gpu.passes import Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.masks import bmf
-from xorpack.words import Words
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import corrections
+from xorpack.code import corrections
+from xorpack.code.words import Words
 from xorpack.decoders.gpu import plan as launches
 from xorpack.decoders.gpu.lists import bit_lists, visit_bits
 from xorpack.decoders.gpu.order import order_values
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
-from xorpack.words import Words
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident

@@ -1,0 +1,244 @@
+"""The format: golden files decode for ever, and FORMAT.md says how."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+from safetensors.numpy import load_file, save_file
+
+import xorpack
+from xorpack.decoders import cpu, reference
+from xorpack.files import container, safetensors_file
+
+HERE = Path(__file__).parents[1]
+GOLDEN = HERE / "golden"
+SPECIFICATION = HERE.parent / "FORMAT.md"
+FILES = (
+    "quasi-cyclic",
+    "blocks",
+    "extremes",
+    "lossless-F32",
+    "lossless-F16",
+    "lossless-BF16",
+    "lossless-I8",
+    "lossless-U8",
+    "carried",
+    "cascade",
+    "constants",
+    "block",
+    "bmf",
+    "fields",
+)
+DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
+
+golden = pytest.mark.parametrize("path", [GOLDEN / f"{name}.safetensors" for name in FILES], ids=FILES)
+
+
+def sha256(data: Any) -> str:
+    if isinstance(data, np.ndarray):
+        data = data.tobytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def maker() -> Any:
+    """The writer of the golden files."""
+    from golden import make
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def specification() -> dict[str, Any]:
+    """What the reader in FORMAT.md defines."""
+    (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(source.splitlines()) < 360
+    assert set(re.findall(r"^import (\w+)$", source, re.M)) == {
+        "hashlib",
+        "itertools",
+        "json",
+        "math",
+        "struct",
+    }
+    assert "from " not in re.sub(r'""".*?"""', "", source, flags=re.S)
+    names: dict[str, Any] = {}
+    exec(compile(source, str(SPECIFICATION), "exec"), names)
+    return names
+
+
+def test_golden_files_are_complete() -> None:
+    assert sorted(DIGESTS) == sorted(f"{name}.safetensors" for name in FILES)
+    assert sorted(path.stem for path in GOLDEN.glob("*.safetensors")) == sorted(FILES)
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 250_000
+
+
+@golden
+def test_golden_bytes_are_unchanged(path: Path) -> None:
+    assert sha256(path.read_bytes()) == DIGESTS[path.name]["file"]
+
+
+@golden
+def test_reader_of_the_specification(path: Path, specification: dict[str, Any]) -> None:
+    reader = specification["Reader"](path)
+    digests = DIGESTS[path.name]["tensors"]
+    assert set(reader.order) == set(digests)
+    for name in reader.order:
+        dtype, shape, content = reader.read(name)
+        assert sha256(content) == digests[name], name
+        assert safetensors_file.ITEM_BITS[dtype] * int(np.prod(shape)) == 8 * len(content)
+
+
+@golden
+@pytest.mark.parametrize("decoder", [reference, cpu], ids=["reference", "cpu"])
+def test_decoders(path: Path, decoder: Any) -> None:
+    file = container.EncodedFile(path)
+    for name, tensor in file.items():
+        content = decoder.decode_dense(tensor)
+        assert sha256(content) == DIGESTS[path.name]["tensors"][name] == tensor.content_sha256, name
+
+
+@golden
+def test_open_decode_and_verify(path: Path, tmp_path: Path) -> None:
+    digests = DIGESTS[path.name]["tensors"]
+    checkpoint = xorpack.open(path)
+    for name in checkpoint:
+        decoded = xorpack.decode(checkpoint[name])
+        array = decoded.dequantize() if isinstance(decoded, xorpack.BCQTensor) else decoded
+        assert array.shape == checkpoint[name].shape
+        assert sha256(array) == digests[name], name
+    file = checkpoint.files[0]
+    assert {name: sha256(file.load_carried(name).data) for name in file.carried} == {
+        name: digest for name, digest in digests.items() if name not in checkpoint
+    }
+    report = xorpack.verify_checkpoint(path)
+    assert (report.n_tensors, report.n_carried) == (len(checkpoint), len(file.carried))
+    xorpack.decode_checkpoint(path, tmp_path / "decoded.safetensors")
+    decoded_file = safetensors_file.read(tmp_path / "decoded.safetensors")
+    assert {name: sha256(stored.data) for name, stored in decoded_file.tensors.items()} == digests
+    assert decoded_file.metadata == file.metadata
+
+
+def test_encoding_the_golden_inputs_again_gives_the_same_bytes(maker: Any, tmp_path: Path) -> None:
+    assert tuple(maker.CASES) == FILES
+    maker.build(tmp_path)
+    assert json.loads((tmp_path / "SHA256.json").read_text(encoding="utf-8")) == DIGESTS
+    for name in FILES:
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == (
+            GOLDEN / f"{name}.safetensors"
+        ).read_bytes()
+
+
+def test_the_writer_refuses_to_overwrite(maker: Any, tmp_path: Path) -> None:
+    (tmp_path / "blocks.safetensors").write_bytes(b"kept")
+    with pytest.raises(FileExistsError):
+        maker.build(tmp_path)
+    assert (tmp_path / "blocks.safetensors").read_bytes() == b"kept"
+
+
+def test_golden_files_cover_the_format() -> None:
+    tensors = [t for name in FILES for t in container.EncodedFile(GOLDEN / f"{name}.safetensors").values()]
+    layouts = [tensor.layout for tensor in tensors]
+    assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf"}
+    assert {(t.kind, t.dtype) for t in tensors} == {
+        *(("bcq", dtype) for dtype in ("F32", "F16", "BF16")),
+        *(("lossless", dtype) for dtype in ("F32", "F16", "BF16", "I8", "U8")),
+    }
+    assert {t.bits for t in tensors if t.kind == "bcq"} >= {1, 2, 3, 4, 8}
+    assert {str(t.scales.dtype) for t in tensors if t.scales is not None} == {"float16", "float32"}
+    assert {1, 2, 3, 4, 16, 32} <= {layout.lanes for layout in layouts}
+    assert max(layout.n_segments for layout in layouts) > 2
+    assert any(x.chunks == 33 and x.n_panels == 2 and x.n_sub > 1 and x.n_segments > 1 for x in layouts)
+    assert any(t.network.window > t.m_lane * t.layout.lanes > 0 for t in tensors)
+    assert any(t.n_corrections for t in tensors)
+    assert any(t.m_lane and not t.n_corrections for t in tensors)
+    assert any(t.bits * 4 <= t.network.window < t.m_lane for t in tensors)
+    gates = [t for t in tensors if t.mask_codec == "cascade"]
+    assert {t.mask_config["n_filters"] for t in gates} >= {1, 3, 4, 7, 16}
+    assert any(0.89 < t.sparsity < 0.92 for t in gates)
+    assert any(0.96 < t.sparsity < 0.98 for t in gates)
+    for kind in ("bcq", "lossless"):
+        assert any(t.kind == kind and t.mask_config["n_corrections"] for t in gates)
+    assert any(len(t.shape) == 4 for t in gates)
+    assert any(t.mask_config["m_last"] == 0 for t in gates)
+    assert any(t.layout.n_panels > 1 < t.layout.n_sub and t.layout.n_segments > 1 for t in gates)
+    assert {1, 2, 4, 32} <= {t.layout.lanes for t in gates}
+    blocks = [t.mask_config for t in tensors if t.mask_codec == "block"]
+    assert {config["code"][0] for config in blocks} == {8, 12, 16, 24, 32}
+    assert any(min(config["row_levels"]) < 0 < max(config["col_levels"]) for config in blocks)
+    assert any(64 in config["row_levels"] for config in blocks)
+    assert {config["code"][3] for config in blocks} == {0, 1}
+    assert any(config["n_corrections"][0] for config in blocks)
+    assert any(config["n_corrections"][1] for config in blocks)
+    assert {t.network.family for t in tensors if t.mask_codec == "block"} >= {"quasi-cyclic", "dense"}
+    products = [t for t in tensors if t.mask_codec == "bmf"]
+    assert {t.mask_config["rank"] for t in products} >= {1, 2, 3, 5}
+    assert any(t.mask_config["tile"][1] > 32 and t.cols > t.mask_config["tile"][1] for t in products)
+    constant = [t for t in tensors if any(t.constants)]
+    assert any(t.constants[0] and t.constants[1] and t.code.size and t.n_corrections for t in constant)
+    assert any(t.constants[0] | t.constants[1] == (1 << t.bits) - 1 and t.n_corrections for t in constant)
+    assert {t.mask_codec for t in constant} >= {"bitmap", "constant", "cascade"}
+    assert any(t.mask_codec == "cascade" and t.m_lane and not t.code.size for t in constant)
+    assert {t.network.family for t in constant} == {"quasi-cyclic", "dense", "sparse", "identity"}
+    assert {t.kind for t in constant} == {"bcq", "lossless"}
+    held = [t for t in tensors if t.field]
+    codes = [t.field.code for t in held]
+    assert {t.dtype for t in held} == {"F32", "F16", "BF16", "I8", "U8"}
+    assert {t.network.family for t in held} == {"quasi-cyclic", "dense", "identity"}
+    assert {t.mask_codec for t in held} >= {"bitmap", "constant", "cascade", "block"}
+    assert any(t.field.n_corrections for t in held)
+    assert any(t.n_corrections and t.field.n_corrections == 0 for t in held)
+    assert any(code.width > 16 for code in codes)
+    assert any(code.n_depths == 0 for code in codes)
+    assert any(0 in code.counts for code in codes)
+    assert any(code.low + code.width < t.bits for code, t in zip(codes, held, strict=True))
+    assert any(code.parts(t.cols)[0] > 1 for code, t in zip(codes, held, strict=True))
+    assert any(t.field.layout.n_segments > 2 for t in held)
+
+
+def test_versions_of_the_golden_files() -> None:
+    """A file without a field is of version 1, and so is every file that was written before there were any."""
+    versions = {name: container.EncodedFile(GOLDEN / f"{name}.safetensors").version for name in FILES}
+    assert versions == dict.fromkeys(FILES, 1) | {"fields": 2}
+
+
+@golden
+def test_the_safetensors_library_sees_the_same_bytes(path: Path) -> None:
+    mine = safetensors_file.read(path)
+    with safetensors.safe_open(path, "np") as theirs:
+        assert set(theirs.keys()) == set(mine.tensors)
+        assert theirs.metadata() == mine.metadata
+    if any(stored.dtype.startswith("F8") for stored in mine.tensors.values()):
+        loaded: dict[str, Any] = {}
+        with safetensors.safe_open(path, "np") as theirs:
+            for name, stored in mine.tensors.items():
+                if not stored.dtype.startswith("F8"):
+                    loaded[name] = theirs.get_tensor(name)
+    else:
+        loaded = load_file(path)
+    for name, array in loaded.items():
+        assert array.shape == mine.tensors[name].shape
+        assert array.tobytes() == mine.tensors[name].data.tobytes(), name
+
+
+def test_lossless_round_trip_of_a_file_of_the_safetensors_library(maker: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source.safetensors"
+    arrays = {
+        f"layer.{i}.{dtype}": maker.plain(500 + i, (12, 50 + i), 300, dtype)
+        for i, dtype in enumerate(("F32", "F16", "BF16", "I8", "U8"))
+    }
+    arrays |= {"layer.0.bias": np.arange(7, dtype=np.float32), "step": np.array(12345678901, np.int64)}
+    save_file(arrays, source, metadata={"format": "pt", "note": "é"})
+    encoded, decoded = tmp_path / "encoded.safetensors", tmp_path / "decoded.safetensors"
+    report = xorpack.encode_checkpoint(source, encoded, lossless=True)
+    assert len(report.accounts) == 5
+    xorpack.decode_checkpoint(encoded, decoded)
+    assert decoded.read_bytes() == source.read_bytes()
+    load_file(encoded)

@@ -1,0 +1,113 @@
+"""The vector functions: compiled code equals their plain numpy bodies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+
+from xorpack.vector import bitops, simd
+
+rng = np.random.default_rng(11)
+
+
+@pytest.mark.parametrize("value", [0, 1, 6, 1 << 31, 1 << 63, (1 << 64) - 1])
+def test_bit_counts(value):
+    zeros = njit(lambda x: bitops.trailing_zeros(x))
+    ones = njit(lambda x: bitops.count_ones(x))
+    assert zeros(np.uint64(value)) == bitops.trailing_zeros(value)
+    assert ones(np.uint64(value)) == bitops.count_ones(value) == value.bit_count()
+
+
+def _both(body, outputs, *arguments):
+    """Run ``body`` plain and compiled on copies of ``outputs``; they must agree."""
+    plain, compiled = [o.copy() for o in outputs], [o.copy() for o in outputs]
+    assert body(*plain, *arguments) == njit(body)(*compiled, *arguments)
+    for a, b in zip(plain, compiled, strict=True):
+        assert a.tobytes() == b.tobytes()
+    return plain
+
+
+def test_xor8():
+    a, b = (rng.integers(0, 1 << 64, 40, dtype=np.uint64) for _ in range(2))
+
+    def body(target, a, b):
+        simd.xor8(target, 3, a, 16, b, 9)
+
+    (out,) = _both(body, [np.zeros(20, np.uint64)], a, b)
+    assert (out[3:11] == a[16:24] ^ b[9:17]).all()
+
+
+def test_and_lanes():
+    a, b = (rng.integers(0, 1 << 32, 80, dtype=np.uint32) for _ in range(2))
+
+    def body(target, a, b):
+        simd.and_lanes(target, 1, a, 5, b, 33)
+
+    (out,) = _both(body, [np.zeros(40, np.uint32)], a, b)
+    assert (out[1:33] == a[5:37] & b[33:65]).all()
+
+
+def test_xor_taps():
+    source = rng.integers(0, 1 << 32, 32 * 9, dtype=np.uint32)
+    offsets = np.array([0, 3, 7, 7, 1], np.int32)
+    rotations = np.array([0, 31, 1, 16, 5], np.int32)
+
+    def body(target, source, offsets, rotations):
+        simd.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, 4)
+
+    (out,) = _both(body, [np.zeros(70, np.uint32)], source, offsets, rotations)
+    assert (out[3:35] == out[35:67]).all()
+    assert not out[[0, 1, 2, 67, 68, 69]].any()
+
+
+def test_expand_signs():
+    planes = rng.integers(0, 1 << 32, 12, dtype=np.uint32)
+    alphas = np.array([0.5, 0.25, -3.0, 1e-30], np.float32)
+
+    def body(out, planes, alphas):
+        simd.expand_signs(out, 2, np.uint32(0xF0F0A5A5), planes, 1, 3, alphas, 1, 3)
+
+    (out,) = _both(body, [np.full(40, 9, np.float32)], planes, alphas)
+    assert (out[2:6] != 9).all()
+    assert not np.signbit(out[3])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_split_and_join_bits(dtype):
+    bits = 8 * np.dtype(dtype).itemsize
+    source = rng.integers(0, 1 << bits, 50, dtype=dtype)
+    source[10:20] = 0
+
+    def split(planes, source):
+        return simd.split_bits(source, 7, planes, 1, 2, planes.size // 2)
+
+    (planes,) = _both(split, [np.zeros(2 * bits, np.uint32)], source)
+    assert simd.split_bits(source, 7, planes.copy(), 1, 2, bits) == sum(
+        1 << j for j in range(32) if source[7 + j]
+    )
+
+    def join(out, planes):
+        simd.join_bits(out, 4, planes, 1, 2, planes.size // 2)
+
+    (joined,) = _both(join, [np.zeros(40, dtype)], planes)
+    assert (joined[4:36] == source[7:39]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+@pytest.mark.parametrize(("low", "width", "n_raw", "n_depths"), [(2, 5, 2, 4), (0, 8, 3, 0), (3, 4, 0, 6)])
+def test_put_symbols(dtype, low, width, n_raw, n_depths):
+    heads = rng.integers(0, 1 << 8, 32, dtype=np.uint32)
+    tails = rng.integers(0, 1 << n_depths, 32, dtype=np.uint32)
+    table = rng.integers(0, 1 << width, 1 << n_raw + n_depths).astype(dtype)
+
+    def body(out, heads, tails, table):
+        simd.put_symbols(out, 5, np.uint32(0xF0F0A5A5), heads, tails, table, low, width, n_raw, n_depths)
+
+    (out,) = _both(body, [np.full(40, 99, dtype)], heads, tails, table)
+    for j in range(32):
+        at = (int(heads[j]) >> low) % (1 << n_raw) << n_depths | int(tails[j])
+        x = int(heads[j]) & ~((1 << width) - 1 << low) | int(table[at]) << low
+        assert out[5 + j] == (x if 0xF0F0A5A5 >> j & 1 else 0)
+    assert (out[:5] == 99).all()
+    assert (out[37:] == 99).all()

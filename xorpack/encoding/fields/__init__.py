@@ -1,0 +1,1 @@
+"""Which bits of lossless elements get a prefix code, and which code."""

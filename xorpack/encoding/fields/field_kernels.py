@@ -1,0 +1,203 @@
+"""Kernels of :mod:`xorpack.encoding.fields.choice`: counting symbols, and planes of elements under a prefix code."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from xorpack.encoding.fields.huffman import code_bits
+from xorpack.vector.simd import split_bits
+
+HASH = 0x9E3779B1
+"""Multiplier of hash tables."""
+
+
+@njit(cache=True, nogil=True)
+def count_values(elements, shift, counts):
+    """Add to ``counts`` the elements (n,) that are not 0, by their bits from ``shift`` on."""
+    for x in elements:
+        if x != 0:
+            counts[np.int64(x) >> shift] += 1
+
+
+@njit(cache=True, nogil=True)
+def count_distinct(elements, n, most, multiplier, keys, counts):
+    """Add the elements (any number,) that are not 0 to a hash table of ``n`` distinct ones: how many it holds then.
+
+    ``keys`` (2^k,) int64, -1 where free, and ``counts`` (2^k,), more than ``most`` of them, are written to. If more
+    than ``most`` are found, the rest is not looked at. ``multiplier``: of the hash.
+    """
+    shift = 32
+    while 1 << 32 - shift < keys.size:
+        shift -= 1
+    for x in elements:
+        if x != 0:
+            slot = find_slot(keys, multiplier, shift, np.int64(x))
+            if keys[slot] < 0:
+                n += 1
+                if n > most:
+                    return n
+                keys[slot] = np.int64(x)
+            counts[slot] += 1
+    return n
+
+
+@njit(cache=True, nogil=True, inline="always")
+def find_slot(keys, multiplier, shift, symbol):
+    """Where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
+    slot = (symbol * multiplier & 0xFFFFFFFF) >> shift
+    while keys[slot] != symbol and keys[slot] >= 0:
+        slot = (slot + 1) & (keys.size - 1)
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def field_bits(values, counts, bits, most, n_symbols, found):
+    """Bits of a Huffman code for every field of up to ``most`` symbols, else -1.
+
+    ``values`` (n,) int64 of ``bits`` bits with ``counts`` (n,); ``n_symbols`` and ``found`` (bits, bits + 1), out, by
+    low and width.
+    """
+    sums = np.zeros(1 << bits, np.int64)
+    for low in range(bits):
+        n_symbols[low, 0] = 0
+        found[low, 0] = -1
+        for width in range(1, bits + 1):
+            n_symbols[low, width] = 0
+            found[low, width] = -1
+            if low + width > bits:
+                continue
+            last = (1 << width) - 1
+            n = 0
+            for i in range(values.size):
+                symbol = values[i] >> low & last
+                n += sums[symbol] == 0
+                sums[symbol] += counts[i]
+            kept = np.empty(n, np.int64)
+            k = 0
+            for i in range(values.size):
+                symbol = values[i] >> low & last
+                if sums[symbol] != 0:
+                    kept[k] = sums[symbol]
+                    k += 1
+                    sums[symbol] = 0
+            n_symbols[low, width] = n
+            if n <= most:
+                kept.sort()
+                found[low, width] = code_bits(kept)
+
+
+@njit(cache=True, nogil=True)
+def rewrite(elements, low, last, keys, multiplier, shift, heads, out):
+    """Elements (n,) whose symbols are replaced by the first bits of codewords: ``out`` (n,), 0 where they are 0.
+
+    ``last``: the largest symbol, all ones. ``heads`` (2^k,) uint32, by slot in ``keys``.
+    """
+    for i in range(elements.size):
+        x = np.int64(elements[i])
+        if x != 0:
+            slot = find_slot(keys, multiplier, shift, x >> low & last)
+            x = x & ~(last << low) | np.int64(heads[slot]) << low
+        out[i] = x
+
+
+@njit(cache=True, nogil=True)
+def gather_rewritten(
+    elements, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub,
+    low, last, keys, multiplier, shift, heads, out,
+):  # fmt: skip
+    """Bit-planes of rewritten ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
+    cols = elements.shape[1]
+    q = out.shape[0]
+    panels = -(-chunks // panel_chunks)
+    flat, flat_out = elements.reshape(-1), out.reshape(-1)
+    block = np.zeros(32, elements.dtype)
+    for step in range(n_steps):
+        t = segment * n_steps + step
+        c = t % n_sub
+        i = t // n_sub % rows
+        p = t // n_sub // rows
+        r = i * row_stride % rows
+        k = (c * lanes + i) % (n_sub * lanes)
+        for lane in range(lanes):
+            chunk = p * panel_chunks + k
+            present = p < panels and k < panel_chunks and chunk < chunks
+            n = min(32, cols - 32 * chunk) if present else 0
+            at = r * cols + 32 * chunk
+            rewrite(flat[at : at + n], low, last, keys, multiplier, shift, heads, block[:n])
+            for j in range(n, 32):
+                block[j] = 0
+            split_bits(block, 0, flat_out, lane * n_steps + step, lanes * n_steps, q)
+            k = k + 1 if k + 1 < n_sub * lanes else 0
+
+
+@njit(cache=True, nogil=True)
+def gather_depths(
+    elements,  # (rows, cols) unsigned
+    segment,
+    plane_rows,
+    chunks,  # of the plane
+    lanes,
+    n_steps,
+    row_stride,
+    panel_chunks,
+    n_sub,
+    n_groups,
+    order,  # (n_depths,) int64: the depth of every place in a group
+    low,
+    last,
+    keys,
+    multiplier,
+    shift,
+    tails,  # (2^k,) uint32: bits of the codeword past the first, the first of them highest of n_depths
+    cares,  # (2^k,) uint32: ones where there are any
+    care,  # (lanes, n_steps) uint32, out
+    plane,  # (1, lanes, n_steps) uint32, out
+):
+    """The plane of depths of a segment, whose rows have one panel."""
+    rows, cols = elements.shape
+    n_depths = order.size
+    n_parts = plane_rows // rows
+    tail, cared = np.zeros(32, np.uint32), np.zeros(32, np.uint32)
+    deep = np.zeros(chunks, np.uint32)  # of a row of the plane
+    deep_care = np.zeros(chunks, np.uint32)
+    split = np.zeros(n_depths, np.uint32)
+    row_ready = -1
+    for step in range(n_steps):
+        t = segment * n_steps + step
+        c = t % n_sub
+        i = t // n_sub
+        r = i * row_stride % plane_rows
+        if i < plane_rows and r != row_ready:
+            row_ready = r
+            row, part = r // n_parts, r % n_parts
+            for g in range(n_groups):
+                first = 32 * (part * n_groups + g)
+                for j in range(32):
+                    tail[j] = 0
+                    cared[j] = 0
+                    x = np.int64(elements[row, first + j]) if first + j < cols else 0
+                    if x != 0:
+                        slot = find_slot(keys, multiplier, shift, x >> low & last)
+                        tail[j] = tails[slot]
+                        cared[j] = cares[slot]
+                split_bits(tail, 0, split, 0, 1, n_depths)
+                for place in range(n_depths):
+                    deep[g * n_depths + place] = split[n_depths - 1 - order[place]]
+                split_bits(cared, 0, split, 0, 1, n_depths)
+                for place in range(n_depths):
+                    deep_care[g * n_depths + place] = split[n_depths - 1 - order[place]]
+        k = (c * lanes + i) % (n_sub * lanes)
+        for lane in range(lanes):
+            present = i < plane_rows and k < panel_chunks
+            care[lane, step] = deep_care[k] if present else np.uint32(0)
+            plane[0, lane, step] = deep[k] if present else np.uint32(0)
+            k = k + 1 if k + 1 < n_sub * lanes else 0
+
+
+@njit(cache=True, nogil=True)
+def fill_slots(keys, multiplier, shift, symbols, slots):
+    """Put ``symbols`` (n,) into ``keys`` (2^k,), -1 before: where each stands is written to ``slots`` (n,)."""
+    for i in range(symbols.size):
+        slots[i] = find_slot(keys, multiplier, shift, np.int64(symbols[i]))
+        keys[slots[i]] = np.int64(symbols[i])

@@ -1,0 +1,1 @@
+"""Masks to bytes: an encoder per codec, and the choice between them."""

@@ -1,0 +1,321 @@
+"""Encoder of the mask codec ``block``: which blocks, which levels, and their code.
+
+All choices are made by exact cost in codeword bits, counted in whole numbers, so that they are the same on every
+machine. For given block columns the best level of each row follows from a histogram of its blocks' ones; a few
+levels that serve all rows well are found by dynamic programming over rows sorted by their best level; then block
+columns likewise, and rows once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.code import corrections, depths
+from xorpack.code.corrections import Corrections
+from xorpack.code.words import Words, n_chunks, popcount
+from xorpack.encoding.masks.block_kernels import (
+    count_blocks,
+    count_columns,
+    count_ones_by_class,
+    split_kernel,
+    sum_costs,
+)
+from xorpack.encoding.rings.gather import PlaneSource
+from xorpack.encoding.rings.tensor import encode_planes
+from xorpack.masks import bitmap
+from xorpack.masks.block import codec as block
+from xorpack.masks.block import prefix
+from xorpack.masks.block.joining import BlockCode, decoding_tables, join, move_columns
+
+CANDIDATES = ((8, 8, 14), (12, 12, 19), (16, 6, 20), (24, 4, 20), (32, 3, 20))
+"""Block, ones and length of the codes that are tried."""
+
+UNIT = 64
+"""Costs of blocks are counted in 1/64 bits."""
+
+SAMPLE_ROWS = 1024
+"""Rows that candidates are tried on, about."""
+
+LINES = 4096
+"""Rows or columns whose costs are held at a time."""
+
+MIN_ROWS = 32
+"""Rows from which on classes of columns can pay."""
+
+LEVEL_BITS = 24
+"""What a level takes in the config."""
+
+FINE_UNIT = 4096
+"""Costs of weights are counted in 1/4096 bits."""
+
+CORRECTION = 14
+"""Bits of a weight that no codeword tells, about."""
+
+NETWORK_COST = 1.012
+"""Stored bits per codeword bit, corrections included, about."""
+
+CONFIG_BYTES = 100
+"""What the config of a mask takes in a file's header, about."""
+
+Levels = NDArray[np.int64]
+
+
+@lru_cache(maxsize=16)
+def costs(block: int, max_ones: int, max_length: int) -> NDArray[np.float64]:
+    """Cost of a block: (2 * EMPTY + 1, block + 1), whole numbers of 1/64 bits, by level + EMPTY and ones."""
+    table = np.zeros((2 * prefix.EMPTY + 1, block + 1))
+    ones = np.arange(block + 1)
+    for level in range(prefix.EMPTY + 1):
+        if level == prefix.EMPTY:
+            row = ones * CORRECTION * UNIT
+        else:
+            row = np.empty(block + 1, np.int64)
+            for j, (length, short) in enumerate(prefix.lengths(level, block, max_ones, max_length)):
+                row[j] = (length * comb(block, j) - short) * UNIT // comb(block, j)
+            row[max_ones:] = row[max_ones] + (ones[max_ones:] - max_ones) * CORRECTION * UNIT
+        table[prefix.EMPTY + level] = row
+        table[prefix.EMPTY - level] = row[::-1]
+    return table
+
+
+def ideal_cost(density: float) -> float:
+    """Bits per weight of the best candidate on an i.i.d. mask that keeps ``density`` of the weights."""
+    best = float("inf")
+    for block_bits, max_ones, max_length in CANDIDATES:
+        j = np.arange(block_bits + 1)
+        share = (
+            np.array([comb(block_bits, int(n)) for n in j]) * density**j * (1 - density) ** (block_bits - j)
+        )
+        best = min(best, float((costs(block_bits, max_ones, max_length) @ share).min()) / UNIT / block_bits)
+    return best * NETWORK_COST
+
+
+class Plan:
+    """How a mask is to be coded.
+
+    Attributes:
+        code: blocks and levels.
+        row_classes: int64 (rows,).
+        col_classes: int64, of columns or of blocks of them.
+        codeword_bits: length of all codewords; 14 for each weight that none tells.
+        bits: expected size, that of the config included.
+    """
+
+    def __init__(self, mask: Words, cols: int) -> None:
+        """The best plan for ``mask``, uint32 (rows, chunks)."""
+        sample = mask[:: max(1, len(mask) // SAMPLE_ROWS)]
+        none, one = np.zeros(cols, np.int64), np.zeros(1, np.int64)
+        candidate = min(CANDIDATES, key=lambda c: _fit(_ones_of(sample, cols, c[0]), none, one, costs(*c))[0])
+        ones, table = _ones_of(mask, cols, candidate[0]), costs(*candidate)
+        rows = len(mask)
+        _, row_levels, row_classes = _fit(ones, none, one, table)
+        by_block = _fit(np.ascontiguousarray(ones.T), row_classes, row_levels, table)[1:]
+        by_column = _fit_columns(mask, cols, row_classes, row_levels)
+        choices = []
+        for columns, (col_levels, col_classes) in ((False, by_block), (True, by_column)):
+            code = BlockCode(
+                rows=rows,
+                cols=cols,
+                block=candidate[0],
+                max_ones=candidate[1],
+                max_length=candidate[2],
+                by_column=columns,
+                row_levels=(0,),
+                col_levels=tuple(map(int, col_levels)),
+            )
+            if columns and len(col_levels) == 1:
+                continue
+            order, classes = code.col_order(col_classes)
+            if columns:
+                count_blocks(move_columns(mask, np.argsort(order)), cols, code.block, ones)
+            bits, row_levels, row_classes = _fit(ones, classes, col_levels, table)
+            code = replace(code, row_levels=tuple(map(int, row_levels)))
+            codewords = bits - rows * block.width(code.row_levels)
+            bits = bits * NETWORK_COST + code.n_col_classes * block.width(code.col_levels)
+            choices.append((bits, codewords, code, row_classes, col_classes))
+        bits, self.codeword_bits, self.code, self.row_classes, self.col_classes = min(
+            choices, key=lambda choice: choice[0]
+        )
+        self.bits = bits + 8 * CONFIG_BYTES
+
+
+def _fit(
+    ones: NDArray[np.uint8], classes: Levels, levels: Levels, table: NDArray[np.float64]
+) -> tuple[float, Levels, Levels]:
+    """:func:`_palette` of the lines of ``ones`` (lines, blocks), whose blocks have the levels of their classes."""
+
+    def by_level(begin: int, end: int) -> NDArray[np.float64]:
+        counts = np.zeros((end - begin, len(levels), table.shape[1]), np.int64)
+        count_ones_by_class(ones[begin:end], classes, counts)
+        return _level_costs(counts, levels, table)
+
+    return _palette(by_level, len(ones), UNIT)
+
+
+def _fit_columns(mask: Words, cols: int, row_classes: Levels, row_levels: Levels) -> tuple[Levels, Levels]:
+    """Levels of columns and the class of each, where rows have levels, by the entropy of their weights."""
+    if len(mask) < MIN_ROWS:
+        return np.zeros(1, np.int64), np.zeros(cols, np.int64)
+    counts = np.zeros((cols, len(row_levels), 2), np.int64)
+    count_columns(mask, row_classes, counts)
+    odds = 2.0 ** (np.arange(-prefix.EMPTY, prefix.EMPTY + 1) / 4)
+    table = np.round(FINE_UNIT * np.log2(np.stack([1 + 1 / odds, 1 + odds], axis=1)))
+
+    def by_level(begin: int, end: int) -> NDArray[np.float64]:
+        return _level_costs(counts[begin:end], row_levels, table)
+
+    return _palette(by_level, cols, FINE_UNIT)[1:]
+
+
+def _ones_of(mask: Words, cols: int, block_bits: int) -> NDArray[np.uint8]:
+    """Ones of each block, uint8 (rows, n_blocks)."""
+    ones = np.empty((len(mask), -(-cols // block_bits)), np.uint8)
+    count_blocks(mask, cols, block_bits, ones)
+    return ones
+
+
+def _level_costs(
+    counts: NDArray[np.int64], others: Levels, table: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Cost of each line (rows, say) at each level, (n, 2 * EMPTY + 1): whole numbers, exact in float64."""
+    at = np.arange(-prefix.EMPTY, prefix.EMPTY + 1)[:, None] + others
+    weights = table[np.clip(at, -prefix.EMPTY, prefix.EMPTY) + prefix.EMPTY]  # (levels, classes, ones)
+    found = np.empty((len(counts), len(weights)))
+    sum_costs(
+        np.ascontiguousarray(counts).reshape(len(counts), weights[0].size),
+        np.ascontiguousarray(weights.reshape(len(weights), -1).T),
+        found,
+    )
+    return found
+
+
+def _palette(
+    by_level: Callable[[int, int], NDArray[np.float64]], n: int, unit: int
+) -> tuple[float, Levels, Levels]:
+    """A few levels that serve ``n`` lines.
+
+    Args:
+        by_level: costs of lines begin .. end - 1 at each level, (end - begin, 2 * EMPTY + 1), in whole numbers.
+        n: lines.
+        unit: of the costs, in a bit.
+
+    Returns:
+        ``(bits, levels, classes)``: cost of the lines with their classes, levels rising, class of each line.
+    """
+    if not n:
+        return 0.0, np.zeros(1, np.int64), np.zeros(0, np.int64)
+    n_all = 2 * prefix.EMPTY + 1
+    starts = range(0, n, LINES)
+    whole = np.zeros((n_all, n_all))  # cost at each level of the lines whose best level is each
+    held = by_level(0, n) if n <= LINES else None
+    for begin in starts:
+        costs = by_level(begin, min(begin + LINES, n)) if held is None else held
+        best = costs.argmin(axis=1)
+        for level in np.unique(best):
+            whole[level] += costs[best == level].sum(axis=0)
+    present = np.flatnonzero(whole.any(axis=1))
+    levels = _cheapest_levels(whole[present], n, unit) if len(present) else np.zeros(1, np.int64)
+    classes = np.empty(n, np.int64)
+    total = 0.0
+    for begin in starts:
+        costs = (by_level(begin, min(begin + LINES, n)) if held is None else held)[:, levels]
+        classes[begin : begin + LINES] = costs.argmin(axis=1)
+        total += float(costs.min(axis=1).sum())
+    used, classes = np.unique(classes, return_inverse=True)
+    bits = total / unit + n * (len(used) - 1).bit_length()
+    return bits, levels[used] - prefix.EMPTY, classes.astype(np.int64)
+
+
+def _cheapest_levels(totals: NDArray[np.float64], n: int, unit: int) -> Levels:
+    """Indices of levels, rising, of least cost for ``n`` lines in groups of rising best level.
+
+    ``totals``: cost of each group at each level. The groups are cut into stretches that share a level.
+    """
+    k = len(totals)
+    sums = np.concatenate([np.zeros((1, totals.shape[1])), totals.cumsum(axis=0)])
+    stretch = sums[None, :, :] - sums[:, None, :]  # groups i .. j - 1
+    cheapest, which = stretch.min(axis=2), stretch.argmin(axis=2)
+    cheapest[np.tril_indices(k + 1, -1)] = np.inf
+    reached, came = cheapest[0].copy(), [np.zeros(k + 1, np.int64)]
+    choices: list[tuple[float, list[int]]] = []
+    for n_levels in range(1, min(block.MAX_LEVELS, k) + 1):
+        if n_levels > 1:
+            through = reached[:, None] + cheapest
+            came.append(through.argmin(axis=0))
+            reached = through.min(axis=0)
+        ends, end = [], k
+        for back in reversed(came):
+            ends.append(int(which[back[end], end]))
+            end = int(back[end])
+        bits = reached[k] / unit + n * (n_levels - 1).bit_length() + LEVEL_BITS * n_levels
+        choices.append((bits, ends))
+    return np.unique(np.array(min(choices, key=lambda choice: choice[0])[1]))
+
+
+def encode_block(
+    mask: Words, cols: int, plan: Plan, jobs: int
+) -> tuple[str, dict[str, Any], NDArray[np.uint8]]:
+    """``(name, config, section)`` of ``mask``, uint32 (rows, chunks), by a plan for it."""
+    code = plan.code
+    rows = code.rows
+    row_levels = np.array(code.row_levels, np.int64)[plan.row_classes]
+    order, col_classes = code.col_order(plan.col_classes)
+    col_levels = np.array(code.col_levels, np.int64)[col_classes]
+    sorted_mask = move_columns(mask, np.argsort(order)) if code.by_column else mask
+    n_raw, n_depths = code.depths()
+    n_parts, n_groups = code.parts()
+    raw = np.zeros((rows * n_raw, n_chunks(code.n_blocks)), np.uint32)
+    care = np.zeros((rows, n_parts * n_groups * n_depths), np.uint32)
+    plane = np.zeros_like(care)
+    places = block.places_of(plan.row_classes)
+    tables = decoding_tables(code)
+    binomials = np.array(
+        [[comb(i, j) for j in range(code.max_ones + 1)] for i in range(code.block)], np.int64
+    )
+    first_ranks = np.array([prefix.n_symbols(code.block, j - 1) for j in range(code.max_ones + 1)], np.int64)
+    split_kernel(
+        sorted_mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
+        np.argsort(code.depth_order()), places, row_levels, col_levels, tables.of_level, tables.runs,
+        binomials, first_ranks, raw, care, plane,
+    )  # fmt: skip
+    plane_rows, plane_cols = code.plane_shape()
+    n_care = popcount(care)
+    layout = depths.choose_layout(plane_rows, plane_cols, n_care)
+    shape = (plane_rows, n_groups * n_depths)
+    source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
+    stored, wrong = encode_planes(depths.NETWORK, source, layout, n_care, "elimination", None, jobs)
+    joined = join(code, tables, plan.row_classes, col_classes, raw, plane.reshape(shape), places)
+    if code.by_column:
+        joined = move_columns(joined, order)
+    missed = _ones(joined ^ mask, cols)
+    config = {
+        "code": [code.block, code.max_ones, code.max_length, int(code.by_column)],
+        "row_levels": list(code.row_levels),
+        "col_levels": list(code.col_levels),
+        "layout": [layout.lanes, layout.n_steps, layout.row_stride, stored.shape[2]],
+        "n_corrections": [len(wrong), len(missed)],
+    }
+    parts = [
+        corrections.pack_fields(plan.row_classes.astype(np.uint64), block.width(code.row_levels)),
+        corrections.pack_fields(plan.col_classes.astype(np.uint64), block.width(code.col_levels)),
+        bitmap.encode(raw, code.n_blocks),
+        np.ascontiguousarray(stored, "<u4").reshape(-1).view(np.uint8),
+        corrections.pack(wrong, plane_rows * plane_cols, 1),
+        corrections.pack(missed, rows * cols, 1),
+    ]
+    return block.NAME, config, np.concatenate(parts)
+
+
+def _ones(words: Words, cols: int) -> Corrections:
+    """Positions of the ones of ``words`` (rows, chunks), as corrections."""
+    row, chunk = np.nonzero(words)
+    bits = (words[row, chunk, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
+    at, j = np.nonzero(bits)
+    return Corrections(row[at] * cols + 32 * chunk[at] + j, np.ones(at.size, np.uint64))

@@ -1,0 +1,226 @@
+"""Words of a tensor in the order of coding: what an encoder sees of one ring."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from xorpack.code.corrections import Corrections
+from xorpack.code.dense import UNSIGNED
+from xorpack.code.layout import Layout
+from xorpack.code.words import Words, popcount, unpack
+from xorpack.vector.simd import split_bits
+
+_BLOCK = 1 << 20
+
+SAMPLE = 1 << 18
+"""Elements that are looked at to find constant planes, about."""
+
+
+class Source(Protocol):
+    """Planes that are about to be encoded."""
+
+    @property
+    def n_planes(self) -> int:
+        """Planes that are coded."""
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """``(care, planes)`` of a segment: uint32 (lanes, n_steps) and (n_planes, lanes, n_steps)."""
+
+
+class PlaneSource:
+    """Planes that are already packed: BCQ, and the planes of masks."""
+
+    def __init__(self, mask: Words, planes: Words) -> None:
+        """``mask`` (rows, chunks), ``planes`` (q, rows, chunks), 0 where the mask is 0."""
+        self.mask = np.ascontiguousarray(mask)
+        self.planes = np.ascontiguousarray(planes)
+        self.coded = list(range(len(planes)))
+
+    @property
+    def n_planes(self) -> int:
+        """See :class:`Source`."""
+        return len(self.coded)
+
+    def count_ones(self) -> tuple[list[int], int]:
+        """Kept weights whose bit is 1, for each plane; kept weights."""
+        return [popcount(plane & self.mask) for plane in self.planes], popcount(self.mask)
+
+    def exceptions(self, zeros: int, ones: int, cols: int) -> Corrections:
+        """Kept weights that differ from constant planes, by element index of rows of ``cols``."""
+        wrong = {
+            k: (plane if zeros >> k & 1 else ~plane) & self.mask
+            for k, plane in enumerate(self.planes)
+            if (zeros | ones) >> k & 1
+        }
+        either = np.bitwise_or.reduce(list(wrong.values()))
+        row, chunk = np.nonzero(either)
+        bits = unpack(either[row, chunk][:, None], 32)
+        at, j = np.nonzero(bits)
+        row, chunk = row[at], chunk[at]
+        values = np.zeros(row.size, np.uint64)
+        for k, words in wrong.items():
+            values |= ((words[row, chunk] >> j.astype(np.uint32)) & np.uint32(1)).astype(
+                np.uint64
+            ) << np.uint64(k)
+        return Corrections(row * cols + 32 * chunk + j, values)
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """See :class:`Source`."""
+        care = np.empty((layout.lanes, layout.n_steps), np.uint32)
+        planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
+        gather_words(self.mask, segment, *layout.params(), care)
+        for k, out in zip(self.coded, planes, strict=True):
+            gather_words(self.planes[k], segment, *layout.params(), out)
+        return care, planes
+
+
+class ElementSource:
+    """Elements of 1, 2 or 4 bytes, split into bit-planes ring by ring: the lossless mode.
+
+    The mask is 1 where an element is not all-zero bits.
+    """
+
+    def __init__(self, elements: NDArray[Any]) -> None:
+        """``elements``: (rows, cols), C-contiguous."""
+        self.elements = elements.view(UNSIGNED[elements.dtype.itemsize])
+        self.n_bits = 8 * elements.dtype.itemsize
+        self.coded = list(range(self.n_bits))
+        rows, cols = elements.shape
+        self.mask = np.zeros((rows, -(-cols // 32)), np.uint32)
+        mark_nonzero(self.elements, self.mask)
+
+    @property
+    def n_planes(self) -> int:
+        """See :class:`Source`."""
+        return len(self.coded)
+
+    def count_ones(self) -> tuple[list[int], int]:
+        """Kept weights whose bit is 1, for each plane; kept weights. Of an even sample."""
+        flat = self.elements.reshape(-1)
+        sample = np.ascontiguousarray(flat[:: max(1, flat.size // SAMPLE)])
+        counts = np.zeros(self.n_bits, np.int64)
+        count_bits(self.coded_form(sample), counts)
+        return [int(count) for count in counts], int(np.count_nonzero(sample))
+
+    def exceptions(self, zeros: int, ones: int, cols: int) -> Corrections:
+        """Kept weights that differ from constant planes, by element index of rows of ``cols``."""
+        flat = self.elements.reshape(-1)
+        kind = flat.dtype.type
+        positions, values = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+        for begin in range(0, flat.size, _BLOCK):
+            part = flat[begin : begin + _BLOCK]
+            bits = self.coded_form(part)
+            wrong = np.where(part != 0, (bits & kind(zeros)) | (~bits & kind(ones)), kind(0))
+            where = np.flatnonzero(wrong)
+            positions.append(begin + where)
+            values.append(wrong[where].astype(np.uint64))
+        return Corrections(np.concatenate(positions), np.concatenate(values))
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """See :class:`Source`."""
+        care = np.empty((layout.lanes, layout.n_steps), np.uint32)
+        planes = np.empty((self.n_bits, layout.lanes, layout.n_steps), np.uint32)
+        gather_words(self.mask, segment, *layout.params(), care)
+        self._gather(layout, segment, planes)
+        return care, planes if self.n_planes == self.n_bits else planes[self.coded]
+
+    def coded_form(self, elements: NDArray[Any]) -> NDArray[Any]:
+        """The bits of ``elements`` (n,) that planes hold."""
+        return elements
+
+    def _gather(self, layout: Layout, segment: int, planes: Words) -> None:
+        gather_elements(self.elements, segment, *layout.params(), planes)
+
+
+class FilteredSource:
+    """A source with more planes after its own: the filters of a mask cascade."""
+
+    def __init__(self, source: Source, filters: Words) -> None:
+        """``filters``: uint32 (n_filters, rows, chunks)."""
+        self.source = source
+        self.filters = filters
+
+    @property
+    def n_planes(self) -> int:
+        """See :class:`Source`."""
+        return self.source.n_planes + len(self.filters)
+
+    def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
+        """See :class:`Source`."""
+        care, own = self.source.ring(layout, segment)
+        planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
+        planes[: len(own)] = own
+        for plane, out in zip(self.filters, planes[len(own) :], strict=True):
+            gather_words(plane, segment, *layout.params(), out)
+        return care, planes
+
+
+@njit(cache=True, nogil=True)
+def mark_nonzero(elements, mask):
+    """Set the bits of ``mask`` (rows, chunks), zeros before, where ``elements`` (rows, cols) is not 0."""
+    rows, cols = elements.shape
+    for r in range(rows):
+        for c in range(cols):
+            if elements[r, c] != 0:
+                mask[r, c // 32] |= np.uint32(1) << np.uint32(c % 32)
+
+
+@njit(cache=True, nogil=True)
+def count_bits(elements, counts):
+    """Add to ``counts`` (q,) how many of ``elements`` (n,) have each bit set."""
+    for k in range(counts.size):
+        total = 0
+        for x in elements:
+            total += (x >> k) & 1
+        counts[k] += total
+
+
+@njit(cache=True, nogil=True)
+def gather_words(words, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
+    """Words (rows, chunks) of a segment in coding order: ``out`` (lanes, n_steps), 0 where absent."""
+    panels = -(-chunks // panel_chunks)
+    for step in range(n_steps):
+        t = segment * n_steps + step
+        c = t % n_sub
+        i = t // n_sub % rows
+        p = t // n_sub // rows
+        r = i * row_stride % rows
+        k = (c * lanes + i) % (n_sub * lanes)
+        for lane in range(lanes):
+            chunk = p * panel_chunks + k
+            present = p < panels and k < panel_chunks and chunk < chunks
+            out[lane, step] = words[r, chunk] if present else np.uint32(0)
+            k = k + 1 if k + 1 < n_sub * lanes else 0
+
+
+@njit(cache=True, nogil=True)
+def gather_elements(elements, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
+    """Bit-planes of ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
+    cols = elements.shape[1]
+    q = out.shape[0]
+    panels = -(-chunks // panel_chunks)
+    flat, flat_out = elements.reshape(-1), out.reshape(-1)
+    block = np.zeros(32, elements.dtype)
+    for step in range(n_steps):
+        t = segment * n_steps + step
+        c = t % n_sub
+        i = t // n_sub % rows
+        p = t // n_sub // rows
+        r = i * row_stride % rows
+        k = (c * lanes + i) % (n_sub * lanes)
+        for lane in range(lanes):
+            chunk = p * panel_chunks + k
+            present = p < panels and k < panel_chunks and chunk < chunks
+            n = cols - 32 * chunk if present else 0
+            word = lane * n_steps + step
+            if n >= 32:
+                split_bits(flat, r * cols + 32 * chunk, flat_out, word, lanes * n_steps, q)
+            else:
+                for j in range(32):
+                    block[j] = elements[r, 32 * chunk + j] if j < n else 0
+                split_bits(block, 0, flat_out, word, lanes * n_steps, q)
+            k = k + 1 if k + 1 < n_sub * lanes else 0

@@ -1,0 +1,1 @@
+"""Prefix-coded fields of lossless elements: what one is, and how its symbols are decoded."""

@@ -1,0 +1,1 @@
+"""Bit counts, SIMD vectors and threads: what the kernels of every wing are made of."""
