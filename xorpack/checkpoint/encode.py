@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xorpack.analysis.accounting import Account
 from xorpack.checkpoint.plan import FLOATS, Plan
 from xorpack.checkpoint.settings import EncodeReport, Settings
-from xorpack.checkpoint.source import find_source
+from xorpack.checkpoint.source import check_unchanged, find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
@@ -23,7 +23,9 @@ from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, XorpackError
 from xorpack.files import container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
+from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import SafetensorsFile
+from xorpack.files.tree import copy_mode
 from xorpack.masks import bmf
 from xorpack.tensors import DTYPES
 
@@ -59,9 +61,10 @@ def encode_checkpoint(
 
     Raises:
         FileNotFoundError, FormatError: ``src`` is missing, malformed, or encoded already.
-        ParameterError: a setting breaks its rule, a pattern matches nothing.
+        ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
-        DestinationError: ``dst`` exists or cannot be written.
+        DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
+        SourceError: ``src`` changed while it was read.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
@@ -71,15 +74,15 @@ def encode_checkpoint(
         raise ParameterError(f"jobs = {jobs} is less than 1")
     source, target = Path(src), Path(dst)
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
-    files = [safetensors_file.read(shard) for shard in layout.shards]
+    files, originals = layout.open(), Originals.of(layout, encoded=False)
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
     if dry_run:
         return run.estimate()
     if not layout.is_directory:
         with atomic_file(target, overwrite=overwrite) as path:
             run.write(files[0], path)
+            check_unchanged([files[0].source])
         return run.report
-    config = layout.root / model.CONFIG
     with atomic_directory(target, overwrite=overwrite) as directory:
         weight_map: dict[str, str] = {}
         total_size = 0
@@ -87,13 +90,15 @@ def encode_checkpoint(
             sizes = run.write(file, directory / file.path.name)
             weight_map |= dict.fromkeys(sizes, file.path.name)
             total_size += sum(sizes.values())
-        if layout.weight_map is not None:
-            model.write_index(directory / model.INDEX, weight_map, total_size)
         model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
-        if config.is_file():
-            model.read_json(config)
-            text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config(run.version))
-            (directory / model.CONFIG).write_text(text, encoding="utf-8")
+        plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
+        originals.encode(
+            directory,
+            chosen_settings.config(run.version),
+            model.index_text(layout.weight_map or {}, plain_size),
+            model.index_text(weight_map, total_size),
+        )
+        check_unchanged(file.source for file in files)
     return run.report
 
 
@@ -130,17 +135,21 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         carried = {name: stored for name, stored in file.tensors.items() if name not in self.plan.selected}
+        settings = self.settings.info()
+        if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
+            settings[container.ORIGINAL_HEADER] = file.header.decode()
         version = container.write(
             path,
             encoded,
             carried,
             order=list(file.tensors),
             metadata=file.metadata,
-            settings=self.settings.info(),
+            settings=settings,
         )
+        copy_mode(file.path, path)
         self.version = max(self.version, version)
         self.report.stored_bytes += path.stat().st_size
-        return {name: s.data.size for name, s in safetensors_file.read(path).tensors.items()}
+        return {name: s.n_bytes for name, s in safetensors_file.read(path).tensors.items()}
 
     def estimate(self) -> EncodeReport:
         """The report of a dry run: masks are made and counted, sizes follow from bounds."""

@@ -151,7 +151,7 @@ class Plan:
                 "scales": scale_bytes,
                 "field": field_bytes,
             },
-            original_bytes=stored.data.size,
+            original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,
             mask_iid_bits=mask.iid,
             mask_bound_bits=mask.best[1],

@@ -37,14 +37,17 @@ for command in (prune, encode, decode, verify, info, report, study, doctor):
 
 def main() -> NoReturn:
     """Entry point: errors become one line on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup stays as it is
+            signal.signal(number, _terminate)
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        _fail(f"interrupted; {str(error) or 'nothing was written'}", EXIT_INTERRUPTED)
     except ParameterError as error:
         _fail(str(error), EXIT_USAGE)
     except MemoryError:

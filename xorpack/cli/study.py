@@ -71,7 +71,7 @@ def study(
         raise ParameterError("--overwrite needs --output")
     tables.select(names)
     if output is not None:
-        tables.check_output(output, names, overwrite=overwrite)
+        tables.check_output(output, names, overwrite=overwrite, model=options["model"])
     directory = cache or default_directory()
     try:
         with progress_bar("study") as progress:

@@ -56,7 +56,7 @@ def common(layout: model.Layout) -> dict[str, Any]:
 
 def other_bytes(layout: model.Layout) -> int:
     """Bytes of a directory's files that hold no tensors."""
-    others = [layout.root / relative for relative in layout.others]
+    others = [layout.root / relative for relative in layout.tree.files]
     if layout.weight_map is not None:
         others.append(layout.root / model.INDEX)
     return sum(path.stat().st_size for path in others)
@@ -65,7 +65,7 @@ def other_bytes(layout: model.Layout) -> int:
 def carried_tensors(tensors: Mapping[str, Stored]) -> tuple[Carried, ...]:
     """Tensors that are kept as they are."""
     return tuple(
-        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.data.size) for name, t in tensors.items()
+        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.n_bytes) for name, t in tensors.items()
     )
 
 
