@@ -133,7 +133,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         stored = self.carried[name]
         held = Stored(stored.dtype, stored.shape, stored.data)
         if self.verify:
-            self.check_carried(name, hashlib.sha256(held.data.data).hexdigest())
+            self.check_carried(name, held.sha256())
         return held
 
     def check_carried(self, name: str, sha256: str) -> None:

@@ -50,7 +50,7 @@ ITEM_BITS: Mapping[str, int] = {
 NUMPY: Mapping[str, np.dtype[Any]] = {**DTYPES, "U32": np.dtype(np.uint32)}
 """Types that are read as numpy arrays; others are carried as bytes."""
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 
 
 class Stored:
@@ -90,6 +90,13 @@ class Stored:
         """All bytes in order, some megabytes at a time."""
         for begin in range(0, self.n_bytes, _BLOCK_BYTES):
             yield self.part(begin, min(begin + _BLOCK_BYTES, self.n_bytes))
+
+    def sha256(self) -> str:
+        """The digest of all bytes, which are not held."""
+        digest = hashlib.sha256()
+        for block in self.blocks():
+            digest.update(block.data)
+        return digest.hexdigest()
 
     def array(self) -> NDArray[Any]:
         """As a numpy array; a view wherever the bytes are aligned."""
