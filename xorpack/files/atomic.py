@@ -111,16 +111,17 @@ def _create(path: Path, *, directory: bool) -> tuple[Path, int]:
     while True:
         if directory:
             temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=WRITTEN, dir=parent))
-            temporary.chmod(0o777 & ~mask)
         else:
             handle, name = tempfile.mkstemp(prefix=prefix, suffix=WRITTEN, dir=parent)
             os.close(handle)
             temporary = Path(name)
-            temporary.chmod(0o666 & ~mask)
-        lock = os.open(temporary, os.O_RDONLY)
-        if _lock(lock) is not False and temporary.exists():
-            return temporary, lock
-        os.close(lock)  # somebody took it for a leftover before it was locked
+        # Until it is locked, another run may take it for a leftover and remove it: then once more.
+        with suppress(FileNotFoundError):
+            temporary.chmod((0o777 if directory else 0o666) & ~mask)
+            lock = os.open(temporary, os.O_RDONLY)
+            if _lock(lock) is not False and temporary.exists():
+                return temporary, lock
+            os.close(lock)
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -53,8 +53,8 @@ def check_destination(
 
 def _check_directory(path: Path) -> None:
     here = _identity(path)
-    for place, what in ((Path.cwd(), "the working directory"), (Path.home(), "the home directory")):
-        if here in set(_identities(place)):
+    for place, what in ((".", "the working directory"), (os.path.expanduser("~"), "the home directory")):
+        if os.path.exists(place) and here in set(_identities(Path(place))):
             raise DestinationError(f"destination {path} is or holds {what}; remove it yourself")
     reason = model.looks_like_checkpoint(path)
     if reason:
