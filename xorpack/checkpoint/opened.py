@@ -20,7 +20,7 @@ from xorpack.files.container import EncodedFile
 MIN_DECLARED = 1 << 28
 """Weights that the smallest file may declare, unless more are allowed: a second's work or so."""
 
-DECLARED_PER_BYTE = 1 << 12
+DECLARED_PER_BYTE = 1 << 13
 """Weights that a file may declare for each of its bytes: at sparsity .9999, a mask takes a byte for 5,000."""
 
 

@@ -14,6 +14,7 @@ from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
+from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
 from xorpack.code.words import Words
@@ -76,7 +77,7 @@ class Plan:
         self.settings = settings
         tensors = plain_tensors(files)
         known = DTYPES if settings.lossless else FLOATS
-        suitable = {name: stored.dtype in known for name, stored in tensors.items()}
+        suitable = {name: stored.dtype in known and not _endless(stored) for name, stored in tensors.items()}
         shapes = {name: stored.shape for name, stored in tensors.items()}
         self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
@@ -181,6 +182,11 @@ def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int
         zeros |= field.code.unused
     left_out = [binary_entropy(count / n) for k, count in enumerate(counts) if n and (zeros | ones) >> k & 1]
     return source.n_planes - (zeros | ones).bit_count(), sum(left_out), field_bytes
+
+
+def _endless(stored: Stored) -> bool:
+    """Whether a tensor without weights has rows or columns that would keep a loop over them busy: it is carried."""
+    return 0 in stored.shape and math.prod(max(size, 1) for size in stored.shape) > MIN_DECLARED
 
 
 def _matrix(stored: Stored) -> NDArray[Any]:

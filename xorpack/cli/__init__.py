@@ -47,7 +47,8 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
-        _fail(f"interrupted; {str(error) or 'nothing was written'}", EXIT_INTERRUPTED)
+        cause = error.__cause__ if isinstance(error, click.Abort) else error  # click wraps them
+        _fail(f"interrupted; {str(cause or '') or 'nothing was written'}", EXIT_INTERRUPTED)
     except ParameterError as error:
         _fail(str(error), EXIT_USAGE)
     except MemoryError:
