@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from xorpack.errors import FormatError
+from xorpack.errors import FormatError, SourceError
 from xorpack.files import container, model
 from xorpack.files.destination import check_destination
 from xorpack.files.reading import Source
@@ -21,10 +22,14 @@ def find_source(
         FileNotFoundError, FormatError: ``source`` or another is missing or no checkpoint.
         DestinationError: ``target`` exists, or cannot be written or replaced.
         ParameterError: it lies in what is read, or holds it.
+        SourceError: a file that may not be read.
     """
     layouts = [model.find(path) for path in (source, *others)]
     inputs = [path for layout in layouts for path in layout.inputs()]
     check_destination(target, overwrite=overwrite, inputs=inputs, dry_run=dry_run)
+    for path in inputs:
+        if not os.access(path, os.R_OK):
+            raise SourceError(f"{path}: no permission to read it")
     return layouts[0]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xorpack.errors import FormatError, SourceError, XorpackError
+from xorpack.errors import FormatError, XorpackError
 from xorpack.files import foreign, safetensors_file
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import REPOSITORY, Tree, copy_file
@@ -91,7 +91,6 @@ def find(root: Path) -> Layout:
     Raises:
         FileNotFoundError: nothing stands at ``root``.
         FormatError: a directory without safetensors files, an index that names a missing one or passes one over.
-        SourceError: a file that cannot be read.
     """
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such file or directory")
@@ -133,9 +132,6 @@ def _other_files(root: Path, shards: set[str], *, passed_over: set[str], indexed
     tree.folders = [path for path in tree.folders if path.parts[0] != ORIGINALS]
     tree.links = {path: link for path, link in tree.links.items() if path not in mine}
     tree.remove(left_out)
-    for path in tree.files:
-        if not os.access(root / path, os.R_OK):
-            raise SourceError(f"{root / path}: no permission to read it")
     return tree
 
 

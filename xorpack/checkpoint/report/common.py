@@ -57,6 +57,7 @@ def common(layout: model.Layout) -> dict[str, Any]:
 def other_bytes(layout: model.Layout) -> int:
     """Bytes of a directory's files that hold no tensors."""
     others = [layout.root / relative for relative in layout.tree.files]
+    others += (layout.root / model.ORIGINALS).glob("*")
     if layout.weight_map is not None:
         others.append(layout.root / model.INDEX)
     return sum(path.stat().st_size for path in others)
