@@ -153,14 +153,16 @@ def test_every_config_comes_back(tmp_path: Path, case: str) -> None:
     assert marked["quantization_config"]["quant_method"] == "xorpack"
 
 
-def test_a_config_that_was_changed_since_stays_changed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["one line", "line ends of Windows"])
+def test_a_config_that_was_changed_since_stays_changed(tmp_path: Path, case: str) -> None:
     source = write_model(tmp_path / "m")
-    (source / "config.json").write_bytes(CONFIGS["one line, compact"])
+    (source / "config.json").write_bytes(CONFIGS[case])
     xorpack.encode_checkpoint(source, tmp_path / "x", lossless=True)
+    assert (tmp_path / "x" / model.ORIGINALS).exists() == (case != "one line")
     path = tmp_path / "x" / "config.json"
-    path.write_text(path.read_text().replace('"a":1', '"a":2'))
+    path.write_bytes(path.read_bytes().replace(b'"a": 1', b'"a": 2'))
     xorpack.decode_checkpoint(tmp_path / "x", tmp_path / "y")
-    assert json.loads((tmp_path / "y" / "config.json").read_text()) == {"a": 2}
+    assert json.loads((tmp_path / "y" / "config.json").read_bytes())["a"] == 2
 
 
 INDEXES: dict[str, Callable[[str], str]] = {

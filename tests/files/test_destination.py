@@ -103,6 +103,20 @@ def test_what_links_point_to_is_not_replaced(place: Path) -> None:
     assert (place / "back" / "model.safetensors").read_bytes() == (blobs / "model.safetensors").read_bytes()
 
 
+def test_a_source_behind_a_linked_folder(place: Path) -> None:
+    (place / "far").mkdir()
+    (place / "far" / "link").symlink_to(place / "work")
+    before = everything(place)
+    for to in (place / "work", place / "far"):
+        with pytest.raises(ParameterError, match=r"holds .*far/link/model"):
+            xorpack.encode_checkpoint(place / "far" / "link" / "model", to, overwrite=True)
+    (place / "near").symlink_to(place / "work" / "model")
+    with pytest.raises(ParameterError, match=r"holds .*near/model"):
+        xorpack.encode_checkpoint(place / "near" / "model.safetensors", place / "work", overwrite=True)
+    (place / "near").unlink()
+    assert everything(place) == before
+
+
 def test_importances_are_read_too(place: Path) -> None:
     importance = write_model(place / "importance" / "grads")
     before = everything(place)
