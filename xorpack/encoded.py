@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import masks
 from xorpack.code.corrections import Corrections, packed_sizes, unpack
 from xorpack.code.layout import MAX_STEPS, Layout
 from xorpack.code.network import XorNetwork
@@ -19,6 +18,7 @@ from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import Words
 from xorpack.errors import FormatError
 from xorpack.fields.field import Field
+from xorpack.masks import Mask
 from xorpack.tensors import DTYPES, MAX_BITS, as_matrix, n_groups
 
 SECTIONS = ("code", "corrections", "mask", "scales", "field")
@@ -42,7 +42,7 @@ class EncodedTensor:
         constants: ``(zeros, ones)``: where bit k is set, plane k is that at every kept weight and not coded.
         code: uint32 (coded planes, n_segments, m_lane, lanes).
         n_corrections, corrections: count and bytes, see :mod:`xorpack.code.corrections`.
-        mask_codec, mask_config, mask: see :mod:`xorpack.masks`.
+        mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
         scales: float16 or float32 (rows, n_groups, q) of ``bcq``, else None.
         group_size: columns that share scales; 0 = the row.
         method: how the scales were fitted; information only.
@@ -63,9 +63,7 @@ class EncodedTensor:
     code: NDArray[np.uint32]
     n_corrections: int
     corrections: NDArray[np.uint8]
-    mask_codec: str
-    mask_config: Mapping[str, Any]
-    mask: NDArray[np.uint8]
+    mask: Mask
     scales: NDArray[Any] | None = None
     group_size: int = 0
     method: str = ""
@@ -102,6 +100,16 @@ class EncodedTensor:
         return int(self.code.shape[2])
 
     @property
+    def mask_codec(self) -> str:
+        """The mask codec's name."""
+        return self.mask.NAME
+
+    @property
+    def mask_config(self) -> dict[str, Any]:
+        """What the record says of the mask."""
+        return self.mask.get_config()
+
+    @property
     def n_care_bits(self) -> int:
         """Bits that matter, over all planes."""
         return self.n_kept * self.bits
@@ -124,7 +132,7 @@ class EncodedTensor:
         found: dict[str, NDArray[Any]] = {
             "code": self.code,
             "corrections": self.corrections,
-            "mask": self.mask,
+            "mask": self.mask.data,
         }
         if self.scales is not None:
             found["scales"] = self.scales
@@ -159,8 +167,7 @@ class EncodedTensor:
     def load_mask(self, expand: Expand, first: int = 0, last: int | None = None, *, jobs: int = 1) -> Words:
         """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads."""
         end = self.rows if last is None else last
-        codec = masks.codec(self.mask_codec)
-        return codec.decode(self.mask_config, self.mask, self.coded, first, end, expand, jobs=jobs)
+        return self.mask.rows(first, end, expand, jobs=jobs)
 
     def _check(self) -> None:
         rows, cols = as_matrix(self.shape)
@@ -191,9 +198,7 @@ class EncodedTensor:
             raise FormatError(
                 f"{self.n_corrections} corrections and {self.n_kept} kept of {rows * cols} weights"
             )
-        if self.code.ndim != 4 or self.code.dtype != np.uint32:
-            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}")
-        m_lane = self.code.shape[2]
+        m_lane = self.coded.m_lane
         zeros, ones = self.constants
         if min(zeros, ones) < 0 or zeros & ones or (zeros | ones) >> q:
             raise FormatError(f"constant planes {zeros:#x} and {ones:#x} of {q}")
@@ -213,7 +218,7 @@ class EncodedTensor:
             raise FormatError(f"{self.corrections.size} bytes of corrections, not {expected_bytes}")
         if self.field is not None:
             self._check_field(self.field)
-        masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, self.coded)
+        self.mask.check(self.coded)
         if self.scales is not None:
             shape = (rows, n_groups(cols, self.group_size), q)
             if self.scales.shape != shape:

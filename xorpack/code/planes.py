@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.words import Words
+from xorpack.errors import FormatError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,6 +24,10 @@ class CodedPlanes:
     network: XorNetwork
     layout: Layout
     code: NDArray[np.uint32]
+
+    def __post_init__(self) -> None:
+        if self.code.ndim != 4 or self.code.dtype != np.uint32:
+            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}")
 
     @classmethod
     def of_bytes(

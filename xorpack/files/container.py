@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import masks
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes
 from xorpack.encoded import SECTIONS, EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.fields.field import Field
@@ -262,7 +264,7 @@ def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
             "row_stride": tensor.layout.row_stride,
         },
         "n_corrections": tensor.n_corrections,
-        "mask": {"codec": tensor.mask_codec, "config": dict(tensor.mask_config)},
+        "mask": {"codec": tensor.mask_codec, "config": tensor.mask_config},
         "group_size": tensor.group_size,
         "method": tensor.method,
         "stored_sha256": sections_sha256(tensor.sections()),
@@ -304,6 +306,8 @@ def _from_record(
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
         found[section] = stored.array()
     rows, cols = as_matrix(tuple(shape))
+    network, order = XorNetwork.from_config(record["network"]), Layout(rows=rows, cols=cols, **layout)
+    coded = CodedPlanes(network=network, layout=order, code=found["code"])
     return EncodedTensor(
         kind=record["kind"],
         shape=tuple(shape),
@@ -311,14 +315,12 @@ def _from_record(
         bits=record["bits"],
         n_kept=record["n_kept"],
         constants=(constants[0], constants[1]),
-        network=XorNetwork.from_config(record["network"]),
-        layout=Layout(rows=rows, cols=cols, **layout),
+        network=network,
+        layout=order,
         code=found["code"],
         n_corrections=record["n_corrections"],
         corrections=found["corrections"],
-        mask_codec=mask["codec"],
-        mask_config=mask["config"],
-        mask=found["mask"],
+        mask=masks.parse(mask["codec"], mask["config"], found["mask"], coded),
         scales=found.get("scales"),
         group_size=record["group_size"],
         method=record["method"],
