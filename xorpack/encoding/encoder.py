@@ -13,7 +13,9 @@ from xorpack.code import dense
 from xorpack.code.corrections import NO_CORRECTIONS, pack, packed_sizes
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes, StoredPlanes
 from xorpack.code.words import popcount
+from xorpack.elements import Bcq, Elements, Lossless
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
 from xorpack.encoding.fields.choice import FieldChoice, choose_field, encode_field, takes_fields
@@ -102,11 +104,11 @@ def _encode(
 ) -> EncodedTensor:
     source: PlaneSource | ElementSource
     if isinstance(tensor, BCQTensor):
-        kind, shape, dtype = "bcq", tensor.shape, tensor.dtype
+        shape, dtype = tensor.shape, tensor.dtype
         source = PlaneSource(tensor.mask, tensor.planes)
         content = _digest(_dequantized(tensor), jobs)
     else:
-        kind, shape, dtype = "lossless", tensor.shape, dtype_name(tensor.dtype)
+        shape, dtype = tensor.shape, dtype_name(tensor.dtype)
         matrix = np.ascontiguousarray(tensor).reshape(as_matrix(shape))
         source = ElementSource(matrix)
         content = _digest(iter([matrix]), jobs)
@@ -115,8 +117,8 @@ def _encode(
     density = n_kept / max(rows * cols, 1)
     planned = None
     if isinstance(source, ElementSource) and takes_fields(field, prefer):
-        elements = source.elements
-        planned = choose_field(elements, *source.count_ones(), field)
+        unsigned = source.elements
+        planned = choose_field(unsigned, *source.count_ones(), field)
         if planned is not None:
             source = FieldSource(source, planned.code, planned.table())
     zeros, ones = choose_constants(*source.count_ones())
@@ -158,26 +160,28 @@ def _encode(
     own_config = CONFIG_BYTES if codec == block.NAME else 0
     if mask_codec == "auto" and mask[2].size + own_config > -(-rows * cols // 8):
         mask = encode_plain("bitmap", source.mask, cols)
-    bcq = tensor if isinstance(tensor, BCQTensor) else None
+    elements: Elements
+    if isinstance(tensor, BCQTensor):
+        scales = np.ascontiguousarray(tensor.scales)
+        elements = Bcq(scales=scales, group_size=tensor.group_size, method=tensor.method)
+    else:
+        elements = Lossless(field=None if planned is None else encode_field(planned, unsigned, jobs))
+    coded = CodedPlanes(network=chosen, layout=layout, code=np.ascontiguousarray(code[:n_coded]))
     return EncodedTensor(
-        kind=kind,
         shape=tuple(shape),
         dtype=dtype,
-        bits=q,
-        n_kept=n_kept,
-        network=chosen,
-        layout=layout,
-        constants=(zeros, ones),
-        code=np.ascontiguousarray(code[:n_coded]),
-        n_corrections=len(corrections),
-        corrections=pack(corrections, rows * cols, q),
+        planes=StoredPlanes(
+            bits=q,
+            n_kept=n_kept,
+            coded=coded,
+            constants=(zeros, ones),
+            n_corrections=len(corrections),
+            corrections=pack(corrections, rows * cols, q),
+        ),
         mask_codec=mask[0],
         mask_config=mask[1],
         mask=mask[2],
-        scales=None if bcq is None else np.ascontiguousarray(bcq.scales),
-        group_size=0 if bcq is None else bcq.group_size,
-        method="" if bcq is None else bcq.method,
-        field=None if planned is None else encode_field(planned, elements, jobs),
+        elements=elements,
         content_sha256=content(),
     )
 

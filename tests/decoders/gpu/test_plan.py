@@ -7,7 +7,7 @@ import pytest
 from gpu_cases import BCQ
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import bcq
+from samples import bcq, replaced
 
 import xorpack
 from xorpack import XorNetwork
@@ -137,11 +137,6 @@ def test_damage_is_found_before_anything_is_uploaded():
     scales[0, 0, 0] = np.inf
     with pytest.raises(FormatError, match="not finite"):
         pack(replaced(encoded, scales=scales))
-
-
-def replaced(encoded, **changes):
-    values = {name: getattr(encoded, name) for name in type(encoded).__dataclass_fields__}
-    return xorpack.EncodedTensor(**values | changes)
 
 
 def test_memory_beside_the_file():
