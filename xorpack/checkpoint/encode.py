@@ -24,7 +24,7 @@ from xorpack.errors import ParameterError, XorpackError
 from xorpack.files import container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.safetensors_file import SafetensorsFile
-from xorpack.masks import bmf
+from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES
 
 Progress = Callable[[str, int, int], None]
@@ -160,12 +160,12 @@ class _Run:
             how: dict[str, Any] = {"mask_codec": settings.mask_codec, "prefer": settings.prefer, "jobs": jobs}
             if settings.lossless:
                 array = self._zeros(name, array)
-                if settings.mask_codec == bmf.NAME:
+                if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                 encoded = encode(array, **how)
             else:
                 mask = self.plan.global_mask(name)
-                if settings.mask_codec == bmf.NAME:
+                if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                     mask = how["factors"].mask()
                 quantized = quantize(

@@ -32,8 +32,7 @@ from xorpack.encoding.quantize.pruning import (
 from xorpack.encoding.rings.gather import ElementSource
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.files.selection import select
-from xorpack.masks import bmf
-from xorpack.masks.block import codec as block
+from xorpack.masks import Block, Bmf
 from xorpack.masks.bmf import Factors
 from xorpack.tensors import DTYPES, as_matrix, n_groups
 
@@ -121,7 +120,7 @@ class Plan:
     def preview(self, name: str) -> Preview:
         """What a tensor would become."""
         stored, settings = self.selected[name], self.settings
-        if settings.mask_codec == bmf.NAME:  # refuse what encoding would
+        if settings.mask_codec == Bmf.NAME:  # refuse what encoding would
             choose_tile(*as_matrix(stored.shape), settings.mask_bits or MASK_BITS, settings.rank)
         n = math.prod(stored.shape)
         rows, cols = as_matrix(stored.shape)
@@ -161,8 +160,10 @@ class Plan:
     def _mask_bytes(self, n: int, n_kept: int, mask: MaskBounds) -> int:
         settings = self.settings
         choice, prefer = settings.mask_codec, settings.prefer
-        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer, settings.mask_bits or MASK_BITS)
-        if choice == block.NAME or (choice == "auto" and prefer == "size"):
+        if choice == Bmf.NAME:  # pruning makes the mask as small as that
+            return math.ceil(n * (settings.mask_bits or MASK_BITS) / 8)
+        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer)
+        if choice == Block.NAME or (choice == "auto" and prefer == "size"):
             bits = min(bits, BLOCK_OVERHEAD * mask.best[1])
         return math.ceil(bits / 8)
 

@@ -20,22 +20,14 @@ from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.constants import choose_constants, coded_planes, merge
 from xorpack.encoding.fields.choice import FieldChoice, choose_field, encode_field, takes_fields
 from xorpack.encoding.fields.sources import FieldSource
-from xorpack.encoding.masks.block import CONFIG_BYTES, encode_block
-from xorpack.encoding.masks.choice import (
-    Choice,
-    Prefer,
-    best_filters,
-    choose,
-    encode_cascade,
-    encode_plain,
-    split_filters,
-)
+from xorpack.encoding.masks.bitmap import BitmapProposal
+from xorpack.encoding.masks.choice import Choice, Prefer, choose, encode_mask, split_riders
+from xorpack.encoding.masks.proposal import Wanted
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.encoding.rings.gather import ElementSource, FilteredSource, PlaneSource
 from xorpack.encoding.rings.tensor import ENCODERS, encode_planes
 from xorpack.errors import ParameterError
-from xorpack.masks import bmf, cascade
-from xorpack.masks.block import codec as block
+from xorpack.masks import Cascade
 from xorpack.masks.bmf import Factors
 from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
 
@@ -129,37 +121,26 @@ def _encode(
     n_coded = source.n_planes
     layout, raw = Layout.choose(rows, cols, n_kept, lanes=lanes), Layout.raw(rows, cols)
     raw_bytes = 4 * n_coded * raw.n_segments * raw.ring_words
-    may_be_raw = network is None and n_coded > 0 and mask_codec != cascade.NAME
+    may_be_raw = network is None and n_coded > 0 and mask_codec != Cascade.NAME
     if may_be_raw and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * n_coded:
         network, layout = XorNetwork.identity(), raw
     chosen = network or default_network(density)
     gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
-    codec, plan, factors = choose(
-        source.mask, cols, density, mask_codec, prefer, gates=gates, factors=factors
-    )
-    filters = None
-    if codec == cascade.NAME:
-        filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)
-    whole = source if filters is None else FilteredSource(source, filters)
+    wanted = Wanted(words=source.mask, cols=cols, n_kept=n_kept, gates=gates, factors=factors)
+    proposal = choose(wanted, mask_codec, prefer)
+    riders = proposal.riders()
+    whole = source if riders is None else FilteredSource(source, riders)
     code, found = encode_planes(chosen, whole, layout, n_kept, encoder, rate, jobs)
-    own, missing = split_filters(found, n_coded)
+    own, missing = split_riders(found, n_coded)
     own_bytes = sum(packed_sizes(len(own), rows * cols, n_coded))
     if may_be_raw and network is None and rate is None and code[:n_coded].nbytes + own_bytes >= raw_bytes > 0:
         chosen, layout = XorNetwork.identity(), raw
         code, own = encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
-        codec = "bitmap" if codec == cascade.NAME else codec
+        if riders is not None:
+            proposal = BitmapProposal.of(wanted)
     corrections = merge(own, source.coded, exceptions)
-    if codec == cascade.NAME:
-        mask = encode_cascade(source.mask, chosen, layout, code[n_coded:], missing, jobs)
-    elif codec == block.NAME and plan is not None:
-        mask = encode_block(source.mask, cols, plan, jobs)
-    elif codec == bmf.NAME and factors is not None:
-        mask = bmf.NAME, *bmf.encode(factors, cols)
-    else:
-        mask = encode_plain(codec, source.mask, cols)
-    own_config = CONFIG_BYTES if codec == block.NAME else 0
-    if mask_codec == "auto" and mask[2].size + own_config > -(-rows * cols // 8):
-        mask = encode_plain("bitmap", source.mask, cols)
+    ridden = CodedPlanes(network=chosen, layout=layout, code=code[n_coded:])
+    mask = encode_mask(proposal, ridden, missing, mask_codec, jobs)
     elements: Elements
     if isinstance(tensor, BCQTensor):
         scales = np.ascontiguousarray(tensor.scales)
@@ -178,9 +159,7 @@ def _encode(
             n_corrections=len(corrections),
             corrections=pack(corrections, rows * cols, q),
         ),
-        mask_codec=mask[0],
-        mask_config=mask[1],
-        mask=mask[2],
+        mask=mask,
         elements=elements,
         content_sha256=content(),
     )

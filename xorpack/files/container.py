@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import masks
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes, StoredPlanes
@@ -310,25 +311,23 @@ def _from_record(
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
         found[section] = stored.array()
     rows, cols = check_shape(tuple(shape))
-    coded = CodedPlanes(
-        network=XorNetwork.from_config(record["network"]),
-        layout=Layout(rows=rows, cols=cols, **layout),
-        code=found["code"],
+    planes = StoredPlanes(
+        bits=record["bits"],
+        n_kept=record["n_kept"],
+        coded=CodedPlanes(
+            network=XorNetwork.from_config(record["network"]),
+            layout=Layout(rows=rows, cols=cols, **layout),
+            code=found["code"],
+        ),
+        constants=(constants[0], constants[1]),
+        n_corrections=record["n_corrections"],
+        corrections=found["corrections"],
     )
     return EncodedTensor(
         shape=tuple(shape),
         dtype=record["dtype"],
-        planes=StoredPlanes(
-            bits=record["bits"],
-            n_kept=record["n_kept"],
-            coded=coded,
-            constants=(constants[0], constants[1]),
-            n_corrections=record["n_corrections"],
-            corrections=found["corrections"],
-        ),
-        mask_codec=mask["codec"],
-        mask_config=mask["config"],
-        mask=found["mask"],
+        planes=planes,
+        mask=masks.parse(mask["codec"], mask["config"], found["mask"], planes.coded),
         elements=_elements(record, found, rows, cols),
         content_sha256=record["content_sha256"],
         stored_sha256=record["stored_sha256"],

@@ -13,15 +13,20 @@ All sums run in float32 in a fixed order: the same factors on every machine, for
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import WORD_BITS, Words, n_chunks, popcount, unpack
 from xorpack.encoding.masks.bmf_kernels import fit_strip, losses, remove
+from xorpack.encoding.masks.proposal import Proposal, Wanted
 from xorpack.encoding.quantize.pruning import check_sparsity
 from xorpack.errors import DataError, ParameterError
-from xorpack.masks.bmf import MAX_RANK, Factors, words_of
+from xorpack.masks import Bmf
+from xorpack.masks.bmf import MAX_RANK, Factors, sizes, words_of
 from xorpack.vector.threads import for_each
 
 MASK_BITS = 0.18
@@ -272,3 +277,34 @@ def cover(rows: list[int], rank: int) -> list[int] | None:
         return chosen
 
     return search([])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BmfProposal(Proposal):
+    """Factors, those that the mask was chosen as or others in tiles of the usual size."""
+
+    NAME: ClassVar[str] = Bmf.NAME
+
+    factors: Factors
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> BmfProposal:
+        """See :class:`Proposal`."""
+        shape, factors = (len(wanted.words), wanted.cols), wanted.factors
+        if factors is None:
+            rank, *tile = choose_tile(*shape)
+            bits = 8 * sum(sizes(*shape, rank, *tile))
+            if bits >= wanted.below:
+                raise ParameterError(f"factors of rank {rank} in tiles of {tile} take {bits} bits")
+            factors = factor(wanted.words, wanted.cols, rank, *tile)
+        tiles = factors.rank, factors.tile_rows, factors.tile_cols
+        return cls(wanted=wanted, bits=8 * sum(sizes(*shape, *tiles)), factors=factors)
+
+    @classmethod
+    def typical_bits(cls, density: float) -> float:
+        """See :class:`Proposal`: a mask that was not chosen so has no factors."""
+        return float("inf")
+
+    def encode(self, riders: CodedPlanes, missing: NDArray[np.int64], jobs: int) -> Bmf:
+        """See :class:`Proposal`."""
+        return Bmf.of(self.factors, self.wanted.cols)
