@@ -18,7 +18,7 @@ from xorpack.code.planes import CodedPlanes, StoredPlanes
 from xorpack.code.words import Words, popcount, tail_mask
 from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
-from xorpack.encoding.encoder import default_network
+from xorpack.encoding.plan import default_network
 from xorpack.encoding.rings.rate import best_share, guess
 from xorpack.masks import Bitmap, Constant
 
