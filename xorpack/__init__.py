@@ -8,6 +8,7 @@
 True
 """
 
+from xorpack._version import __version__
 from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, prune_checkpoint, verify_checkpoint
 from xorpack.checkpoint import open_checkpoint as open
 from xorpack.checkpoint.report import report_checkpoint
@@ -17,8 +18,6 @@ from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.tensors import BCQTensor
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BCQTensor",

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from xorpack._version import __version__
 from xorpack.cli.decode import decode
 from xorpack.cli.doctor import doctor
 from xorpack.cli.encode import encode
@@ -26,7 +27,7 @@ EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="xorpack")
+@click.version_option(__version__, prog_name="xorpack")
 def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
