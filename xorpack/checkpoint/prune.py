@@ -116,7 +116,8 @@ def prune_checkpoint(
         settings: which weights are kept; or give the fields of :class:`PruneSettings` as keywords.
         importance: a checkpoint with a tensor of the same name and shape for each that is pruned; its magnitudes
             are taken in place of the weights'.
-        include, exclude: patterns, see :mod:`xorpack.files.selection`.
+        include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
+        exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: choose and report, write nothing.
