@@ -23,6 +23,7 @@ __all__ = [
     "BCQTensor",
     "EncodedTensor",
     "XorNetwork",
+    "__version__",
     "decode",
     "decode_checkpoint",
     "encode",

@@ -17,7 +17,6 @@ from xorpack.cli.encode import encode
 from xorpack.cli.info import info
 from xorpack.cli.prune import prune
 from xorpack.cli.report import report
-from xorpack.cli.study import study
 from xorpack.cli.verify import verify
 from xorpack.errors import ParameterError, XorpackError
 
@@ -32,15 +31,15 @@ def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (prune, encode, decode, verify, info, report, study, doctor):
+for command in (prune, encode, decode, verify, info, report, doctor):
     cli.add_command(command)
 
 
-def main() -> NoReturn:
-    """Entry point: errors become one line on stderr and an exit code."""
+def main(command: click.Command = cli) -> NoReturn:
+    """Run a command: errors become one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        cli.main(standalone_mode=False)
+        command.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -12,10 +12,10 @@ from rich.console import Console
 from safetensors.numpy import save_file
 from samples import pruned
 
+import studies
 import xorpack
-from xorpack.analysis import study
-from xorpack.analysis.study import density, figures, patterns, render
-from xorpack.analysis.study.cache import Cache, describe
+from studies import density, figures, patterns, render
+from studies.cache import Cache, describe
 from xorpack.encoding.quantize.pruning import magnitude_mask
 from xorpack.errors import DataError, DestinationError, FormatError, ParameterError
 
@@ -31,11 +31,11 @@ def model(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", study.TABLES)
+@pytest.mark.parametrize("name", studies.TABLES)
 def test_every_table(name, tmp_path, model):
     """Its grids are rectangles that fit 80 columns; its figure is drawn; all of it is JSON."""
     uses_model = name in ("masks", "planes")
-    found = study.run([name], **QUICK, model=model if uses_model else None)
+    found = studies.run([name], **QUICK, model=model if uses_model else None)
     grids = found.grids(name)
     assert any(grid.brief for grid in grids)
     console = Console(width=80, record=True, file=open(tmp_path / "text", "w"))  # noqa: SIM115
@@ -50,7 +50,7 @@ def test_every_table(name, tmp_path, model):
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     console.file.close()
-    written = study.write(found, tmp_path / "out")
+    written = studies.write(found, tmp_path / "out")
     assert written == ["study.json", "study.md", f"{name}.png", f"{name}.svg"]
     document = json.loads((tmp_path / "out" / "study.json").read_text())
     assert document["tables"][name]["cells"]
@@ -60,16 +60,16 @@ def test_every_table(name, tmp_path, model):
 
 
 def test_names_are_a_closed_set():
-    assert [table.name for table in study.select(())] == list(study.TABLES)
-    assert [table.name for table in study.select(["windows", "masks"])] == ["masks", "windows"]
+    assert [table.name for table in studies.select(())] == list(studies.TABLES)
+    assert [table.name for table in studies.select(["windows", "masks"])] == ["masks", "windows"]
     with pytest.raises(ParameterError, match="table 'bogus' is not one of networks, masks"):
-        study.run(["bogus"])
+        studies.run(["bogus"])
 
 
 @pytest.mark.parametrize(("options", "message"), [({"seeds": 0}, "seeds = 0"), ({"jobs": 0}, "jobs = 0")])
 def test_numbers_are_checked(options, message):
     with pytest.raises(ParameterError, match=message):
-        study.run(["blocks"], **options)
+        studies.run(["blocks"], **options)
 
 
 class StopError(Exception):
@@ -90,16 +90,16 @@ def stop_after(n):
 
 def test_an_interrupted_run_goes_on(tmp_path):
     with pytest.raises(StopError):
-        study.run(["blocks"], **QUICK, cache=tmp_path, progress=stop_after(5))
+        studies.run(["blocks"], **QUICK, cache=tmp_path, progress=stop_after(5))
     cells = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert len(cells) == 5
-    again = study.run(["blocks"], **QUICK, cache=tmp_path, jobs=2)
+    again = studies.run(["blocks"], **QUICK, cache=tmp_path, jobs=2)
     assert again.n_reused == 5
     assert all(path.stat().st_mtime_ns == at for path, at in cells.items())
-    assert again.as_dict() == study.run(["blocks"], **QUICK).as_dict()
-    third = study.run(["blocks"], **QUICK, cache=tmp_path)
+    assert again.as_dict() == studies.run(["blocks"], **QUICK).as_dict()
+    third = studies.run(["blocks"], **QUICK, cache=tmp_path)
     assert (third.n_measured, third.as_dict()) == (0, again.as_dict())
-    assert study.run(["blocks"], **QUICK, cache=tmp_path, fresh=True).n_reused == 0
+    assert studies.run(["blocks"], **QUICK, cache=tmp_path, fresh=True).n_reused == 0
     assert not [path for path in tmp_path.rglob("*") if path.suffix != ".json" and path.is_file()]
 
 
@@ -118,8 +118,8 @@ def damaged(text):
 
 
 def test_a_damaged_cell_is_measured_again(tmp_path):
-    table = study.TABLES["blocks"]
-    params = next(cell.params for cell in table.plan(study.Scope(quick=True, seeds=1)))
+    table = studies.TABLES["blocks"]
+    params = next(cell.params for cell in table.plan(studies.Scope(quick=True, seeds=1)))
     cache = Cache(tmp_path)
     result = table.measure(params, None)
     cache.store(table, params, result, 1.0)
@@ -138,8 +138,8 @@ def test_a_damaged_cell_is_measured_again(tmp_path):
 
 def test_no_damage_to_a_cell_gives_another_result(tmp_path):
     """Every truncation, and a flipped bit in every byte: the same result, or none."""
-    table = study.TABLES["blocks"]
-    params = next(cell.params for cell in table.plan(study.Scope(quick=True, seeds=1)))
+    table = studies.TABLES["blocks"]
+    params = next(cell.params for cell in table.plan(studies.Scope(quick=True, seeds=1)))
     cache, result = Cache(tmp_path), {"samples": [{"care_bits": 12, "spread": [0.5, None]}]}
     cache.store(table, params, result, 0.25)
     (path,) = tmp_path.rglob("*.json")
@@ -153,19 +153,19 @@ def test_no_damage_to_a_cell_gives_another_result(tmp_path):
 
 
 def test_a_cell_is_keyed_by_everything_it_depends_on(tmp_path, monkeypatch):
-    table = study.TABLES["blocks"]
+    table = studies.TABLES["blocks"]
     before = describe(table, {"a": 1})
     assert before["version"] == xorpack.__version__
     assert describe(table, {"a": 2}) != before
-    assert describe(study.TABLES["masks"], {"a": 1})["sources"] != before["sources"]
+    assert describe(studies.TABLES["masks"], {"a": 1})["sources"] != before["sources"]
     monkeypatch.setattr(xorpack, "__version__", "9.9.9")
     assert describe(table, {"a": 1}) != before
 
 
 def test_the_same_study_gives_the_same_files(tmp_path):
     for name, jobs in (("a", 1), ("b", 2)):
-        found = study.run(["windows"], **QUICK, jobs=jobs)
-        study.write(found, tmp_path / name)
+        found = studies.run(["windows"], **QUICK, jobs=jobs)
+        studies.write(found, tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files == ["study.json", "study.md", "windows.png", "windows.svg"]
     for name in files:
@@ -173,24 +173,24 @@ def test_the_same_study_gives_the_same_files(tmp_path):
 
 
 def test_files_of_an_earlier_study_are_replaced_only_if_asked(tmp_path):
-    found = study.run(["alexnet"], **QUICK)
+    found = studies.run(["alexnet"], **QUICK)
     (tmp_path / "mine.txt").write_text("mine")
-    study.write(found, tmp_path)
+    studies.write(found, tmp_path)
     with pytest.raises(DestinationError, match=r"holds study.json; remove it or ask to overwrite it"):
-        study.write(found, tmp_path)
-    study.write(found, tmp_path, overwrite=True)
+        studies.write(found, tmp_path)
+    studies.write(found, tmp_path, overwrite=True)
     assert (tmp_path / "mine.txt").read_text() == "mine"
     with pytest.raises(DestinationError, match="is not a directory"):
-        study.write(found, tmp_path / "mine.txt")
+        studies.write(found, tmp_path / "mine.txt")
     with pytest.raises(DestinationError, match="is not a directory"):
-        study.write(found, tmp_path / "no" / "where")
+        studies.write(found, tmp_path / "no" / "where")
     assert found.markdown().count("![") == 0
     assert (tmp_path / "study.md").read_text().count("![") == 1
 
 
 @pytest.mark.parametrize("form", figures.FORMATS)
 def test_a_figure_has_the_bound_and_no_date(form, tmp_path):
-    figure = study.run(["blocks"], **QUICK).figure("blocks")
+    figure = studies.run(["blocks"], **QUICK).figure("blocks")
     for axes in figure.axes:
         assert any(line.get_label() == "bound" and set(line.get_ydata()) == {1.0} for line in axes.lines)
     figures.save(figure, tmp_path / "f", form)
@@ -199,29 +199,29 @@ def test_a_figure_has_the_bound_and_no_date(form, tmp_path):
 
 def test_models_that_are_none(tmp_path, model):
     with pytest.raises(FileNotFoundError, match="nothing: no such file"):
-        study.Weights.open(tmp_path / "nothing")
+        studies.Weights.open(tmp_path / "nothing")
     (tmp_path / "text").write_text("just some text, long enough")
     with pytest.raises(FormatError, match="not a safetensors file"):
-        study.Weights.open(tmp_path / "text")
+        studies.Weights.open(tmp_path / "text")
     xorpack.encode_checkpoint(model, tmp_path / "x.safetensors")
     with pytest.raises(FormatError, match="encoded by xorpack already; decode it first"):
-        study.Weights.open(tmp_path / "x.safetensors")
+        studies.Weights.open(tmp_path / "x.safetensors")
     save_file({"embeddings.weight": pruned((50, 64), 0.0)}, tmp_path / "e.safetensors")
     with pytest.raises(DataError, match="no float matrix of 1024 weights outside"):
-        study.Weights.open(tmp_path / "e.safetensors")
+        studies.Weights.open(tmp_path / "e.safetensors")
     bad = pruned((50, 64), 0.0)
     bad[3, 4] = np.nan
     save_file({"a.weight": bad}, tmp_path / "n.safetensors")
     with pytest.raises(DataError, match=r"a.weight is nan at flat position 196"):
-        study.Weights.open(tmp_path / "n.safetensors")
+        studies.Weights.open(tmp_path / "n.safetensors")
 
 
 def test_a_large_model_is_looked_at_in_part(tmp_path, monkeypatch):
     tensors = {f"l{i}.weight": pruned((100, 64), 0.0, seed=i) for i in range(6)}
     save_file(tensors, tmp_path / "m.safetensors")
-    monkeypatch.setattr("xorpack.analysis.study.weights.MATRIX_WEIGHTS", 640)
-    monkeypatch.setattr("xorpack.analysis.study.weights.TOTAL_WEIGHTS", 2000)
-    weights = study.Weights.open(tmp_path / "m.safetensors")
+    monkeypatch.setattr("studies.weights.MATRIX_WEIGHTS", 640)
+    monkeypatch.setattr("studies.weights.TOTAL_WEIGHTS", 2000)
+    weights = studies.Weights.open(tmp_path / "m.safetensors")
     names = list(weights.matrices)
     assert len(names) == 3
     assert names == sorted(names)
@@ -236,7 +236,7 @@ def test_the_content_of_a_matrix_is_in_the_key(tmp_path):
     digests = []
     for seed in range(2):
         save_file({"a.weight": pruned((32, 64), 0.0, seed=seed)}, tmp_path / "m.safetensors")
-        digests.append(study.Weights.open(tmp_path / "m.safetensors").digests["a.weight"])
+        digests.append(studies.Weights.open(tmp_path / "m.safetensors").digests["a.weight"])
     assert digests[0] != digests[1]
 
 
@@ -245,9 +245,9 @@ def test_matrices_that_say_nothing_are_left_out(tmp_path):
     tensors = {"zero.weight": zeros, "tiny.weight": pruned((8, 8), 0.0), "empty.weight": zeros[:0]}
     save_file(tensors, tmp_path / "z.safetensors")
     with pytest.raises(DataError, match="all weights of its matrices are zero"):
-        study.Weights.open(tmp_path / "z.safetensors")
+        studies.Weights.open(tmp_path / "z.safetensors")
     save_file({**tensors, "good.weight": pruned((40, 50), 0.999)}, tmp_path / "g.safetensors")
-    found = study.run(["masks", "planes"], **QUICK, model=tmp_path / "g.safetensors")
+    found = studies.run(["masks", "planes"], **QUICK, model=tmp_path / "g.safetensors")
     assert found.scope.weights is not None
     assert list(found.scope.weights.matrices) == ["good.weight"]
     real = [row for row in found.grids("masks")[0].rows if row[0] == "real (1)"]
@@ -268,7 +268,7 @@ def test_a_narrow_terminal_breaks_no_number(width):
     rows = [
         ["a [red]name[/red]", "0.95", *(f"{k + r / 7:.4f} (0.{k}{r})" for k in range(8))] for r in range(3)
     ]
-    grid = study.Grid(title="title", columns=columns, rows=rows, n_keys=2)
+    grid = studies.Grid(title="title", columns=columns, rows=rows, n_keys=2)
     console = Console(width=max(width, 40), record=True, file=io.StringIO())
     pieces = list(render.terminal(grid, console.width))
     assert len(pieces) == 1 if width >= 80 else len(pieces) > 1

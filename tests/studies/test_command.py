@@ -1,4 +1,4 @@
-"""``xorpack study`` as a person runs it."""
+"""``python -m studies`` as a person runs it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+PROGRAM = """
+import sys
+
+sys.path.append({root!r})  # last, so that xorpack is still the one that is installed
+from studies.__main__ import main, study
+
+main(study)
+"""
+STUDIES = (sys.executable, "-c", PROGRAM.format(root=str(Path(__file__).parents[2])))
+
 
 def run(*arguments, **options):
-    command = [sys.executable, "-m", "xorpack", "study", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+    return subprocess.run(
+        [*STUDIES, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False, **options
+    )
 
 
 def test_list():
@@ -86,12 +98,10 @@ def test_a_directory_without_permission(tmp_path):
 
 
 def test_without_matplotlib_the_rest_is_written(tmp_path):
-    program = (
-        "import sys; sys.modules['matplotlib'] = None; from xorpack.cli import main; "
-        "sys.argv = ['xorpack', 'study', 'alexnet', '--quick', '--seeds', '1', '--cache', 'c', '--output', 'o']; main()"
-    )
+    hidden = "import sys\n\nsys.modules['matplotlib'] = None\n" + STUDIES[2]
+    options = ["alexnet", "--quick", "--seeds", "1", "--cache", "c", "--output", "o"]
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", hidden, *options],
         capture_output=True,
         text=True,
         timeout=300,
@@ -106,7 +116,7 @@ def test_without_matplotlib_the_rest_is_written(tmp_path):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interruption_keeps_what_was_measured(jobs, tmp_path):
-    command = [sys.executable, "-m", "xorpack", "study", "networks", "--jobs", str(jobs)]
+    command = [*STUDIES, "networks", "--jobs", str(jobs)]
     command += ["--cache", tmp_path / "c", "--output", tmp_path / "o"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

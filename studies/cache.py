@@ -18,7 +18,7 @@ from typing import Any
 import platformdirs
 
 import xorpack
-from xorpack.analysis.study.table import Params, Result, Table
+from studies.table import Params, Result, Table
 from xorpack.errors import DestinationError
 from xorpack.files.atomic import atomic_file
 

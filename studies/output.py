@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from xorpack.analysis.study import figures
-from xorpack.analysis.study.found import Study
-from xorpack.analysis.study.registry import select
+from studies import figures
+from studies.found import Study
+from studies.registry import select
 from xorpack.errors import DestinationError
 from xorpack.files.atomic import atomic_file
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from studies import figures, patterns
+from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
+from studies.weights import QUICK_MATRICES, Weights
 from xorpack.analysis.bounds import binary_entropy
-from xorpack.analysis.study import figures, patterns
-from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import QUICK_MATRICES, Weights
 from xorpack.code.dense import UNSIGNED
 from xorpack.code.words import unpack
 from xorpack.decoders import decode

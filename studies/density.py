@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from studies import figures, orders
 from xorpack.analysis.density import density_map
-from xorpack.analysis.study import figures, orders
 from xorpack.code.words import Words, popcount, unpack
 
 CELLS = (32, 48)

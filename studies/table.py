@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xorpack.analysis.study.weights import Weights
+from studies.weights import Weights
 
 Params = Mapping[str, Any]
 """What a cell is: JSON values, seeds included. The same parameters give the same result."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from xorpack.analysis.study import alexnet, blocks, masks, networks, planes, windows
-from xorpack.analysis.study.table import Table
+from studies import alexnet, blocks, masks, networks, planes, windows
+from studies.table import Table
 from xorpack.errors import ParameterError
 
 TABLES: Mapping[str, Table] = {

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from xorpack.analysis.study.cache import Cache
-from xorpack.analysis.study.found import Study
-from xorpack.analysis.study.registry import select
-from xorpack.analysis.study.table import Cell, Outcome, Result, Scope
-from xorpack.analysis.study.weights import Weights
+from studies.cache import Cache
+from studies.found import Study
+from studies.registry import select
+from studies.table import Cell, Outcome, Result, Scope
+from studies.weights import Weights
 from xorpack.errors import ParameterError
 
 FULL_SEEDS, QUICK_SEEDS = 3, 2

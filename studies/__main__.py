@@ -1,22 +1,23 @@
-"""``xorpack study``."""
+"""``python -m studies``."""
 
 from __future__ import annotations
 
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+import studies
+from studies import figures, render
+from studies.cache import default_directory
+from xorpack.cli import main
 from xorpack.cli.common import JOBS, make_console, progress_bar
 from xorpack.errors import ParameterError
 
-if TYPE_CHECKING:
-    from xorpack.analysis.study import Study
 
-
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("names", nargs=-1, metavar="[TABLE]...")
 @click.option("--list", "as_list", is_flag=True, help="Name the tables and stop.")
 @click.option("--quick", is_flag=True, help="Fewer and smaller cells: under a minute.")
@@ -59,27 +60,23 @@ def study(
     TABLE is one or several of those that --list names; default: all. An interrupted study goes on
     where it stopped.
     """
-    from xorpack.analysis import study as tables
-    from xorpack.analysis.study import figures
-    from xorpack.analysis.study.cache import default_directory
-
     if as_list:
-        for table in tables.select(names):
+        for table in studies.select(names):
             click.echo(f"{table.name:10}{table.title}")
         return
     if overwrite and output is None:
         raise ParameterError("--overwrite needs --output")
-    tables.select(names)
+    studies.select(names)
     if output is not None:
-        tables.check_output(output, names, overwrite=overwrite)
+        studies.check_output(output, names, overwrite=overwrite)
     directory = cache or default_directory()
     try:
         with progress_bar("study") as progress:
-            found = tables.run(names, cache=directory, progress=progress, **options)
+            found = studies.run(names, cache=directory, progress=progress, **options)
         _print(found, brief=output is None)
         click.echo(f"{found.n_measured} cells measured, {found.n_reused} from {directory}")
         if output is not None:
-            written = tables.write(found, output, overwrite=overwrite)
+            written = studies.write(found, output, overwrite=overwrite)
             click.echo(f"{output}: {', '.join(written)}")
             if not figures.available():
                 click.echo("no figures: matplotlib is not installed; pip install 'xorpack[report]'")
@@ -90,15 +87,13 @@ def study(
         sys.exit(130)
 
 
-def _print(found: Study, *, brief: bool) -> None:
+def _print(found: studies.Study, *, brief: bool) -> None:
     """The brief grids of every table; ``brief``: nothing else keeps the others."""
-    from xorpack.analysis.study import TABLES, render
-
     console = make_console(pipe_width=80)
     say = partial(console.print, highlight=False, markup=False)
     for name in found.outcomes:
-        say(f"\n{name}: {TABLES[name].title}", style="bold")
-        say(TABLES[name].about)
+        say(f"\n{name}: {studies.TABLES[name].title}", style="bold")
+        say(studies.TABLES[name].about)
         grids = found.grids(name)
         for grid in grids:
             if grid.brief:
@@ -112,3 +107,7 @@ def _print(found: Study, *, brief: bool) -> None:
             say(f"{left_out} more grid{'s' if left_out > 1 else ''} with --output")
     weights = found.scope.weights
     click.echo("" if weights is None else f"\nreal weights: {weights.describe()}")
+
+
+if __name__ == "__main__":
+    main(study)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import xorpack
-from xorpack.analysis.study import figures, render
-from xorpack.analysis.study.registry import TABLES
-from xorpack.analysis.study.table import Grid, Outcome, Scope
+from studies import figures, render
+from studies.registry import TABLES
+from studies.table import Grid, Outcome, Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Study:
         lines = [
             "# A study of XOR codes for pruned weights",
             "",
-            f"Printed by `xorpack study`, xorpack {xorpack.__version__}, {self.scope.seeds} seeds a cell{quick}. "
+            f"Printed by `python -m studies`, xorpack {xorpack.__version__}, {self.scope.seeds} seeds a cell{quick}. "
             "± is half of the range over the seeds.",
         ]
         if weights is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xorpack.analysis.study import figures, patterns, sample
-from xorpack.analysis.study.sample import Sample
-from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import Weights
+from studies import figures, patterns, sample
+from studies.sample import Sample
+from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
+from studies.weights import Weights
 from xorpack.code.network import XorNetwork
 from xorpack.code.words import popcount
 from xorpack.encoding.encoder import default_network

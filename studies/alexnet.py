@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from studies import figures, patterns
+from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
+from studies.weights import Weights
 from xorpack.analysis.bounds import binary_entropy
-from xorpack.analysis.study import figures, patterns
-from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import Weights
 from xorpack.code.words import pack, popcount
 from xorpack.decoders import decode
 from xorpack.encoding.encoder import encode

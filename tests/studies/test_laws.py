@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from studies import alexnet, blocks, networks, orders, patterns, planes, sample
+from studies.table import Scope
 from xorpack.analysis.bounds import binary_entropy
-from xorpack.analysis.study import alexnet, blocks, networks, orders, patterns, planes, sample
-from xorpack.analysis.study.table import Scope
 from xorpack.code import words
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork

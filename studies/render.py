@@ -8,7 +8,7 @@ from typing import Literal
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from xorpack.analysis.study.table import Grid
+from studies.table import Grid
 
 
 def terminal(grid: Grid, width: int) -> Iterator[RichTable]:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xorpack.analysis.study import figures, patterns, sample
-from xorpack.analysis.study.sample import Sample
-from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import Weights
-from xorpack.analysis.study.work import STREAMS, affordable_steps, step_seconds
+from studies import figures, patterns, sample
+from studies.sample import Sample
+from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
+from studies.weights import Weights
+from studies.work import STREAMS, affordable_steps, step_seconds
 from xorpack.code.network import XorNetwork
 
 SPARSITIES = (0.5, 0.7, 0.9)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from xorpack.analysis.study import figures, orders, patterns, sample
-from xorpack.analysis.study.orders import ORDERS
-from xorpack.analysis.study.sample import Sample
-from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import QUICK_MATRICES, Weights
+from studies import figures, orders, patterns, sample
+from studies.orders import ORDERS
+from studies.sample import Sample
+from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
+from studies.weights import QUICK_MATRICES, Weights
 from xorpack.code.words import popcount
 from xorpack.encoding.encoder import default_network
 from xorpack.encoding.quantize.bcq import quantize

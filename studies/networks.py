@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xorpack.analysis.study import figures, patterns, sample
-from xorpack.analysis.study.sample import Sample
-from xorpack.analysis.study.table import Cell, Grid, Outcome, Params, Result, Scope, Table
-from xorpack.analysis.study.weights import Weights
-from xorpack.analysis.study.work import STREAMS, affordable_steps, fewest_steps, step_seconds
+from studies import figures, patterns, sample
+from studies.sample import Sample
+from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
+from studies.weights import Weights
+from studies.work import STREAMS, affordable_steps, fewest_steps, step_seconds
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.encoder import default_network
 from xorpack.encoding.rings.viterbi import MAX_WINDOW_BITS

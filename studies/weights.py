@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.analysis.study.patterns import generator, structured_weight
+from studies.patterns import generator, structured_weight
 from xorpack.encoding.quantize.pruning import float_rows
 from xorpack.errors import DataError, FormatError
 from xorpack.files import container, model, safetensors_file
