@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account
 from xorpack.checkpoint.plan import FLOATS, Plan
-from xorpack.checkpoint.settings import EncodeReport, Settings
+from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
@@ -42,7 +42,7 @@ def encode_checkpoint(
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
     """Encode a safetensors file or a model directory; ``dst`` appears whole or not at all.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,17 @@ class PruneSettings:
             raise ParameterError("rank and mask_bits are for method bmf")
 
 
+class PruneOptions(TypedDict, total=False):
+    """The fields of :class:`PruneSettings` as keywords of a function."""
+
+    sparsity: float | None
+    method: Method
+    scope: Literal["tensor", "global"]
+    pattern: tuple[int, int] | None
+    rank: int | None
+    mask_bits: float | None
+
+
 @dataclass(slots=True)
 class PruneReport:
     """What became of a checkpoint: its pruned tensors by name."""
@@ -104,7 +115,7 @@ def prune_checkpoint(
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[PruneOptions],
 ) -> PruneReport:
     """Set pruned weights of a safetensors file or model directory to +0; ``dst`` appears whole or not at all.
 
