@@ -320,6 +320,8 @@ def test_a_damaged_mask(plain, tmp_path) -> None:
 def test_an_unknown_format(encoded) -> None:
     with pytest.raises(ParameterError, match="'pdf' is not one of text, json"):
         render(report_checkpoint(encoded), "pdf")
+    with pytest.raises(ParameterError, match="sort 'colour' is not one of size"):
+        render(report_checkpoint(encoded), sort="colour")
 
 
 def test_settings_of_lossless_are_refused(plain) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,17 @@ class PruneSettings:
             raise ParameterError("rank and mask_bits are for method bmf")
 
 
+class PruneOptions(TypedDict, total=False):
+    """The fields of :class:`PruneSettings` as keywords of a function."""
+
+    sparsity: float | None
+    method: Method
+    scope: Literal["tensor", "global"]
+    pattern: tuple[int, int] | None
+    rank: int | None
+    mask_bits: float | None
+
+
 @dataclass(slots=True)
 class PruneReport:
     """What became of a checkpoint: its pruned tensors by name."""
@@ -104,7 +115,7 @@ def prune_checkpoint(
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[PruneOptions],
 ) -> PruneReport:
     """Set pruned weights of a safetensors file or model directory to +0; ``dst`` appears whole or not at all.
 
@@ -116,7 +127,8 @@ def prune_checkpoint(
         settings: which weights are kept; or give the fields of :class:`PruneSettings` as keywords.
         importance: a checkpoint with a tensor of the same name and shape for each that is pruned; its magnitudes
             are taken in place of the weights'.
-        include, exclude: patterns, see :mod:`xorpack.files.selection`.
+        include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
+        exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: choose and report, write nothing.

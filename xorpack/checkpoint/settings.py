@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from xorpack.analysis.accounting import Account
 from xorpack.encoding.masks.choice import Choice, Prefer
@@ -66,6 +66,23 @@ class Settings:
         if self.mask_codec == "bmf":
             names += ["mask_codec", "rank", "mask_bits"]
         return {name: getattr(self, name) for name in names}
+
+
+class SettingsOptions(TypedDict, total=False):
+    """The fields of :class:`Settings` as keywords of a function."""
+
+    lossless: bool
+    bits: int
+    sparsity: float | None
+    scope: Literal["tensor", "global"]
+    group_size: int
+    method: Literal["alternating", "greedy"]
+    scale_dtype: Literal["float16", "float32"]
+    mask_codec: Choice
+    prefer: Prefer
+    rank: int | None
+    mask_bits: float | None
+    positive_zeros: bool
 
 
 @dataclass(slots=True)

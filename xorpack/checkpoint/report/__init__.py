@@ -31,7 +31,8 @@ def report_checkpoint(
     Args:
         path: of the checkpoint.
         settings: what a plain checkpoint is judged for: ``bits``, ``sparsity``, ``group_size``, ...
-        include, exclude: patterns, for a plain checkpoint (:mod:`xorpack.files.selection`).
+        include: patterns of a plain checkpoint's tensors to take (:mod:`xorpack.files.selection`).
+        exclude: patterns of those to leave out.
         sample: weights to measure real coders on, and our own; None for none.
         n_maps: tensors to make a density map of, those whose masks are furthest from i.i.d.
         progress: told of every tensor that is done.
