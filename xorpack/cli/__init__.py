@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -10,6 +11,8 @@ from typing import NoReturn
 
 import click
 
+import xorpack
+from xorpack.cli.common import say
 from xorpack.cli.decode import decode
 from xorpack.cli.doctor import doctor
 from xorpack.cli.encode import encode
@@ -26,7 +29,7 @@ EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="xorpack")
+@click.version_option(xorpack.__version__, package_name="xorpack")
 def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
@@ -38,6 +41,8 @@ for command in (prune, encode, decode, verify, info, report, study, doctor):
 def main() -> NoReturn:
     """Entry point: errors become one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -62,5 +67,5 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"xorpack: {message}", err=True)
+    say(f"xorpack: {message}", err=True)
     sys.exit(code)

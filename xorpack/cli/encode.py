@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar
+from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar, say
 from xorpack.errors import ParameterError
 
 
@@ -103,15 +103,13 @@ def encode(
     console.print(
         tables.accounts(report.accounts, report.seconds, estimated=report.estimated, width=console.width)
     )
-    click.echo(
-        tables.closing_line(report.source_bytes, report.stored_bytes, report.n_parameters, report.total)
-    )
+    say(*tables.closing_lines(report.source_bytes, report.stored_bytes, report.n_parameters, report.total))
     share = report.n_negative_zeros / max(report.total.n_weights, 1)
     if share > 0.01:
-        click.echo(
+        say(
             f"note: {100 * share:.1f} % of the encoded weights are -0.0, as weights multiplied by a mask are; each is "
             "kept as a weight. --positive-zeros stores them as +0.0, which compares equal, and makes the file smaller.",
             err=True,
         )
     if dry_run:
-        click.echo("dry run: sizes are estimates, nothing was written")
+        say("dry run: sizes are estimates, nothing was written")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar
+from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar, say
 from xorpack.errors import ParameterError
 
 
@@ -78,7 +78,7 @@ def prune(
     console = make_console()
     console.print(tables.pruned(report.tensors, report.total, width=console.width))
     if dry_run:
-        click.echo("dry run: nothing was written")
+        say("dry run: nothing was written")
 
 
 def _parse(pattern: str | None) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from xorpack.cli.common import make_console, progress_bar
+from xorpack.cli.common import make_console, progress_bar, say
 from xorpack.errors import ParameterError
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
@@ -118,4 +118,4 @@ def report(
         return
     with atomic_file(output, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    click.echo(f"wrote {output} ({os.path.getsize(output):,} bytes)")
+    say(f"wrote {output} ({os.path.getsize(output):,} bytes)")

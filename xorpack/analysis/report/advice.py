@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from xorpack.analysis.accounting import Account
@@ -134,6 +135,7 @@ def _plain(
     quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
 ) -> Iterator[str]:
     total = quantized if quantized.n_weights else exact
+    command = shlex.quote(path)
     for name, why in list(unfit.items())[:1]:
         yield f"{len(unfit)} tensors cannot be quantized, only kept bit for bit: {name}: {why}"
     if not total.n_weights:
@@ -160,14 +162,14 @@ def _plain(
     size = exact.per_weight(exact.n_bytes)
     yield (
         f"Kept bit for bit: about {size:.2f} bits per weight, {exact.original_bytes / max(exact.n_bytes, 1):.1f} x "
-        f"smaller: xorpack encode {path} OUT --lossless"
+        f"smaller: xorpack encode {command} OUT --lossless"
     )
     if quantized.n_weights:
         size = quantized.per_weight(quantized.n_bytes)
         yield (
             f"Quantized to {bits} bits: about {size:.2f} bits per weight, "
             f"{quantized.original_bytes / max(quantized.n_bytes, 1):.1f} x smaller: "
-            f"xorpack encode {path} OUT --bits {bits}"
+            f"xorpack encode {command} OUT --bits {bits}"
             + (f" --sparsity {quantized.sparsity:.2g}" if pruned_first else "")
         )
         mask = quantized.per_weight(quantized.section_bytes["mask"])

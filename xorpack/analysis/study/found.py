@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import xorpack
+from xorpack import escape
 from xorpack.analysis.study import figures, render
 from xorpack.analysis.study.registry import TABLES
 from xorpack.analysis.study.table import Grid, Outcome, Scope
@@ -81,7 +82,7 @@ class Study:
             "± is half of the range over the seeds.",
         ]
         if weights is not None:
-            lines += ["", f"Real weights: {weights.describe()}."]
+            lines += ["", f"Real weights: {escape.markdown(weights.describe())}."]
         for name in self.outcomes:
             table = TABLES[name]
             lines += ["", f"## {name}: {table.title}", "", table.about, ""]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import xorpack
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.formats import Weights
 from xorpack.analysis.report.contents import Carried, TensorReport
@@ -49,7 +49,7 @@ def common(layout: model.Layout) -> dict[str, Any]:
     """Fields of a report that follow from its files."""
     return {
         "path": str(layout.root),
-        "version": importlib.metadata.version("xorpack"),
+        "version": xorpack.__version__,
         "n_files": len(layout.shards),
     }
 
