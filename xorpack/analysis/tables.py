@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xorpack import escape
-from xorpack.analysis.accounting import PAYLOAD, Account, Pruned, Speed
+from xorpack.analysis.accounting import PAYLOAD, Account, LeftOut, Pruned, Speed
 
 COLUMNS = ("sparsity", "E %", "code", "corr", "field", "mask", "scales", "total", "overhead")
 PARTS = ("code", "corr", "field", "mask", "scales")
@@ -69,6 +69,30 @@ def _name(name: str, room: int) -> Text:
     """A tensor's name; one that is too long loses its beginning."""
     shown = escape.printable(name)
     return Text(shown if len(shown) <= room else "…" + shown[1 - room :])
+
+
+def left_out(found: Mapping[str, LeftOut], *, width: int = 160) -> Table:
+    """One row per reason why tensors are carried as they are: how many, their size, the largest of them."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("carried as they are", no_wrap=True)
+    table.add_column("tensors", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("the largest", no_wrap=True)
+    for why, count, n_bytes, largest in by_reason({k: (t.why, t.n_bytes) for k, t in found.items()}):
+        table.add_row(Text(why), str(count), mebibytes(n_bytes), _name(largest, max(12, width - 60)))
+    return table
+
+
+def by_reason(found: Mapping[str, tuple[str, int]]) -> list[tuple[str, int, int, str]]:
+    """``(why, count, bytes, largest)`` of tensors of which the reason and the bytes are given; most bytes first."""
+    groups: dict[str, list[str]] = {}
+    for name, (why, _) in found.items():
+        groups.setdefault(why, []).append(name)
+    rows = [
+        (why, len(names), sum(found[name][1] for name in names), max(names, key=lambda name: found[name][1]))
+        for why, names in groups.items()
+    ]
+    return sorted(rows, key=lambda row: -row[2])
 
 
 def _shares(one: Pruned) -> tuple[str, str, str, str]:

@@ -21,9 +21,8 @@ SRC = click.argument("src", type=click.Path(path_type=Path))
 SCOPE = click.option(
     "--scope",
     type=click.Choice(["tensor", "global"]),
-    default="tensor",
-    show_default=True,
-    help="Prune each tensor to the sparsity, or all together.",
+    default=None,
+    help="Prune each tensor to the sparsity, or all together; default: tensor.",
 )
 EXCLUDE = click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave these out.")
 DST = click.argument("dst", type=click.Path(path_type=Path))

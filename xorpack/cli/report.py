@@ -94,6 +94,8 @@ def report(
 
     if output is not None:
         check_destination(output, overwrite=overwrite)
+    elif overwrite:
+        raise ParameterError("--overwrite is for --output, which is not given")
     elif form == "html" and sys.stdout.isatty():
         raise ParameterError("an HTML page on a terminal helps nobody: give --output FILE.html")
     given = {name: value for name, value in judged.items() if value is not None}

@@ -117,7 +117,14 @@ def _metadata(total: Account, n_tensors: int) -> str | None:
 
 
 def for_plain(
-    quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
+    quantized: Account,
+    exact: Account,
+    negative_zeros: int,
+    unfit: Mapping[str, str],
+    bits: int,
+    path: str,
+    quantized_by: str | None = None,
+    n_too_small: int = 0,
 ) -> tuple[str, ...]:
     """Advice on a plain checkpoint.
 
@@ -127,8 +134,17 @@ def for_plain(
         negative_zeros: weights that are -0.0.
         unfit: tensors that cannot be quantized, and why.
         bits, path: of the commands that are advised.
+        quantized_by: what shows that another tool quantized it, or None.
+        n_too_small: tensors that would not become smaller.
     """
-    return tuple(_plain(quantized, exact, negative_zeros, unfit, bits, path))
+    found = list(_plain(quantized, exact, negative_zeros, unfit, bits, path))
+    if quantized_by is not None:
+        found.insert(
+            0, f"It is quantized already ({quantized_by}): only --lossless, bit for bit, makes sense here."
+        )
+    if n_too_small:
+        found.append(f"{n_too_small} tensors are so small that they would be carried as they are.")
+    return tuple(found)
 
 
 def _plain(
