@@ -191,6 +191,24 @@ def write(
     return version
 
 
+def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
+    """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
+    sections = {f"{name}.xor_{section}": Stored.of(array) for section, array in tensor.sections().items()}
+    record = json.dumps({name: _to_record(tensor)}, separators=(",", ":"))
+    return _bytes(sections, record)
+
+
+def carried_bytes(name: str, stored: Stored) -> int:
+    """The same of a carried tensor."""
+    return _bytes({name: stored}, json.dumps({name: _BLANK}, separators=(",", ":")))
+
+
+def _bytes(tensors: Mapping[str, Stored], text: str) -> int:
+    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(
+        t.data.size for t in tensors.values()
+    )
+
+
 def sections_of(version: int) -> tuple[str, ...]:
     """Sections of which there may be one in files of a version; their names are taken."""
     return SECTIONS if version >= FIELD_VERSION else SECTIONS[:-1]
