@@ -103,8 +103,8 @@ class Trellis:
         scales: float16 or float32 (rows, n_groups).
         group_size: columns that share a scale; 0 = the row.
         gains: float16 (cols,), or None for 1 everywhere.
-        n_outliers, outliers: count and bytes of the weights that are kept as they are: positions and float16 bits, packed
-            as corrections of 16 planes are (:mod:`xorpack.code.corrections`).
+        n_outliers, outliers: count and bytes of the weights that are kept apart: positions and float16 bits, packed as
+            corrections of 16 planes are (:mod:`xorpack.code.corrections`).
     """
 
     KIND: ClassVar[str] = "trellis"
@@ -127,7 +127,9 @@ class Trellis:
             raise FormatError(f"group_size {self.group_size} of kind trellis")
         expected = (rows, n_groups(cols, self.group_size))
         if self.scales.shape != expected or self.scales.dtype not in (np.float16, np.float32):
-            raise FormatError(f"scales of {self.scales.dtype}, {self.scales.shape}, not of floats, {expected}")
+            raise FormatError(
+                f"scales of {self.scales.dtype}, {self.scales.shape}, not of floats, {expected}"
+            )
         if self.gains is not None and (self.gains.shape != (cols,) or self.gains.dtype != np.float16):
             raise FormatError(f"gains of {self.gains.dtype}, {self.gains.shape}, not of float16, {(cols,)}")
         if not 0 <= self.n_outliers <= rows * cols:

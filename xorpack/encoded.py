@@ -56,7 +56,9 @@ class EncodedTensor:
     def __post_init__(self) -> None:
         rows, cols = check_shape(self.shape)
         if self.planes.shape != (rows, cols):
-            raise FormatError(f"layout of {' x '.join(map(str, self.planes.shape))} for {rows} x {cols} weights")
+            raise FormatError(
+                f"layout of {' x '.join(map(str, self.planes.shape))} for {rows} x {cols} weights"
+            )
         if isinstance(self.planes, TrellisPlanes) != isinstance(self.elements, Trellis):
             raise FormatError(f"{type(self.planes).__name__} cannot hold elements of kind {self.kind}")
         self.elements.check(self.shape, self.dtype, self.bits, self.planes.constants)
@@ -125,7 +127,9 @@ class EncodedTensor:
             ParameterError: the planes are a trellis's, which has one code for all.
         """
         if isinstance(self.planes, TrellisPlanes):
-            raise ParameterError("a trellis tensor has one code for all planes: it has no network or layout of its own")
+            raise ParameterError(
+                "a trellis tensor has one code for all planes: it has no network or layout of its own"
+            )
         return self.planes.coded
 
     @property

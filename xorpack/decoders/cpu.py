@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from xorpack.code import dense
 from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
+from xorpack.code.planes import StoredPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.decoders.trellis import LoadedTrellis
-from xorpack.elements import Bcq, Lossless, Trellis
+from xorpack.elements import Bcq, Elements, Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
@@ -86,7 +87,9 @@ class Loaded(Protocol):
 
 def load(encoded: EncodedTensor) -> Loaded:
     """Unpack what stands beside the code."""
-    return LoadedTrellis.of(encoded) if isinstance(encoded.elements, Trellis) else _LoadedPlanes.of(encoded)
+    if isinstance(encoded.planes, StoredPlanes):
+        return _LoadedPlanes.of(encoded.planes, encoded.elements)
+    return LoadedTrellis.of(encoded)
 
 
 def load_mask(encoded: EncodedTensor, first: int = 0, last: int | None = None, jobs: int = 1) -> Words:
@@ -103,20 +106,23 @@ def load_mask(encoded: EncodedTensor, first: int = 0, last: int | None = None, j
 class _LoadedPlanes(NamedTuple):
     """See :class:`Loaded`; of planes that are coded one by one."""
 
-    encoded: EncodedTensor
+    stored: StoredPlanes
+    elements: Elements
+    cols: int
     corrections: Corrections
     field: LoadedField | None
 
     @classmethod
-    def of(cls, encoded: EncodedTensor) -> _LoadedPlanes:
-        field = encoded.elements.field if isinstance(encoded.elements, Lossless) else None
-        return cls(encoded, encoded.load_corrections(), None if field is None else LoadedField.of(field))
+    def of(cls, stored: StoredPlanes, elements: Elements) -> _LoadedPlanes:
+        field = elements.field if isinstance(elements, Lossless) else None
+        loaded = None if field is None else LoadedField.of(field)
+        return cls(stored, elements, stored.shape[1], stored.load_corrections(), loaded)
 
     def planes(self, first: int, mask: Words, jobs: int = 1, out: Words | None = None) -> Words:
         """See :class:`Loaded`."""
         planes = self._as_coded(first, mask, jobs, out)
         if self.field is not None:
-            self.field.replace(planes, mask, first, self.encoded.cols, jobs=jobs)
+            self.field.replace(planes, mask, first, self.cols, jobs=jobs)
         return planes
 
     def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
@@ -131,19 +137,18 @@ class _LoadedPlanes(NamedTuple):
 
     def _as_coded(self, first: int, mask: Words, jobs: int, out: Words | None = None) -> Words:
         """Planes as they are coded: those of a field hold the first bits of codewords."""
-        encoded, last = self.encoded, first + len(mask)
-        coded = expand(encoded.coded, first, last, mask, jobs=jobs, out=out)
-        planes = encoded.planes.place(coded, mask)
-        wrong = self.corrections.in_rows(first, last, encoded.cols)
-        check_kept(wrong, mask, encoded.cols)
-        correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
+        last = first + len(mask)
+        coded = expand(self.stored.coded, first, last, mask, jobs=jobs, out=out)
+        planes = self.stored.place(coded, mask)
+        wrong = self.corrections.in_rows(first, last, self.cols)
+        check_kept(wrong, mask, self.cols)
+        correct(planes, wrong.positions, wrong.values, max(self.cols, 1))
         return planes
 
     def _join(self, first: int, mask: Words, planes: Words, out: NDArray[Any]) -> None:
-        elements = self.encoded.elements
-        if isinstance(elements, Bcq):
-            scales = elements.scales[first : first + len(mask)]
-            dense.expand_bcq(mask, planes, scales, elements.group_size, out)
+        if isinstance(self.elements, Bcq):
+            scales = self.elements.scales[first : first + len(mask)]
+            dense.expand_bcq(mask, planes, scales, self.elements.group_size, out)
         elif self.field is not None:
             self.field.join(planes, mask, first, out)
         else:

@@ -115,7 +115,7 @@ def join(bits: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
 def sum_signs(
     bits: NDArray[np.bool_], kept: NDArray[np.bool_], scales: NDArray[np.float32], group_size: int
 ) -> NDArray[np.float32]:
-    """Sums of ``scales`` (rows, n_groups, q) whose sign k is ``bits[k]``, (q, rows, cols), and +0 where not ``kept``."""
+    """Sums of ``scales`` (rows, n_groups, q), of signs ``bits[k]``, (q, rows, cols), and +0 where not ``kept``."""
     cols = kept.shape[1]
     group = np.arange(cols) // (group_size or max(cols, 1))
     total = np.zeros(kept.shape, np.float32)
@@ -129,7 +129,7 @@ def sum_signs(
 def sum_trellis(
     bits: NDArray[np.bool_], kept: NDArray[np.bool_], trellis: Trellis, first: int
 ) -> NDArray[np.float32]:
-    """Rows from ``first`` on of the elements whose sign k is ``bits[k]``, as :class:`xorpack.tensors.TrellisTensor` says."""
+    """Elements of rows from ``first`` on, of signs ``bits[k]``, as :class:`xorpack.tensors.TrellisTensor` says."""
     rows, cols = kept.shape
     with np.errstate(over="ignore", invalid="ignore"):
         alphas = trellis.scales[first : first + rows].astype(np.float32)[:, :, None] * trellis.a

@@ -15,7 +15,6 @@ from xorpack.encoded import EncodedTensor
 from xorpack.tensors import TrellisTensor, as_matrix
 from xorpack.vector.threads import for_each
 
-
 BLOCK_ELEMENTS = 1 << 16
 """Elements that are made at a time."""
 
