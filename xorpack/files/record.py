@@ -185,13 +185,17 @@ def build(
     if set(mask) != {"codec", "config"} or not isinstance(mask["config"], dict):
         raise FormatError("mask needs codec and config")
     if record["kind"] not in (Bcq.KIND, Lossless.KIND, Trellis.KIND):
-        raise FormatError(f"unknown kind {record['kind']!r}; known: {Bcq.KIND}, {Lossless.KIND}, {Trellis.KIND}")
+        raise FormatError(
+            f"unknown kind {record['kind']!r}; known: {Bcq.KIND}, {Lossless.KIND}, {Trellis.KIND}"
+        )
     found = _load(record, name, sections, version, load)
     rows, cols = check_shape(tuple(shape))
     planes: StoredPlanes | TrellisPlanes
     if record["kind"] == Trellis.KIND:
         network = TrellisNetwork.from_config(record["network"])
-        planes = TrellisPlanes(network=network, shape=(rows, cols), n_kept=record["n_kept"], code=found["code"])
+        planes = TrellisPlanes(
+            network=network, shape=(rows, cols), n_kept=record["n_kept"], code=found["code"]
+        )
     else:
         planes = _stored_planes(record, found, rows, cols)
     return EncodedTensor(
