@@ -27,6 +27,7 @@ sdist: .venv/tools
 	$(PYTHON) -m venv build/sdist/venv
 	build/sdist/venv/bin/pip install -q --upgrade "pip>=25.1"
 	cd build/sdist/source && ../venv/bin/pip install -q --group test ../*.tar.gz
+	cd build/sdist/source/tests && ../../venv/bin/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
 	cd build/sdist/source && ../venv/bin/pytest -q $(SMOKE)
 
 SMOKE := tests/test_public.py tests/test_release.py tests/test_benchmarks.py tests/files/test_format.py \

@@ -130,7 +130,7 @@ class Report:
 
     @cached_property
     def exact(self) -> Account | None:
-        """Of a plain checkpoint: all tensors, kept bit for bit."""
+        """The account of a plain checkpoint with all tensors kept bit for bit; None for an encoded one."""
         if self.kind == "encoded":
             return None
         return Account.total(t.exact or t.account for t in self.tensors)
