@@ -39,7 +39,7 @@ lint: .venv/wheel
 	$(BIN)/mypy
 
 # The pages of docs/ as a site, build/site; a link or a name that leads nowhere is an error.
-docs: .venv/docs
+docs: .venv/wheel .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # Runs every notebook; with NOTEBOOKS=--inplace, keeps what they print.
@@ -70,7 +70,7 @@ release: .venv/tools
 	touch $@
 
 .venv/docs: .venv/base pyproject.toml
-	$(BIN)/pip install -q . --group docs
+	$(BIN)/pip install -q --group docs
 	touch $@
 
 .venv/notebooks: .venv/base pyproject.toml

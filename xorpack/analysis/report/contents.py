@@ -88,7 +88,9 @@ class Report:
         kind: ``encoded`` or ``plain``.
         version: of xorpack.
         settings: how it was encoded, or what a plain one is judged for.
-        n_files, n_parameters, total_bytes: safetensors files, elements of all tensors, bytes of all files.
+        n_files: safetensors files.
+        n_parameters: elements of all tensors.
+        total_bytes: bytes of all files.
         source_bytes: of the files before encoding, those of an encoded checkpoint counted back.
         parts: every byte of the files by what it is for; they sum to ``total_bytes``.
         tensors, carried: in the order of the checkpoint.
