@@ -12,8 +12,9 @@ import click
 import studies
 from studies import figures, render
 from studies.cache import default_directory
+from xorpack import escape
 from xorpack.cli import main
-from xorpack.cli.common import JOBS, make_console, progress_bar
+from xorpack.cli.common import JOBS, make_console, progress_bar, say
 from xorpack.errors import ParameterError
 
 
@@ -62,7 +63,7 @@ def study(
     """
     if as_list:
         for table in studies.select(names):
-            click.echo(f"{table.name:10}{table.title}")
+            say(f"{table.name:10}{table.title}")
         return
     if overwrite and output is None:
         raise ParameterError("--overwrite needs --output")
@@ -74,39 +75,37 @@ def study(
         with progress_bar("study") as progress:
             found = studies.run(names, cache=directory, progress=progress, **options)
         _print(found, brief=output is None)
-        click.echo(f"{found.n_measured} cells measured, {found.n_reused} from {directory}")
+        say(f"{found.n_measured} cells measured, {found.n_reused} from {directory}")
         if output is not None:
             written = studies.write(found, output, overwrite=overwrite)
-            click.echo(f"{output}: {', '.join(written)}")
+            say(f"{output}: {', '.join(written)}")
             if not figures.available():
-                click.echo("no figures: matplotlib is not installed; pip install 'xorpack[report]'")
+                say("no figures: matplotlib is not installed; pip install 'xorpack[report]'")
     except KeyboardInterrupt:
-        click.echo(
-            f"xorpack: interrupted; what was measured is in {directory}, run it again to go on", err=True
-        )
+        say(f"xorpack: interrupted; what was measured is in {directory}, run it again to go on", err=True)
         sys.exit(130)
 
 
 def _print(found: studies.Study, *, brief: bool) -> None:
     """The brief grids of every table; ``brief``: nothing else keeps the others."""
     console = make_console(pipe_width=80)
-    say = partial(console.print, highlight=False, markup=False)
+    show = partial(console.print, highlight=False, markup=False)
     for name in found.outcomes:
-        say(f"\n{name}: {studies.TABLES[name].title}", style="bold")
-        say(studies.TABLES[name].about)
+        show(f"\n{name}: {studies.TABLES[name].title}", style="bold")
+        show(studies.TABLES[name].about)
         grids = found.grids(name)
         for grid in grids:
             if grid.brief:
-                say()
+                show()
                 for table in render.terminal(grid, console.width):
-                    say(table)
+                    show(table)
                 for note in grid.notes:
-                    say(note)
+                    show(escape.rich(note))
         left_out = sum(not grid.brief for grid in grids)
         if left_out and brief:
-            say(f"{left_out} more grid{'s' if left_out > 1 else ''} with --output")
+            show(f"{left_out} more grid{'s' if left_out > 1 else ''} with --output")
     weights = found.scope.weights
-    click.echo("" if weights is None else f"\nreal weights: {weights.describe()}")
+    say("", *([] if weights is None else [f"real weights: {weights.describe()}"]))
 
 
 if __name__ == "__main__":

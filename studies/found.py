@@ -10,6 +10,7 @@ import xorpack
 from studies import figures, render
 from studies.registry import TABLES
 from studies.table import Grid, Outcome, Scope
+from xorpack import escape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class Study:
             "± is half of the range over the seeds.",
         ]
         if weights is not None:
-            lines += ["", f"Real weights: {weights.describe()}."]
+            lines += ["", f"Real weights: {escape.markdown(weights.describe())}."]
         for name in self.outcomes:
             table = TABLES[name]
             lines += ["", f"## {name}: {table.title}", "", table.about, ""]

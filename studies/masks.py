@@ -13,7 +13,7 @@ from studies.sample import Sample
 from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from studies.weights import QUICK_MATRICES, Weights
 from xorpack.code.words import popcount
-from xorpack.encoding.encoder import default_network
+from xorpack.encoding.plan import default_network
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.encoding.quantize.pruning import magnitude_mask
 

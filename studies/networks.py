@@ -11,7 +11,7 @@ from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from studies.weights import Weights
 from studies.work import STREAMS, affordable_steps, fewest_steps, step_seconds
 from xorpack.code.network import XorNetwork
-from xorpack.encoding.encoder import default_network
+from xorpack.encoding.plan import default_network
 from xorpack.encoding.rings.viterbi import MAX_WINDOW_BITS
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -54,7 +54,7 @@ def write(study: Study, directory: Path, *, overwrite: bool = False) -> list[str
     check_output(directory, list(study.outcomes), overwrite=overwrite)
     _make(directory)
     pictures = figures.available()
-    document = json.dumps(study.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    document = json.dumps(study.as_dict(), indent=1) + "\n"
     texts = {JSON_FILE: document, MARKDOWN_FILE: study.markdown(figures=pictures)}
     for name, text in texts.items():
         with atomic_file(directory / name, overwrite=overwrite) as path:

@@ -89,7 +89,7 @@ def _count(array: NDArray[Any], kind: str) -> dict[str, Any]:
     bits = array.reshape(-1).view(UNSIGNED[array.dtype.itemsize])
     kept = bits[bits != 0]
     values = encoded.load_corrections().values
-    zeros, ones = encoded.constants
+    zeros, ones = encoded.planes.constants
     q = encoded.bits
     symbols, counts = np.unique(kept >> (q - TOP[kind]), return_counts=True)
     one = np.uint64(1)
@@ -100,7 +100,7 @@ def _count(array: NDArray[Any], kind: str) -> dict[str, Any]:
         "wrong": [int(((values >> np.uint64(k)) & one).sum()) for k in range(q)],
         "constant": [int((zeros | ones) >> k & 1) for k in range(q)],
         "code": 8 * encoded.code.nbytes,
-        "corrections": 8 * encoded.corrections.nbytes,
+        "corrections": 8 * encoded.planes.corrections.nbytes,
         "symbols": {str(symbol): int(count) for symbol, count in zip(symbols, counts, strict=True)},
     }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from studies.table import Grid
+from xorpack import escape
 
 
 def terminal(grid: Grid, width: int) -> Iterator[RichTable]:
@@ -16,6 +18,12 @@ def terminal(grid: Grid, width: int) -> Iterator[RichTable]:
 
     Headings and cells may break between words, never within.
     """
+    grid = replace(
+        grid,
+        title=escape.printable(grid.title),
+        columns=[*map(escape.printable, grid.columns)],
+        rows=[[*map(escape.printable, row)] for row in grid.rows],
+    )
     keys = list(range(grid.n_keys))
     piece = keys
     for k in range(grid.n_keys, len(grid.columns)):
@@ -27,7 +35,9 @@ def terminal(grid: Grid, width: int) -> Iterator[RichTable]:
 
 
 def _table(grid: Grid, columns: Sequence[int], width: int) -> RichTable:
-    table = RichTable(title=grid.title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = RichTable(
+        title=Text(grid.title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     widths = {k: _least(grid, k) for k in columns}
     left = width + 1 - sum(w + 1 for w in widths.values())
     for wanted in (_cells_width, _full_width):  # whole cells first, then whole headings
@@ -38,9 +48,9 @@ def _table(grid: Grid, columns: Sequence[int], width: int) -> RichTable:
     for k in columns:
         numeric = k > 0 or _numeric(row[0] for row in grid.rows)
         justify: Literal["left", "right"] = "right" if numeric else "left"
-        table.add_column(grid.columns[k], justify=justify, width=widths[k], no_wrap=k == 0)
+        table.add_column(Text(grid.columns[k]), justify=justify, width=widths[k], no_wrap=k == 0)
     for row in grid.rows:
-        table.add_row(*(Text(row[k]) for k in columns))  # as it stands: a name may hold brackets
+        table.add_row(*(Text(row[k]) for k in columns))
     return table
 
 
@@ -61,10 +71,15 @@ def _least(grid: Grid, k: int) -> int:
 
 def markdown(grid: Grid) -> str:
     """A heading, the table, and its notes."""
-    lines = [f"### {grid.title}", "", _line(grid.columns), _line(["---"] * len(grid.columns))]
+    lines = [
+        f"### {escape.markdown(grid.title)}",
+        "",
+        _line(grid.columns),
+        "|" + " --- |" * len(grid.columns),
+    ]
     lines += [_line(row) for row in grid.rows]
     if grid.notes:
-        lines += ["", *(f"- {note}" for note in grid.notes)]
+        lines += ["", *(f"- {escape.markdown(note)}" for note in grid.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -73,4 +88,4 @@ def _numeric(cells: Iterable[str]) -> bool:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(escape.markdown(cell) for cell in cells) + " |"

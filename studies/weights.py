@@ -17,7 +17,7 @@ from xorpack.encoding.quantize.pruning import float_rows
 from xorpack.errors import DataError, FormatError
 from xorpack.files import container, model, safetensors_file
 from xorpack.files.safetensors_file import Stored
-from xorpack.files.selection import by_default
+from xorpack.files.selection import left_out
 from xorpack.tensors import as_matrix
 
 FLOATS = ("F32", "F16", "BF16")
@@ -42,7 +42,7 @@ EXAMPLE = "encoder.layer.0.intermediate.dense.weight"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """Matrices of a checkpoint that :func:`xorpack.files.selection.by_default` encodes, or some of them.
+    """Matrices of a checkpoint that :func:`xorpack.files.selection.left_out` leaves in, or some of them.
 
     Those of fewer than ``MIN_WEIGHTS`` weights, or of zeros alone, are left out.
 
@@ -129,7 +129,7 @@ def _shuffled(names: Iterable[str]) -> list[str]:
 def _suits(name: str, stored: Stored) -> bool:
     return (
         stored.dtype in FLOATS
-        and by_default(name, stored.shape)
+        and left_out(name, stored.shape) is None
         and math.prod(as_matrix(stored.shape)) >= MIN_WEIGHTS
     )
 

@@ -11,7 +11,7 @@ from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from studies.weights import Weights
 from xorpack.code.network import XorNetwork
 from xorpack.code.words import popcount
-from xorpack.encoding.encoder import default_network
+from xorpack.encoding.plan import default_network
 
 SPARSITIES = (0.5, 0.9)
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)

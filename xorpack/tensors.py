@@ -27,6 +27,9 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 MAX_BITS = 8
 """Planes of a BCQ tensor at the most."""
 
+BCQ_DTYPES = ("F32", "F16", "BF16")
+"""Element types that are quantized."""
+
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """Safetensors name of an element type that can be encoded.
@@ -78,8 +81,8 @@ class BCQTensor:
 
     def __post_init__(self) -> None:
         rows, cols = as_matrix(self.shape)
-        if self.dtype not in ("F32", "F16", "BF16"):
-            raise ParameterError(f"BCQ dtype {self.dtype!r} is not one of F32, F16, BF16")
+        if self.dtype not in BCQ_DTYPES:
+            raise ParameterError(f"BCQ dtype {self.dtype!r} is not one of {', '.join(BCQ_DTYPES)}")
         if self.group_size < 0:
             raise ParameterError(f"group_size {self.group_size} is negative")
         if self.mask.shape != (rows, n_chunks(cols)):

@@ -309,7 +309,7 @@ def test_a_damaged_mask(plain, tmp_path) -> None:
     target = tmp_path / "bitmap.safetensors"
     xorpack.encode_checkpoint(plain, target, bits=2, prefer="speed")
     data = bytearray(target.read_bytes())
-    mask = xorpack.open(target)["model.layers.2.mlp.weight"].mask.tobytes()
+    mask = xorpack.open(target)["model.layers.2.mlp.weight"].mask.data.tobytes()
     data[data.index(mask[:64]) + 5] ^= 0xFF
     target.write_bytes(data)
     done = run(target)

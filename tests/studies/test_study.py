@@ -242,7 +242,7 @@ def test_the_content_of_a_matrix_is_in_the_key(tmp_path):
 
 def test_matrices_that_say_nothing_are_left_out(tmp_path):
     zeros = np.zeros((64, 64), np.float32)
-    tensors = {"zero.weight": zeros, "tiny.weight": pruned((8, 8), 0.0), "empty.weight": zeros[:0]}
+    tensors = {"nothing.weight": zeros, "tiny.weight": pruned((8, 8), 0.0), "empty.weight": zeros[:0]}
     save_file(tensors, tmp_path / "z.safetensors")
     with pytest.raises(DataError, match="all weights of its matrices are zero"):
         studies.Weights.open(tmp_path / "z.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import NoReturn
 import click
 
 from xorpack._version import __version__
+from xorpack.cli.common import say
 from xorpack.cli.decode import decode
 from xorpack.cli.doctor import doctor
 from xorpack.cli.encode import encode
@@ -38,6 +40,8 @@ for command in (prune, encode, decode, verify, info, report, doctor):
 def main(command: click.Command = cli) -> NoReturn:
     """Run a command: errors become one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
@@ -62,5 +66,5 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"xorpack: {message}", err=True)
+    say(f"xorpack: {message}", err=True)
     sys.exit(code)

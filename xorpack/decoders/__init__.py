@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.decoders import cpu
+from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import BCQTensor
 
@@ -24,7 +25,8 @@ def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | NDArray[Any]
     Raises:
         FormatError: the tensor contradicts itself.
     """
-    if encoded.scales is None:
+    elements = encoded.elements
+    if not isinstance(elements, Bcq):
         return cpu.decode_dense(encoded, jobs=jobs)
     mask, planes = cpu.decode_planes(encoded, jobs=jobs)
     return BCQTensor(
@@ -32,7 +34,7 @@ def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | NDArray[Any]
         dtype=encoded.dtype,
         mask=mask,
         planes=planes,
-        scales=np.ascontiguousarray(encoded.scales),
-        group_size=encoded.group_size,
-        method=encoded.method,
+        scales=np.ascontiguousarray(elements.scales),
+        group_size=elements.group_size,
+        method=elements.method,
     )

@@ -13,6 +13,7 @@ from xorpack.code import dense
 from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
 from xorpack.code.words import Words, popcount
+from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
@@ -93,8 +94,8 @@ class _Loaded(NamedTuple):
 
     @classmethod
     def of(cls, encoded: EncodedTensor) -> _Loaded:
-        field = None if encoded.field is None else LoadedField.of(encoded.field)
-        return cls(encoded.load_corrections(), field)
+        field = encoded.elements.field if isinstance(encoded.elements, Lossless) else None
+        return cls(encoded.load_corrections(), None if field is None else LoadedField.of(field))
 
 
 def _check_count(encoded: EncodedTensor, mask: Words) -> None:
@@ -129,7 +130,7 @@ def _expand(
     jobs: int = 1,
     out: Words | None = None,
 ) -> Words:
-    planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs, out=out), mask)
+    planes = encoded.planes.place(expand(encoded.coded, first, last, mask, jobs=jobs, out=out), mask)
     wrong = loaded.corrections.in_rows(first, last, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
@@ -140,9 +141,9 @@ def _fill(
     encoded: EncodedTensor, loaded: _Loaded, first: int, mask: Words, planes: Words, out: NDArray[Any]
 ) -> None:
     """Elements of rows from ``first`` on to ``out`` (rows, cols), from planes as they are coded."""
-    if encoded.scales is not None:
-        scales = encoded.scales[first : first + len(mask)]
-        dense.expand_bcq(mask, planes, scales, encoded.group_size, out)
+    if isinstance(encoded.elements, Bcq):
+        scales = encoded.elements.scales[first : first + len(mask)]
+        dense.expand_bcq(mask, planes, scales, encoded.elements.group_size, out)
     elif loaded.field is not None:
         loaded.field.join(planes, mask, first, out)
     else:

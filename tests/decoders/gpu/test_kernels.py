@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gpu_cases import BCQ, LOSSLESS, check_product
 from mask_samples import crowded, with_mask
-from samples import bcq, same
+from samples import bcq, replaced, same
 
 import xorpack
 from xorpack import masks
@@ -176,7 +176,7 @@ def test_corrections_of_a_field():
     positions = np.sort(np.random.default_rng(0).choice(field.universe, 500, replace=False))
     wrong = Corrections(positions, np.ones(500, np.uint64))
     data = np.concatenate([field.data, corrections.pack(wrong, field.universe, 1)])
-    other = replace(encoded, field=replace(field, data=data, n_corrections=500))
+    other = replaced(encoded, field=replace(field, data=data, n_corrections=500))
     wanted = reference.decode_dense(other)
     assert not same(wanted, reference.decode_dense(encoded))
     assert same(host_device.load(other).decode(), wanted.reshape(encoded.shape))
@@ -356,7 +356,7 @@ def test_memory_of_a_loaded_tensor():
     memory = loaded("unrolled, corrections").memory()
     parts = ("code", "mask", "scales", "starts", "entries", "values")
     assert memory["code"] == encoded.code.nbytes
-    assert memory["mask"] == encoded.mask.nbytes + 8 * 32 * 4
+    assert memory["mask"] == encoded.mask.data.nbytes + 8 * 32 * 4
     assert memory["entries"] + memory["values"] == 3 * encoded.n_corrections
     assert memory["starts"] == 4 * (-(-encoded.rows // 32) + 1)
     assert memory["total"] == sum(memory[part] for part in parts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gpu_cases import BCQ
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import bcq
+from samples import bcq, replaced
 
 import xorpack
 from xorpack import XorNetwork
@@ -126,21 +128,16 @@ def test_auto_falls_back_and_says_why_where_it_cannot():
 
 def test_damage_is_found_before_anything_is_uploaded():
     encoded = xorpack.encode(bcq((64, 256), 0.5, 2), mask_codec="bitmap")
-    mask = encoded.mask.copy()
-    mask[3] ^= 1
+    data = encoded.mask.data.copy()
+    data[3] ^= 1
     with pytest.raises(FormatError, match="the mask keeps"):
-        pack(replaced(encoded, mask=mask))
+        pack(replaced(encoded, mask=replace(encoded.mask, data=data)))
     with pytest.raises(CorruptError, match="do not match their checksum"):
         pack(replaced(encoded, stored_sha256="0" * 64))
     scales = encoded.scales.copy()
     scales[0, 0, 0] = np.inf
     with pytest.raises(FormatError, match="not finite"):
         pack(replaced(encoded, scales=scales))
-
-
-def replaced(encoded, **changes):
-    values = {name: getattr(encoded, name) for name in type(encoded).__dataclass_fields__}
-    return xorpack.EncodedTensor(**values | changes)
 
 
 def test_memory_beside_the_file():

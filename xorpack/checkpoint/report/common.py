@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xorpack._version import __version__
-from xorpack.analysis.accounting import Account
+from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.formats import Weights
 from xorpack.analysis.report.contents import Carried, TensorReport
 from xorpack.checkpoint.encode import Progress
@@ -62,10 +62,14 @@ def other_bytes(layout: model.Layout) -> int:
     return sum(path.stat().st_size for path in others)
 
 
-def carried_tensors(tensors: Mapping[str, Stored]) -> tuple[Carried, ...]:
-    """Tensors that are kept as they are."""
+def carried_tensors(
+    tensors: Mapping[str, Stored], left_out: Mapping[str, LeftOut] | None = None
+) -> tuple[Carried, ...]:
+    """Tensors that are kept as they are; ``left_out``: why."""
+    why = {} if left_out is None else {name: found.why for name, found in left_out.items()}
     return tuple(
-        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.data.size) for name, t in tensors.items()
+        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.data.size, why=why.get(name, ""))
+        for name, t in tensors.items()
     )
 
 
