@@ -27,6 +27,7 @@ sdist: .venv/tools
 	$(PYTHON) -m venv build/sdist/venv
 	build/sdist/venv/bin/pip install -q --upgrade "pip>=25.1"
 	cd build/sdist/source && ../venv/bin/pip install -q --group test ../*.tar.gz
+	cd build/sdist/source/tests && ../../venv/bin/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
 	cd build/sdist/source && ../venv/bin/pytest -q $(SMOKE)
 
 SMOKE := tests/test_public.py tests/test_release.py tests/test_benchmarks.py tests/files/test_format.py \
@@ -38,7 +39,7 @@ lint: .venv/wheel
 	$(BIN)/mypy
 
 # The pages of docs/ as a site, build/site; a link or a name that leads nowhere is an error.
-docs: .venv/docs
+docs: .venv/wheel .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # Runs every notebook; with NOTEBOOKS=--inplace, keeps what they print.
@@ -69,7 +70,7 @@ release: .venv/tools
 	touch $@
 
 .venv/docs: .venv/base pyproject.toml
-	$(BIN)/pip install -q . --group docs
+	$(BIN)/pip install -q --group docs
 	touch $@
 
 .venv/notebooks: .venv/base pyproject.toml

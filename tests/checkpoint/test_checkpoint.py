@@ -118,7 +118,7 @@ def test_global_scope_prunes_exactly_over_all_tensors(file, tmp_path):
     assert report.total.n_kept == report.total.n_weights - round(0.95 * report.total.n_weights)
 
 
-def test_verify_against(file, directory, tmp_path):
+def test_verify_against(file, tmp_path):
     target = tmp_path / "x.safetensors"
     xorpack.encode_checkpoint(file, target, bits=4, include=["mlp"], exclude=["re:.*bias"])
     report = xorpack.verify_checkpoint(target, against=file, jobs=2)

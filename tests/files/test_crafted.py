@@ -13,7 +13,7 @@ from crafting import CARRIED, NAME, PLAIN, Edit, resign, sign, write
 import xorpack
 from xorpack.code.words import pack
 from xorpack.encoding.masks.bmf import factor
-from xorpack.errors import FormatError
+from xorpack.errors import CorruptError, FormatError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.safetensors_file import Stored
@@ -23,6 +23,7 @@ RECORD = (
     "kind", "dtype", "shape", "bits", "n_kept", "constants", "network", "layout", "n_corrections", "mask", "group_size",
     "method", "stored_sha256", "content_sha256",
 )  # fmt: skip
+TEXTS = ("method", "stored_sha256", "content_sha256")
 PARTS = [(), ("network",), ("layout",), ("mask",), ("mask", "config")]
 ODD: list[Any] = [None, True, -1, 0.5, 1e400, HUGE, 10**4000, "", "x", [], [1], {}, {"a": 1}]
 
@@ -59,14 +60,26 @@ def test_names_of_what_is_unknown(path: Path) -> None:
     refused(path, lambda d, t: record(d).update(dtype="F64"), f"'{NAME}'.*dtype 'F64'")
 
 
-@pytest.mark.parametrize("value", ODD, ids=lambda v: repr(v)[:12])
-@pytest.mark.parametrize("key", RECORD)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key in RECORD for value in ODD if key not in TEXTS or not isinstance(value, str)],
+    ids=lambda v: repr(v)[:20],
+)
 def test_wrong_type_or_value_in_a_record(path: Path, key: str, value: object) -> None:
-    if key in ("method", "stored_sha256", "content_sha256") and isinstance(value, str):
-        resign(path, lambda d, t: record(d).update({key: value}))
-        EncodedFile(path)  # any text; the digests of the two are compared when the tensor is read
-        return
     refused(path, lambda d, t: record(d).update({key: value}), f"'{NAME}'")
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_any_text_opens_where_a_text_stands(path: Path, key: str) -> None:
+    """A digest is compared when the tensor is read."""
+    resign(path, lambda d, t: record(d).update({key: "x"}))
+    opened = EncodedFile(path)
+    if key == "stored_sha256":
+        with pytest.raises(CorruptError, match=f"'{NAME}': stored bytes do not match"):
+            opened[NAME]
+    else:
+        assert opened[NAME].n_weights
+        assert opened.records[NAME][key] == "x"
 
 
 @pytest.mark.parametrize(

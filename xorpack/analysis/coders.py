@@ -41,7 +41,7 @@ class Content:
 
     @classmethod
     def of(cls, tensor: BCQTensor | NDArray[Any]) -> Content:
-        """Of a quantized tensor, or of an array that is kept bit for bit."""
+        """Take the content of a quantized tensor, or of an array that is kept bit for bit."""
         if isinstance(tensor, BCQTensor):
             _, cols = as_matrix(tensor.shape)
             mask = words.unpack(tensor.mask, cols)

@@ -76,7 +76,7 @@ class SymbolCounter:
             self._whole.add(elements.reshape(-1))
 
     def entropies(self) -> PlaneEntropies:
-        """Of what has been counted."""
+        """Compute the entropies of what has been counted."""
         n = int(self._high.sum())
         symbols = np.arange(self._high.size)
         high = [int(self._high[symbols >> k & 1 == 1].sum()) for k in range(self.q - self.n_low)]

@@ -115,7 +115,7 @@ class _Classes:
 
     @property
     def bits(self) -> float:
-        """Of the mask whose lines these are."""
+        """The bits that a mask takes whose lines these are."""
         sizes = self.lines * self.n
         values = sum(
             float(size) * binary_entropy(float(kept / size)) + parameter_bits(float(size))

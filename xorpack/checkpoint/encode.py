@@ -232,7 +232,7 @@ def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
 
 
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a floating-point array is -0.0."""
+    """Find where a floating-point array is -0.0."""
     found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
     if array.dtype in (DTYPES[name] for name in FLOATS):
         with np.errstate(invalid="ignore"):  # of NaNs

@@ -56,11 +56,10 @@ def test_order_of_visits(layout):
         assert found[p, i, slot] == wanted
 
 
-@pytest.mark.parametrize("name", BCQ)
+@pytest.mark.parametrize("name", [name for name in BCQ if name not in ("empty", "no columns")])
 def test_scales_lie_where_the_kernels_look(name):
     encoded = BCQ[name]()
-    if not encoded.rows * encoded.cols:
-        return
+    assert encoded.rows * encoded.cols
     layout, q = encoded.layout, encoded.bits
     lies = order.ScaleOrder.of(layout, encoded.group_size, q)
     scales = pack(encoded).arrays["scales"][lies.padding :]

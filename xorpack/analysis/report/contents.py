@@ -89,7 +89,9 @@ class Report:
         kind: ``encoded`` or ``plain``.
         version: of xorpack.
         settings: how it was encoded, or what a plain one is judged for.
-        n_files, n_parameters, total_bytes: safetensors files, elements of all tensors, bytes of all files.
+        n_files: safetensors files.
+        n_parameters: elements of all tensors.
+        total_bytes: bytes of all files.
         source_bytes: of the files before encoding, those of an encoded checkpoint counted back.
         parts: every byte of the files by what it is for; they sum to ``total_bytes``.
         tensors, carried: in the order of the checkpoint.
@@ -131,7 +133,7 @@ class Report:
 
     @cached_property
     def exact(self) -> Account | None:
-        """Of a plain checkpoint: all tensors, kept bit for bit."""
+        """The account of a plain checkpoint with all tensors kept bit for bit; None for an encoded one."""
         if self.kind == "encoded":
             return None
         return Account.total(t.exact or t.account for t in self.tensors)

@@ -56,7 +56,7 @@ class GpuTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor; products see it as ``rows x cols``: first axis by all others."""
+        """The tensor's shape; products see it as ``rows x cols``: first axis by all others."""
         return self._encoded.shape
 
     @property

@@ -45,7 +45,7 @@ def count_distinct(elements, n, most, multiplier, keys, counts):
 
 @njit(cache=True, nogil=True, inline="always")
 def find_slot(keys, multiplier, shift, symbol):
-    """Where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
+    """Find where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
     slot = (symbol * multiplier & 0xFFFFFFFF) >> shift
     while keys[slot] != symbol and keys[slot] >= 0:
         slot = (slot + 1) & (keys.size - 1)

@@ -29,7 +29,7 @@ Weights = Callable[[], Iterable[Any]] | Iterable[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalThreshold:
-    """Where magnitude pruning cuts a sequence of tensors.
+    """The place where magnitude pruning cuts a sequence of tensors.
 
     Attributes:
         bits: of the largest pruned ``|w|`` as float32; smaller weights are all pruned.
@@ -90,7 +90,7 @@ def magnitude_mask(weight: NDArray[Any], sparsity: float) -> Words:
 
 
 def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
-    """Where to cut several tensors as if they were one, laid end to end.
+    """Find where to cut several tensors as if they were one, laid end to end.
 
     Exactly ``round(sparsity * n)`` of all n weights are pruned (more only if more are zero); of equal
     magnitudes the later ones go first: later tensors, then later positions. The tensors are visited
