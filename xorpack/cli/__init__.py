@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. One module per command."""
+"""The command line: parses, calls, prints. Commands, a module each, are imported where interruptions are caught."""
 
 from __future__ import annotations
 
@@ -9,33 +9,11 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-import click
-
-import xorpack
-from xorpack.cli.common import say
-from xorpack.cli.decode import decode
-from xorpack.cli.doctor import doctor
-from xorpack.cli.encode import encode
-from xorpack.cli.info import info
-from xorpack.cli.prune import prune
-from xorpack.cli.report import report
-from xorpack.cli.study import study
-from xorpack.cli.verify import verify
 from xorpack.errors import ParameterError, XorpackError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(xorpack.__version__, package_name="xorpack")
-def cli() -> None:
-    """Store pruned, quantized checkpoints at the entropy limit, exactly."""
-
-
-for command in (prune, encode, decode, verify, info, report, study, doctor):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:
@@ -44,11 +22,8 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+        code = _run()
+    except KeyboardInterrupt:
         _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
     except ParameterError as error:
         _fail(str(error), EXIT_USAGE)
@@ -59,7 +34,22 @@ def main() -> NoReturn:
         sys.exit(EXIT_FAILED)
     except (XorpackError, OSError) as error:
         _fail(str(error), EXIT_FAILED)
-    sys.exit(0)
+    sys.exit(code)
+
+
+def _run() -> int:
+    import click
+
+    from xorpack.cli.commands import cli
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return 0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -67,5 +57,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    say(f"xorpack: {message}", err=True)
+    from xorpack.escape import printable
+
+    print(f"xorpack: {printable(message)}", file=sys.stderr)
     sys.exit(code)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import BCQTensor
@@ -22,8 +23,11 @@ def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | NDArray[Any]
         jobs: threads.
 
     Raises:
+        ParameterError: it is no EncodedTensor, or ``jobs`` no number of threads.
         FormatError: the tensor contradicts itself.
     """
+    cpu.check_encoded(encoded)
+    checks.whole("jobs", jobs, 1)
     if encoded.scales is None:
         return cpu.decode_dense(encoded, jobs=jobs)
     mask, planes = cpu.decode_planes(encoded, jobs=jobs)

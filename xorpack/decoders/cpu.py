@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
@@ -59,6 +60,7 @@ def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None)
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
+    check_encoded(encoded)
     step = max(1, BLOCK_WORDS // max(encoded.layout.chunks, 1))
     mask, loaded = encoded.load_mask(expand), _Loaded.of(encoded)
     _check_count(encoded, mask)
@@ -85,6 +87,12 @@ def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
     return out.reshape(encoded.shape)
 
 
+def check_encoded(encoded: Any) -> None:
+    """Raise ParameterError unless it is an EncodedTensor."""
+    if not isinstance(encoded, EncodedTensor):
+        raise ParameterError(f"a {type(encoded).__name__} cannot be decoded: give an EncodedTensor")
+
+
 class _Loaded(NamedTuple):
     """What is unpacked once, whatever rows are decoded then."""
 
@@ -93,6 +101,7 @@ class _Loaded(NamedTuple):
 
     @classmethod
     def of(cls, encoded: EncodedTensor) -> _Loaded:
+        check_encoded(encoded)
         field = None if encoded.field is None else LoadedField.of(encoded.field)
         return cls(encoded.load_corrections(), field)
 
@@ -112,6 +121,7 @@ def _masked_planes(
 ) -> tuple[Words, Words]:
     """The mask and, as they are coded, the planes; see :func:`decode_planes`."""
     end = encoded.rows if last is None else last
+    first, end = (checks.whole("rows", row, -checks.LARGEST) for row in (first, end))
     if not 0 <= first <= end <= encoded.rows:
         raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
     mask = encoded.load_mask(expand, first, end, jobs=jobs)

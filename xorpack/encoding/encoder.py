@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import NO_CORRECTIONS, pack, packed_sizes
-from xorpack.code.layout import Layout
+from xorpack.code.layout import MAX_LANES, Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.words import popcount
 from xorpack.encoded import EncodedTensor, blocks_sha256
@@ -83,7 +84,14 @@ def encode(
     Raises:
         ParameterError: an argument breaks its rule.
     """
-    _check(network, encoder, rate, field, jobs)
+    if not isinstance(tensor, BCQTensor | np.ndarray):
+        raise ParameterError(
+            f"a {type(tensor).__name__} cannot be encoded: give a BCQTensor or a numpy array"
+        )
+    _check(network, encoder, rate, lanes, field, jobs)
+    checks.choice("mask codec", mask_codec, get_args(Choice))
+    checks.choice("prefer", prefer, get_args(Prefer))
+    _check_together(tensor, network, rate, mask_codec, factors, field)
     with scratch:
         return _encode(tensor, network, encoder, rate, lanes, mask_codec, prefer, factors, field, jobs)
 
@@ -182,19 +190,39 @@ def _encode(
     )
 
 
-def _check(network: XorNetwork | None, encoder: str, rate: float | None, field: str, jobs: int) -> None:
-    if encoder not in ENCODERS:
-        raise ParameterError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
-    if rate is not None and not 0 < rate <= 1:
-        raise ParameterError(f"rate {rate} is outside (0, 1]")
+def _check(
+    network: XorNetwork | None, encoder: str, rate: float | None, lanes: int | None, field: str, jobs: int
+) -> None:
+    if network is not None and not isinstance(network, XorNetwork):
+        raise ParameterError(f"network {network!r} is not an XorNetwork")
+    checks.choice("encoder", encoder, ENCODERS)
+    if rate is not None and not 0 < checks.real("rate", rate) <= 1:
+        raise ParameterError(f"rate = {rate} is outside (0, 1]")
+    if lanes is not None:
+        checks.whole("lanes", lanes, 1, MAX_LANES)
     if encoder == "viterbi" and (network is None or network.family == "quasi-cyclic"):
         raise ParameterError(
             "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
         )
-    if field not in get_args(FieldChoice):
-        raise ParameterError(f"field {field!r} is not one of {', '.join(get_args(FieldChoice))}")
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    checks.choice("field", field, get_args(FieldChoice))
+    checks.whole("jobs", jobs, 1)
+
+
+def _check_together(
+    tensor: BCQTensor | NDArray[Any],
+    network: XorNetwork | None,
+    rate: float | None,
+    mask_codec: str,
+    factors: Factors | None,
+    field: str,
+) -> None:
+    """Refuse what cannot apply."""
+    if rate is not None and network is not None and network.family != "quasi-cyclic":
+        raise ParameterError(f"rate is of quasi-cyclic networks; this one is {network.family}")
+    if factors is not None and mask_codec not in ("auto", bmf.NAME):
+        raise ParameterError(f"factors are of mask codec bmf, and {mask_codec} is asked for")
+    if field == "always" and isinstance(tensor, BCQTensor):
+        raise ParameterError("field is of lossless arrays; a quantized tensor has none")
 
 
 def default_network(density: float) -> XorNetwork:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import Comparison
 from xorpack.analysis.entropy import PlaneEntropies
@@ -152,6 +153,13 @@ class Options:
     top: int | None = None
     width: int = 100
     colour: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sort is not None:
+            checks.choice("sort", self.sort, SORT)
+        if self.top is not None:
+            checks.whole("top", self.top, 1)
+        checks.whole("width", self.width, 1)
 
     def listed(self, report: Report) -> list[TensorReport]:
         """The tensors to list, in order."""

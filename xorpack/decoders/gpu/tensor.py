@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from xorpack.decoders.cpu import check_encoded
 from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.arrays import TYPES, View, is_dense
 from xorpack.decoders.gpu.device import Device, device
@@ -44,6 +45,7 @@ def load(
         DeviceError: no GPU, no CuPy, or not enough memory.
         CorruptError, FormatError: the tensor contradicts itself.
     """
+    check_encoded(encoded)
     target = device(device_number)
     return GpuTensor(encoded, pack(encoded, mask, jobs=jobs), target)
 

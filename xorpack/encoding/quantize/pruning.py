@@ -160,7 +160,10 @@ def check_sparsity(sparsity: float) -> None:
 
 def check_float(weight: Any) -> NDArray[Any]:
     """``weight`` as an array; a ParameterError unless it is float32, float16 or bfloat16."""
-    array: NDArray[Any] = np.asarray(weight)
+    try:
+        array: NDArray[Any] = np.asarray(weight)
+    except ValueError as error:
+        raise ParameterError(f"weight of type {type(weight).__name__} is no array: {error}") from None
     if array.dtype == np.float64:
         raise ParameterError("weight of dtype float64; cast it first, e.g. weight.astype(np.float32)")
     if array.dtype not in (DTYPES["F32"], DTYPES["F16"], DTYPES["BF16"]):
