@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack import checks
@@ -18,6 +17,7 @@ from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
+from xorpack.vector.compiled import njit
 from xorpack.vector.threads import for_each
 
 BLOCK_WORDS = 1 << 16

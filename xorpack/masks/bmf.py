@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import WORD_BITS, Words, n_chunks, pack
 from xorpack.errors import FormatError
 from xorpack.masks import bitmap
+from xorpack.vector.compiled import njit
 
 NAME = "bmf"
 

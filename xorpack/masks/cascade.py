@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code import corrections
@@ -28,6 +27,7 @@ from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import Words, tail_mask
 from xorpack.errors import FormatError
 from xorpack.masks.rows import by_rows
+from xorpack.vector.compiled import njit
 
 NAME = "cascade"
 

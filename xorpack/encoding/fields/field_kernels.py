@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.encoding.fields.huffman import code_bits
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import split_bits
 
 HASH = 0x9E3779B1

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack import checks
 from xorpack.code.words import Words, n_chunks, pack
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import DTYPES, as_matrix
+from xorpack.vector.compiled import njit
 
 BLOCK_ELEMENTS = 1 << 18
 """Weights that are converted to float32 at a time (at least one row)."""
