@@ -14,7 +14,7 @@ from samples import pruned, same
 import xorpack
 from xorpack.errors import DataError, DestinationError, FormatError, MismatchError, ParameterError
 from xorpack.files.atomic import atomic_directory, atomic_file
-from xorpack.files.model import mark_config, unmark_config
+from xorpack.files.model import GUARD, mark_config, unmark_config
 
 
 def tensors(seed=0):
@@ -79,7 +79,7 @@ def test_a_lossless_directory_comes_back_byte_for_byte(directory, tmp_path):
     before = contents(directory)
     xorpack.encode_checkpoint(directory, tmp_path / "x", lossless=True, jobs=2)
     stored = contents(tmp_path / "x")
-    assert set(stored) == set(before)
+    assert set(stored) == {*before, "README.md"}
     config = json.loads(stored["config.json"])
     assert config["quantization_config"]["quant_method"] == "xorpack"
     index = json.loads(stored["model.safetensors.index.json"])
@@ -278,6 +278,7 @@ def test_config_text_is_restored(text):
     marked = mark_config(text, {"quant_method": "xorpack", "bits": 2})
     assert json.loads(marked) == {
         **json.loads(text),
+        "transformers_weights": GUARD,
         "quantization_config": {"quant_method": "xorpack", "bits": 2},
     }
     assert json.loads(unmark_config(marked)) == json.loads(text)
@@ -289,3 +290,7 @@ def test_an_earlier_quantization_config_comes_back():
     assert json.loads(marked)["quantization_config"]["original"] == {"quant_method": "int8"}
     assert json.loads(unmark_config(marked)) == json.loads(text)
     assert unmark_config(text) == text
+    text = '{"transformers_weights": "a.safetensors", "a": 1}'
+    marked = mark_config(text, {"quant_method": "xorpack"})
+    assert json.loads(marked)["transformers_weights"] == GUARD
+    assert json.loads(unmark_config(marked)) == json.loads(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, XorpackError
-from xorpack.files import container, model, safetensors_file
+from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.masks import bmf
@@ -94,12 +95,20 @@ def encode_checkpoint(
             total_size += sum(sizes.values())
         if layout.weight_map is not None:
             model.write_index(directory / model.INDEX, weight_map, total_size)
-        model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
+        model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
+        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
         if config.is_file():
             model.read_json(config)
             text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config(run.version))
             (directory / model.CONFIG).write_text(text, encoding="utf-8")
     return run.report
+
+
+def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+    found = source.is_file()
+    target.write_bytes(card.mark(source.read_bytes() if found else None, lossless=lossless))
+    if found:
+        shutil.copymode(source, target)
 
 
 class _Run:
