@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -12,7 +13,14 @@ from safetensors.numpy import load_file, save_file
 from samples import pruned, same
 
 import xorpack
-from xorpack.errors import DataError, DestinationError, FormatError, MismatchError, ParameterError
+from xorpack.errors import (
+    DataError,
+    DestinationError,
+    FormatError,
+    MismatchError,
+    ParameterError,
+    SelfCheckError,
+)
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.model import GUARD, mark_config, unmark_config
 
@@ -197,6 +205,27 @@ def test_nan_is_named_and_lossless_takes_it(tmp_path):
         xorpack.encode_checkpoint(source, tmp_path / "x.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
     xorpack.encode_checkpoint(source, tmp_path / "x.safetensors", lossless=True)
+
+
+def test_what_does_not_decode_to_what_was_encoded_is_not_written(file, tmp_path, monkeypatch, capfd):
+    from xorpack.checkpoint import encode as module
+    from xorpack.cli import main
+
+    def wrong(array, **options):
+        return replace(xorpack.encode(array, **options), content_sha256="0" * 64)
+
+    monkeypatch.setattr(module, "encode", wrong)
+    for options in ({}, {"lossless": True}, {"jobs": 2}):
+        with pytest.raises(
+            SelfCheckError, match=r"tensor 'model\.layers\..*does not decode to what was encoded"
+        ):
+            xorpack.encode_checkpoint(file, tmp_path / "x.safetensors", **options)
+    monkeypatch.setattr("sys.argv", ["xorpack", "encode", str(file), str(tmp_path / "x")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 def test_sources_that_are_no_checkpoints(file, directory, tmp_path):

@@ -22,7 +22,7 @@ from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.encoding.rings.elimination import scratch
-from xorpack.errors import ParameterError, XorpackError
+from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
@@ -67,6 +67,7 @@ def encode_checkpoint(
         ParameterError: a setting breaks its rule, a pattern matches nothing.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
         DestinationError: ``dst`` exists or cannot be written.
+        SelfCheckError: an encoded tensor does not decode to what was encoded.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
@@ -202,7 +203,9 @@ class _Run:
                 )
                 encoded = encode(quantized, **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
-                raise AssertionError("the encoded tensor does not decode to what was encoded")
+                raise SelfCheckError(
+                    "it does not decode to what was encoded, a fault of xorpack; please report it"
+                )
         except XorpackError as error:
             raise type(error)(f"tensor {name!r}: {error}") from error
         self._done(name, Account.of(encoded), began)

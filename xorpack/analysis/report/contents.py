@@ -16,6 +16,7 @@ from xorpack.analysis.comparison import Comparison
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.mask_models import MaskBounds
+from xorpack.errors import SelfCheckError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class Report:
 
     def __post_init__(self) -> None:
         if sum(part.n_bytes for part in self.parts) != self.total_bytes:
-            raise AssertionError(f"parts do not sum to the {self.total_bytes} bytes of {self.path}")
+            raise SelfCheckError(f"parts do not sum to the {self.total_bytes} bytes of {self.path}")
 
     @cached_property
     def total(self) -> Account:
