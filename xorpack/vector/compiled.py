@@ -63,8 +63,8 @@ def directory() -> Path | None:
 
 
 def source_hash(package: Path) -> str:
-    """Hash of all modules that hold kernels, or what kernels are made of."""
-    digest = hashlib.sha256(numba.__version__.encode())
+    """Hash of all modules that hold kernels, or what kernels are made of, and of whether indices are checked."""
+    digest = hashlib.sha256(f"{numba.__version__} {numba.config.BOUNDSCHECK}".encode())
     for path in sorted(package.rglob("*.py")):
         text = path.read_bytes()
         if b"njit" in text or b"numba" in text:
