@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.decoders import cpu
 from xorpack.elements import Bcq, Trellis
 from xorpack.encoded import EncodedTensor
@@ -23,8 +24,11 @@ def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | TrellisTenso
         jobs: threads.
 
     Raises:
+        ParameterError: it is no EncodedTensor, or ``jobs`` no number of threads.
         FormatError: the tensor contradicts itself.
     """
+    cpu.check_encoded(encoded)
+    checks.whole("jobs", jobs, 1)
     elements = encoded.elements
     if isinstance(elements, Trellis):
         whole = encoded.n_kept == encoded.n_weights

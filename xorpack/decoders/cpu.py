@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
@@ -20,6 +20,7 @@ from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
+from xorpack.vector.compiled import njit
 from xorpack.vector.threads import for_each
 
 BLOCK_WORDS = 1 << 16
@@ -85,6 +86,12 @@ class Loaded(Protocol):
         """Put the elements of these rows into ``out`` (rows, cols)."""
 
 
+def check_encoded(encoded: Any) -> None:
+    """Raise ParameterError unless it is an EncodedTensor."""
+    if not isinstance(encoded, EncodedTensor):
+        raise ParameterError(f"a {type(encoded).__name__} cannot be decoded: give an EncodedTensor")
+
+
 def load(encoded: EncodedTensor) -> Loaded:
     """Unpack what stands beside the code."""
     if isinstance(encoded.planes, StoredPlanes):
@@ -94,7 +101,9 @@ def load(encoded: EncodedTensor) -> Loaded:
 
 def load_mask(encoded: EncodedTensor, first: int = 0, last: int | None = None, jobs: int = 1) -> Words:
     """The mask of rows ``first .. last - 1``, counted if these are all."""
+    check_encoded(encoded)
     end = encoded.rows if last is None else last
+    first, end = (checks.whole("rows", row, -checks.LARGEST) for row in (first, end))
     if not 0 <= first <= end <= encoded.rows:
         raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
     mask = encoded.load_mask(expand, first, end, jobs=jobs)

@@ -21,6 +21,7 @@ from xorpack.encoding.planes import encode_plan
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.encoding.rings.gather import ElementSource, PlaneSource
 from xorpack.encoding.trellis import encode_trellis
+from xorpack.errors import ParameterError
 from xorpack.masks.bmf import Factors
 from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix, dtype_name
 
@@ -63,6 +64,10 @@ def encode(
     Raises:
         ParameterError: an argument breaks its rule.
     """
+    if not isinstance(tensor, BCQTensor | TrellisTensor | np.ndarray):
+        raise ParameterError(
+            f"a {type(tensor).__name__} cannot be encoded: give a BCQTensor, a TrellisTensor or a numpy array"
+        )
     options = Options(
         network=network,
         encoder=encoder,
@@ -74,6 +79,8 @@ def encode(
         field=field,
         jobs=jobs,
     )
+    if field == "always" and not isinstance(tensor, np.ndarray):
+        raise ParameterError("field is of lossless arrays; a quantized tensor has none")
     with scratch:
         if isinstance(tensor, TrellisTensor):
             return encode_trellis(tensor, options)

@@ -21,6 +21,7 @@ from xorpack.code.corrections import Corrections
 from xorpack.decoders import reference
 from xorpack.decoders.gpu import GpuTensor, lists, order, packed, products
 from xorpack.decoders.gpu import masks as device_masks
+from xorpack.decoders.gpu.launches import decode_launch
 from xorpack.encoding.masks import block as blocks
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
@@ -255,7 +256,7 @@ def test_any_number_of_multiprocessors(name):
 def test_a_warp_takes_many_tiles():
     encoded = xorpack.encode(bcq((17_000, 40), 0.9, 1), mask_codec="cascade")
     tensor = host_device.load(encoded, n_multiprocessors=1)
-    launch = plan.decode_launch(encoded.layout, encoded.rows, 1, 1, 227 << 10)
+    launch = decode_launch(encoded.layout, encoded.rows, 1, 1, 227 << 10)
     n_warps = launch.grid[0] * launch.block // 32
     assert -(-encoded.rows // lists.TILE_ROWS) * encoded.layout.n_panels > n_warps
     assert same(tensor.decode(), reference.decode_dense(encoded))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from xorpack.decoders.cpu import check_encoded
 from xorpack.decoders.gpu.arrays import TYPES, View, is_dense
 from xorpack.decoders.gpu.device import Device, device
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
@@ -41,6 +42,7 @@ def load(
         DeviceError: no GPU, no CuPy, or not enough memory.
         CorruptError, FormatError: the tensor contradicts itself.
     """
+    check_encoded(encoded)
     target = device(device_number)
     return GpuTensor(encoded, pack(encoded, mask, jobs=jobs), target)
 

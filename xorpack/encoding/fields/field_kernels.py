@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.encoding.fields.huffman import code_bits
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import split_bits
 
 HASH = 0x9E3779B1
