@@ -220,7 +220,7 @@ def test_bad_arguments() -> None:
             fit(bad, 0.5)
     with pytest.raises(ParameterError, match="sparsity"):
         fit(good, 1.0)
-    with pytest.raises(ParameterError, match="rank 0"):
+    with pytest.raises(ParameterError, match="rank = 0 is less than 1"):
         fit(good, 0.5, rank=0)
     with pytest.raises(ParameterError, match="not positive"):
         fit(good, 0.5, mask_bits=0)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.analysis.accounting import Account
+from xorpack import checks
+from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint.plan import FLOATS, Plan
-from xorpack.checkpoint.settings import EncodeReport, Settings
-from xorpack.checkpoint.source import find_source
+from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
+from xorpack.checkpoint.source import find_source, plain_tensors, refuse_quantized
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.encoding.rings.elimination import scratch
-from xorpack.errors import ParameterError, XorpackError
-from xorpack.files import container, model, safetensors_file
+from xorpack.errors import ParameterError, SelfCheckError, XorpackError
+from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
-from xorpack.files.safetensors_file import SafetensorsFile
+from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES
 
 Progress = Callable[[str, int, int], None]
 """Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
+
+AMPLE = 1 << 16
+"""Bytes saved from which on those of the header do not matter."""
 
 
 def encode_checkpoint(
@@ -42,7 +47,7 @@ def encode_checkpoint(
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
     """Encode a safetensors file or a model directory; ``dst`` appears whole or not at all.
 
@@ -50,7 +55,8 @@ def encode_checkpoint(
         src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
         dst: the file or directory to write.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
-        include, exclude: patterns, see :mod:`xorpack.files.selection`.
+        include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
+        exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: read and check everything, estimate sizes, write nothing.
@@ -62,16 +68,18 @@ def encode_checkpoint(
         ParameterError: a setting breaks its rule, a pattern matches nothing.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
         DestinationError: ``dst`` exists or cannot be written.
+        SelfCheckError: an encoded tensor does not decode to what was encoded.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
     chosen_settings = settings or Settings(**options)
-    chosen_settings.check()
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    chosen_settings.check(options)
+    checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
     files = [safetensors_file.read(shard) for shard in layout.shards]
+    if not chosen_settings.lossless:
+        refuse_quantized(layout, plain_tensors(files))
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
     if dry_run:
         return run.estimate()
@@ -89,12 +97,20 @@ def encode_checkpoint(
             total_size += sum(sizes.values())
         if layout.weight_map is not None:
             model.write_index(directory / model.INDEX, weight_map, total_size)
-        model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
+        model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
+        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
         if config.is_file():
             model.read_json(config)
             text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config(run.version))
             (directory / model.CONFIG).write_text(text, encoding="utf-8")
     return run.report
+
+
+def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+    found = source.is_file()
+    target.write_bytes(card.mark(source.read_bytes() if found else None, lossless=lossless))
+    if found:
+        shutil.copymode(source, target)
 
 
 class _Run:
@@ -116,6 +132,7 @@ class _Run:
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
             n_parameters=self.plan.n_parameters,
             source_bytes=sum(file.n_bytes for file in files),
+            left_out=dict(self.plan.left_out),
         )
 
     def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
@@ -129,7 +146,11 @@ class _Run:
                 encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
         finally:
             pool.shutdown(cancel_futures=True)
-        carried = {name: stored for name, stored in file.tensors.items() if name not in self.plan.selected}
+        for name in names:
+            if not _smaller(name, encoded[name], file.tensors[name]):
+                del encoded[name]
+                self._leave_out(name)
+        carried = {name: stored for name, stored in file.tensors.items() if name not in encoded}
         version = container.write(
             path,
             encoded,
@@ -146,7 +167,10 @@ class _Run:
         """The report of a dry run: masks are made and counted, sizes follow from bounds."""
         for name in self.plan.selected:
             began = time.perf_counter()
-            self._done(name, self.plan.preview(name).account, began)
+            account = self.plan.preview(name).account
+            self._done(name, account, began)
+            if not self.plan.becomes_smaller(name, account):
+                self._leave_out(name)
         total = self.report.total
         self.report.estimated = True
         self.report.stored_bytes = self.report.source_bytes - total.original_bytes + total.n_bytes
@@ -180,7 +204,9 @@ class _Run:
                 )
                 encoded = encode(quantized, **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
-                raise AssertionError("the encoded tensor does not decode to what was encoded")
+                raise SelfCheckError(
+                    "it does not decode to what was encoded, a fault of xorpack; please report it"
+                )
         except XorpackError as error:
             raise type(error)(f"tensor {name!r}: {error}") from error
         self._done(name, Account.of(encoded), began)
@@ -197,6 +223,12 @@ class _Run:
             array[negative] = 0
         return array
 
+    def _leave_out(self, name: str) -> None:
+        """Carry a tensor that was to be encoded, for it would take no fewer bytes."""
+        for found in (self.report.accounts, self.report.seconds, self.report.negative_zeros):
+            found.pop(name, None)
+        self.report.left_out[name] = LeftOut("would not become smaller", self.plan.selected[name].data.size)
+
     def _done(self, name: str, account: Account, began: float) -> None:
         self.report.accounts[name] = account
         self.report.seconds[name] = time.perf_counter() - began
@@ -204,8 +236,15 @@ class _Run:
             self.progress(name, account.n_weights, self.plan.n_weights)
 
 
+def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
+    """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
+    if sum(encoded.section_bytes().values()) + AMPLE < stored.data.size:
+        return True
+    return container.encoded_bytes(name, encoded) < container.carried_bytes(name, stored)
+
+
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a floating-point array is -0.0."""
+    """Find where a floating-point array is -0.0."""
     found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
     if array.dtype in (DTYPES[name] for name in FLOATS):
         with np.errstate(invalid="ignore"):  # of NaNs

@@ -7,9 +7,9 @@ not be read at once, and lines of many rows are on their way together.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.code.layout_kernels import place_of, step_of
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import and_lanes, xor_taps
 
 

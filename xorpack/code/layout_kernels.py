@@ -12,7 +12,7 @@ A kernel walks the steps of a segment, or the words of a row::
 
 from __future__ import annotations
 
-from numba import njit
+from xorpack.vector.compiled import njit
 
 
 @njit(cache=True, nogil=True, inline="always")

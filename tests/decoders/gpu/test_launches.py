@@ -9,7 +9,7 @@ import pytest
 from gpu_cases import BCQ
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import bcq
+from samples import bcq, replaced
 
 import xorpack
 from xorpack import XorNetwork
@@ -56,11 +56,10 @@ def test_order_of_visits(layout):
         assert found[p, i, slot] == wanted
 
 
-@pytest.mark.parametrize("name", BCQ)
+@pytest.mark.parametrize("name", [name for name in BCQ if name not in ("empty", "no columns")])
 def test_scales_lie_where_the_kernels_look(name):
     encoded = BCQ[name]()
-    if not encoded.rows * encoded.cols:
-        return
+    assert encoded.rows * encoded.cols
     layout, q = encoded.layout, encoded.bits
     lies = order.ScaleOrder.of(layout, encoded.group_size, q)
     scales = pack(encoded).arrays["scales"][lies.padding :]
@@ -144,11 +143,6 @@ def test_damage_is_found_before_anything_is_uploaded():
     scales[0, 0, 0] = np.inf
     with pytest.raises(FormatError, match="not finite"):
         pack(replaced(encoded, scales=scales))
-
-
-def replaced(encoded, **changes):
-    values = {name: getattr(encoded, name) for name in type(encoded).__dataclass_fields__}
-    return xorpack.EncodedTensor(**values | changes)
 
 
 def test_memory_beside_the_file():

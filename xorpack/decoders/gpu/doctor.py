@@ -43,7 +43,7 @@ class Diagnosis:
         return all(finding.fine for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Give what ``xorpack doctor --json`` prints."""
         return asdict(self) | {"gpu_decoder": self.has_gpu_decoder}
 
 

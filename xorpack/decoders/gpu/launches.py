@@ -39,7 +39,7 @@ def coded_macros(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int
 
 def tensor_macros(encoded: EncodedTensor, *, mask: bool) -> dict[str, int | str]:
     """Macros of kernels that work on a tensor's weights; ``mask``: it is an array of words."""
-    zeros, ones = encoded.constants
+    zeros, ones = encoded.planes.constants
     macros = coded_macros(encoded.layout, encoded.network, encoded.m_lane, encoded.code.shape[0])
     if macros["UNROLLED"] and MAX_GROUP <= encoded.group_size < encoded.cols:
         macros = {"SKEW": macros["SKEW"], "PLANES": macros["PLANES"]}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from xorpack.decoders.cpu import check_encoded
 from xorpack.decoders.gpu.arrays import TYPES, View, is_dense
 from xorpack.decoders.gpu.device import Device, device
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
@@ -41,6 +42,7 @@ def load(
         DeviceError: no GPU, no CuPy, or not enough memory.
         CorruptError, FormatError: the tensor contradicts itself.
     """
+    check_encoded(encoded)
     target = device(device_number)
     return GpuTensor(encoded, pack(encoded, mask, jobs=jobs), target)
 
@@ -56,7 +58,7 @@ class GpuTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor; products see it as ``rows x cols``: first axis by all others."""
+        """The tensor's shape; products see it as ``rows x cols``: first axis by all others."""
         return self._encoded.shape
 
     @property

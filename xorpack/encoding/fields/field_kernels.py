@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.encoding.fields.huffman import code_bits
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import split_bits
 
 HASH = 0x9E3779B1
@@ -45,7 +45,7 @@ def count_distinct(elements, n, most, multiplier, keys, counts):
 
 @njit(cache=True, nogil=True, inline="always")
 def find_slot(keys, multiplier, shift, symbol):
-    """Where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
+    """Find where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
     slot = (symbol * multiplier & 0xFFFFFFFF) >> shift
     while keys[slot] != symbol and keys[slot] >= 0:
         slot = (slot + 1) & (keys.size - 1)

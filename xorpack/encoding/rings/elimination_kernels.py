@@ -9,9 +9,9 @@ the right-hand side. The pivot of bit b of stored word w is row ``32 * (w - wind
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import xor8
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections
@@ -13,6 +12,7 @@ from xorpack.code.dense import UNSIGNED
 from xorpack.code.layout import Layout
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.code.words import Words, popcount, unpack
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import split_bits
 
 _BLOCK = 1 << 20
