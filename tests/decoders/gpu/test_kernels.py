@@ -19,8 +19,9 @@ from xorpack import masks
 from xorpack.code import corrections
 from xorpack.code.corrections import Corrections
 from xorpack.decoders import reference
-from xorpack.decoders.gpu import GpuTensor, lists, order, packed, plan
+from xorpack.decoders.gpu import GpuTensor, lists, order, packed, products
 from xorpack.decoders.gpu import masks as device_masks
+from xorpack.decoders.gpu.launches import decode_launch
 from xorpack.encoding.masks import block as blocks
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
@@ -93,9 +94,9 @@ def test_a_mask_stays_as_it_is_stored(name):
 
 
 def test_every_mask_codec_has_a_decoder():
-    assert {"constant", *device_masks.CODECS} == set(masks.CODECS)
-    codecs = {case().mask_codec for case in gpu_cases.MASKS.values()}
-    assert codecs == set(device_masks.CODECS) - {"bitmap"}
+    assert {masks.Constant, *device_masks.CODECS} == set(masks.CODECS.values())
+    found = {type(case().mask) for case in gpu_cases.MASKS.values()}
+    assert found == set(device_masks.CODECS) - {masks.Bitmap}
 
 
 def test_masks_of_cases_take_every_way():
@@ -160,7 +161,7 @@ def test_a_product_launches_what_it_says_before(name):
     encoded = encoded_case(name)
     for algorithm in ("tables", "tensor_cores", "decode"):
         dtype = encoded.dtype if encoded.kind == "lossless" else "F16"
-        if dtype == "I8" or plan.why_not(algorithm, encoded, 2, dtype, 227 << 10):
+        if dtype == "I8" or products.why_not(algorithm, encoded, 2, dtype, 227 << 10):
             continue
         tensor = host_device.load(encoded)
         said = [kernel.name for kernel, _ in tensor.kernels(2, dtype, algorithm=algorithm)]
@@ -213,7 +214,7 @@ PRODUCTS = [
 )
 def test_products(name, algorithm, n, dtype):
     encoded, tensor = encoded_case(name), loaded(name)
-    reason = plan.why_not(algorithm, encoded, n, dtype, 227 << 10)
+    reason = products.why_not(algorithm, encoded, n, dtype, 227 << 10)
     x = activations(n, encoded.cols, dtype)
     if reason:
         with pytest.raises(ParameterError, match="cannot run here"):
@@ -228,7 +229,7 @@ def test_products(name, algorithm, n, dtype):
 @pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
 def test_same_bits_whatever_the_order_of_threads(name, algorithm):
     encoded = encoded_case(name)
-    if plan.why_not(algorithm, encoded, 4, "F32", 227 << 10):
+    if products.why_not(algorithm, encoded, 4, "F32", 227 << 10):
         algorithm = "tables"
     x = activations(4, encoded.cols, "F32")
     tensor = loaded(name)
@@ -255,7 +256,7 @@ def test_any_number_of_multiprocessors(name):
 def test_a_warp_takes_many_tiles():
     encoded = xorpack.encode(bcq((17_000, 40), 0.9, 1), mask_codec="cascade")
     tensor = host_device.load(encoded, n_multiprocessors=1)
-    launch = plan.decode_launch(encoded.layout, encoded.rows, 1, 1, 227 << 10)
+    launch = decode_launch(encoded.layout, encoded.rows, 1, 1, 227 << 10)
     n_warps = launch.grid[0] * launch.block // 32
     assert -(-encoded.rows // lists.TILE_ROWS) * encoded.layout.n_panels > n_warps
     assert same(tensor.decode(), reference.decode_dense(encoded))

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import Comparison
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.mask_models import MaskBounds
+from xorpack.errors import SelfCheckError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ class Report:
 
     def __post_init__(self) -> None:
         if sum(part.n_bytes for part in self.parts) != self.total_bytes:
-            raise AssertionError(f"parts do not sum to the {self.total_bytes} bytes of {self.path}")
+            raise SelfCheckError(f"parts do not sum to the {self.total_bytes} bytes of {self.path}")
 
     @cached_property
     def total(self) -> Account:
@@ -154,6 +156,13 @@ class Options:
     top: int | None = None
     width: int = 100
     colour: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sort is not None:
+            checks.choice("sort", self.sort, SORT)
+        if self.top is not None:
+            checks.whole("top", self.top, 1)
+        checks.whole("width", self.width, 1)
 
     def listed(self, report: Report) -> list[TensorReport]:
         """The tensors to list, in order."""

@@ -178,6 +178,15 @@ def _kept(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | Non
         return zeros_mask(weight) if sparsity is None else magnitude_mask(weight, sparsity)
     if sparsity is not None:
         raise ParameterError(f"sparsity {sparsity} and a mask were given; they exclude one another")
+    return packed_mask(weight, mask)
+
+
+def packed_mask(weight: NDArray[Any], mask: NDArray[Any]) -> Words:
+    """A mask that was given, packed, uint32 (rows, chunks), as an array of its own.
+
+    Raises:
+        ParameterError: it is neither bool of the weight's shape nor packed uint32 (rows, chunks).
+    """
     rows, cols = as_matrix(weight.shape)
     packed = np.empty((rows, n_chunks(cols)), np.uint32)
     mask = np.asarray(mask)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack import checks
 from xorpack.code.words import Words, n_chunks, pack
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import DTYPES, as_matrix
+from xorpack.vector.compiled import njit
 
 BLOCK_ELEMENTS = 1 << 18
 """Weights that are converted to float32 at a time (at least one row)."""
@@ -160,7 +160,10 @@ def check_sparsity(sparsity: float) -> None:
 
 def check_float(weight: Any) -> NDArray[Any]:
     """``weight`` as an array; a ParameterError unless it is float32, float16 or bfloat16."""
-    array: NDArray[Any] = np.asarray(weight)
+    try:
+        array: NDArray[Any] = np.asarray(weight)
+    except ValueError as error:
+        raise ParameterError(f"weight of type {type(weight).__name__} is no array: {error}") from None
     if array.dtype == np.float64:
         raise ParameterError("weight of dtype float64; cast it first, e.g. weight.astype(np.float32)")
     if array.dtype not in (DTYPES["F32"], DTYPES["F16"], DTYPES["BF16"]):
