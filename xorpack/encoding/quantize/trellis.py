@@ -42,6 +42,9 @@ SAMPLE = 1 << 18
 SAMPLE_TURNS = 2
 """Searches of the sample, each followed by least squares for the codes."""
 
+RATE_SLACK = 0.003
+"""Share by which the stored bits may be above what was asked for per kept weight, for a quotient of small numbers."""
+
 REFITS = 3
 """Rounds of least squares for scales, then codes, given the bits."""
 
@@ -68,7 +71,7 @@ def quantize_trellis(
     Args:
         weight: float32, float16 or bfloat16 of any shape and strides, coded as ``as_matrix(weight.shape)``.
         rate: stored bits per weight, 1/32 to 6, a quotient with at most 32 weights. With a mask, bits per kept weight:
-            the largest such quotient not above ``rate`` times the kept fraction is taken, and at least 1/32.
+            the largest such quotient up to 1.003 ``rate`` times the kept fraction is taken, and at least 1/32.
         window: stored bits that a weight depends on: time and memory double with each, about 0.05 dB less error. None
             for a default by rate.
         group_size: columns that share a scale; 0 for the whole row.
@@ -219,7 +222,7 @@ def _design(rate: float, window: int | None, kept: float | None) -> Design:
         return design(exact_rate(rate), window)
     if not 0 < rate <= MAX_RATE:
         raise ParameterError(f"rate {rate} is outside 0..{MAX_RATE} bits per kept weight")
-    wanted = Fraction(rate * kept).limit_denominator(10**6)
+    wanted = rate * kept * (1 + RATE_SLACK)
     candidates = (Fraction(int(wanted * n), n) for n in range(1, MAX_DENOMINATOR + 1))
     stored = min(max(max(candidates), MIN_RATE), Fraction(MAX_RATE))
     return masked_design(stored, rate, window)
