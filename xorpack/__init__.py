@@ -8,7 +8,19 @@
 True
 """
 
-from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, prune_checkpoint, verify_checkpoint
+from xorpack._version import __version__
+from xorpack.checkpoint import (
+    Checkpoint,
+    EncodeReport,
+    PruneReport,
+    PruneSettings,
+    Settings,
+    VerifyReport,
+    decode_checkpoint,
+    encode_checkpoint,
+    prune_checkpoint,
+    verify_checkpoint,
+)
 from xorpack.checkpoint import open_checkpoint as open
 from xorpack.checkpoint.report import report_checkpoint
 from xorpack.code.network import XorNetwork
@@ -16,14 +28,37 @@ from xorpack.decoders import decode
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize.bcq import quantize
+from xorpack.errors import (
+    CorruptError,
+    DataError,
+    DestinationError,
+    DeviceError,
+    FormatError,
+    MismatchError,
+    ParameterError,
+    XorpackError,
+)
 from xorpack.tensors import BCQTensor
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BCQTensor",
+    "Checkpoint",
+    "CorruptError",
+    "DataError",
+    "DestinationError",
+    "DeviceError",
+    "EncodeReport",
     "EncodedTensor",
+    "FormatError",
+    "MismatchError",
+    "ParameterError",
+    "PruneReport",
+    "PruneSettings",
+    "Settings",
+    "VerifyReport",
     "XorNetwork",
+    "XorpackError",
+    "__version__",
     "decode",
     "decode_checkpoint",
     "encode",

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import masks
 from xorpack.code.corrections import Corrections
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
@@ -20,6 +19,7 @@ from xorpack.code.words import Words
 from xorpack.elements import Bcq, Elements, Lossless
 from xorpack.errors import FormatError
 from xorpack.fields.field import Field
+from xorpack.masks import Mask
 from xorpack.tensors import DTYPES, as_matrix
 
 SECTIONS = ("code", "corrections", "mask", "scales", "field")
@@ -39,7 +39,7 @@ class EncodedTensor:
     Attributes:
         shape, dtype: of the tensor that was encoded; dtype is a safetensors name.
         planes: code, constant planes and corrections.
-        mask_codec, mask_config, mask: see :mod:`xorpack.masks`.
+        mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
         elements: what the planes mean.
         content_sha256: of the decoded tensor's bytes, C order, little-endian.
         stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
@@ -48,9 +48,7 @@ class EncodedTensor:
     shape: tuple[int, ...]
     dtype: str
     planes: StoredPlanes
-    mask_codec: str
-    mask_config: Mapping[str, Any]
-    mask: NDArray[np.uint8]
+    mask: Mask
     elements: Elements
     content_sha256: str = ""
     stored_sha256: str = ""
@@ -62,7 +60,7 @@ class EncodedTensor:
                 f"layout of {self.layout.rows} x {self.layout.cols} for {rows} x {cols} weights"
             )
         self.elements.check(self.shape, self.dtype, self.bits, self.planes.constants)
-        masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, self.coded)
+        self.mask.check(self.coded)
 
     @property
     def rows(self) -> int:
@@ -145,6 +143,16 @@ class EncodedTensor:
         return self.coded.m_lane
 
     @property
+    def mask_codec(self) -> str:
+        """The mask codec's name."""
+        return self.mask.NAME
+
+    @property
+    def mask_config(self) -> dict[str, Any]:
+        """What the record says of the mask."""
+        return self.mask.get_config()
+
+    @property
     def n_care_bits(self) -> int:
         """Bits that matter, over all planes."""
         return self.n_kept * self.bits
@@ -167,7 +175,7 @@ class EncodedTensor:
         own: dict[str, NDArray[Any]] = {
             "code": self.code,
             "corrections": self.planes.corrections,
-            "mask": self.mask,
+            "mask": self.mask.data,
         }
         return own | dict(self.elements.sections())
 
@@ -182,8 +190,7 @@ class EncodedTensor:
     def load_mask(self, expand: Expand, first: int = 0, last: int | None = None, *, jobs: int = 1) -> Words:
         """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads."""
         end = self.rows if last is None else last
-        codec = masks.codec(self.mask_codec)
-        return codec.decode(self.mask_config, self.mask, self.coded, first, end, expand, jobs=jobs)
+        return self.mask.rows(first, end, expand, jobs=jobs)
 
 
 def check_shape(shape: tuple[int, ...]) -> tuple[int, int]:

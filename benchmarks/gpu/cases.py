@@ -18,8 +18,9 @@ from xorpack.code.planes import CodedPlanes, StoredPlanes
 from xorpack.code.words import Words, popcount, tail_mask
 from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
-from xorpack.encoding.encoder import default_network
+from xorpack.encoding.plan import default_network
 from xorpack.encoding.rings.rate import best_share, guess
+from xorpack.masks import Bitmap, Constant
 
 GROUP = 128
 
@@ -86,9 +87,7 @@ def synthetic(case: Case, seed: int = 0) -> EncodedTensor:
             n_corrections=len(wrong),
             corrections=pack(wrong, rows * cols, q),
         ),
-        mask_codec="bitmap",
-        mask_config={},
-        mask=mask.reshape(-1).view(np.uint8),
+        mask=Bitmap.of(mask, cols),
         elements=Bcq(scales=_scales(rng, rows, cols, q), group_size=GROUP),
     )
 
@@ -109,9 +108,7 @@ def dense(rows: int, cols: int, bits: int, seed: int = 0) -> EncodedTensor:
             n_corrections=0,
             corrections=np.zeros(0, np.uint8),
         ),
-        mask_codec="constant",
-        mask_config={"value": 1},
-        mask=np.zeros(0, np.uint8),
+        mask=Constant(shape=(rows, cols), data=np.zeros(0, np.uint8), value=1),
         elements=Bcq(scales=_scales(rng, rows, cols, bits), group_size=GROUP),
     )
 

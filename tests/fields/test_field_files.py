@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from crafting import NAME, PLAIN, Edit, resign, write
 from safetensors.numpy import save_file
+from samples import replaced
 
 import xorpack
 from xorpack.code import corrections

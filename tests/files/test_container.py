@@ -162,7 +162,7 @@ def test_corrections_of_a_mask_that_contradict_themselves(tmp_path: Path, decode
     tensor = EncodedFile(path)[NAME]
     n = tensor.mask_config["n_corrections"]
     size = sum(packed_sizes(n, 12 * 40, 1))
-    good = unpack(tensor.mask[-size:], n, 12 * 40, 1)
+    good = unpack(tensor.mask.data[-size:], n, 12 * 40, 1)
     assert n > 2
     for positions, values, message in (
         (good.positions, np.where(good.positions == good.positions[1], 0, good.values), "nothing"),

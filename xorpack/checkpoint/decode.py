@@ -6,12 +6,13 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from xorpack import checks
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.source import find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.errors import CorruptError, FormatError, ParameterError
+from xorpack.errors import CorruptError, FormatError
 from xorpack.files import model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.container import EncodedFile
@@ -46,8 +47,7 @@ def decode_checkpoint(
         CorruptError: bytes or content do not match their checksum.
         DestinationError: ``dst`` exists or cannot be written.
     """
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     find_source(source, target, overwrite=overwrite)
     checkpoint = Checkpoint(source)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.checkpoint.decode import decode_checked
 from xorpack.checkpoint.encode import Progress, negative_zeros
 from xorpack.checkpoint.opened import Checkpoint
-from xorpack.errors import MismatchError, ParameterError
+from xorpack.errors import MismatchError
 from xorpack.files import model, safetensors_file
 from xorpack.files.safetensors_file import Stored
 
@@ -51,8 +52,7 @@ def verify_checkpoint(
         FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
         MismatchError: it differs from the source.
     """
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    checks.whole("jobs", jobs, 1)
     checkpoint = Checkpoint(path)
     source: dict[str, Stored] | None = None
     if against is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -10,13 +11,14 @@ from typing import NoReturn
 
 import click
 
+from xorpack._version import __version__
+from xorpack.cli.common import say
 from xorpack.cli.decode import decode
 from xorpack.cli.doctor import doctor
 from xorpack.cli.encode import encode
 from xorpack.cli.info import info
 from xorpack.cli.prune import prune
 from xorpack.cli.report import report
-from xorpack.cli.study import study
 from xorpack.cli.verify import verify
 from xorpack.errors import ParameterError, XorpackError
 
@@ -26,20 +28,22 @@ EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="xorpack")
+@click.version_option(__version__, prog_name="xorpack")
 def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (prune, encode, decode, verify, info, report, study, doctor):
+for command in (prune, encode, decode, verify, info, report, doctor):
     cli.add_command(command)
 
 
-def main() -> NoReturn:
-    """Entry point: errors become one line on stderr and an exit code."""
+def main(command: click.Command = cli) -> NoReturn:
+    """Run a command: errors become one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
-        cli.main(standalone_mode=False)
+        command.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -62,5 +66,5 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"xorpack: {message}", err=True)
+    say(f"xorpack: {message}", err=True)
     sys.exit(code)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, JOBS, OVERWRITE, SRC, progress_bar
+from xorpack.cli.common import DST, JOBS, OVERWRITE, SRC, progress_bar, say
 
 
 @click.command()
@@ -21,4 +21,4 @@ def decode(src: Path, dst: Path, jobs: int, overwrite: bool) -> None:
 
     with progress_bar("decode") as progress:
         n_bytes = decode_checkpoint(src, dst, jobs=jobs, overwrite=overwrite, progress=progress)
-    click.echo(f"decoded to {dst}: {tables.mebibytes(n_bytes)}, every checksum holds")
+    say(f"decoded to {dst}: {tables.mebibytes(n_bytes)}, every checksum holds")

@@ -1,6 +1,6 @@
 """XOR networks: the fixed GF(2) matrix that expands code words into plane words.
 
-One table of taps covers every format of the field (DESIGN of the decoder)::
+One table of taps covers every format of the field::
 
     out[i] = XOR over k < n_taps[i % R] of
              rotl32(code[(start(i) + offsets[i % R, k]) % m], rotations[i % R, k])

@@ -26,6 +26,10 @@ class CodedPlanes:
     layout: Layout
     code: NDArray[np.uint32]
 
+    def __post_init__(self) -> None:
+        if self.code.ndim != 4 or self.code.dtype != np.uint32:
+            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}")
+
     @classmethod
     def of_bytes(
         cls, network: XorNetwork, layout: Layout, data: NDArray[np.uint8], m_lane: int, q: int = 1
@@ -76,9 +80,9 @@ class StoredPlanes:
             raise FormatError(
                 f"{self.n_corrections} corrections and {self.n_kept} kept of {self.n_weights} weights"
             )
-        if code.ndim != 4 or code.dtype != np.uint32:
-            raise FormatError(f"code of type {code.dtype} and shape {code.shape}")
         zeros, ones = self.constants
+        if self.bits < 1:
+            raise FormatError(f"{self.bits} planes")
         if min(zeros, ones) < 0 or zeros & ones or (zeros | ones) >> self.bits:
             raise FormatError(f"constant planes {zeros:#x} and {ones:#x} of {self.bits}")
         n_coded = self.bits - (zeros | ones).bit_count()

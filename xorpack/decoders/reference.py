@@ -88,7 +88,9 @@ def decode_dense(encoded: EncodedTensor, first: int = 0, last: int | None = None
     dtype = DTYPES[encoded.dtype]
     if isinstance(encoded.elements, Lossless):
         return join(bits, dtype)
-    return sum_signs(bits, unpack(mask, encoded.cols), encoded.elements, first, last).astype(dtype)
+    total = sum_signs(bits, unpack(mask, encoded.cols), encoded.elements, first, last)
+    with np.errstate(over="ignore"):
+        return total.astype(dtype)
 
 
 def join(bits: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:

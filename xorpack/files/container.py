@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import masks
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes, StoredPlanes
@@ -190,6 +191,24 @@ def write(
     return version
 
 
+def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
+    """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
+    sections = {f"{name}.xor_{section}": Stored.of(array) for section, array in tensor.sections().items()}
+    record = json.dumps({name: _to_record(tensor)}, separators=(",", ":"))
+    return _bytes(sections, record)
+
+
+def carried_bytes(name: str, stored: Stored) -> int:
+    """The same of a carried tensor."""
+    return _bytes({name: stored}, json.dumps({name: _BLANK}, separators=(",", ":")))
+
+
+def _bytes(tensors: Mapping[str, Stored], text: str) -> int:
+    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(
+        t.data.size for t in tensors.values()
+    )
+
+
 def sections_of(version: int) -> tuple[str, ...]:
     """Sections of which there may be one in files of a version; their names are taken."""
     return SECTIONS if version >= FIELD_VERSION else SECTIONS[:-1]
@@ -310,25 +329,23 @@ def _from_record(
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
         found[section] = stored.array()
     rows, cols = check_shape(tuple(shape))
-    coded = CodedPlanes(
-        network=XorNetwork.from_config(record["network"]),
-        layout=Layout(rows=rows, cols=cols, **layout),
-        code=found["code"],
+    planes = StoredPlanes(
+        bits=record["bits"],
+        n_kept=record["n_kept"],
+        coded=CodedPlanes(
+            network=XorNetwork.from_config(record["network"]),
+            layout=Layout(rows=rows, cols=cols, **layout),
+            code=found["code"],
+        ),
+        constants=(constants[0], constants[1]),
+        n_corrections=record["n_corrections"],
+        corrections=found["corrections"],
     )
     return EncodedTensor(
         shape=tuple(shape),
         dtype=record["dtype"],
-        planes=StoredPlanes(
-            bits=record["bits"],
-            n_kept=record["n_kept"],
-            coded=coded,
-            constants=(constants[0], constants[1]),
-            n_corrections=record["n_corrections"],
-            corrections=found["corrections"],
-        ),
-        mask_codec=mask["codec"],
-        mask_config=mask["config"],
-        mask=found["mask"],
+        planes=planes,
+        mask=masks.parse(mask["codec"], mask["config"], found["mask"], planes.coded),
         elements=_elements(record, found, rows, cols),
         content_sha256=record["content_sha256"],
         stored_sha256=record["stored_sha256"],

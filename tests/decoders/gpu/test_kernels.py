@@ -345,7 +345,7 @@ def test_memory_of_a_loaded_tensor():
     memory = loaded("unrolled, corrections").memory()
     parts = ("code", "mask", "scales", "starts", "entries", "values")
     assert memory["code"] == encoded.code.nbytes
-    assert memory["mask"] == encoded.mask.nbytes + 8 * 32 * 4
+    assert memory["mask"] == encoded.mask.data.nbytes + 8 * 32 * 4
     assert memory["entries"] + memory["values"] == 3 * encoded.n_corrections
     assert memory["starts"] == 4 * (-(-encoded.rows // 32) + 1)
     assert memory["total"] == sum(memory[part] for part in parts)

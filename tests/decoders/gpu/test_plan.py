@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gpu_cases import BCQ
@@ -127,10 +129,10 @@ def test_auto_falls_back_and_says_why_where_it_cannot():
 
 def test_damage_is_found_before_anything_is_uploaded():
     encoded = xorpack.encode(bcq((64, 256), 0.5, 2), mask_codec="bitmap")
-    mask = encoded.mask.copy()
-    mask[3] ^= 1
+    data = encoded.mask.data.copy()
+    data[3] ^= 1
     with pytest.raises(FormatError, match="the mask keeps"):
-        pack(replaced(encoded, mask=mask))
+        pack(replaced(encoded, mask=replace(encoded.mask, data=data)))
     with pytest.raises(CorruptError, match="do not match their checksum"):
         pack(replaced(encoded, stored_sha256="0" * 64))
     scales = encoded.scales.copy()

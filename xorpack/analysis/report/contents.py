@@ -54,12 +54,13 @@ class TensorReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """A tensor that is kept as it is."""
+    """A tensor that is kept as it is; ``why``, of a plain checkpoint's."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     n_bytes: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from xorpack.decoders.gpu.lists import tiled
 from xorpack.decoders.gpu.order import ScaleOrder, visited_rows
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
-from xorpack.masks import bitmap
+from xorpack.masks import Bitmap
 
 MaskForm = Literal["stored", "bitmap"]
 NARROW_PLANES = 4
@@ -88,7 +88,7 @@ def _form(encoded: EncodedTensor, mask_form: MaskForm) -> str:
         return "zeros"
     if encoded.n_kept == encoded.rows * encoded.cols:
         return "ones"
-    return encoded.mask_codec if mask_form == "stored" else bitmap.NAME
+    return encoded.mask_codec if mask_form == "stored" else Bitmap.NAME
 
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:

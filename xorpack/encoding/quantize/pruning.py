@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code.words import Words, n_chunks, pack
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import DTYPES, as_matrix
@@ -154,8 +155,7 @@ def _cut(tensors: Callable[[], Iterable[tuple[NDArray[Any], str]]], sparsity: fl
 
 def check_sparsity(sparsity: float) -> None:
     """Raise a ParameterError unless ``0 <= sparsity < 1``."""
-    if not 0 <= sparsity < 1:
-        raise ParameterError(f"sparsity {sparsity} is outside [0, 1)")
+    checks.sparsity(sparsity)
 
 
 def check_float(weight: Any) -> NDArray[Any]:

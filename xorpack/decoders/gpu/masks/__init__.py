@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 from xorpack.code.words import Words
 from xorpack.decoders.gpu.masks import bitmap, block, bmf, cascade
 from xorpack.encoded import EncodedTensor
-from xorpack.masks import bitmap as bitmap_codec
-from xorpack.masks import bmf as bmf_codec
-from xorpack.masks import cascade as cascade_codec
-from xorpack.masks.block import codec as block_codec
+from xorpack.masks import Bitmap, Block, Bmf, Cascade
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.passes import Prelude
@@ -34,9 +31,9 @@ class DeviceMask(Protocol):
 
 
 CODECS: Mapping[str, DeviceMask] = {
-    bitmap_codec.NAME: bitmap,
-    cascade_codec.NAME: cascade,
-    block_codec.NAME: block,
-    bmf_codec.NAME: bmf,
+    Bitmap.NAME: bitmap,
+    Cascade.NAME: cascade,
+    Block.NAME: block,
+    Bmf.NAME: bmf,
 }
 """By the name in the file. ``constant`` needs none: where every weight is kept, or none, no mask is read."""

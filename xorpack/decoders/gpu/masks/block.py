@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code import corrections
 from xorpack.code.words import Words
 from xorpack.decoders.gpu import depth_planes
 from xorpack.decoders.gpu import plan as launches
@@ -17,8 +16,8 @@ from xorpack.decoders.gpu.order import is_skewed
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
-from xorpack.masks.block import codec as block
 from xorpack.masks.block import prefix
+from xorpack.masks.block.codec import Block, width
 from xorpack.masks.block.joining import BlockCode
 
 if TYPE_CHECKING:
@@ -28,23 +27,23 @@ CLASS_GROUP = 256
 """Rows, or columns, that share the places at which the classes go on."""
 
 
-def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
+def arrays(encoded: EncodedTensor, words: Words) -> dict[str, NDArray[Any]]:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    stored = block.Stored.of(encoded.mask_config, encoded.rows, encoded.cols)
+    stored = encoded.mask
+    assert isinstance(stored, Block)
     code = stored.code
-    parts = np.split(encoded.mask, np.cumsum(stored.sizes())[:-1])
-    wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1).positions
-    found: dict[str, NDArray[Any]] = {"raw": as_words(parts[2])}
-    found |= depth_planes.arrays("plane", as_words(parts[3])[:-1], wrong, stored.layout)
-    for name, data, levels, n in (
-        ("row", parts[0], code.row_levels, code.rows),
-        ("col", parts[1], code.col_levels, code.n_col_classes),
+    parts = stored.parts
+    found: dict[str, NDArray[Any]] = {"raw": as_words(parts.raw)}
+    wrong = stored.load_wrong().positions
+    found |= depth_planes.arrays("plane", stored.coded.code, wrong, stored.layout)
+    for name, data, classes, levels in (
+        ("row", parts.row_classes, stored.load_row_classes(), code.row_levels),
+        ("col", parts.col_classes, stored.load_col_classes(), code.col_levels),
     ):
         found[f"{name}_classes"] = as_words(data)
-        found[f"{name}_starts"] = class_starts(block.classes_of(data, levels, n), len(levels))
+        found[f"{name}_starts"] = class_starts(classes, len(levels))
     if stored.n_corrections:
-        missed = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1).positions
-        own = encoded.layout
+        own, missed = encoded.layout, stored.load_missed().positions
         n_bits = 32 * own.n_panels * own.rows * own.panel_chunks
         found["flip_starts"], found["flips"] = bit_lists(visit_bits(own, missed), n_bits)
     return found
@@ -76,7 +75,8 @@ def code_table(block_bits: int, max_ones: int, max_length: int) -> NDArray[np.ui
 def plan(resident: Resident) -> Prelude:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
     encoded = resident.encoded
-    stored = block.Stored.of(encoded.mask_config, encoded.rows, encoded.cols)
+    stored = encoded.mask
+    assert isinstance(stored, Block)
     code, layout = stored.code, stored.layout
     workspaces = {
         "mask": resident.mask_bytes,
@@ -109,7 +109,7 @@ def _tables(resident: Resident, code: BlockCode) -> Pass:
         packed = sum((level & 0xFF) << 8 * c for c, level in enumerate(levels))
         halves = (np.uint64(packed & (1 << 64) - 1), np.uint64(packed >> 64))
         pointers = (resident.pointer(f"{name}_classes"), resident.pointer(f"{name}_starts"))
-        args += [*pointers, np.int64(n), np.int64(block.width(levels)), *halves, np.int64(len(levels))]
+        args += [*pointers, np.int64(n), np.int64(width(levels)), *halves, np.int64(len(levels))]
     args += map(np.int64, (code.by_column, code.block, code.n_blocks))
     args += ["mask rows", "mask levels", "mask columns" if code.by_column else np.uint64(0)]
     groups = [-(-n // CLASS_GROUP) for n in (code.rows, code.cols * code.by_column, code.n_blocks)]

@@ -14,25 +14,25 @@ from xorpack.decoders.gpu.order import is_skewed
 from xorpack.decoders.gpu.passes import Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
-from xorpack.masks import bmf
+from xorpack.masks import Bmf
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident
 
 
-def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
+def arrays(encoded: EncodedTensor, words: Words) -> dict[str, NDArray[Any]]:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    rank, (tile_rows, tile_cols) = encoded.mask_config["rank"], encoded.mask_config["tile"]
-    n_left, _ = bmf.sizes(encoded.rows, encoded.cols, rank, tile_rows, tile_cols)
-    return {"left": as_words(encoded.mask[:n_left]), "right": as_words(encoded.mask[n_left:])}
+    mask = encoded.mask
+    assert isinstance(mask, Bmf)
+    return {"left": as_words(mask.left), "right": as_words(mask.right)}
 
 
 def plan(resident: Resident) -> Prelude:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
     encoded, layout = resident.encoded, resident.encoded.layout
-    rank, (tile_rows, tile_cols) = encoded.mask_config["rank"], encoded.mask_config["tile"]
-    n_tiles = -(-encoded.cols // tile_cols)
-    numbers = map(np.int64, (rank, tile_rows, tile_cols // 32, n_tiles))
+    mask = encoded.mask
+    assert isinstance(mask, Bmf)
+    numbers = map(np.int64, (mask.rank, mask.tile_rows, mask.tile_cols // 32, mask.n_tiles))
     product = Pass(
         kernel=Kernel.of("bmf_product", {"SKEW": int(is_skewed(layout))}),
         launch=launches.flat_launch(layout.n_panels * layout.rows * layout.panel_chunks),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code import corrections
 from xorpack.code.words import Words
 from xorpack.decoders.gpu import plan as launches
 from xorpack.decoders.gpu.lists import bit_lists, visit_bits
@@ -15,35 +13,34 @@ from xorpack.decoders.gpu.order import order_values
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
+from xorpack.masks import Cascade
 
 if TYPE_CHECKING:
     from xorpack.decoders.gpu.resident import Resident
 
 
-def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
+def arrays(encoded: EncodedTensor, words: Words) -> dict[str, NDArray[Any]]:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    layout, config = encoded.layout, encoded.mask_config
-    unit = 4 * layout.n_segments * layout.lanes
-    middle = unit * config["n_filters"] * encoded.m_lane
-    end = middle + unit * config["m_last"]
+    layout, mask = encoded.layout, encoded.mask
+    assert isinstance(mask, Cascade)
     found: dict[str, NDArray[Any]] = {
-        "filters": np.array(encoded.mask[:middle]).view(np.uint32),
-        "last": np.array(encoded.mask[middle:end]).view(np.uint32),
+        "filters": mask.filters.code.reshape(-1),
+        "last": mask.last.code.reshape(-1),
     }
-    n = config["n_corrections"]
-    if n:
-        positions = corrections.unpack(encoded.mask[end:], n, layout.rows * layout.cols, 1).positions
+    if mask.n_corrections:
         n_bits = 32 * layout.n_panels * layout.rows * layout.panel_chunks
-        found["flip_starts"], found["flips"] = bit_lists(visit_bits(layout, positions), n_bits)
+        wrong = mask.load_corrections().positions
+        found["flip_starts"], found["flips"] = bit_lists(visit_bits(layout, wrong), n_bits)
     return found
 
 
 def plan(resident: Resident) -> Prelude:
     """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    encoded, config = resident.encoded, resident.encoded.mask_config
+    encoded, mask = resident.encoded, resident.encoded.mask
+    assert isinstance(mask, Cascade)
     codes = (
-        ("cascade_candidates", "filters", encoded.m_lane, config["n_filters"]),
-        ("cascade_last", "last", config["m_last"], 1),
+        ("cascade_candidates", "filters", encoded.m_lane, mask.n_filters),
+        ("cascade_last", "last", mask.m_last, 1),
     )
     passes = []
     for name, code, m_lane, n_planes in codes:
