@@ -36,14 +36,17 @@ from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix, dtype_name
 from xorpack.vector.threads import for_each
 
-SAMPLE = 1 << 18
+SAMPLE = 1 << 17
 """Weights on which codes are fitted before all columns are searched, about."""
 
-SAMPLE_TURNS = 2
-"""Searches of the sample, each followed by least squares for the codes."""
+SAMPLE_TURNS = 4
+"""Searches of the sample, each followed by least squares for the codes; the best of them are taken."""
 
 RATE_SLACK = 0.003
 """Share by which the stored bits may be above what was asked for per kept weight, for a quotient of small numbers."""
+
+STRIDE = 4.0
+"""How far a turn goes towards the best codes for its bits, and beyond: the bits follow the codes slowly."""
 
 REFITS = 3
 """Rounds of least squares for scales, then codes, given the bits."""
@@ -177,13 +180,19 @@ class _Job:
         n = min(chunks, max(1, round(SAMPLE * chunks / kept)))
         sample = [(2 * i + 1) * chunks // (2 * n) for i in range(n)]
         code = np.zeros((self.plan.network.n_stored(rows), chunks), np.uint32)
+        best, least = a, np.inf
         for _ in range(SAMPLE_TURNS):
             search = self._search(scaling, care, a)
             search.run(code, sample, self.jobs)
-            a = solve(
-                sum((search.equations(code, chunk) for chunk in sample), np.zeros((len(a), len(a) + 1))), a
+            equations = sum(
+                (search.equations(code, chunk) for chunk in sample), np.zeros((len(a), len(a) + 1))
             )
-        return a
+            found = solve(equations, a)
+            error = float(found @ equations[:, :-1] @ found - 2 * found @ equations[:, -1])
+            if error < least:
+                best, least = found, error
+            a = a + STRIDE * (found - a)
+        return best
 
     def _refitted(
         self, scaling: Scaling, care: Words, code: Words, a: NDArray[np.float64], start: NDArray[np.float64]
