@@ -16,12 +16,16 @@ _RULE = re.compile(r"=+( +=+)+")
 
 
 class Markdown(griffe.Extension):
-    """Rewrites the docstring of every object before it is parsed."""
+    """Rewrites the docstrings of a package once it is loaded, before they are parsed."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """See griffe."""
-        if obj.docstring is not None:
-            obj.docstring.value = as_markdown(obj.docstring.value, obj)
+        todo: list[griffe.Object] = [pkg]
+        while todo:
+            found = todo.pop()
+            if found.docstring is not None:
+                found.docstring.value = as_markdown(found.docstring.value, found)
+            todo += [member for member in found.members.values() if isinstance(member, griffe.Object)]
 
 
 def as_markdown(text: str, scope: griffe.Object) -> str:

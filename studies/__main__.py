@@ -109,4 +109,4 @@ def _print(found: studies.Study, *, brief: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(study)
+    main(lambda: study)

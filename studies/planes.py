@@ -100,7 +100,7 @@ def _count(array: NDArray[Any], kind: str) -> dict[str, Any]:
         "wrong": [int(((values >> np.uint64(k)) & one).sum()) for k in range(q)],
         "constant": [int((zeros | ones) >> k & 1) for k in range(q)],
         "code": 8 * encoded.code.nbytes,
-        "corrections": 8 * encoded.planes.corrections.nbytes,
+        "corrections": 8 * encoded.section_bytes()["corrections"],
         "symbols": {str(symbol): int(count) for symbol, count in zip(symbols, counts, strict=True)},
     }
 

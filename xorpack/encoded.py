@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code.corrections import Corrections
+from xorpack.code.corrections import NO_CORRECTIONS, Corrections
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
-from xorpack.code.planes import CodedPlanes, Expand, StoredPlanes
+from xorpack.code.planes import CodedPlanes, Expand, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words
-from xorpack.elements import Bcq, Elements, Lossless
-from xorpack.errors import FormatError
+from xorpack.elements import Elements, Lossless, Trellis
+from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.field import Field
 from xorpack.masks import Mask
-from xorpack.tensors import DTYPES, as_matrix
+from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
 
-SECTIONS = ("code", "corrections", "mask", "scales", "field")
+SECTIONS = ("code", "corrections", "mask", "scales", "field", "gains", "outliers")
 """Parts of an encoded tensor that hold bytes, in the order of a file."""
 
 MAX_WEIGHTS = 1 << 48
@@ -38,7 +38,7 @@ class EncodedTensor:
 
     Attributes:
         shape, dtype: of the tensor that was encoded; dtype is a safetensors name.
-        planes: code, constant planes and corrections.
+        planes: code, constant planes and corrections; or a trellis's one code.
         mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
         elements: what the planes mean.
         content_sha256: of the decoded tensor's bytes, C order, little-endian.
@@ -47,7 +47,7 @@ class EncodedTensor:
 
     shape: tuple[int, ...]
     dtype: str
-    planes: StoredPlanes
+    planes: StoredPlanes | TrellisPlanes
     mask: Mask
     elements: Elements
     content_sha256: str = ""
@@ -55,12 +55,14 @@ class EncodedTensor:
 
     def __post_init__(self) -> None:
         rows, cols = check_shape(self.shape)
-        if (self.layout.rows, self.layout.cols) != (rows, cols):
+        if self.planes.shape != (rows, cols):
             raise FormatError(
-                f"layout of {self.layout.rows} x {self.layout.cols} for {rows} x {cols} weights"
+                f"layout of {' x '.join(map(str, self.planes.shape))} for {rows} x {cols} weights"
             )
+        if isinstance(self.planes, TrellisPlanes) != isinstance(self.elements, Trellis):
+            raise FormatError(f"{type(self.planes).__name__} cannot hold elements of kind {self.kind}")
         self.elements.check(self.shape, self.dtype, self.bits, self.planes.constants)
-        self.mask.check(self.coded)
+        self.mask.check(self.planes.host)
 
     @property
     def rows(self) -> int:
@@ -94,18 +96,18 @@ class EncodedTensor:
 
     @property
     def kind(self) -> str:
-        """What the planes mean, in a word: ``bcq`` or ``lossless``."""
+        """What the planes mean, in a word: ``bcq``, ``lossless`` or ``trellis``."""
         return self.elements.KIND
 
     @property
     def scales(self) -> NDArray[Any] | None:
-        """Of BCQ, else None."""
-        return self.elements.scales if isinstance(self.elements, Bcq) else None
+        """Of quantized weights, else None."""
+        return None if isinstance(self.elements, Lossless) else self.elements.scales
 
     @property
     def group_size(self) -> int:
-        """Of BCQ, else 0."""
-        return self.elements.group_size if isinstance(self.elements, Bcq) else 0
+        """Of quantized weights, else 0."""
+        return 0 if isinstance(self.elements, Lossless) else self.elements.group_size
 
     @property
     def field(self) -> Field | None:
@@ -119,7 +121,15 @@ class EncodedTensor:
 
     @property
     def coded(self) -> CodedPlanes:
-        """The planes' code."""
+        """The code of planes that are coded one by one.
+
+        Raises:
+            ParameterError: the planes are a trellis's, which has one code for all.
+        """
+        if isinstance(self.planes, TrellisPlanes):
+            raise ParameterError(
+                "a trellis tensor has one code for all planes: it has no network or layout of its own"
+            )
         return self.planes.coded
 
     @property
@@ -134,8 +144,8 @@ class EncodedTensor:
 
     @property
     def code(self) -> NDArray[np.uint32]:
-        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes)."""
-        return self.coded.code
+        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes), or a trellis's (m, chunks)."""
+        return self.planes.code
 
     @property
     def m_lane(self) -> int:
@@ -172,12 +182,10 @@ class EncodedTensor:
 
     def sections(self) -> dict[str, NDArray[Any]]:
         """The stored arrays by name, in the order of :data:`SECTIONS`."""
-        own: dict[str, NDArray[Any]] = {
-            "code": self.code,
-            "corrections": self.planes.corrections,
-            "mask": self.mask.data,
-        }
-        return own | dict(self.elements.sections())
+        own: dict[str, NDArray[Any]] = {"code": self.code}
+        if isinstance(self.planes, StoredPlanes):
+            own["corrections"] = self.planes.corrections
+        return own | {"mask": self.mask.data} | dict(self.elements.sections())
 
     def section_bytes(self) -> dict[str, int]:
         """Size of every section, 0 where absent."""
@@ -185,7 +193,35 @@ class EncodedTensor:
 
     def load_corrections(self) -> Corrections:
         """The corrections, unpacked and checked."""
-        return self.planes.load_corrections()
+        return self.planes.load_corrections() if isinstance(self.planes, StoredPlanes) else NO_CORRECTIONS
+
+    def trellis(self, mask: Words | None) -> TrellisTensor:
+        """The trellis tensor that was encoded, with ``mask`` (rows, chunks) for its mask, or None for none.
+
+        Raises:
+            ParameterError: it is no trellis tensor.
+            FormatError: its bytes break a rule.
+        """
+        elements, planes = self.elements, self.planes
+        if not isinstance(elements, Trellis) or not isinstance(planes, TrellisPlanes):
+            raise ParameterError(f"a tensor of kind {self.kind} is no trellis tensor")
+        outliers = elements.load_outliers(self.n_weights)
+        try:
+            return TrellisTensor(
+                shape=self.shape,
+                dtype=self.dtype,
+                network=planes.network,
+                code=planes.code,
+                a=elements.a,
+                scales=elements.scales,
+                group_size=elements.group_size,
+                gains=elements.gains,
+                mask=mask,
+                positions=outliers.positions,
+                values=outliers.values.astype(np.uint16).view(np.float16),
+            )
+        except ParameterError as error:
+            raise FormatError(str(error)) from None
 
     def load_mask(self, expand: Expand, first: int = 0, last: int | None = None, *, jobs: int = 1) -> Words:
         """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads."""

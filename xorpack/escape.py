@@ -8,8 +8,10 @@ escaping, JSON through ``json.dumps``, which writes nothing but ASCII.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.text import Text
 
 FORMULA = ("=", "+", "-", "@", *map(chr, (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20)))
 """What a cell begins with that spreadsheets take for a formula, and the wide forms of the four."""
@@ -39,6 +41,8 @@ def printable(text: str) -> str:
 
 def rich(text: str, style: str = "") -> Text:
     """For a terminal, by rich: no markup."""
+    from rich.text import Text
+
     return Text(printable(text), style)
 
 

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import packed_sizes
 from xorpack.code.trellis import TrellisNetwork
@@ -83,11 +84,18 @@ class BCQTensor:
     method: str = ""
 
     def __post_init__(self) -> None:
-        rows, cols = as_matrix(self.shape)
+        if not isinstance(self.shape, tuple):
+            raise ParameterError(f"shape {self.shape!r} is not a tuple")
+        rows, cols = as_matrix(tuple(checks.whole("a size of shape", size) for size in self.shape))
         if self.dtype not in BCQ_DTYPES:
             raise ParameterError(f"BCQ dtype {self.dtype!r} is not one of {', '.join(BCQ_DTYPES)}")
-        if self.group_size < 0:
-            raise ParameterError(f"group_size {self.group_size} is negative")
+        checks.whole("group_size", self.group_size)
+        for name in ("mask", "planes"):
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray) or array.dtype != np.uint32:
+                raise ParameterError(f"{name} are not an array of uint32")
+        if not isinstance(self.scales, np.ndarray):
+            raise ParameterError("scales are not an array")
         if self.mask.shape != (rows, n_chunks(cols)):
             raise ParameterError(f"mask of shape {self.mask.shape}, not {(rows, n_chunks(cols))}")
         if self.planes.ndim != 3 or self.planes.shape[1:] != self.mask.shape:

@@ -64,7 +64,7 @@ def test_every_byte_of_every_golden_file_is_in_one_part(path) -> None:
         assert render(report, form), form
 
 
-def test_every_byte_of_a_directory(plain, tmp_path) -> None:
+def test_every_byte_of_a_directory(tmp_path) -> None:
     source, target = tmp_path / "model", tmp_path / "out"
     source.mkdir()
     shards = {}

@@ -17,7 +17,7 @@ from samples import pruned
 
 import xorpack
 from xorpack.checkpoint import Settings
-from xorpack.cli import cli
+from xorpack.cli.commands import cli
 from xorpack.errors import DataError, ParameterError
 
 

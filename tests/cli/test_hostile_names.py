@@ -20,9 +20,9 @@ from xorpack.cli import main
 
 NAMES = [
     "[/x].weight", "[bold]y[/bold].weight", "[link=http://a.b]z.weight", "a\x1b[2J\r\x07\x9b.weight",
-    "b\u202e\u2028.weight", "c|d\n# e\n<script>alert(1)</script>.weight", "=1+1|'x'!A0.weight",
-    "+f.weight", "-g.weight",
-    "@h.weight", "$\\frac$.weight", "i*j_k`l~m&amp;.weight", "http://n.weight", "\ttab.weight", "{0}.weight",
+    "b\u202e\u2028.weight", "c|d\n# e\n<script>alert(1)</script>.weight", "=1+1|'x'!A0.weight", "+f.weight",
+    "-g.weight", "@h.weight",
+    "$\\frac$.weight", "i*j_k`l~m&amp;.weight", "http://n.weight", "\ttab.weight", "{0}.weight",
 ]  # fmt: skip
 
 

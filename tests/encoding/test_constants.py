@@ -226,19 +226,28 @@ def test_sets_that_overlap_or_are_out_of_range(constants):
         replaced(encoded, constants=constants)
 
 
-@pytest.mark.parametrize("constants", [(0, 0), (1, 0), (3, 0), (0b011, 0b100)], ids=str)
-def test_wrong_number_of_coded_planes(constants):
+@pytest.fixture
+def middle_constant():
+    """A tensor of three planes, of which the middle one is constant."""
     tensor = bcq((30, 40), 0.5, 3)
     planes = tensor.planes.copy()
     planes[1] = 0
     encoded = xorpack.encode(replace(tensor, planes=planes))
     assert encoded.planes.constants == (0b010, 0)
+    return encoded
+
+
+def test_other_planes_than_were_coded(middle_constant):
+    """As many planes, others: well-formed, but not what was encoded."""
+    planes = xorpack.decode(middle_constant).planes
+    assert not same(xorpack.decode(replaced(middle_constant, constants=(1, 0))).planes, planes)
+
+
+@pytest.mark.parametrize("constants", [(0, 0), (3, 0), (0b011, 0b100)], ids=str)
+def test_wrong_number_of_coded_planes(constants, middle_constant):
     n_coded = 3 - sum(constants).bit_count()
-    if n_coded == 2:  # as many planes, others: well-formed, but not what was encoded
-        assert not same(xorpack.decode(replaced(encoded, constants=constants)).planes, planes)
-        return
     with pytest.raises(FormatError, match=rf"code of shape .* not \({n_coded}, 1, m, 1\)"):
-        replaced(encoded, constants=constants)
+        replaced(middle_constant, constants=constants)
 
 
 def test_no_stored_words_only_where_no_plane_is_coded():

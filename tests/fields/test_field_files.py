@@ -173,13 +173,21 @@ def test_fields_where_there_can_be_none(path: Path) -> None:
     refused(path, code_one_more, "not all constantly 0")
 
 
-@pytest.mark.parametrize("which", ["twice", "falling"])
+@pytest.mark.parametrize("which", ["twice", "falling", "twice, with codewords of two lengths"])
 def test_wrong_symbols(path: Path, which: str) -> None:
     field = EncodedFile(path)[FIELD].field
     assert field is not None
     symbols = field.load_symbols()
     at = int(np.flatnonzero(np.diff(field.code.lengths()) == 0)[0])
-    symbols[at : at + 2] = symbols[at] if which == "twice" else symbols[[at + 1, at]]
+    if which.endswith("lengths"):
+        lengths = field.code.lengths()
+        group = np.flatnonzero(lengths == lengths[-1])
+        others = np.flatnonzero(lengths < lengths[-1])
+        symbols[group] = np.sort([*symbols[group[1:]], symbols[others[0]]])
+        rising = np.diff(symbols[group].astype(np.int64)) > 0
+        assert rising.all()
+    else:
+        symbols[at : at + 2] = symbols[at] if which == "twice" else symbols[[at + 1, at]]
     packed = corrections.pack_fields(symbols.astype(np.uint64), field.code.width)
 
     def edit(d: dict[str, Any], t: dict[str, Stored]) -> None:

@@ -225,7 +225,7 @@ def test_parsed_is_written_is_parsed(name):
 def test_every_codec_is_in_the_tables_of_both_wings():
     assert set(choice.PROPOSALS) == set(masks.CODECS)
     assert ("auto", *masks.CODECS) == get_args(choice.Choice)
-    assert {*device_masks.CODECS, "constant"} == set(masks.CODECS)
+    assert {masks.Constant, *device_masks.CODECS} == set(masks.CODECS.values())
 
 
 def sample() -> EncodedTensor:

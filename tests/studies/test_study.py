@@ -152,7 +152,7 @@ def test_no_damage_to_a_cell_gives_another_result(tmp_path):
         assert cache.load(table, params) in (None, result)
 
 
-def test_a_cell_is_keyed_by_everything_it_depends_on(tmp_path, monkeypatch):
+def test_a_cell_is_keyed_by_everything_it_depends_on(monkeypatch):
     table = studies.TABLES["blocks"]
     before = describe(table, {"a": 1})
     assert before["version"] == xorpack.__version__

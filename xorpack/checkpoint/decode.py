@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from xorpack.checkpoint.source import find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.errors import CorruptError, FormatError
-from xorpack.files import model, safetensors_file
+from xorpack.files import card, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.safetensors_file import Stored
@@ -83,12 +84,17 @@ def decode_checkpoint(
             data = (safetensors_file.read(directory / file.path.name) for file in checkpoint.files)
             total_size = sum(stored.data.size for file in data for stored in file.tensors.values())
             model.write_index(directory / model.INDEX, weight_map, total_size)
-        model.copy_others(checkpoint.layout, directory, skip=[Path(model.CONFIG)])
+        model.copy_others(checkpoint.layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
+        readme = checkpoint.layout.root / card.NAME
+        text = card.unmark(readme.read_bytes()) if readme.is_file() else None
+        if text is not None:
+            (directory / card.NAME).write_bytes(text)
+            shutil.copymode(readme, directory / card.NAME)
         config = checkpoint.layout.root / model.CONFIG
         if config.is_file():
             model.read_json(config)
-            text = model.unmark_config(config.read_text(encoding="utf-8"))
-            (directory / model.CONFIG).write_text(text, encoding="utf-8")
+            plain = model.unmark_config(config.read_text(encoding="utf-8"))
+            (directory / model.CONFIG).write_text(plain, encoding="utf-8")
     return n_bytes
 
 

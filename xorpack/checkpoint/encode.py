@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,8 @@ from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.encoding.rings.elimination import scratch
-from xorpack.errors import ParameterError, XorpackError
-from xorpack.files import container, model, safetensors_file
+from xorpack.errors import ParameterError, SelfCheckError, XorpackError
+from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.masks import Bmf
@@ -67,6 +68,7 @@ def encode_checkpoint(
         ParameterError: a setting breaks its rule, a pattern matches nothing.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
         DestinationError: ``dst`` exists or cannot be written.
+        SelfCheckError: an encoded tensor does not decode to what was encoded.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
@@ -95,12 +97,20 @@ def encode_checkpoint(
             total_size += sum(sizes.values())
         if layout.weight_map is not None:
             model.write_index(directory / model.INDEX, weight_map, total_size)
-        model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
+        model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
+        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
         if config.is_file():
             model.read_json(config)
             text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config(run.version))
             (directory / model.CONFIG).write_text(text, encoding="utf-8")
     return run.report
+
+
+def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+    found = source.is_file()
+    target.write_bytes(card.mark(source.read_bytes() if found else None, lossless=lossless))
+    if found:
+        shutil.copymode(source, target)
 
 
 class _Run:
@@ -194,7 +204,9 @@ class _Run:
                 )
                 encoded = encode(quantized, **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
-                raise AssertionError("the encoded tensor does not decode to what was encoded")
+                raise SelfCheckError(
+                    "it does not decode to what was encoded, a fault of xorpack; please report it"
+                )
         except XorpackError as error:
             raise type(error)(f"tensor {name!r}: {error}") from error
         self._done(name, Account.of(encoded), began)
@@ -232,7 +244,7 @@ def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
 
 
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a floating-point array is -0.0."""
+    """Find where a floating-point array is -0.0."""
     found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
     if array.dtype in (DTYPES[name] for name in FLOATS):
         with np.errstate(invalid="ignore"):  # of NaNs

@@ -21,8 +21,7 @@ from xorpack.files.container import EncodedFile
 class Checkpoint(Mapping[str, EncodedTensor]):
     """Encoded tensors by name, over all files of a checkpoint; a tensor is read when it is asked for.
 
-    Files are mapped into memory until :meth:`close`, or the end of a ``with`` block, and as long as a tensor of
-    theirs is in use: it holds a part of the map, and stays whole.
+    Files are let go by :meth:`close`, or at the end of a ``with`` block. Tensors that were taken stay whole.
 
     Attributes:
         layout: the files on disk.
@@ -140,7 +139,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def open_checkpoint(path: str | Path, *, verify: bool = True) -> Checkpoint:
-    """Open an encoded file or model directory, lazily and memory-mapped: a mapping, and a context manager.
+    """Open an encoded file or model directory, lazily: a mapping, and a context manager.
 
     Args:
         path: a file or directory that :func:`encode_checkpoint` wrote.

@@ -114,7 +114,7 @@ class PruneReport:
 
     @property
     def total(self) -> Pruned:
-        """All of them together."""
+        """The account of all tensors together."""
         return Pruned.total(list(self.tensors.values()))
 
 

@@ -137,7 +137,7 @@ class EncodeReport:
 
     @property
     def n_negative_zeros(self) -> int:
-        """All of ``negative_zeros``."""
+        """The sum of ``negative_zeros``."""
         return sum(self.negative_zeros.values())
 
     @property

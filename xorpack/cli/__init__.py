@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. One module per command."""
+"""The command line: parses, calls, prints. Commands, a module each, are imported where interruptions are caught."""
 
 from __future__ import annotations
 
@@ -6,48 +6,31 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import click
-
-from xorpack._version import __version__
-from xorpack.cli.common import say
-from xorpack.cli.decode import decode
-from xorpack.cli.doctor import doctor
-from xorpack.cli.encode import encode
-from xorpack.cli.info import info
-from xorpack.cli.prune import prune
-from xorpack.cli.report import report
-from xorpack.cli.verify import verify
 from xorpack.errors import ParameterError, XorpackError
+
+if TYPE_CHECKING:
+    from click import Command
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="xorpack")
-def cli() -> None:
-    """Store pruned, quantized checkpoints at the entropy limit, exactly."""
+def main(command: Callable[[], Command] | None = None) -> NoReturn:
+    """Entry point: errors become one line on stderr and an exit code.
 
-
-for command in (prune, encode, decode, verify, info, report, doctor):
-    cli.add_command(command)
-
-
-def main(command: click.Command = cli) -> NoReturn:
-    """Run a command: errors become one line on stderr and an exit code."""
+    ``command``: what imports and gives the command to run; xorpack's own by default.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
-        command.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+        code = _run(command or _own)
+    except KeyboardInterrupt:
         _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
     except ParameterError as error:
         _fail(str(error), EXIT_USAGE)
@@ -58,7 +41,26 @@ def main(command: click.Command = cli) -> NoReturn:
         sys.exit(EXIT_FAILED)
     except (XorpackError, OSError) as error:
         _fail(str(error), EXIT_FAILED)
-    sys.exit(0)
+    sys.exit(code)
+
+
+def _own() -> Command:
+    from xorpack.cli.commands import cli
+
+    return cli
+
+
+def _run(command: Callable[[], Command]) -> int:
+    import click
+
+    try:
+        command().main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return 0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -66,5 +68,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    say(f"xorpack: {message}", err=True)
+    from xorpack.escape import printable
+
+    print(f"xorpack: {printable(message)}", file=sys.stderr)
     sys.exit(code)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words
 from xorpack.errors import ParameterError
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import and_lanes, xor_taps
 from xorpack.vector.threads import for_each
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections, packed_sizes, unpack
 from xorpack.code.layout import MAX_STEPS, Layout
 from xorpack.code.network import XorNetwork
-from xorpack.code.words import Words
+from xorpack.code.trellis import TrellisNetwork
+from xorpack.code.words import Words, n_chunks
 from xorpack.errors import FormatError
 
 
@@ -105,6 +106,21 @@ class StoredPlanes:
                 raise FormatError(f"{m_lane} stored words, but {network.family} takes {expected}")
 
     @property
+    def code(self) -> NDArray[np.uint32]:
+        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes)."""
+        return self.coded.code
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix of weights."""
+        return self.coded.layout.rows, self.coded.layout.cols
+
+    @property
+    def host(self) -> CodedPlanes:
+        """What a mask is stored beside, and may use."""
+        return self.coded
+
+    @property
     def n_weights(self) -> int:
         """Weights, pruned ones included."""
         return self.coded.layout.rows * self.coded.layout.cols
@@ -123,3 +139,50 @@ class StoredPlanes:
         for k in range(self.bits):
             planes[k] = 0 if zeros >> k & 1 else mask if ones >> k & 1 else next(rest)
         return planes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrellisPlanes:
+    """All planes of a tensor from one code: the output of a trellis network.
+
+    Attributes:
+        network: how planes come from the code.
+        shape: rows and columns of the matrix of weights.
+        n_kept: weights that the mask keeps.
+        code: uint32 (network.n_stored(rows), chunks).
+    """
+
+    network: TrellisNetwork
+    shape: tuple[int, int]
+    n_kept: int
+    code: Words
+
+    def __post_init__(self) -> None:
+        rows, cols = self.shape
+        if not 0 <= self.n_kept <= rows * cols:
+            raise FormatError(f"{self.n_kept} kept of {rows * cols} weights")
+        expected = (self.network.n_stored(rows), n_chunks(cols))
+        if self.code.shape != expected or self.code.dtype != np.uint32:
+            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}, not {expected}")
+
+    @property
+    def bits(self) -> int:
+        """Number of planes (q)."""
+        return self.network.n_planes
+
+    @property
+    def constants(self) -> tuple[int, int]:
+        """No plane is constant."""
+        return 0, 0
+
+    @property
+    def n_corrections(self) -> int:
+        """Nothing is corrected: the code was chosen for what it gives."""
+        return 0
+
+    @property
+    def host(self) -> CodedPlanes:
+        """What a mask is stored beside: a matrix of this shape, and no planes that a mask could use."""
+        layout = Layout.raw(*self.shape)
+        code = np.zeros((0, layout.n_segments, layout.n_steps, layout.lanes), np.uint32)
+        return CodedPlanes(network=XorNetwork.identity(), layout=layout, code=code)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.words import Words
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import expand_signs
 
 Ages = tuple[NDArray[np.int64], NDArray[np.int64]]

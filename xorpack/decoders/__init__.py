@@ -7,25 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.decoders import cpu
-from xorpack.elements import Bcq
+from xorpack.elements import Bcq, Trellis
 from xorpack.encoded import EncodedTensor
-from xorpack.tensors import BCQTensor
+from xorpack.tensors import BCQTensor, TrellisTensor
 
 __all__ = ["decode"]
 
 
-def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | NDArray[Any]:
-    """Give back what was encoded, bit for bit: a BCQTensor, or the array of the lossless mode.
+def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | TrellisTensor | NDArray[Any]:
+    """Give back what was encoded, bit for bit: a quantized tensor, or the array of the lossless mode.
 
     Args:
         encoded: the tensor.
         jobs: threads.
 
     Raises:
+        ParameterError: it is no EncodedTensor, or ``jobs`` no number of threads.
         FormatError: the tensor contradicts itself.
     """
+    cpu.check_encoded(encoded)
+    checks.whole("jobs", jobs, 1)
     elements = encoded.elements
+    if isinstance(elements, Trellis):
+        whole = encoded.n_kept == encoded.n_weights
+        return encoded.trellis(None if whole else cpu.load_mask(encoded, jobs=jobs))
     if not isinstance(elements, Bcq):
         return cpu.decode_dense(encoded, jobs=jobs)
     mask, planes = cpu.decode_planes(encoded, jobs=jobs)

@@ -20,14 +20,16 @@ from xorpack.encoding.plan import Plan
 from xorpack.encoding.planes import encode_plan
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.encoding.rings.gather import ElementSource, PlaneSource
+from xorpack.encoding.trellis import encode_trellis
+from xorpack.errors import ParameterError
 from xorpack.masks.bmf import Factors
-from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
+from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix, dtype_name
 
 _BLOCK_ELEMENTS = 1 << 22
 
 
 def encode(
-    tensor: BCQTensor | NDArray[Any],
+    tensor: BCQTensor | TrellisTensor | NDArray[Any],
     *,
     network: XorNetwork | None = None,
     encoder: Encoder = "elimination",
@@ -42,8 +44,8 @@ def encode(
     """Encode a quantized tensor, or any array losslessly.
 
     Args:
-        tensor: a :class:`BCQTensor`; or an array of float32, float16, bfloat16, int8 or uint8, of any
-            shape and strides, kept bit for bit, where an element counts as pruned if all its bits are 0.
+        tensor: a :class:`BCQTensor` or a :class:`TrellisTensor`; or an array of float32, float16, bfloat16, int8 or
+            uint8, of any shape and strides, kept bit for bit, where an element counts as pruned if all its bits are 0.
         network: the default is quasi-cyclic; raw planes are kept instead where no network helps.
         encoder: ``elimination``, or ``viterbi`` for networks of small windows without rotations.
         rate: stored bits per decoded bit of a quasi-cyclic network; default: the one that makes
@@ -62,6 +64,10 @@ def encode(
     Raises:
         ParameterError: an argument breaks its rule.
     """
+    if not isinstance(tensor, BCQTensor | TrellisTensor | np.ndarray):
+        raise ParameterError(
+            f"a {type(tensor).__name__} cannot be encoded: give a BCQTensor, a TrellisTensor or a numpy array"
+        )
     options = Options(
         network=network,
         encoder=encoder,
@@ -73,10 +79,14 @@ def encode(
         field=field,
         jobs=jobs,
     )
+    if field == "always" and not isinstance(tensor, np.ndarray):
+        raise ParameterError("field is of lossless arrays; a quantized tensor has none")
     with scratch:
-        return (
-            _encode_bcq(tensor, options) if isinstance(tensor, BCQTensor) else _encode_array(tensor, options)
-        )
+        if isinstance(tensor, TrellisTensor):
+            return encode_trellis(tensor, options)
+        if isinstance(tensor, BCQTensor):
+            return _encode_bcq(tensor, options)
+        return _encode_array(tensor, options)
 
 
 def _encode_bcq(tensor: BCQTensor, options: Options) -> EncodedTensor:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from xorpack import checks
+from xorpack.code.layout import MAX_LANES
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.fields.choice import FieldChoice
 from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.encoding.rings.tensor import ENCODERS
 from xorpack.errors import ParameterError
+from xorpack.masks import Bmf
 from xorpack.masks.bmf import Factors
 
 Encoder = Literal["elimination", "viterbi"]
@@ -30,15 +33,27 @@ class Options:
     jobs: int = 1
 
     def __post_init__(self) -> None:
-        if self.encoder not in ENCODERS:
-            raise ParameterError(f"encoder {self.encoder!r} is not one of {', '.join(ENCODERS)}")
-        if self.rate is not None and not 0 < self.rate <= 1:
-            raise ParameterError(f"rate {self.rate} is outside (0, 1]")
-        if self.encoder == "viterbi" and (self.network is None or self.network.family == "quasi-cyclic"):
+        if self.network is not None and not isinstance(self.network, XorNetwork):
+            raise ParameterError(f"network {self.network!r} is not an XorNetwork")
+        checks.choice("encoder", self.encoder, ENCODERS)
+        if self.rate is not None and not 0 < checks.real("rate", self.rate) <= 1:
+            raise ParameterError(f"rate = {self.rate} is outside (0, 1]")
+        if self.lanes is not None:
+            checks.whole("lanes", self.lanes, 1, MAX_LANES)
+        checks.choice("field", self.field, get_args(FieldChoice))
+        checks.choice("mask codec", self.mask_codec, get_args(Choice))
+        checks.choice("prefer", self.prefer, get_args(Prefer))
+        checks.whole("jobs", self.jobs, 1)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse what cannot apply."""
+        family = None if self.network is None else self.network.family
+        if self.encoder == "viterbi" and family in (None, "quasi-cyclic"):
             raise ParameterError(
                 "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
             )
-        if self.field not in get_args(FieldChoice):
-            raise ParameterError(f"field {self.field!r} is not one of {', '.join(get_args(FieldChoice))}")
-        if self.jobs < 1:
-            raise ParameterError(f"jobs = {self.jobs} is less than 1")
+        if self.rate is not None and family not in (None, "quasi-cyclic"):
+            raise ParameterError(f"rate is of quasi-cyclic networks; this one is {family}")
+        if self.factors is not None and self.mask_codec not in ("auto", Bmf.NAME):
+            raise ParameterError(f"factors are of mask codec bmf, and {self.mask_codec} is asked for")

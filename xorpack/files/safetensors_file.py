@@ -65,7 +65,7 @@ class Stored:
         raise FormatError(f"arrays of {array.dtype} are not written")
 
     def array(self) -> NDArray[Any]:
-        """As a numpy array; a view wherever the bytes are aligned."""
+        """Give the tensor as a numpy array; a view wherever the bytes are aligned."""
         if self.dtype not in NUMPY:
             raise FormatError(f"tensors of type {self.dtype} are not read as numbers")
         dtype = NUMPY[self.dtype]

@@ -49,6 +49,10 @@ class Bitmap(Mask):
 
     def rows(self, first: int, last: int, expand: Expand, *, jobs: int = 1) -> Words:
         """See :class:`Mask`."""
+        return self.words(first, last)
+
+    def words(self, first: int, last: int) -> Words:
+        """:meth:`rows`, which takes no gates."""
         return rows_of(self.data, self.shape[1], first, last)
 
 

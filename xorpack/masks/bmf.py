@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.planes import CodedPlanes, Expand
@@ -29,6 +28,7 @@ from xorpack.code.words import WORD_BITS, Words, n_chunks, pack
 from xorpack.errors import FormatError
 from xorpack.masks import bitmap
 from xorpack.masks.mask import Mask, shape_of
+from xorpack.vector.compiled import njit
 
 MAX_RANK = 1 << 16
 

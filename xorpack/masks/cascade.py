@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code import corrections
@@ -33,6 +32,7 @@ from xorpack.code.words import Words, tail_mask
 from xorpack.errors import FormatError
 from xorpack.masks.mask import Mask, shape_of
 from xorpack.masks.rows import by_rows
+from xorpack.vector.compiled import njit
 
 MAX_FILTERS = 16
 

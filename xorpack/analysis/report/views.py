@@ -126,7 +126,7 @@ def views(report: Report, options: Options) -> Iterator[View]:
 
 
 def parts(report: Report) -> View:
-    """Where the bytes are."""
+    """Say where the bytes are."""
     total, by_name = report.total, {part.name: part.n_bytes for part in report.parts}
     everything = max(report.total_bytes, 1)
 

@@ -247,7 +247,7 @@ MAX_NODES = 20_000
 
 
 def cover(rows: list[int], rank: int) -> list[int] | None:
-    """At most ``rank`` sets of which each of ``rows``, sets of bits, is a union; None if none were found.
+    """Find at most ``rank`` sets of which each of ``rows``, sets of bits, is a union; None if none were found.
 
     >>> cover([0b0011, 0b0110, 0b0111], 2)
     [3, 6]

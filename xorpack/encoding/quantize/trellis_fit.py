@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.words import Words
 from xorpack.vector.bitops import count_ones
+from xorpack.vector.compiled import njit
 
 BINS_PER_SIGMA = 32
 """Bins of the histogram of magnitudes, in which a threshold for outliers is looked for."""

@@ -12,8 +12,8 @@ Levels lie by dropped bits first: state ``s`` of a table is at ``start + (s % 2*
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from xorpack.vector.compiled import njit
 from xorpack.vector.select import add_compare_select, unshuffle
 
 

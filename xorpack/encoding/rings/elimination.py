@@ -26,11 +26,11 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.network import XorNetwork
 from xorpack.vector.bitops import count_ones, trailing_zeros
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import VECTOR, xor8
 
 BATCH = 32

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code.words import Words
-from xorpack.decoders.gpu import plan as launches
+from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.lists import as_words
+from xorpack.decoders.gpu.masks.mask import DeviceMask
 from xorpack.decoders.gpu.order import is_skewed
 from xorpack.decoders.gpu.passes import Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
-from xorpack.encoded import EncodedTensor
+from xorpack.decoders.gpu.store import Store
 from xorpack.masks import Bmf
 
-if TYPE_CHECKING:
-    from xorpack.decoders.gpu.resident import Resident
 
+class DeviceBmf(DeviceMask[Bmf]):
+    """Two factors."""
 
-def arrays(encoded: EncodedTensor, words: Words) -> dict[str, NDArray[Any]]:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    mask = encoded.mask
-    assert isinstance(mask, Bmf)
-    return {"left": as_words(mask.left), "right": as_words(mask.right)}
+    __slots__ = ()
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See :class:`DeviceMask`."""
+        return {"left": as_words(self.mask.left), "right": as_words(self.mask.right)}
 
-def plan(resident: Resident) -> Prelude:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    encoded, layout = resident.encoded, resident.encoded.layout
-    mask = encoded.mask
-    assert isinstance(mask, Bmf)
-    numbers = map(np.int64, (mask.rank, mask.tile_rows, mask.tile_cols // 32, mask.n_tiles))
-    product = Pass(
-        kernel=Kernel.of("bmf_product", {"SKEW": int(is_skewed(layout))}),
-        launch=launches.flat_launch(layout.n_panels * layout.rows * layout.panel_chunks),
-        args=(*resident.order, resident.pointer("left"), resident.pointer("right"), *numbers, "mask"),
-    )
-    return Prelude(passes=[product], workspaces={"mask": resident.mask_bytes})
+    def prelude(self, store: Store) -> Prelude:
+        """See :class:`DeviceMask`."""
+        mask, layout = self.mask, self.layout
+        numbers = map(np.int64, (mask.rank, mask.tile_rows, mask.tile_cols // 32, mask.n_tiles))
+        product = Pass(
+            kernel=Kernel.of("bmf_product", {"SKEW": int(is_skewed(layout))}),
+            launch=launches.flat_launch(layout.n_panels * layout.rows * layout.panel_chunks),
+            args=(*self.order, store.pointer("left"), store.pointer("right"), *numbers, "mask"),
+        )
+        return Prelude(passes=[product], workspaces={"mask": self.n_bytes})
