@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import xorpack
 from xorpack.checkpoint.prune import PruneSettings
-from xorpack.cli import cli
+from xorpack.cli.commands import cli
 from xorpack.code.words import unpack
 from xorpack.errors import DataError, DestinationError, FormatError, ParameterError, XorpackError
 
