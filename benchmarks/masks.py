@@ -19,8 +19,9 @@ from xorpack.analysis.bounds import binary_entropy, mask_bound
 from xorpack.code import words
 from xorpack.code.expand import expand
 from xorpack.encoded import EncodedTensor
-from xorpack.encoding.masks.block import Plan
+from xorpack.encoding.masks.block import BlockProposal
 from xorpack.encoding.masks.bmf import fit
+from xorpack.encoding.masks.proposal import Wanted
 from xorpack.files import container
 from xorpack.tensors import BCQTensor
 
@@ -49,7 +50,7 @@ def run(quick: bool) -> Iterator[Row]:
         )
     for sparsity, goal in BLOCK:
         tensor = random_bcq(size, sparsity, 1)
-        encoded, plan = _encoded(tensor, "block"), Plan(tensor.mask, size)
+        encoded, plan = _encoded(tensor, "block"), _plan(tensor)
         bound = binary_entropy(encoded.n_kept / encoded.n_weights)
         yield Row(
             what=f"mask by block over the entropy, i.i.d. {size} x {size}, S {sparsity}",
@@ -72,13 +73,18 @@ def _encoded(tensor: BCQTensor, codec: str, **how: Any) -> EncodedTensor:
     return encoded
 
 
+def _plan(tensor: BCQTensor) -> BlockProposal:
+    wanted = Wanted(words=tensor.mask, cols=tensor.shape[1], n_kept=tensor.n_kept)
+    return BlockProposal.of(wanted)
+
+
 def _mask_bits(encoded: EncodedTensor) -> float:
     """Bits per weight of the mask, its config in the header included."""
     config = len(json.dumps(dict(encoded.mask_config), separators=(",", ":")))
-    return 8 * (encoded.mask.nbytes + config) / encoded.n_weights
+    return 8 * (encoded.mask.data.nbytes + config) / encoded.n_weights
 
 
-def _losses(encoded: EncodedTensor, plan: Plan, bound: float) -> str:
+def _losses(encoded: EncodedTensor, plan: BlockProposal, bound: float) -> str:
     codewords = plan.codeword_bits / encoded.n_weights
     return f"codewords {codewords / bound:.4f} x, their code {_mask_bits(encoded) / codewords:.4f} x"
 
@@ -176,7 +182,7 @@ def _model() -> Iterator[Row]:
         totals["block"] += _mask_bits(one) * mask.size
         totals["i.i.d."] += binary_entropy(mask.mean()) * mask.size
         totals["by row"] += sum(map(binary_entropy, rows)) * mask.shape[1]
-        plan = Plan(tensor.mask, matrix.shape[1])
+        plan = _plan(tensor)
         totals["codewords"] += plan.codeword_bits
         totals["classes"] += len(mask) * (len(plan.code.row_levels) - 1).bit_length()
         totals["ANS"] += _ans_bits(mask, np.full(len(mask), mask.mean())) or np.nan

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.decoders.gpu.arrays import View
+from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.packed import MaskForm, pack
-from xorpack.decoders.gpu.plan import Launch
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.tensor import GpuTensor
 from xorpack.encoded import EncodedTensor

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from samples import bcq
 
-from xorpack import EncodedTensor
+from xorpack import EncodedTensor, masks
 from xorpack.code import words
 from xorpack.code.expand import expand
 from xorpack.decoders import cpu, reference
@@ -60,6 +60,12 @@ def comes_back(encoded: EncodedTensor, tensor: BCQTensor, first: int = 0, last: 
         and np.array_equal(decoder.decode_planes(encoded, first, last)[1], tensor.planes[:, first:last])
         for decoder in (cpu, reference)
     )
+
+
+def reread(encoded: EncodedTensor, **changes: Any) -> EncodedTensor:
+    """``encoded`` with its mask parsed anew, of another ``name``, ``config`` or ``data``."""
+    said = {"name": encoded.mask_codec, "config": encoded.mask_config, "data": encoded.mask.data, **changes}
+    return replace(encoded, mask=masks.parse(tensor=encoded.coded, **said))
 
 
 def entropy(density: float) -> float:

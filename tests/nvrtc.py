@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from xorpack import XorNetwork
 from xorpack.code import depths
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu import launches
+from xorpack.decoders.gpu.launches import Launch
+from xorpack.decoders.gpu.products.product import finish_launch
+from xorpack.decoders.gpu.products.tables import matvec_launch, table_fields
+from xorpack.decoders.gpu.products.tensor_cores import matmul_plan
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -54,24 +58,24 @@ def network(kind: str) -> XorNetwork:
     }[kind]
 
 
-def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Launch]]:
+def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
     """Every kernel of a product of 16-bit scales, as a tensor with that network would launch it."""
     chosen, limit = network(kind), SHARED_LIMIT[arch] << 10
     macros = network_macros(chosen, unrolled=kind in ("default", "raw")) | {"PLANES": bits, "SKEW": 1}
-    decode = plan.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, limit)
+    decode = launches.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, limit)
     yield Kernel.of("decode_words", macros), decode
     macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
     dense = macros | {"LOSSLESS": 0, "OWN": 1, "ELEMENT": 1}
     yield Kernel.of("decode_dense", dense), decode
-    yield Kernel.of("correct_dense", dense), plan.flat_launch(1 << 20)
-    fields = plan.table_fields(limit)
-    launch = plan.matvec_launch(LAYOUT, 1, bits, MULTIPROCESSORS, fields)
+    yield Kernel.of("correct_dense", dense), launches.flat_launch(1 << 20)
+    fields = table_fields(limit)
+    launch = matvec_launch(LAYOUT, 1, bits, MULTIPROCESSORS, fields)
     yield (
         Kernel.of("matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32, "GROUP_SHIFT": 2}),
         launch,
     )
     for x, n in ((1, 8), (1, 32), (2, 8), (0, 8)):
-        found = plan.matmul_plan(LAYOUT, bits, n, 1 if x else 3, MULTIPROCESSORS, limit)
+        found = matmul_plan(LAYOUT, bits, n, 1 if x else 3, MULTIPROCESSORS, limit)
         yield (
             Kernel.of(
                 "matmul",
@@ -79,34 +83,34 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, plan.Laun
             ),
             found.launch,
         )
-    yield Kernel.of("finish", macros), plan.finish_launch(LAYOUT, 8)
+    yield Kernel.of("finish", macros), finish_launch(LAYOUT, 8)
 
 
-def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, plan.Launch]]:
+def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, Launch]]:
     """Of masks that stay coded: a cascade of that many filters, blocks, a product; corrections of any."""
     limits = MULTIPROCESSORS, 99 << 10
     for name, n_planes in (("cascade_candidates", n_filters), ("cascade_last", 1)):
-        macros = plan.coded_macros(LAYOUT, network("default"), 1024, n_planes)
-        yield Kernel.of(name, macros), plan.decode_launch(LAYOUT, LAYOUT.rows, n_planes, *limits)
-    yield Kernel.of("flip", {}), plan.flat_launch(1 << 20)
-    yield Kernel.of("block_tables", {"SKEW": 1}), plan.warp_launch(256)
-    macros = plan.coded_macros(PLANE, depths.NETWORK, 1024, 1) | {"MASK": 0}
-    yield Kernel.of("decode_words", macros), plan.decode_launch(PLANE, PLANE.rows, 1, *limits)
+        macros = launches.coded_macros(LAYOUT, network("default"), 1024, n_planes)
+        yield Kernel.of(name, macros), launches.decode_launch(LAYOUT, LAYOUT.rows, n_planes, *limits)
+    yield Kernel.of("flip", {}), launches.flat_launch(1 << 20)
+    yield Kernel.of("block_tables", {"SKEW": 1}), launches.warp_launch(256)
+    macros = launches.coded_macros(PLANE, depths.NETWORK, 1024, 1) | {"MASK": 0}
+    yield Kernel.of("decode_words", macros), launches.decode_launch(PLANE, PLANE.rows, 1, *limits)
     for name in ("block_join", "block_move"):
-        yield Kernel.of(name, {"SKEW": 1}), plan.warp_launch(LAYOUT.rows)
-    yield Kernel.of("bmf_product", {"SKEW": 1}), plan.flat_launch(LAYOUT.rows * LAYOUT.chunks)
+        yield Kernel.of(name, {"SKEW": 1}), launches.warp_launch(LAYOUT.rows)
+    yield Kernel.of("bmf_product", {"SKEW": 1}), launches.flat_launch(LAYOUT.rows * LAYOUT.chunks)
 
 
-def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, plan.Launch]]:
+def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, Launch]]:
     """Of a tensor of elements of that many bytes."""
     bits = 8 * n_bytes
-    macros = plan.coded_macros(LAYOUT, network("default"), 1024, bits)
+    macros = launches.coded_macros(LAYOUT, network("default"), 1024, bits)
     macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "LOSSLESS": n_bytes}
-    launch = plan.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, 99 << 10)
+    launch = launches.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, 99 << 10)
     yield Kernel.of("decode_dense", macros), launch
-    yield Kernel.of("correct_dense", macros), plan.flat_launch(1 << 20)
+    yield Kernel.of("correct_dense", macros), launches.flat_launch(1 << 20)
     field = {"SKEW": 1, "MASK": 1, "LOSSLESS": n_bytes}
-    yield Kernel.of("decode_field", field), plan.warp_launch(LAYOUT.rows * LAYOUT.n_panels)
+    yield Kernel.of("decode_field", field), launches.warp_launch(LAYOUT.rows * LAYOUT.n_panels)
 
 
 def compile_kernel(kernel: Kernel, arch: str) -> Resources:
@@ -149,7 +153,7 @@ def _read_log(name: str, arch: str, lines: list[str], code_bytes: int, seconds: 
     )
 
 
-def occupancy(registers: int, launch: plan.Launch, arch: str) -> int:
+def occupancy(registers: int, launch: Launch, arch: str) -> int:
     """Warps on a multiprocessor, by registers and shared memory."""
     warps = launch.block // 32
     per_warp = -(-registers * 32 // 256) * 256

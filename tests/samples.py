@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xorpack
+from xorpack import EncodedTensor
 from xorpack.code import words
 from xorpack.tensors import BCQTensor, as_matrix, n_groups
 
@@ -75,3 +77,19 @@ def same(a: Any, b: Any) -> bool:
             and all(same(x, y) for x, y in ((a.mask, b.mask), (a.planes, b.planes), (a.scales, b.scales)))
         )
     return (a.dtype, a.shape) == (b.dtype, b.shape) and a.tobytes() == b.tobytes()
+
+
+def replaced(encoded: EncodedTensor, **changes: Any) -> EncodedTensor:
+    """An encoded tensor with other values, in whichever of its parts they belong."""
+    parts = {
+        "": encoded,
+        "planes": encoded.planes,
+        "coded": encoded.planes.coded,
+        "elements": encoded.elements,
+    }
+    own: dict[str, dict[str, Any]] = {name: {} for name in parts}
+    for key, value in changes.items():
+        place = next(name for name, part in parts.items() if key in type(part).__dataclass_fields__)
+        own[place][key] = value
+    planes = replace(encoded.planes, coded=replace(encoded.coded, **own["coded"]), **own["planes"])
+    return replace(encoded, planes=planes, elements=replace(encoded.elements, **own["elements"]), **own[""])

@@ -6,24 +6,70 @@
 >>> encoded = xorpack.encode(quantized)
 >>> np.array_equal(xorpack.decode(encoded).dequantize(), quantized.dequantize())
 True
+
+What is named here is imported when it is first asked for: numba takes a second to load.
 """
 
-from xorpack.checkpoint import decode_checkpoint, encode_checkpoint, prune_checkpoint, verify_checkpoint
-from xorpack.checkpoint import open_checkpoint as open
-from xorpack.checkpoint.report import report_checkpoint
-from xorpack.code.network import XorNetwork
-from xorpack.decoders import decode
-from xorpack.encoded import EncodedTensor
-from xorpack.encoding.encoder import encode
-from xorpack.encoding.quantize.bcq import quantize
-from xorpack.tensors import BCQTensor
+from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from xorpack._version import __version__
+from xorpack.errors import (
+    CorruptError,
+    DataError,
+    DestinationError,
+    DeviceError,
+    FormatError,
+    MismatchError,
+    ParameterError,
+    XorpackError,
+)
+
+if TYPE_CHECKING:
+    from xorpack.checkpoint import (
+        Checkpoint,
+        EncodeReport,
+        PruneReport,
+        PruneSettings,
+        Settings,
+        VerifyReport,
+        decode_checkpoint,
+        encode_checkpoint,
+        prune_checkpoint,
+        verify_checkpoint,
+    )
+    from xorpack.checkpoint import open_checkpoint as open
+    from xorpack.checkpoint.report import report_checkpoint
+    from xorpack.code.network import XorNetwork
+    from xorpack.decoders import decode
+    from xorpack.encoded import EncodedTensor
+    from xorpack.encoding.encoder import encode
+    from xorpack.encoding.quantize.bcq import quantize
+    from xorpack.tensors import BCQTensor, TrellisTensor
 
 __all__ = [
     "BCQTensor",
+    "Checkpoint",
+    "CorruptError",
+    "DataError",
+    "DestinationError",
+    "DeviceError",
+    "EncodeReport",
     "EncodedTensor",
+    "FormatError",
+    "MismatchError",
+    "ParameterError",
+    "PruneReport",
+    "PruneSettings",
+    "Settings",
+    "TrellisTensor",
+    "VerifyReport",
     "XorNetwork",
+    "XorpackError",
+    "__version__",
     "decode",
     "decode_checkpoint",
     "encode",
@@ -34,3 +80,41 @@ __all__ = [
     "report_checkpoint",
     "verify_checkpoint",
 ]
+
+_HOMES = {
+    "BCQTensor": "tensors",
+    "Checkpoint": "checkpoint",
+    "EncodeReport": "checkpoint",
+    "EncodedTensor": "encoded",
+    "PruneReport": "checkpoint",
+    "PruneSettings": "checkpoint",
+    "Settings": "checkpoint",
+    "TrellisTensor": "tensors",
+    "VerifyReport": "checkpoint",
+    "XorNetwork": "code.network",
+    "decode": "decoders",
+    "decode_checkpoint": "checkpoint",
+    "encode": "encoding.encoder",
+    "encode_checkpoint": "checkpoint",
+    "open": "checkpoint.opened:open_checkpoint",
+    "prune_checkpoint": "checkpoint",
+    "quantize": "encoding.quantize.bcq",
+    "report_checkpoint": "checkpoint.report",
+    "verify_checkpoint": "checkpoint",
+}
+"""Module of each public name, and what it is called there if that differs."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        module, _, inside = _HOMES[name].partition(":")
+        value = getattr(import_module(f"{__name__}.{module}"), inside or name)
+        globals()[name] = value
+        return value
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import masks
-from xorpack.code.corrections import Corrections, packed_sizes, unpack
-from xorpack.code.layout import MAX_STEPS, Layout
+from xorpack.code.corrections import NO_CORRECTIONS, Corrections
+from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
-from xorpack.code.planes import CodedPlanes, Expand
+from xorpack.code.planes import CodedPlanes, Expand, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words
-from xorpack.errors import FormatError
+from xorpack.elements import Elements, Lossless, Trellis
+from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.field import Field
-from xorpack.tensors import DTYPES, MAX_BITS, as_matrix, n_groups
+from xorpack.masks import Mask
+from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
 
-SECTIONS = ("code", "corrections", "mask", "scales", "field")
+SECTIONS = ("code", "corrections", "mask", "scales", "field", "gains", "outliers")
 """Parts of an encoded tensor that hold bytes, in the order of a file."""
 
 MAX_WEIGHTS = 1 << 48
@@ -31,50 +32,37 @@ MAX_ROWS = 1 << 31
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncodedTensor:
-    """A tensor as it is stored. Made by :func:`xorpack.encode` or :func:`xorpack.open`.
+    """A tensor as it is stored: planes, a mask, and what they mean.
+
+    :func:`xorpack.encode` and :func:`xorpack.open` make one.
 
     Attributes:
-        kind: ``bcq``, or ``lossless`` where planes are the bits of the elements.
         shape, dtype: of the tensor that was encoded; dtype is a safetensors name.
-        bits: number of planes (q).
-        n_kept: weights that the mask keeps.
-        network, layout: how code becomes planes.
-        constants: ``(zeros, ones)``: where bit k is set, plane k is that at every kept weight and not coded.
-        code: uint32 (coded planes, n_segments, m_lane, lanes).
-        n_corrections, corrections: count and bytes, see :mod:`xorpack.code.corrections`.
-        mask_codec, mask_config, mask: see :mod:`xorpack.masks`.
-        scales: float16 or float32 (rows, n_groups, q) of ``bcq``, else None.
-        group_size: columns that share scales; 0 = the row.
-        method: how the scales were fitted; information only.
-        field: bits of ``lossless`` elements that are under a prefix code, or None. Planes, as they are coded, are
-            those of the elements with the first bits of codewords in the field's place.
+        planes: code, constant planes and corrections; or a trellis's one code.
+        mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
+        elements: what the planes mean.
         content_sha256: of the decoded tensor's bytes, C order, little-endian.
         stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
     """
 
-    kind: str
     shape: tuple[int, ...]
     dtype: str
-    bits: int
-    n_kept: int
-    network: XorNetwork
-    layout: Layout
-    constants: tuple[int, int] = (0, 0)
-    code: NDArray[np.uint32]
-    n_corrections: int
-    corrections: NDArray[np.uint8]
-    mask_codec: str
-    mask_config: Mapping[str, Any]
-    mask: NDArray[np.uint8]
-    scales: NDArray[Any] | None = None
-    group_size: int = 0
-    method: str = ""
-    field: Field | None = None
+    planes: StoredPlanes | TrellisPlanes
+    mask: Mask
+    elements: Elements
     content_sha256: str = ""
     stored_sha256: str = ""
 
     def __post_init__(self) -> None:
-        self._check()
+        rows, cols = check_shape(self.shape)
+        if self.planes.shape != (rows, cols):
+            raise FormatError(
+                f"layout of {' x '.join(map(str, self.planes.shape))} for {rows} x {cols} weights"
+            )
+        if isinstance(self.planes, TrellisPlanes) != isinstance(self.elements, Trellis):
+            raise FormatError(f"{type(self.planes).__name__} cannot hold elements of kind {self.kind}")
+        self.elements.check(self.shape, self.dtype, self.bits, self.planes.constants)
+        self.mask.check(self.planes.host)
 
     @property
     def rows(self) -> int:
@@ -92,14 +80,87 @@ class EncodedTensor:
         return math.prod(self.shape)
 
     @property
+    def n_kept(self) -> int:
+        """Weights that the mask keeps."""
+        return self.planes.n_kept
+
+    @property
     def sparsity(self) -> float:
         """Fraction of weights pruned."""
         return 1 - self.n_kept / self.n_weights if self.n_weights else 0.0
 
     @property
+    def bits(self) -> int:
+        """Number of planes (q)."""
+        return self.planes.bits
+
+    @property
+    def kind(self) -> str:
+        """What the planes mean, in a word: ``bcq``, ``lossless`` or ``trellis``."""
+        return self.elements.KIND
+
+    @property
+    def scales(self) -> NDArray[Any] | None:
+        """Of quantized weights, else None."""
+        return None if isinstance(self.elements, Lossless) else self.elements.scales
+
+    @property
+    def group_size(self) -> int:
+        """Of quantized weights, else 0."""
+        return 0 if isinstance(self.elements, Lossless) else self.elements.group_size
+
+    @property
+    def field(self) -> Field | None:
+        """Of lossless elements, else None."""
+        return self.elements.field if isinstance(self.elements, Lossless) else None
+
+    @property
+    def n_corrections(self) -> int:
+        """Positions where the planes' code is wrong."""
+        return self.planes.n_corrections
+
+    @property
+    def coded(self) -> CodedPlanes:
+        """The code of planes that are coded one by one.
+
+        Raises:
+            ParameterError: the planes are a trellis's, which has one code for all.
+        """
+        if isinstance(self.planes, TrellisPlanes):
+            raise ParameterError(
+                "a trellis tensor has one code for all planes: it has no network or layout of its own"
+            )
+        return self.planes.coded
+
+    @property
+    def network(self) -> XorNetwork:
+        """The network that expands the code."""
+        return self.coded.network
+
+    @property
+    def layout(self) -> Layout:
+        """The order of coding."""
+        return self.coded.layout
+
+    @property
+    def code(self) -> NDArray[np.uint32]:
+        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes), or a trellis's (m, chunks)."""
+        return self.planes.code
+
+    @property
     def m_lane(self) -> int:
         """Stored words per lane of a segment."""
-        return int(self.code.shape[2])
+        return self.coded.m_lane
+
+    @property
+    def mask_codec(self) -> str:
+        """The mask codec's name."""
+        return self.mask.NAME
+
+    @property
+    def mask_config(self) -> dict[str, Any]:
+        """What the record says of the mask."""
+        return self.mask.get_config()
 
     @property
     def n_care_bits(self) -> int:
@@ -121,16 +182,10 @@ class EncodedTensor:
 
     def sections(self) -> dict[str, NDArray[Any]]:
         """The stored arrays by name, in the order of :data:`SECTIONS`."""
-        found: dict[str, NDArray[Any]] = {
-            "code": self.code,
-            "corrections": self.corrections,
-            "mask": self.mask,
-        }
-        if self.scales is not None:
-            found["scales"] = self.scales
-        if self.field is not None:
-            found["field"] = self.field.data
-        return found
+        own: dict[str, NDArray[Any]] = {"code": self.code}
+        if isinstance(self.planes, StoredPlanes):
+            own["corrections"] = self.planes.corrections
+        return own | {"mask": self.mask.data} | dict(self.elements.sections())
 
     def section_bytes(self) -> dict[str, int]:
         """Size of every section, 0 where absent."""
@@ -138,101 +193,52 @@ class EncodedTensor:
 
     def load_corrections(self) -> Corrections:
         """The corrections, unpacked and checked."""
-        return unpack(self.corrections, self.n_corrections, self.rows * self.cols, self.bits)
+        return self.planes.load_corrections() if isinstance(self.planes, StoredPlanes) else NO_CORRECTIONS
 
-    @property
-    def coded(self) -> CodedPlanes:
-        """The planes' code."""
-        return CodedPlanes(network=self.network, layout=self.layout, code=self.code)
+    def trellis(self, mask: Words | None) -> TrellisTensor:
+        """The trellis tensor that was encoded, with ``mask`` (rows, chunks) for its mask, or None for none.
 
-    def place(self, coded: Words, mask: Words) -> Words:
-        """All planes (q, rows, chunks) from the coded ones, before corrections and before a field is decoded."""
-        zeros, ones = self.constants
-        if not zeros | ones:
-            return coded
-        rest = iter(coded)
-        planes = np.empty((self.bits, *mask.shape), np.uint32)
-        for k in range(self.bits):
-            planes[k] = 0 if zeros >> k & 1 else mask if ones >> k & 1 else next(rest)
-        return planes
+        Raises:
+            ParameterError: it is no trellis tensor.
+            FormatError: its bytes break a rule.
+        """
+        elements, planes = self.elements, self.planes
+        if not isinstance(elements, Trellis) or not isinstance(planes, TrellisPlanes):
+            raise ParameterError(f"a tensor of kind {self.kind} is no trellis tensor")
+        outliers = elements.load_outliers(self.n_weights)
+        try:
+            return TrellisTensor(
+                shape=self.shape,
+                dtype=self.dtype,
+                network=planes.network,
+                code=planes.code,
+                a=elements.a,
+                scales=elements.scales,
+                group_size=elements.group_size,
+                gains=elements.gains,
+                mask=mask,
+                positions=outliers.positions,
+                values=outliers.values.astype(np.uint16).view(np.float16),
+            )
+        except ParameterError as error:
+            raise FormatError(str(error)) from None
 
     def load_mask(self, expand: Expand, first: int = 0, last: int | None = None, *, jobs: int = 1) -> Words:
         """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads."""
         end = self.rows if last is None else last
-        codec = masks.codec(self.mask_codec)
-        return codec.decode(self.mask_config, self.mask, self.coded, first, end, expand, jobs=jobs)
+        return self.mask.rows(first, end, expand, jobs=jobs)
 
-    def _check(self) -> None:
-        rows, cols = as_matrix(self.shape)
-        layout, q = self.layout, self.bits
-        if self.kind == "bcq":
-            known = self.dtype in ("F32", "F16", "BF16") and 1 <= q <= MAX_BITS and self.scales is not None
-        elif self.kind == "lossless":
-            known = self.dtype in DTYPES and q == 8 * DTYPES[self.dtype].itemsize and self.scales is None
-        else:
-            raise FormatError(f"unknown kind {self.kind!r}; known: bcq, lossless")
-        if not known:
-            raise FormatError(
-                f"{self.kind} with dtype {self.dtype!r}, {q} planes and "
-                f"{'no ' if self.scales is None else ''}scales"
-            )
-        if math.prod(max(size, 1) for size in self.shape) >= MAX_WEIGHTS or rows >= MAX_ROWS:
-            raise FormatError(f"shape {list(self.shape)} is more than this format holds")
-        if (layout.rows, layout.cols) != (rows, cols):
-            raise FormatError(f"layout of {layout.rows} x {layout.cols} for {rows} x {cols} weights")
-        if layout.n_steps > min(layout.total_steps, MAX_STEPS) or layout.row_stride > max(rows, 1):
-            raise FormatError(
-                f"n_steps {layout.n_steps} or row_stride {layout.row_stride} is more than "
-                f"{layout.total_steps} steps of {rows} rows need"
-            )
-        if not 0 <= self.group_size < MAX_WEIGHTS or (self.kind == "lossless" and self.group_size):
-            raise FormatError(f"group_size {self.group_size} of kind {self.kind}")
-        if not 0 <= self.n_kept <= rows * cols or not 0 <= self.n_corrections <= self.n_kept:
-            raise FormatError(
-                f"{self.n_corrections} corrections and {self.n_kept} kept of {rows * cols} weights"
-            )
-        if self.code.ndim != 4 or self.code.dtype != np.uint32:
-            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}")
-        m_lane = self.code.shape[2]
-        zeros, ones = self.constants
-        if min(zeros, ones) < 0 or zeros & ones or (zeros | ones) >> q:
-            raise FormatError(f"constant planes {zeros:#x} and {ones:#x} of {q}")
-        n_coded = q - (zeros | ones).bit_count()
-        if self.code.shape != (n_coded, layout.n_segments, m_lane, layout.lanes):
-            raise FormatError(
-                f"code of shape {self.code.shape}, not ({n_coded}, {layout.n_segments}, m, {layout.lanes})"
-            )
-        if m_lane > 2 * layout.n_steps + self.network.window or (m_lane == 0 and self.n_kept and n_coded):
-            raise FormatError(f"{m_lane} stored words for {layout.n_steps} steps")
-        if self.network.family != "quasi-cyclic" and layout.total_steps:
-            expected = self.network.n_code_words(layout.n_steps, 1.0)
-            if m_lane not in (expected, 0):
-                raise FormatError(f"{m_lane} stored words, but {self.network.family} takes {expected}")
-        expected_bytes = sum(packed_sizes(self.n_corrections, rows * cols, q))
-        if self.corrections.size != expected_bytes:
-            raise FormatError(f"{self.corrections.size} bytes of corrections, not {expected_bytes}")
-        if self.field is not None:
-            self._check_field(self.field)
-        masks.codec(self.mask_codec).check(self.mask_config, self.mask.size, self.coded)
-        if self.scales is not None:
-            shape = (rows, n_groups(cols, self.group_size), q)
-            if self.scales.shape != shape:
-                raise FormatError(f"scales of shape {self.scales.shape}, not {shape}")
-            if self.scales.dtype not in (np.float16, np.float32):
-                raise FormatError(f"scales of type {self.scales.dtype}, not float16 or float32")
 
-    def _check_field(self, field: Field) -> None:
-        code = field.code
-        if self.kind != "lossless":
-            raise FormatError(f"a field of a tensor of kind {self.kind}")
-        if code.low + code.width > self.bits:
-            raise FormatError(f"field of bits {code.low} to {code.low + code.width - 1} of {self.bits}")
-        if code.unused & ~self.constants[0]:
-            raise FormatError(
-                f"planes {code.unused:#x} of the field are not all constantly 0: {self.constants[0]:#x}"
-            )
-        if (field.layout.rows, field.layout.cols) != code.plane_shape(self.rows, self.cols):
-            raise FormatError(f"field: layout of {field.layout.rows} x {field.layout.cols} bits")
+def check_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """``(rows, cols)`` of a tensor's matrix.
+
+    Raises:
+        FormatError: the format holds no such tensor.
+    """
+    rows, cols = as_matrix(shape)
+    if math.prod(max(size, 1) for size in shape) >= MAX_WEIGHTS or rows >= MAX_ROWS:
+        raise FormatError(f"shape {list(shape)} is more than this format holds")
+    return rows, cols
 
 
 def sections_sha256(sections: Mapping[str, NDArray[Any]]) -> str:

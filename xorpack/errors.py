@@ -27,6 +27,10 @@ class MismatchError(XorpackError):
     """Two checkpoints that should be equal differ."""
 
 
+class SelfCheckError(XorpackError, RuntimeError):
+    """What was made does not give back what it was made from: a fault of xorpack; nothing was written."""
+
+
 class DestinationError(XorpackError, OSError):
     """The destination exists, or cannot be written."""
 

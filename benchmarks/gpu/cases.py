@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from xorpack import XorNetwork
 from xorpack.code.corrections import Corrections, pack
 from xorpack.code.layout import Layout
+from xorpack.code.planes import CodedPlanes, StoredPlanes
 from xorpack.code.words import Words, popcount, tail_mask
+from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
-from xorpack.encoding.encoder import default_network
+from xorpack.encoding.plan import default_network
 from xorpack.encoding.rings.rate import best_share, guess
+from xorpack.masks import Bitmap, Constant
 
 GROUP = 128
 
@@ -75,21 +78,17 @@ def synthetic(case: Case, seed: int = 0) -> EncodedTensor:
     code = rng.integers(0, 1 << 32, (q, layout.n_segments, m_lane, layout.lanes), np.uint32)
     wrong = _corrections(rng, mask, cols, round(best_share(q) * n_kept), q)
     return EncodedTensor(
-        kind="bcq",
         shape=(rows, cols),
         dtype="F16",
-        bits=q,
-        n_kept=n_kept,
-        network=default_network(density),
-        layout=layout,
-        code=code,
-        n_corrections=len(wrong),
-        corrections=pack(wrong, rows * cols, q),
-        mask_codec="bitmap",
-        mask_config={},
-        mask=mask.reshape(-1).view(np.uint8),
-        scales=_scales(rng, rows, cols, q),
-        group_size=GROUP,
+        planes=StoredPlanes(
+            bits=q,
+            n_kept=n_kept,
+            coded=CodedPlanes(network=default_network(density), layout=layout, code=code),
+            n_corrections=len(wrong),
+            corrections=pack(wrong, rows * cols, q),
+        ),
+        mask=Bitmap.of(mask, cols),
+        elements=Bcq(scales=_scales(rng, rows, cols, q), group_size=GROUP),
     )
 
 
@@ -98,22 +97,19 @@ def dense(rows: int, cols: int, bits: int, seed: int = 0) -> EncodedTensor:
     rng = np.random.default_rng([seed, rows, cols])
     layout = Layout.raw(rows, cols)
     shape = (bits, layout.n_segments, layout.n_steps, layout.lanes)
+    code = rng.integers(0, 1 << 32, shape, np.uint32)
     return EncodedTensor(
-        kind="bcq",
         shape=(rows, cols),
         dtype="F16",
-        bits=bits,
-        n_kept=rows * cols,
-        network=XorNetwork.identity(),
-        layout=layout,
-        code=rng.integers(0, 1 << 32, shape, np.uint32),
-        n_corrections=0,
-        corrections=np.zeros(0, np.uint8),
-        mask_codec="constant",
-        mask_config={"value": 1},
-        mask=np.zeros(0, np.uint8),
-        scales=_scales(rng, rows, cols, bits),
-        group_size=GROUP,
+        planes=StoredPlanes(
+            bits=bits,
+            n_kept=rows * cols,
+            coded=CodedPlanes(network=XorNetwork.identity(), layout=layout, code=code),
+            n_corrections=0,
+            corrections=np.zeros(0, np.uint8),
+        ),
+        mask=Constant(shape=(rows, cols), data=np.zeros(0, np.uint8), value=1),
+        elements=Bcq(scales=_scales(rng, rows, cols, bits), group_size=GROUP),
     )
 
 

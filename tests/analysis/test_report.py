@@ -64,7 +64,7 @@ def test_every_byte_of_every_golden_file_is_in_one_part(path) -> None:
         assert render(report, form), form
 
 
-def test_every_byte_of_a_directory(plain, tmp_path) -> None:
+def test_every_byte_of_a_directory(tmp_path) -> None:
     source, target = tmp_path / "model", tmp_path / "out"
     source.mkdir()
     shards = {}
@@ -309,7 +309,7 @@ def test_a_damaged_mask(plain, tmp_path) -> None:
     target = tmp_path / "bitmap.safetensors"
     xorpack.encode_checkpoint(plain, target, bits=2, prefer="speed")
     data = bytearray(target.read_bytes())
-    mask = xorpack.open(target)["model.layers.2.mlp.weight"].mask.tobytes()
+    mask = xorpack.open(target)["model.layers.2.mlp.weight"].mask.data.tobytes()
     data[data.index(mask[:64]) + 5] ^= 0xFF
     target.write_bytes(data)
     done = run(target)
@@ -320,6 +320,8 @@ def test_a_damaged_mask(plain, tmp_path) -> None:
 def test_an_unknown_format(encoded) -> None:
     with pytest.raises(ParameterError, match="'pdf' is not one of text, json"):
         render(report_checkpoint(encoded), "pdf")
+    with pytest.raises(ParameterError, match="sort 'colour' is not one of size"):
+        render(report_checkpoint(encoded), sort="colour")
 
 
 def test_settings_of_lossless_are_refused(plain) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -12,9 +13,16 @@ from safetensors.numpy import load_file, save_file
 from samples import pruned, same
 
 import xorpack
-from xorpack.errors import DataError, DestinationError, FormatError, MismatchError, ParameterError
+from xorpack.errors import (
+    DataError,
+    DestinationError,
+    FormatError,
+    MismatchError,
+    ParameterError,
+    SelfCheckError,
+)
 from xorpack.files.atomic import atomic_directory, atomic_file
-from xorpack.files.model import mark_config, unmark_config
+from xorpack.files.model import GUARD, mark_config, unmark_config
 
 
 def tensors(seed=0):
@@ -30,7 +38,7 @@ def tensors(seed=0):
     }
 
 
-SELECTED = ["model.layers.0.mlp.weight", "model.layers.1.conv.weight", "model.layers.1.empty.weight"]
+SELECTED = ["model.layers.0.mlp.weight", "model.layers.1.conv.weight"]
 
 
 @pytest.fixture
@@ -79,7 +87,7 @@ def test_a_lossless_directory_comes_back_byte_for_byte(directory, tmp_path):
     before = contents(directory)
     xorpack.encode_checkpoint(directory, tmp_path / "x", lossless=True, jobs=2)
     stored = contents(tmp_path / "x")
-    assert set(stored) == set(before)
+    assert set(stored) == {*before, "README.md"}
     config = json.loads(stored["config.json"])
     assert config["quantization_config"]["quant_method"] == "xorpack"
     index = json.loads(stored["model.safetensors.index.json"])
@@ -95,7 +103,7 @@ def test_quantized_tensors_are_what_quantize_gives(file, tmp_path):
     xorpack.encode_checkpoint(file, target, bits=3, sparsity=0.9, group_size=32, exclude=["conv"])
     opened = xorpack.open(target)
     name = "model.layers.0.mlp.weight"
-    assert list(opened) == [name, "model.layers.1.empty.weight"]
+    assert list(opened) == [name]
     expected = xorpack.quantize(tensors()[name], bits=3, sparsity=0.9, group_size=32)
     assert same(xorpack.decode(opened[name]), expected)
     xorpack.decode_checkpoint(target, tmp_path / "y.safetensors")
@@ -118,7 +126,7 @@ def test_global_scope_prunes_exactly_over_all_tensors(file, tmp_path):
     assert report.total.n_kept == report.total.n_weights - round(0.95 * report.total.n_weights)
 
 
-def test_verify_against(file, directory, tmp_path):
+def test_verify_against(file, tmp_path):
     target = tmp_path / "x.safetensors"
     xorpack.encode_checkpoint(file, target, bits=4, include=["mlp"], exclude=["re:.*bias"])
     report = xorpack.verify_checkpoint(target, against=file, jobs=2)
@@ -199,6 +207,27 @@ def test_nan_is_named_and_lossless_takes_it(tmp_path):
     xorpack.encode_checkpoint(source, tmp_path / "x.safetensors", lossless=True)
 
 
+def test_what_does_not_decode_to_what_was_encoded_is_not_written(file, tmp_path, monkeypatch, capfd):
+    from xorpack.checkpoint import encode as module
+    from xorpack.cli import main
+
+    def wrong(array, **options):
+        return replace(xorpack.encode(array, **options), content_sha256="0" * 64)
+
+    monkeypatch.setattr(module, "encode", wrong)
+    for options in ({}, {"lossless": True}, {"jobs": 2}):
+        with pytest.raises(
+            SelfCheckError, match=r"tensor 'model\.layers\..*does not decode to what was encoded"
+        ):
+            xorpack.encode_checkpoint(file, tmp_path / "x.safetensors", **options)
+    monkeypatch.setattr("sys.argv", ["xorpack", "encode", str(file), str(tmp_path / "x")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
 def test_sources_that_are_no_checkpoints(file, directory, tmp_path):
     target = tmp_path / "out"
     with pytest.raises(FileNotFoundError, match="no such file"):
@@ -233,7 +262,7 @@ def test_destinations_are_safe(file, directory, tmp_path):
         xorpack.encode_checkpoint(file, target)
     assert target.read_text() == "precious"
     xorpack.encode_checkpoint(file, target, overwrite=True)
-    assert len(xorpack.open(target)) == 3
+    assert len(xorpack.open(target)) == 2
     with pytest.raises(ParameterError, match="lies in the source"):
         xorpack.encode_checkpoint(directory, directory / "inside")
     with pytest.raises(DestinationError, match="is not a directory"):
@@ -278,6 +307,7 @@ def test_config_text_is_restored(text):
     marked = mark_config(text, {"quant_method": "xorpack", "bits": 2})
     assert json.loads(marked) == {
         **json.loads(text),
+        "transformers_weights": GUARD,
         "quantization_config": {"quant_method": "xorpack", "bits": 2},
     }
     assert json.loads(unmark_config(marked)) == json.loads(text)
@@ -289,3 +319,7 @@ def test_an_earlier_quantization_config_comes_back():
     assert json.loads(marked)["quantization_config"]["original"] == {"quant_method": "int8"}
     assert json.loads(unmark_config(marked)) == json.loads(text)
     assert unmark_config(text) == text
+    text = '{"transformers_weights": "a.safetensors", "a": 1}'
+    marked = mark_config(text, {"quant_method": "xorpack"})
+    assert json.loads(marked)["transformers_weights"] == GUARD
+    assert json.loads(unmark_config(marked)) == json.loads(text)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import xorpack
 from xorpack.checkpoint.prune import PruneSettings
-from xorpack.cli import cli
+from xorpack.cli.commands import cli
 from xorpack.code.words import unpack
 from xorpack.errors import DataError, DestinationError, FormatError, ParameterError, XorpackError
 
@@ -100,7 +100,7 @@ def test_bmf_and_then_encode(source: Path, tmp_path: Path) -> None:
     after = load_file(out)
     for name in report.tensors:
         assert encoded[name].mask_codec == "bmf"
-        assert 8 * encoded[name].mask.size <= 0.3 * after[name].size + 16
+        assert 8 * encoded[name].mask.data.size <= 0.3 * after[name].size + 16
         kept = xorpack.decode(encoded[name]).mask
         matrix = after[name].reshape(len(after[name]), -1)
         assert (unpack(kept, matrix.shape[1]) == (matrix != 0)).all()
@@ -211,8 +211,8 @@ def test_threads_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
         ({"pattern": (2, 4), "sparsity": 0.5}, "is for method n:m"),
         ({"method": "bmf", "sparsity": 0.5, "scope": "global"}, "contradicts"),
         ({"sparsity": 0.5, "rank": 3}, "for method bmf"),
-        ({"sparsity": 0.5, "method": "random"}, "not magnitude, n:m or bmf"),
-        ({"sparsity": 0.5, "scope": "layer"}, "not tensor or global"),
+        ({"sparsity": 0.5, "method": "random"}, "is not one of magnitude, n:m, bmf"),
+        ({"sparsity": 0.5, "scope": "layer"}, "is not one of tensor, global"),
         ({"sparsity": 0.9, "method": "bmf", "rank": 49}, "tensor 'layer.0.weight': rank 49 is outside 1..48"),
         ({"sparsity": 0.9, "method": "bmf", "mask_bits": 0.02}, "take 0.03512 at the least"),
         ({"sparsity": 0.5, "include": ["layer.7"]}, "matches none"),

@@ -94,7 +94,7 @@ WRONG = [
     (["encode", "M", "M"], 1, "exists"),
     (["encode", "M", "x", "--sparsity", "1.5"], 2, "sparsity = 1.5 is outside [0, 1)"),
     (["encode", "M", "x", "--bits", "9"], 2, "9 is not in the range 1<=x<=8"),
-    (["encode", "M", "x", "--bits", "2", "--lossless"], 2, "--bits contradicts --lossless"),
+    (["encode", "M", "x", "--bits", "2", "--lossless"], 2, "bits contradicts lossless"),
     (["encode", "M", "x", "--include", "typo"], 2, "pattern 'typo' matches none of the 4 tensors"),
     (["encode", "M", "x", "--include", "re:("], 2, "not a regular expression"),
     (["encode", "M", "no/where/x"], 1, "is not a directory"),

@@ -48,6 +48,22 @@ def test_low_bits_is_the_floor_of_a_logarithm():
     assert [low_bits(n, 1024) for n in (0, 1, 3, 4, 1000, 1024, 2000)] == [0, 10, 8, 8, 0, 0, 0]
 
 
+@pytest.mark.parametrize("universe", [1, 2, 31, 64, 100, 4096])
+def test_the_last_position_is_below_the_universe(universe):
+    for n in (1, 2):
+        last = np.arange(universe - n, universe, dtype=np.int64)
+        if last[0] < 0:
+            continue
+        for shift, fine in ((0, True), (1, False)):
+            found = Corrections(last + shift, np.ones(n, np.uint64))
+            data = pack(found, universe, 1)
+            if fine:
+                assert (unpack(data, n, universe, 1).positions == last).all()
+            else:
+                with pytest.raises(FormatError, match=f"do not rise below {universe}"):
+                    unpack(data, n, universe, 1)
+
+
 def test_untrusted_bytes():
     good = pack(_make([5, 17, 900], [1, 3, 2]), 1024, 2)
     with pytest.raises(FormatError, match="bytes of corrections"):

@@ -102,7 +102,7 @@ def test_a_large_matrix_is_coded_once(n_kept: int) -> None:
 def test_any_layout_is_a_bijection(
     rows: int, cols: int, lanes: int, n_steps: int, data: st.DataObject
 ) -> None:
-    stride = data.draw(st.sampled_from([s for s in range(1, 2 * rows) if math.gcd(s, rows) == 1] or [1]))
+    stride = data.draw(st.sampled_from([s for s in range(1, rows + 1) if math.gcd(s, rows) == 1] or [1]))
     check_bijection(Layout(rows=rows, cols=cols, lanes=lanes, n_steps=n_steps, row_stride=stride))
 
 
@@ -162,3 +162,19 @@ def test_bounds(change: dict[str, int], message: str) -> None:
     Layout(**good)
     with pytest.raises(ParameterError, match=message):
         Layout(**{**good, **change})
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 12, 64])
+def test_rows_are_visited_by_strides_of_at_most_all_of_them(rows: int) -> None:
+    """Kernels multiply the stride, unchecked: one that is too large ends outside their memory."""
+    for stride in (1, rows - 1, rows, rows + 1, 2 * rows + 1, (1 << 40) + 1, (1 << 63) + 1):
+        fine = 1 <= stride <= max(rows, 1) and math.gcd(stride, rows or 1) == 1
+        if rows == 0 and stride < 1:
+            continue
+        if fine:
+            Layout(rows=rows, cols=40, lanes=1, n_steps=1, row_stride=stride)
+        else:
+            with pytest.raises(ParameterError, match=f"row_stride {stride} is"):
+                Layout(rows=rows, cols=40, lanes=1, n_steps=1, row_stride=stride)
+    with pytest.raises(ParameterError, match="n_steps = 1073741825 is more than"):
+        Layout(rows=rows, cols=40, lanes=1, n_steps=(1 << 30) + 1, row_stride=1)

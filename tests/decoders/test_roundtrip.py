@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import SHAPES, SPARSITIES, bcq, hostile, pruned, same
+from samples import SHAPES, SPARSITIES, bcq, hostile, pruned, replaced, same
 
 import xorpack
 from xorpack import XorNetwork
@@ -180,8 +180,6 @@ def test_decoding_is_linear():
 
 
 def _raw(encoded, code):
-    from dataclasses import replace
-
     nothing = np.zeros(0, np.uint8)
-    bare = replace(encoded, code=code, n_corrections=0, corrections=nothing)
+    bare = replaced(encoded, code=code, n_corrections=0, corrections=nothing)
     return cpu.decode_planes(bare)[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import bcq, hostile, pruned, same
+from samples import bcq, hostile, pruned, replaced, same
 
 import xorpack
 from xorpack import XorNetwork
@@ -132,11 +132,11 @@ def test_round_trip_with_exceptions_and_wrong_gates(dtype, odd, sparsity):
     zeros, ones = 0b1001 << q - 4, 0b0110 << q - 4
     array = elements(dtype, (61, 133), zeros, ones, odd, sparsity)
     own = round_trip(array)
-    assert own.constants == (zeros, ones)
+    assert own.planes.constants == (zeros, ones)
     assert own.code.shape[0] == q - 4
     network = XorNetwork.quasi_cyclic(window=3, n_taps=3)
     poor = round_trip(array, network=network, rate=min(1.0, 0.8 * (1 - sparsity)))
-    assert poor.constants == (zeros, ones)
+    assert poor.planes.constants == (zeros, ones)
     values = poor.load_corrections().values
     rare, coded = values & np.uint64(zeros | ones), values & np.uint64((1 << q - 4) - 1)
     assert coded.any()
@@ -154,7 +154,7 @@ def test_all_planes_constant(dtype, shape):
         array = elements(dtype, shape, zeros, ones, 0.0, sparsity)
         array.reshape(-1)[:1] = elements(dtype, (1,), zeros, ones, 0.0, 0.0)
         encoded = round_trip(array)
-        assert encoded.constants == (zeros, ones)
+        assert encoded.planes.constants == (zeros, ones)
         assert encoded.n_corrections == encoded.code.size == 0
     for network in (XorNetwork.dense(n_in=2, n_out=5), XorNetwork.identity(), XorNetwork.quasi_cyclic()):
         assert round_trip(array, network=network).code.size == 0
@@ -163,7 +163,7 @@ def test_all_planes_constant(dtype, shape):
 def test_all_planes_constant_with_exceptions():
     array = elements(np.uint8, (50, 100), 0x5A, 0xA5, 0.01)
     encoded = round_trip(array)
-    assert encoded.constants == (0x5A, 0xA5)
+    assert encoded.planes.constants == (0x5A, 0xA5)
     assert 0 < encoded.n_corrections < 60
     assert encoded.code.size == 0
 
@@ -172,7 +172,7 @@ def test_more_exceptions_than_the_sample_shows():
     array = np.full((600, 1000), 0x41, np.uint8)
     array[:, 1::2] ^= np.arange(500, dtype=np.uint8) * 2  # every other element is looked at
     encoded = round_trip(array)
-    assert encoded.constants == (0xBE, 0x41)
+    assert encoded.planes.constants == (0xBE, 0x41)
     assert encoded.n_corrections > 100_000
 
 
@@ -180,7 +180,7 @@ def test_nothing_is_constant_where_nothing_repeats():
     for dtype in DTYPES:
         round_trip(hostile(dtype))
     for array in (np.zeros((3, 40), np.float32), np.zeros((0, 4), np.uint8)):
-        assert round_trip(array).constants == (0, 0)
+        assert round_trip(array).planes.constants == (0, 0)
 
 
 @pytest.mark.parametrize("mask_codec", ["bitmap", "cascade"])
@@ -197,7 +197,7 @@ def test_planes_of_bcq(mask_codec, value):
         given_planes = replace(tensor, planes=changed)
         encoded = xorpack.encode(given_planes, mask_codec=mask_codec)
         expected = sum(1 << k for k in planes)
-        assert encoded.constants == ((0, expected) if value else (expected, 0))
+        assert encoded.planes.constants == ((0, expected) if value else (expected, 0))
         assert encoded.code.shape[0] == 3 - len(planes)
         assert same(xorpack.decode(encoded), given_planes)
         for first, last in ((0, 60), (7, 31)):
@@ -211,8 +211,8 @@ def test_constant_planes_save_their_bits():
     values = np.random.default_rng(5).standard_normal((400, 300)).astype(np.float32) * np.float32(0.02)
     encoded = xorpack.encode(values, field="none")
     exact = xorpack.encode(values, field="none", network=XorNetwork.identity(), lanes=10)
-    assert encoded.constants == exact.constants
-    assert sum(encoded.constants).bit_count() >= 3
+    assert encoded.planes.constants == exact.planes.constants
+    assert sum(encoded.planes.constants).bit_count() >= 3
     assert sum(encoded.section_bytes().values()) < 0.93 * values.nbytes
 
 
@@ -221,29 +221,38 @@ def test_constant_planes_save_their_bits():
 )
 def test_sets_that_overlap_or_are_out_of_range(constants):
     encoded = xorpack.encode(bcq((30, 40), 0.5, 3))
-    assert encoded.constants == (0, 0)
+    assert encoded.planes.constants == (0, 0)
     with pytest.raises(FormatError, match=r"constant planes .* of 3"):
-        replace(encoded, constants=constants)
+        replaced(encoded, constants=constants)
 
 
-@pytest.mark.parametrize("constants", [(0, 0), (1, 0), (3, 0), (0b011, 0b100)], ids=str)
-def test_wrong_number_of_coded_planes(constants):
+@pytest.fixture
+def middle_constant():
+    """A tensor of three planes, of which the middle one is constant."""
     tensor = bcq((30, 40), 0.5, 3)
     planes = tensor.planes.copy()
     planes[1] = 0
     encoded = xorpack.encode(replace(tensor, planes=planes))
-    assert encoded.constants == (0b010, 0)
+    assert encoded.planes.constants == (0b010, 0)
+    return encoded
+
+
+def test_other_planes_than_were_coded(middle_constant):
+    """As many planes, others: well-formed, but not what was encoded."""
+    planes = xorpack.decode(middle_constant).planes
+    assert not same(xorpack.decode(replaced(middle_constant, constants=(1, 0))).planes, planes)
+
+
+@pytest.mark.parametrize("constants", [(0, 0), (3, 0), (0b011, 0b100)], ids=str)
+def test_wrong_number_of_coded_planes(constants, middle_constant):
     n_coded = 3 - sum(constants).bit_count()
-    if n_coded == 2:  # as many planes, others: well-formed, but not what was encoded
-        assert not same(xorpack.decode(replace(encoded, constants=constants)).planes, planes)
-        return
     with pytest.raises(FormatError, match=rf"code of shape .* not \({n_coded}, 1, m, 1\)"):
-        replace(encoded, constants=constants)
+        replaced(middle_constant, constants=constants)
 
 
 def test_no_stored_words_only_where_no_plane_is_coded():
     encoded = xorpack.encode(pruned((30, 40), 0.5, np.uint8))
     empty = encoded.code[:, :, :0]
     with pytest.raises(FormatError, match="0 stored words"):
-        replace(encoded, code=empty)
-    replace(encoded, constants=(0xFF, 0), code=empty[:0])
+        replaced(encoded, code=empty)
+    replaced(encoded, constants=(0xFF, 0), code=empty[:0])

@@ -242,11 +242,13 @@ def test_scales_that_float16_cannot_hold() -> None:
     with pytest.raises(
         DataError, match=r'scale 70000.0 of row 1, group 0 .* 65504; use scale_dtype="float32"'
     ):
-        quantize(big)
-    small = np.array([[1e-9, -2e-9]], np.float32)
-    with pytest.raises(DataError, match=r'below the least float16, 2\*\*-24; use scale_dtype="float32"'):
-        quantize(small)
+        quantize(big, scale_dtype="float16")
+    small = np.array([[1, 2], [1e-9, -2e-9]], np.float32)
+    with pytest.raises(DataError, match=r'row 1, group 0 is 0, too small for float16.*scale_dtype="float32"'):
+        quantize(small, scale_dtype="float16")
     for weight in (big, small):
+        assert quantize(weight).scales.dtype == np.float32
+        np.testing.assert_allclose(quantize(weight).dequantize(), weight, rtol=1e-6)
         np.testing.assert_allclose(quantize(weight, scale_dtype="float32").dequantize(), weight, rtol=1e-6)
 
 
@@ -274,14 +276,14 @@ def test_what_is_not_finite_is_refused(options: Any, value: float, text: str) ->
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"bits": 0}, "bits 0"),
-        ({"bits": 9}, "bits 9"),
+        ({"bits": 0}, "bits = 0 is"),
+        ({"bits": 9}, "bits = 9 is"),
         ({"method": "best"}, "method 'best'"),
         ({"scale_dtype": "bfloat16"}, "scale_dtype 'bfloat16'"),
-        ({"group_size": -1}, "group_size -1"),
-        ({"n_iterations": -1}, "n_iterations -1"),
-        ({"jobs": 0}, "jobs 0"),
-        ({"sparsity": 1.0}, "sparsity 1.0"),
+        ({"group_size": -1}, "group_size = -1 is"),
+        ({"n_iterations": -1}, "n_iterations = -1 is"),
+        ({"jobs": 0}, "jobs = 0 is"),
+        ({"sparsity": 1.0}, "sparsity = 1.0 is"),
         ({"sparsity": 0.5, "mask": np.ones((2, 40), np.bool_)}, "exclude one another"),
         ({"mask": np.ones((40, 2), np.bool_)}, r"mask of shape \(40, 2\)"),
         ({"mask": np.ones((2, 40), np.uint8)}, "dtype uint8"),
@@ -296,3 +298,45 @@ def test_arguments_are_checked(options: Any, text: str) -> None:
 def test_float64_is_refused() -> None:
     with pytest.raises(ParameterError, match="float64; cast it"):
         quantize(normal((2, 2)).astype(np.float64))
+
+
+def test_rows_of_tiny_weights_are_not_lost() -> None:
+    weight = normal((64, 256))
+    weight[10] *= 1e-8
+    weight[11] = 0
+    tensor = quantize(weight)
+    assert tensor.scales.dtype == np.float32
+    error = np.linalg.norm(tensor.dequantize() - weight, axis=1) / np.linalg.norm(weight, axis=1).clip(1e-30)
+    assert error[10] < 0.5
+    assert not tensor.dequantize()[11].any()
+    with pytest.raises(DataError, match=r"scale of row 10, group 0 is .*too small for float16"):
+        quantize(weight, scale_dtype="float16")
+    weight[10] = 0
+    assert quantize(weight).scales.dtype == np.float16
+    weight[10] = normal((64, 256))[10] * 2.0**-16  # 2^-18 and above are held to within 2^-7
+    assert quantize(weight, bits=1).scales.dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("shape", "group_size", "sparsity", "expected"),
+    [
+        ((64, 256), None, 0.79, 128), ((64, 256), None, 0.8, 0), ((64, 128), None, 0, 0), ((64, 129), None, 0, 128),
+        ((64, 256), 0, 0, 0), ((64, 256), 512, 0, 512), ((1, 1023), None, 0.8, 0), ((5, 0), None, None, 0),
+        ((8, 32, 96), 0, 0, 96), ((8, 32, 96), None, 0.9, 96), ((8, 32, 96), None, 0, 96), ((8, 32, 96), 64, 0, 64),
+        ((8, 32, 256), None, 0, 128), ((8, 32, 256), 1024, 0, 256), ((8, 32, 3, 3), None, 0, 128),
+        ((8, 32, 3, 3), 0, 0, 0), ((8, 64, 9), None, 0.9, 0), ((2, 3, 4, 64), 0, 0, 64),
+    ],
+)  # fmt: skip
+def test_which_columns_share_scales(shape: Any, group_size: Any, sparsity: Any, expected: int) -> None:
+    tensor = quantize(normal(shape), bits=1, sparsity=sparsity, group_size=group_size)
+    assert tensor.group_size == expected
+
+
+def test_a_row_of_scales_of_fused_experts_is_a_row_of_one_expert() -> None:
+    weight = normal((8, 32, 256)) * np.exp2(np.arange(32, dtype=np.float32) % 7)[None, :, None]
+    fused = quantize(weight, bits=2, group_size=0)
+    assert fused.scales.shape == (8, 32, 2)
+    for expert, own in zip(fused.dequantize(), weight, strict=True):
+        assert np.array_equal(expert, quantize(own, bits=2, group_size=0).dequantize())
+    error = np.linalg.norm(fused.dequantize() - weight) / np.linalg.norm(weight)
+    assert error < 0.36

@@ -54,7 +54,7 @@ def test_dense_tensors_cost_nothing_but_their_planes():
     encoded = xorpack.encode(pruned((96, 1088), -1.0), field="none")
     assert encoded.network.family == "identity"
     assert encoded.code.nbytes == encoded.original_bytes
-    assert encoded.mask.nbytes == encoded.corrections.nbytes == 0
+    assert encoded.mask.data.nbytes == encoded.planes.corrections.nbytes == 0
 
 
 def test_corrections_cost_what_the_formula_says():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from crafting import NAME, PLAIN, Edit, resign, write
 from safetensors.numpy import save_file
+from samples import replaced
 
 import xorpack
 from xorpack.code import corrections
@@ -172,13 +173,21 @@ def test_fields_where_there_can_be_none(path: Path) -> None:
     refused(path, code_one_more, "not all constantly 0")
 
 
-@pytest.mark.parametrize("which", ["twice", "falling"])
+@pytest.mark.parametrize("which", ["twice", "falling", "twice, with codewords of two lengths"])
 def test_wrong_symbols(path: Path, which: str) -> None:
     field = EncodedFile(path)[FIELD].field
     assert field is not None
     symbols = field.load_symbols()
     at = int(np.flatnonzero(np.diff(field.code.lengths()) == 0)[0])
-    symbols[at : at + 2] = symbols[at] if which == "twice" else symbols[[at + 1, at]]
+    if which.endswith("lengths"):
+        lengths = field.code.lengths()
+        group = np.flatnonzero(lengths == lengths[-1])
+        others = np.flatnonzero(lengths < lengths[-1])
+        symbols[group] = np.sort([*symbols[group[1:]], symbols[others[0]]])
+        rising = np.diff(symbols[group].astype(np.int64)) > 0
+        assert rising.all()
+    else:
+        symbols[at : at + 2] = symbols[at] if which == "twice" else symbols[[at + 1, at]]
     packed = corrections.pack_fields(symbols.astype(np.uint64), field.code.width)
 
     def edit(d: dict[str, Any], t: dict[str, Stored]) -> None:
@@ -215,7 +224,7 @@ def test_any_bits_of_the_plane_decode_to_symbols_of_the_code(path: Path) -> None
     data = field.data.copy()
     n_symbols, n_code, _ = field.sizes()
     data[n_symbols : n_symbols + n_code] = rng.integers(0, 256, n_code)
-    broken = replace(tensor, field=replace(field, data=data))
+    broken = replaced(tensor, field=replace(field, data=data))
     elements = cpu.decode_dense(broken)
     assert reference.decode_dense(broken).tobytes() == elements.tobytes()
     kept = elements.view(np.uint16)[values() != 0]
@@ -255,7 +264,8 @@ def test_a_code_of_one_symbol(tmp_path: Path) -> None:
     layout = Layout(rows=6, cols=0, lanes=1, n_steps=0, row_stride=1)
     nothing = np.zeros((1, 0, 0, 1), np.uint32), np.zeros(0, np.uint8)
     field = Field.pack(code, np.array([0xD], np.uint32), layout, *nothing, 0)
-    tensor = replace(plain, field=field, constants=(plain.constants[0] | 0x3C, plain.constants[1] & ~0x3C))
+    zeros, ones = plain.planes.constants
+    tensor = replaced(plain, field=field, constants=(zeros | 0x3C, ones & ~0x3C))
     container.write(tmp_path / "one.safetensors", {"a": tensor}, {})
     read = EncodedFile(tmp_path / "one.safetensors")["a"]
     assert np.array_equal(cpu.decode_dense(read), array)

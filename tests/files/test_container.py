@@ -139,7 +139,7 @@ def test_corrections_that_contradict_themselves(path: Path, decoder: Any) -> Non
 
         def edit(document: dict[str, Any], tensors: dict[str, Stored], p=positions, v=values) -> None:
             broken = Corrections(np.array(p, np.int64), np.array(v, np.uint64))
-            packed = pack(broken, 12 * 40, 2)[: tensor.corrections.size]
+            packed = pack(broken, 12 * 40, 2)[: tensor.planes.corrections.size]
             tensors[f"{NAME}.xor_corrections"] = Stored.of(packed)
 
         opened = EncodedFile(resign(write(path), edit))
@@ -162,7 +162,7 @@ def test_corrections_of_a_mask_that_contradict_themselves(tmp_path: Path, decode
     tensor = EncodedFile(path)[NAME]
     n = tensor.mask_config["n_corrections"]
     size = sum(packed_sizes(n, 12 * 40, 1))
-    good = unpack(tensor.mask[-size:], n, 12 * 40, 1)
+    good = unpack(tensor.mask.data[-size:], n, 12 * 40, 1)
     assert n > 2
     for positions, values, message in (
         (good.positions, np.where(good.positions == good.positions[1], 0, good.values), "nothing"),
@@ -181,14 +181,14 @@ def test_corrections_of_a_mask_that_contradict_themselves(tmp_path: Path, decode
 
 def test_a_record_says_which_planes_are_constant(path: Path) -> None:
     file = EncodedFile(path)
-    assert file[NAME].constants == (0, 1)
+    assert file[NAME].planes.constants == (0, 1)
     assert len(file[NAME].code) == 1 == file[NAME].bits - 1
-    zeros, ones = file[PLAIN].constants
+    zeros, ones = file[PLAIN].planes.constants
     assert len(file[PLAIN].code) == 8 - (zeros | ones).bit_count()
     same = np.where(matrix() != 0, np.float32(0.0137), np.float32(0))
     container.write(path, {NAME: xorpack.encode(same)}, {})
     found = EncodedFile(path)[NAME]
-    assert found.constants == (0xFFFFFFFF ^ 0x3C6075F7, 0x3C6075F7)
+    assert found.planes.constants == (0xFFFFFFFF ^ 0x3C6075F7, 0x3C6075F7)
     assert found.code.size == 0
     assert xorpack.decode(found).tobytes() == same.tobytes()
 

@@ -13,7 +13,7 @@ from crafting import CARRIED, NAME, PLAIN, Edit, resign, sign, write
 import xorpack
 from xorpack.code.words import pack
 from xorpack.encoding.masks.bmf import factor
-from xorpack.errors import FormatError
+from xorpack.errors import CorruptError, FormatError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.safetensors_file import Stored
@@ -23,6 +23,7 @@ RECORD = (
     "kind", "dtype", "shape", "bits", "n_kept", "constants", "network", "layout", "n_corrections", "mask", "group_size",
     "method", "stored_sha256", "content_sha256",
 )  # fmt: skip
+TEXTS = ("method", "stored_sha256", "content_sha256")
 PARTS = [(), ("network",), ("layout",), ("mask",), ("mask", "config")]
 ODD: list[Any] = [None, True, -1, 0.5, 1e400, HUGE, 10**4000, "", "x", [], [1], {}, {"a": 1}]
 
@@ -59,14 +60,26 @@ def test_names_of_what_is_unknown(path: Path) -> None:
     refused(path, lambda d, t: record(d).update(dtype="F64"), f"'{NAME}'.*dtype 'F64'")
 
 
-@pytest.mark.parametrize("value", ODD, ids=lambda v: repr(v)[:12])
-@pytest.mark.parametrize("key", RECORD)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key in RECORD for value in ODD if key not in TEXTS or not isinstance(value, str)],
+    ids=lambda v: repr(v)[:20],
+)
 def test_wrong_type_or_value_in_a_record(path: Path, key: str, value: object) -> None:
-    if key in ("method", "stored_sha256", "content_sha256") and isinstance(value, str):
-        resign(path, lambda d, t: record(d).update({key: value}))
-        EncodedFile(path)  # any text; the digests of the two are compared when the tensor is read
-        return
     refused(path, lambda d, t: record(d).update({key: value}), f"'{NAME}'")
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_any_text_opens_where_a_text_stands(path: Path, key: str) -> None:
+    """A digest is compared when the tensor is read."""
+    resign(path, lambda d, t: record(d).update({key: "x"}))
+    opened = EncodedFile(path)
+    if key == "stored_sha256":
+        with pytest.raises(CorruptError, match=f"'{NAME}': stored bytes do not match"):
+            opened[NAME]
+    else:
+        assert opened[NAME].n_weights
+        assert opened.records[NAME][key] == "x"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +100,47 @@ def test_wrong_constants(path: Path, value: object) -> None:
 )  # fmt: skip
 def test_constants_that_contradict(path: Path, constants: list[Any], message: str) -> None:
     refused(path, lambda d, t: record(d).update(constants=constants), f"'{NAME}'.*{message}")
+
+
+def test_strides_past_the_rows(path: Path) -> None:
+    for stride in (13, 25, (1 << 47) + 1):  # coprime to the 12 rows
+        refused(
+            path,
+            lambda d, t, s=stride: record(d)["layout"].update(row_stride=s),
+            f"'{NAME}'.*row_stride {stride}",
+        )
+
+
+def test_stored_words_have_a_limit(path: Path) -> None:
+    good = EncodedFile(path)[NAME]
+    n_coded, n_segments, _, lanes = good.code.shape
+    limit = 2 * good.layout.n_steps + good.network.window
+    for m_lane in (limit, limit + 1, 2 * limit):
+        words = np.zeros((n_coded, n_segments, m_lane, lanes), np.uint32)
+        stored = Stored.of(words)
+
+        def edit(d: dict[str, Any], t: dict[str, Stored], stored: Stored = stored) -> None:
+            t[f"{NAME}.xor_code"] = stored
+
+        if m_lane > limit:
+            refused(path, edit, f"'{NAME}'.*{m_lane} stored words")
+        else:
+            before = path.read_bytes()
+            resign(path, edit)
+            assert EncodedFile(path)[NAME].code.shape[2] == limit
+            path.write_bytes(before)
+
+
+def test_blocks_have_at_most_65536_symbols(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.safetensors", mask_codec="block")
+    for code, n in (([17, 17, 17, 0], 1 << 17), ([17, 17, 24, 0], 1 << 17), ([32, 5, 24, 0], 242825)):
+        edit = {"code": code}
+        message = f"'{NAME}'.*codewords of {code[2]} bits for {n} symbols"
+        refused(path, lambda d, t, e=edit: record(d)["mask"]["config"].update(e), message)
+    resign(path, lambda d, t: record(d)["mask"]["config"].update(code=[16, 16, 16, 0]))
+    with pytest.raises(FormatError) as caught:  # all of it fits but the section, which is of another code
+        EncodedFile(path)
+    assert "symbols" not in str(caught.value)
 
 
 def test_wrong_cascade(tmp_path: Path) -> None:

@@ -181,9 +181,14 @@ def test_golden_files_cover_the_format() -> None:
     products = [t for t in tensors if t.mask_codec == "bmf"]
     assert {t.mask_config["rank"] for t in products} >= {1, 2, 3, 5}
     assert any(t.mask_config["tile"][1] > 32 and t.cols > t.mask_config["tile"][1] for t in products)
-    constant = [t for t in tensors if any(t.constants)]
-    assert any(t.constants[0] and t.constants[1] and t.code.size and t.n_corrections for t in constant)
-    assert any(t.constants[0] | t.constants[1] == (1 << t.bits) - 1 and t.n_corrections for t in constant)
+    constant = [t for t in tensors if any(t.planes.constants)]
+    assert any(
+        t.planes.constants[0] and t.planes.constants[1] and t.code.size and t.n_corrections for t in constant
+    )
+    assert any(
+        t.planes.constants[0] | t.planes.constants[1] == (1 << t.bits) - 1 and t.n_corrections
+        for t in constant
+    )
     assert {t.mask_codec for t in constant} >= {"bitmap", "constant", "cascade"}
     assert any(t.mask_codec == "cascade" and t.m_lane and not t.code.size for t in constant)
     assert {t.network.family for t in constant} == {"quasi-cyclic", "dense", "sparse", "identity"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import replace
 from math import comb
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_samples import EXPANDS, comes_back, crowded, entropy, with_mask
+from mask_samples import EXPANDS, comes_back, crowded, entropy, reread, with_mask
 from samples import bcq
 
 import xorpack
@@ -112,13 +111,13 @@ def test_lines_are_fitted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LINES", 11)
     parts = xorpack.encode(tensor, mask_codec="block")
     assert whole.mask_config == parts.mask_config
-    assert whole.mask.tobytes() == parts.mask.tobytes()
+    assert whole.mask.data.tobytes() == parts.mask.data.tobytes()
 
 
 def test_threads_give_the_same_bytes() -> None:
     tensor = with_mask(crowded(400, 900))
     one, three = (xorpack.encode(tensor, mask_codec="block", jobs=jobs) for jobs in (1, 3))
-    assert one.mask.tobytes() == three.mask.tobytes()
+    assert one.mask.data.tobytes() == three.mask.data.tobytes()
     assert one.mask_config == three.mask_config
     assert (three.load_mask(cpu.expand, jobs=3) == tensor.mask).all()
 
@@ -134,7 +133,7 @@ def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch, period: int) -
     for name in ("join_kernel", "move_kernel"):
         monkeypatch.setattr(joining, name, getattr(joining, name).py_func)
     found = xorpack.encode(tensor, mask_codec="block")
-    assert found.mask.tobytes() == expected.mask.tobytes()
+    assert found.mask.data.tobytes() == expected.mask.data.tobytes()
     assert found.mask_config == expected.mask_config
     assert (found.load_mask(reference.expand) == tensor.mask).all()
 
@@ -148,7 +147,7 @@ def test_rates(sparsity: float, limit: float) -> None:
     encoded = xorpack.encode(tensor, mask_codec="block", jobs=2)
     assert (cpu.decode_planes(encoded, jobs=2)[0] == tensor.mask).all()
     bound = entropy(tensor.n_kept / tensor.n_weights)
-    assert bound <= 8 * (encoded.mask.size + 100) / tensor.n_weights <= max(limit * bound, 1.001)
+    assert bound <= 8 * (encoded.mask.data.size + 100) / tensor.n_weights <= max(limit * bound, 1.001)
 
 
 def test_rows_of_different_density_cost_less_than_their_mean() -> None:
@@ -157,7 +156,7 @@ def test_rows_of_different_density_cost_less_than_their_mean() -> None:
     share = kept.mean(axis=1)
     bound = sum(entropy(p) for p in share if 0 < p < 1) / len(share)
     assert bound < 0.8 * entropy(kept.mean())
-    assert 8 * encoded.mask.size / kept.size < 1.05 * bound
+    assert 8 * encoded.mask.data.size / kept.size < 1.05 * bound
 
 
 def test_structured_masks_cost_almost_nothing() -> None:
@@ -165,9 +164,9 @@ def test_structured_masks_cost_almost_nothing() -> None:
     kept[::3] = True
     encoded = xorpack.encode(with_mask(kept))
     assert encoded.mask_codec == "block"
-    assert encoded.mask.size <= 64
+    assert encoded.mask.data.size <= 64
     columns = xorpack.encode(with_mask(np.ascontiguousarray(np.repeat(kept[:, :256], 12, axis=0).T)))
-    assert columns.mask.size <= 2048
+    assert columns.mask.data.size <= 2048
 
 
 def test_columns_that_differ_are_sorted() -> None:
@@ -180,7 +179,7 @@ def test_columns_that_differ_are_sorted() -> None:
     share = kept.mean(axis=1, keepdims=True) * kept.mean(axis=0) / kept.mean()
     bound = -np.where(kept, np.log2(share.clip(1e-9)), np.log2(1 - share.clip(0, 1 - 1e-9))).mean()
     by_row = np.mean([entropy(p) for p in kept.mean(axis=1) if 0 < p < 1])
-    assert 8 * encoded.mask.size / kept.size < min(1.12 * bound, 0.85 * by_row)
+    assert 8 * encoded.mask.data.size / kept.size < min(1.12 * bound, 0.85 * by_row)
 
 
 def sample(period: int = 0) -> EncodedTensor:
@@ -200,7 +199,7 @@ def sample(period: int = 0) -> EncodedTensor:
 def test_untrusted_types(key: str, value: Any) -> None:
     good = sample()
     with pytest.raises(FormatError, match="mask codec block"):
-        replace(good, mask_config={**good.mask_config, key: value})
+        reread(good, config={**good.mask_config, key: value})
 
 
 def test_untrusted_values() -> None:
@@ -235,10 +234,10 @@ def test_untrusted_values() -> None:
     ]
     for value in wrong:
         with pytest.raises(FormatError, match="mask codec block"):
-            replace(good, mask_config=value)
-    for mask in (good.mask[:-1], good.mask[:0], np.append(good.mask, np.uint8(0))):
-        with pytest.raises(FormatError, match=rf"section of {mask.size} bytes, not {good.mask.size}"):
-            replace(good, mask=mask)
+            reread(good, config=value)
+    for data in (good.mask.data[:-1], good.mask.data[:0], np.append(good.mask.data, np.uint8(0))):
+        with pytest.raises(FormatError, match=rf"section of {data.size} bytes, not {good.mask.data.size}"):
+            reread(good, data=data)
 
 
 @pytest.mark.parametrize("period", [0, 7])
@@ -246,13 +245,13 @@ def test_any_bytes_decode_alike_or_are_refused(period: int) -> None:
     good = sample(period)
     assert good.mask_config["code"][3] == bool(period)
     seen = set()
-    for at in range(0, good.mask.size, 3):
-        mask = good.mask.copy()
-        mask[at] ^= 1 << at % 8
+    for at in range(0, good.mask.data.size, 3):
+        data = good.mask.data.copy()
+        data[at] ^= 1 << at % 8
         found = []
         for gates in EXPANDS.values():
             try:
-                found.append(replace(good, mask=mask).load_mask(gates).tobytes())
+                found.append(reread(good, data=data).load_mask(gates).tobytes())
             except FormatError as error:
                 found.append(str(error))
         assert found[0] == found[1]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mask_samples import EXPANDS, comes_back, entropy, with_mask
+from mask_samples import EXPANDS, comes_back, entropy, reread, with_mask
 from samples import SHAPES, bcq, pruned, same
 
 import xorpack
 from xorpack import EncodedTensor, XorNetwork, masks
 from xorpack.code import words
 from xorpack.decoders import cpu, reference
+from xorpack.decoders.gpu import masks as device_masks
+from xorpack.encoding.masks import choice
 from xorpack.encoding.masks.bmf import fit
 from xorpack.errors import FormatError, ParameterError
 from xorpack.masks import cascade
@@ -76,13 +80,13 @@ def test_densities(shape, density):
     forced = xorpack.encode(tensor, mask_codec="cascade")
     assert forced.mask_codec == "cascade"
     assert comes_back(forced, tensor, 3, 7)
-    assert forced.mask.size <= n_bitmap or density > 0.3
+    assert forced.mask.data.size <= n_bitmap or density > 0.3
     chosen = xorpack.encode(tensor)
     assert comes_back(chosen, tensor, 5, 6)
-    assert chosen.mask.size <= n_bitmap
+    assert chosen.mask.data.size <= n_bitmap
     assert chosen.mask_codec in (("cascade", "block") if density <= 0.3 else ("bitmap", "block"))
     fast = xorpack.encode(tensor, prefer="speed")
-    assert (fast.mask_codec, fast.mask.size) == ("bitmap", n_bitmap)
+    assert (fast.mask_codec, fast.mask.data.size) == ("bitmap", n_bitmap)
 
 
 def test_masks_that_are_not_random():
@@ -90,7 +94,7 @@ def test_masks_that_are_not_random():
     for kept in (r == 7, c == 99, r % 10 == 0, (r + c) % 16 == 0, (r < 5) & (c < 40), r * c == 49 * 99):
         tensor = with_mask(kept, 2)
         auto = xorpack.encode(tensor)
-        assert auto.mask.size <= 625
+        assert auto.mask.data.size <= 625
         for encoded in (auto, *(xorpack.encode(tensor, mask_codec=name) for name in ("cascade", "block"))):
             assert comes_back(encoded, tensor, 7, 11)
 
@@ -106,7 +110,7 @@ def test_all_pruned_one_kept_nothing_pruned(shape):
             auto = xorpack.encode(tensor, prefer=prefer)
             assert (auto.mask_codec == "constant") == (bool(kept.all()) or not kept.any())
             assert comes_back(auto, tensor)
-            assert auto.mask.size <= -(-kept.size // 8)
+            assert auto.mask.data.size <= -(-kept.size // 8)
         for name in ("bitmap", "cascade", "block"):
             encoded = xorpack.encode(tensor, mask_codec=name)
             assert encoded.mask_codec == name
@@ -182,21 +186,46 @@ def test_candidates_are_where_all_filters_meet_their_targets():
 
 
 def test_untrusted_constant_and_bitmap():
-    with pytest.raises(FormatError, match=r"unknown mask codec 'os\.system'"):
-        masks.codec("os.system")
-    for name in (None, 1, ["bitmap"], "auto"):
-        with pytest.raises(FormatError, match="unknown mask codec"):
-            masks.codec(name)
     tensor = xorpack.encode(bcq((3, 4), 0.0))
+    for name in ("os.system", None, 1, ["bitmap"], "auto"):
+        with pytest.raises(FormatError, match=rf"unknown mask codec {re.escape(repr(name))}"):
+            reread(tensor, name=name)
     for config in ({}, {"value": 2}, {"value": True}, {"value": 1.0}, {"value": None}, {"value": 1, "x": 0}):
         with pytest.raises(FormatError, match="needs value 0 or 1"):
-            masks.CODECS["constant"].check(config, 0, tensor.coded)
+            reread(tensor, config=config)
     with pytest.raises(FormatError, match="has no bytes, but 1"):
-        masks.CODECS["constant"].check({"value": 1}, 1, tensor.coded)
-    with pytest.raises(FormatError, match="takes 2 bytes, not 3"):
-        masks.CODECS["bitmap"].check({}, 3, tensor.coded)
-    with pytest.raises(FormatError, match="no parameters"):
-        masks.CODECS["bitmap"].check({"a": 1}, 2, tensor.coded)
+        reread(tensor, data=np.zeros(1, np.uint8))
+    for config, n, rule in (({}, 3, "takes 2 bytes, not 3"), ({"a": 1}, 2, "no parameters")):
+        with pytest.raises(FormatError, match=rule):
+            reread(tensor, name="bitmap", config=config, data=np.zeros(n, np.uint8))
+
+
+def test_a_mask_is_the_tensors_own():
+    """What a mask holds of its tensor, size or network, is the tensor's."""
+    for codec in ("bitmap", "block"):
+        other = xorpack.encode(bcq((24, 129), 0.9), mask_codec=codec)
+        with pytest.raises(FormatError, match="mask of 24 x 129 for 23 x 129 weights"):
+            replace(sample(), mask=other.mask)
+    cascade_of = xorpack.encode(bcq((23, 129), 0.9), mask_codec="cascade").mask
+    with pytest.raises(FormatError, match="network, layout or m_lane are not the tensor's"):
+        replace(sample(), mask=cascade_of)
+    assert replace(sample(), mask=sample().mask).mask_codec == "cascade"
+
+
+@pytest.mark.parametrize("name", list(masks.CODECS))
+def test_parsed_is_written_is_parsed(name):
+    kept = np.zeros((40, 96), bool) if name == "constant" else np.indices((40, 96)).sum(0) % 2 == 1
+    encoded = xorpack.encode(with_mask(kept), network=XorNetwork.quasi_cyclic(), mask_codec=name)
+    again = masks.parse(name, encoded.mask.get_config(), encoded.mask.data, encoded.coded)
+    assert type(again) is type(encoded.mask) is masks.CODECS[name]
+    for field in fields(again):
+        assert np.array_equal(getattr(again, field.name), getattr(encoded.mask, field.name)), field.name
+
+
+def test_every_codec_is_in_the_tables_of_both_wings():
+    assert set(choice.PROPOSALS) == set(masks.CODECS)
+    assert ("auto", *masks.CODECS) == get_args(choice.Choice)
+    assert {masks.Constant, *device_masks.CODECS} == set(masks.CODECS.values())
 
 
 def sample() -> EncodedTensor:
@@ -215,7 +244,7 @@ def test_untrusted_cascade(key, value):
     good = sample()
     assert set(good.mask_config) == set(CONFIG)
     with pytest.raises(FormatError, match="mask codec cascade"):
-        replace(good, mask_config={**good.mask_config, key: value})
+        reread(good, config={**good.mask_config, key: value})
 
 
 def test_cascade_fields_and_sizes():
@@ -223,7 +252,7 @@ def test_cascade_fields_and_sizes():
     config, steps = dict(good.mask_config), good.layout.n_steps
     for wrong in ({}, {**config, "x": 1}, *({k: config[k] for k in config if k != key} for key in config)):
         with pytest.raises(FormatError, match="needs integers"):
-            replace(good, mask_config=wrong)
+            reread(good, config=wrong)
     for wrong in (
         {"n_filters": 0},
         {"n_filters": 17},
@@ -231,29 +260,29 @@ def test_cascade_fields_and_sizes():
         {"n_corrections": 23 * 129 + 1},
     ):
         with pytest.raises(FormatError, match=r"out of range|corrections"):
-            replace(good, mask_config={**config, **wrong})
+            reread(good, config={**config, **wrong})
     for wrong in ({"n_filters": 16}, {"m_last": steps}, {"m_last": 0}, {"n_corrections": 23 * 129}):
-        with pytest.raises(FormatError, match=rf"section of {good.mask.size} bytes, not \d+"):
-            replace(good, mask_config={**config, **wrong})
-    for mask in (good.mask[:-1], good.mask[:0], np.append(good.mask, np.uint8(0))):
-        with pytest.raises(FormatError, match=rf"section of {mask.size} bytes, not {good.mask.size}"):
-            replace(good, mask=mask)
+        with pytest.raises(FormatError, match=rf"section of {good.mask.data.size} bytes, not \d+"):
+            reread(good, config={**config, **wrong})
+    for data in (good.mask.data[:-1], good.mask.data[:0], np.append(good.mask.data, np.uint8(0))):
+        with pytest.raises(FormatError, match=rf"section of {data.size} bytes, not {good.mask.data.size}"):
+            reread(good, data=data)
     for network in (XorNetwork.identity(), XorNetwork.dense(n_in=2, n_out=9)):
         other = xorpack.encode(bcq((23, 129), 0.9), network=network)
         with pytest.raises(FormatError, match=f"needs a quasi-cyclic network, not {network.family}"):
-            replace(other, mask_codec="cascade", mask_config=config, mask=good.mask)
+            reread(other, name="cascade", config=config, data=good.mask.data)
 
 
 def test_any_bytes_decode_alike_or_are_refused():
     good = sample()
     seen = set()
-    for at in range(0, good.mask.size):
-        mask = good.mask.copy()
-        mask[at] ^= 1 << at % 8
+    for at in range(0, good.mask.data.size):
+        data = good.mask.data.copy()
+        data[at] ^= 1 << at % 8
         found = []
         for gates in EXPANDS.values():
             try:
-                found.append(replace(good, mask=mask).load_mask(gates).tobytes())
+                found.append(reread(good, data=data).load_mask(gates).tobytes())
             except FormatError as error:
                 found.append(str(error))
         assert found[0] == found[1]
@@ -266,4 +295,4 @@ def test_rates(sparsity, limit):
     tensor = bcq((2048, 2048), sparsity, 1)
     encoded = xorpack.encode(tensor, jobs=2, mask_codec="cascade")
     assert (cpu.decode_planes(encoded, jobs=2)[0] == tensor.mask).all()
-    assert entropy(tensor.n_kept / tensor.n_weights) < 8 * encoded.mask.size / tensor.n_weights <= limit
+    assert entropy(tensor.n_kept / tensor.n_weights) < 8 * encoded.mask.data.size / tensor.n_weights <= limit

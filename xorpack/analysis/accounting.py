@@ -185,6 +185,14 @@ class Pruned:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Why a tensor is carried as it is, and its bytes."""
+
+    why: str
+    n_bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
     """Time that decoding takes.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from xorpack.analysis.entropy import JOINT_BITS
 from xorpack.code import words
 from xorpack.code.dense import UNSIGNED
+from xorpack.errors import SelfCheckError
 from xorpack.tensors import BCQTensor, as_matrix
 
 
@@ -41,7 +42,7 @@ class Content:
 
     @classmethod
     def of(cls, tensor: BCQTensor | NDArray[Any]) -> Content:
-        """Of a quantized tensor, or of an array that is kept bit for bit."""
+        """Take the content of a quantized tensor, or of an array that is kept bit for bit."""
         if isinstance(tensor, BCQTensor):
             _, cols = as_matrix(tensor.shape)
             mask = words.unpack(tensor.mask, cols)
@@ -65,7 +66,7 @@ class Coded:
     decode_seconds: float
 
 
-class CoderError(AssertionError):
+class CoderError(SelfCheckError):
     """A coder did not give back what it was given."""
 
 

@@ -39,12 +39,11 @@ class Comparison:
     missing: tuple[str, ...]
 
 
-def compare(samples: Iterable[BCQTensor | NDArray[Any]], **options: Any) -> Comparison:
+def compare(samples: Iterable[BCQTensor | NDArray[Any]]) -> Comparison:
     """Encode and decode every sample with every coder; each must give back what it was given.
 
     Args:
         samples: quantized tensors, or arrays to be kept bit for bit.
-        options: keywords of :func:`xorpack.encode`.
     """
     found: dict[str, list[Coded]] = {}
     notes = {OURS: "XOR code, mask, corrections, scales"}
@@ -52,10 +51,10 @@ def compare(samples: Iterable[BCQTensor | NDArray[Any]], **options: Any) -> Comp
     mask_seconds = 0.0
     for tensor in samples:
         if not found:
-            _ours(tensor, Content.of(tensor), options)  # compiles what is not compiled yet
+            _ours(tensor, Content.of(tensor))  # compiles what is not compiled yet
         content = Content.of(tensor)
         n_weights, n_tensors = n_weights + content.mask.size, n_tensors + 1
-        coded, seconds = _ours(tensor, content, options)
+        coded, seconds = _ours(tensor, content)
         mask_seconds += seconds
         found.setdefault(OURS, []).append(coded)
         for name, (what, coder) in coders.available().items():
@@ -72,9 +71,9 @@ def compare(samples: Iterable[BCQTensor | NDArray[Any]], **options: Any) -> Comp
     )
 
 
-def _ours(tensor: BCQTensor | NDArray[Any], content: Content, options: dict[str, Any]) -> tuple[Coded, float]:
+def _ours(tensor: BCQTensor | NDArray[Any], content: Content) -> tuple[Coded, float]:
     began = time.perf_counter()
-    encoded = encode(tensor, **options)
+    encoded = encode(tensor)
     middle = time.perf_counter()
     back = cpu.decode_dense(encoded)
     end = time.perf_counter()

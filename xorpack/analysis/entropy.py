@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.analysis.bounds import Z95, binary_entropy
 from xorpack.code import dense
 from xorpack.code.words import Words
 from xorpack.encoding.fields.choice import FewValues
+from xorpack.vector.compiled import njit
 
 JOINT_BITS = 16
 """Planes that are taken together at the most; lower ones of wider symbols (mantissa bits) are taken one by one, unless
@@ -76,7 +76,7 @@ class SymbolCounter:
             self._whole.add(elements.reshape(-1))
 
     def entropies(self) -> PlaneEntropies:
-        """Of what has been counted."""
+        """Compute the entropies of what has been counted."""
         n = int(self._high.sum())
         symbols = np.arange(self._high.size)
         high = [int(self._high[symbols >> k & 1 == 1].sum()) for k in range(self.q - self.n_low)]

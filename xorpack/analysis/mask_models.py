@@ -25,11 +25,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.analysis.bounds import binary_entropy, parameter_bits
 from xorpack.code.words import Words
+from xorpack.vector.compiled import njit
 
 N_CLASSES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of classes that are tried."""
@@ -115,7 +115,7 @@ class _Classes:
 
     @property
     def bits(self) -> float:
-        """Of the mask whose lines these are."""
+        """The bits that a mask takes whose lines these are."""
         sizes = self.lines * self.n
         values = sum(
             float(size) * binary_entropy(float(kept / size)) + parameter_bits(float(size))

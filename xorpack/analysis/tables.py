@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from xorpack.analysis.accounting import PAYLOAD, Account, Pruned, Speed
+from xorpack import escape
+from xorpack.analysis.accounting import PAYLOAD, Account, LeftOut, Pruned, Speed
 
 COLUMNS = ("sparsity", "E %", "code", "corr", "field", "mask", "scales", "total", "overhead")
 PARTS = ("code", "corr", "field", "mask", "scales")
@@ -43,7 +45,7 @@ def accounts(
         table.add_column("seconds", footer=f"{sum(seconds.values()):.2f}", justify="right", no_wrap=True)
     for name, account in found.items():
         cells = _cells(account)
-        row = [name if len(name) <= room else "…" + name[1 - room :], *(cells[key] for key in shown)]
+        row: list[Text | str] = [_name(name, room), *(cells[key] for key in shown)]
         if seconds is not None:
             row.append(f"{seconds[name]:.2f}")
         table.add_row(*row)
@@ -59,8 +61,38 @@ def pruned(found: Mapping[str, Pruned], total: Pruned, *, width: int = 160) -> T
     for name, footer in zip(("weights", "sparsity", "kept %", "of the best %"), last, strict=True):
         table.add_column(name, footer=footer, justify="right", no_wrap=True)
     for name, one in found.items():
-        table.add_row(name if len(name) <= room else "…" + name[1 - room :], *_shares(one))
+        table.add_row(_name(name, room), *_shares(one))
     return table
+
+
+def _name(name: str, room: int) -> Text:
+    """A tensor's name; one that is too long loses its beginning."""
+    shown = escape.printable(name)
+    return Text(shown if len(shown) <= room else "…" + shown[1 - room :])
+
+
+def left_out(found: Mapping[str, LeftOut], *, width: int = 160) -> Table:
+    """One row per reason why tensors are carried as they are: how many, their size, the largest of them."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("carried as they are", no_wrap=True)
+    table.add_column("tensors", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("the largest", no_wrap=True)
+    for why, count, n_bytes, largest in by_reason({k: (t.why, t.n_bytes) for k, t in found.items()}):
+        table.add_row(Text(why), str(count), mebibytes(n_bytes), _name(largest, max(12, width - 60)))
+    return table
+
+
+def by_reason(found: Mapping[str, tuple[str, int]]) -> list[tuple[str, int, int, str]]:
+    """``(why, count, bytes, largest)`` of tensors of which the reason and the bytes are given; most bytes first."""
+    groups: dict[str, list[str]] = {}
+    for name, (why, _) in found.items():
+        groups.setdefault(why, []).append(name)
+    rows = [
+        (why, len(names), sum(found[name][1] for name in names), max(names, key=lambda name: found[name][1]))
+        for why, names in groups.items()
+    ]
+    return sorted(rows, key=lambda row: -row[2])
 
 
 def _shares(one: Pruned) -> tuple[str, str, str, str]:
@@ -90,13 +122,15 @@ def mebibytes(n_bytes: float) -> str:
     return f"{n_bytes / (1 << 20):.2f} MiB"
 
 
-def closing_line(source_bytes: int, stored_bytes: int, n_parameters: int, encoded: Account) -> str:
+def closing_lines(
+    source_bytes: int, stored_bytes: int, n_parameters: int, encoded: Account
+) -> tuple[str, str]:
     """What a run ends with: the encoded tensors, then the whole model."""
     per_weight = 8 * stored_bytes / n_parameters if n_parameters else 0.0
     return (
         f"encoded tensors {mebibytes(encoded.original_bytes)} -> {mebibytes(encoded.n_bytes)} "
-        f"({encoded.per_weight(encoded.n_bytes):.2f} bits per weight)\n"
-        f"model size {mebibytes(source_bytes)} -> {mebibytes(stored_bytes)} ({per_weight:.2f} bits per weight)"
+        f"({encoded.per_weight(encoded.n_bytes):.2f} bits per weight)",
+        f"model size {mebibytes(source_bytes)} -> {mebibytes(stored_bytes)} ({per_weight:.2f} bits per weight)",
     )
 
 

@@ -3,16 +3,18 @@
 from xorpack.checkpoint.decode import decode_checkpoint
 from xorpack.checkpoint.encode import encode_checkpoint
 from xorpack.checkpoint.opened import Checkpoint, open_checkpoint
-from xorpack.checkpoint.prune import PruneReport, PruneSettings, prune_checkpoint
-from xorpack.checkpoint.settings import EncodeReport, Settings
+from xorpack.checkpoint.prune import PruneOptions, PruneReport, PruneSettings, prune_checkpoint
+from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.verify import VerifyReport, verify_checkpoint
 
 __all__ = [
     "Checkpoint",
     "EncodeReport",
+    "PruneOptions",
     "PruneReport",
     "PruneSettings",
     "Settings",
+    "SettingsOptions",
     "VerifyReport",
     "decode_checkpoint",
     "encode_checkpoint",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from xorpack import checks
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.source import check_unchanged, find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.errors import CorruptError, FormatError, ParameterError
-from xorpack.files import model, safetensors_file
+from xorpack.errors import CorruptError, FormatError
+from xorpack.files import card, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.originals import Originals
@@ -51,8 +53,7 @@ def decode_checkpoint(
         DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
         SourceError: ``src`` changed while it was read.
     """
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     layout = find_source(source, target, overwrite=overwrite)
     checkpoint = Checkpoint(source, max_weights=max_weights)
@@ -91,7 +92,12 @@ def decode_checkpoint(
             n_bytes += path.stat().st_size
             total_size += sum(stored.n_bytes for stored in safetensors_file.read(path).tensors.values())
             weight_map |= dict.fromkeys(file.order, file.path.name)
-        model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
+        model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
+        readme = layout.root / card.NAME
+        text = card.unmark(readme.read_bytes()) if readme.is_file() else None
+        if text is not None:
+            (directory / card.NAME).write_bytes(text)
+            shutil.copymode(readme, directory / card.NAME)
         originals.decode(directory, model.index_text(weight_map, total_size))
         check_unchanged(file.source for file in checkpoint.files)
     return n_bytes

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.analysis.accounting import Account
+from xorpack import checks
+from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint.plan import FLOATS, Plan
-from xorpack.checkpoint.settings import EncodeReport, Settings
-from xorpack.checkpoint.source import check_unchanged, find_source
+from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
+from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.encoding.rings.elimination import scratch
-from xorpack.errors import ParameterError, XorpackError
-from xorpack.files import container, model, safetensors_file
+from xorpack.errors import ParameterError, SelfCheckError, XorpackError
+from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.originals import Originals
-from xorpack.files.safetensors_file import SafetensorsFile
+from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.files.tree import copy_mode
-from xorpack.masks import bmf
+from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES
 
 Progress = Callable[[str, int, int], None]
 """Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
+
+AMPLE = 1 << 16
+"""Bytes saved from which on those of the header do not matter."""
 
 
 def encode_checkpoint(
@@ -44,7 +49,7 @@ def encode_checkpoint(
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
     """Encode a safetensors file or a model directory; ``dst`` appears whole or not at all.
 
@@ -52,7 +57,8 @@ def encode_checkpoint(
         src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
         dst: the file or directory to write.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
-        include, exclude: patterns, see :mod:`xorpack.files.selection`.
+        include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
+        exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: read and check everything, estimate sizes, write nothing.
@@ -64,17 +70,19 @@ def encode_checkpoint(
         ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
         DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
+        SelfCheckError: an encoded tensor does not decode to what was encoded.
         SourceError: ``src`` changed while it was read.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
     chosen_settings = settings or Settings(**options)
-    chosen_settings.check()
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    chosen_settings.check(options)
+    checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
     files, originals = layout.open(), Originals.of(layout, encoded=False)
+    if not chosen_settings.lossless:
+        refuse_quantized(layout, plain_tensors(files))
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
     if dry_run:
         return run.estimate()
@@ -90,7 +98,8 @@ def encode_checkpoint(
             sizes = run.write(file, directory / file.path.name)
             weight_map |= dict.fromkeys(sizes, file.path.name)
             total_size += sum(sizes.values())
-        model.copy_others(layout, directory, skip=[Path(model.CONFIG)])
+        model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
+        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
         plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
         originals.encode(
             directory,
@@ -100,6 +109,13 @@ def encode_checkpoint(
         )
         check_unchanged(file.source for file in files)
     return run.report
+
+
+def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+    found = source.is_file()
+    target.write_bytes(card.mark(source.read_bytes() if found else None, lossless=lossless))
+    if found:
+        shutil.copymode(source, target)
 
 
 class _Run:
@@ -121,6 +137,7 @@ class _Run:
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
             n_parameters=self.plan.n_parameters,
             source_bytes=sum(file.n_bytes for file in files),
+            left_out=dict(self.plan.left_out),
         )
 
     def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
@@ -134,7 +151,11 @@ class _Run:
                 encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
         finally:
             pool.shutdown(cancel_futures=True)
-        carried = {name: stored for name, stored in file.tensors.items() if name not in self.plan.selected}
+        for name in names:
+            if not _smaller(name, encoded[name], file.tensors[name]):
+                del encoded[name]
+                self._leave_out(name)
+        carried = {name: stored for name, stored in file.tensors.items() if name not in encoded}
         settings = self.settings.info()
         if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
             settings[container.ORIGINAL_HEADER] = file.header.decode()
@@ -155,7 +176,10 @@ class _Run:
         """The report of a dry run: masks are made and counted, sizes follow from bounds."""
         for name in self.plan.selected:
             began = time.perf_counter()
-            self._done(name, self.plan.preview(name).account, began)
+            account = self.plan.preview(name).account
+            self._done(name, account, began)
+            if not self.plan.becomes_smaller(name, account):
+                self._leave_out(name)
         total = self.report.total
         self.report.estimated = True
         self.report.stored_bytes = self.report.source_bytes - total.original_bytes + total.n_bytes
@@ -169,12 +193,12 @@ class _Run:
             how: dict[str, Any] = {"mask_codec": settings.mask_codec, "prefer": settings.prefer, "jobs": jobs}
             if settings.lossless:
                 array = self._zeros(name, array)
-                if settings.mask_codec == bmf.NAME:
+                if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                 encoded = encode(array, **how)
             else:
                 mask = self.plan.global_mask(name)
-                if settings.mask_codec == bmf.NAME:
+                if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                     mask = how["factors"].mask()
                 quantized = quantize(
@@ -189,7 +213,9 @@ class _Run:
                 )
                 encoded = encode(quantized, **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
-                raise AssertionError("the encoded tensor does not decode to what was encoded")
+                raise SelfCheckError(
+                    "it does not decode to what was encoded, a fault of xorpack; please report it"
+                )
         except XorpackError as error:
             raise type(error)(f"tensor {name!r}: {error}") from error
         self._done(name, Account.of(encoded), began)
@@ -206,6 +232,12 @@ class _Run:
             array[negative] = 0
         return array
 
+    def _leave_out(self, name: str) -> None:
+        """Carry a tensor that was to be encoded, for it would take no fewer bytes."""
+        for found in (self.report.accounts, self.report.seconds, self.report.negative_zeros):
+            found.pop(name, None)
+        self.report.left_out[name] = LeftOut("would not become smaller", self.plan.selected[name].n_bytes)
+
     def _done(self, name: str, account: Account, began: float) -> None:
         self.report.accounts[name] = account
         self.report.seconds[name] = time.perf_counter() - began
@@ -213,8 +245,15 @@ class _Run:
             self.progress(name, account.n_weights, self.plan.n_weights)
 
 
+def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
+    """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
+    if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
+        return True
+    return container.encoded_bytes(name, encoded) < container.carried_bytes(name, stored)
+
+
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a floating-point array is -0.0."""
+    """Find where a floating-point array is -0.0."""
     found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
     if array.dtype in (DTYPES[name] for name in FLOATS):
         with np.errstate(invalid="ignore"):  # of NaNs

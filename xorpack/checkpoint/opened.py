@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from xorpack.analysis.accounting import Account, Speed
 from xorpack.code.expand import expand
@@ -27,9 +28,11 @@ DECLARED_PER_BYTE = 1 << 13
 class Checkpoint(Mapping[str, EncodedTensor]):
     """Encoded tensors by name, over all files of a checkpoint; a tensor is read when it is asked for.
 
+    Files are let go by :meth:`close`, or at the end of a ``with`` block. Tensors that were taken stay whole.
+
     Attributes:
         layout: the files on disk.
-        files: the open files, in the order of ``layout.shards``.
+        files: the open files, in the order of ``layout.shards``; none after :meth:`close`.
         n_weights: of all encoded tensors.
     """
 
@@ -40,14 +43,16 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         self.layout = model.find(Path(path))
         self.files = tuple(EncodedFile(shard, verify=verify) for shard in self.layout.shards)
         self.layout.check_index({file.path: file.stored for file in self.files})
-        self._file_of: dict[str, EncodedFile] = {}
+        self._file_of: dict[str, EncodedFile] | None = None
+        file_of: dict[str, EncodedFile] = {}
         self._accounts: dict[str, Account] = {}
         seen: set[str] = set()
         for file in self.files:
             if twice := seen.intersection(file.order):
                 raise FormatError(f"{file.path}: tensors {sorted(twice)[:5]} stand in an earlier file too")
             seen.update(file.order)
-            self._file_of |= dict.fromkeys(file, file)
+            file_of |= dict.fromkeys(file, file)
+        self._file_of = file_of
         shapes = [record["shape"] for file in self.files for record in file.records.values()]
         self.n_weights = sum(math.prod(shape) for shape in shapes)
         self._check_declared(sum(math.prod(max(size, 1) for size in shape) for shape in shapes), max_weights)
@@ -62,17 +67,36 @@ class Checkpoint(Mapping[str, EncodedTensor]):
             )
 
     def __getitem__(self, name: str) -> EncodedTensor:
-        return self._file_of[name][name]
+        return self._open()[name][name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self._open())
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return len(self._open())
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; whatever is asked of the checkpoint afterwards raises ParameterError."""
+        self.files = ()
+        self._file_of = None
+
+    def _open(self) -> Mapping[str, EncodedFile]:
+        if self._file_of is None:
+            raise ParameterError(f"{self.layout.root} was closed: open it again")
+        return self._file_of
 
     def path_of(self, name: str) -> Path:
         """The file that holds an encoded tensor."""
-        return self._file_of[name].path
+        return self._open()[name].path
 
     def accounts(self) -> dict[str, Account]:
         """The account of every encoded tensor, whose mask is decoded for it once."""
@@ -138,7 +162,9 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def open_checkpoint(path: str | Path, *, verify: bool = True, max_weights: int | None = None) -> Checkpoint:
-    """Open an encoded file or model directory; a tensor is read when it is asked for, each time anew.
+    """Open an encoded file or model directory: a mapping, and a context manager.
+
+    A tensor is read when it is asked for, each time anew.
 
     Args:
         path: a file or directory that :func:`encode_checkpoint` wrote.
@@ -150,5 +176,9 @@ def open_checkpoint(path: str | Path, *, verify: bool = True, max_weights: int |
         FileNotFoundError: nothing is there.
         FormatError: it is not such a file, it is damaged, or it declares too many weights.
         SourceError: when a tensor is read: the file changed since it was opened.
+
+    Examples:
+        >>> with xorpack.open("out/") as checkpoint:                                   # doctest: +SKIP
+        ...     weights = {name: xorpack.decode(tensor) for name, tensor in checkpoint.items()}
     """
     return Checkpoint(path, verify=verify, max_weights=max_weights)

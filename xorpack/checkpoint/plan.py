@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xorpack.analysis.accounting import Account
+from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
@@ -23,6 +23,7 @@ from xorpack.encoding.fields.choice import choose_field, takes_fields
 from xorpack.encoding.fields.sources import FieldSource
 from xorpack.encoding.masks.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.masks.choice import estimate_bits
+from xorpack.encoding.quantize.bcq import columns_per_scale
 from xorpack.encoding.quantize.pruning import (
     GlobalThreshold,
     global_thresholds,
@@ -33,8 +34,7 @@ from xorpack.encoding.quantize.pruning import (
 from xorpack.encoding.rings.gather import ElementSource
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.files.selection import select
-from xorpack.masks import bmf
-from xorpack.masks.block import codec as block
+from xorpack.masks import Block, Bmf
 from xorpack.masks.bmf import Factors
 from xorpack.tensors import DTYPES, as_matrix, n_groups
 
@@ -42,6 +42,9 @@ FLOATS = ("F32", "F16", "BF16")
 
 BLOCK_OVERHEAD = 1.035
 """What a ``block`` mask takes over the entropy of a mask whose rows and columns differ, about."""
+
+RECORD_BYTES, RECORD_NAMES = 1300, 5
+"""What headers hold of an encoded tensor beyond those of a carried one, about: bytes, and repetitions of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Plan:
     Attributes:
         selected: the tensors to encode, by name.
         carried: all others.
+        left_out: the same, and why.
         n_weights: of the selected tensors.
         n_parameters: of all tensors.
     """
@@ -77,9 +81,14 @@ class Plan:
         self.settings = settings
         tensors = plain_tensors(files)
         known = DTYPES if settings.lossless else FLOATS
-        suitable = {name: stored.dtype in known and not _endless(stored) for name, stored in tensors.items()}
+        unsuitable = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
+        unsuitable |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
         shapes = {name: stored.shape for name, stored in tensors.items()}
-        self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}
+        selection = select(shapes, unsuitable, include, exclude)
+        self.selected = {name: tensors[name] for name in selection.chosen}
+        self.left_out = {
+            name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()
+        }
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
@@ -101,6 +110,8 @@ class Plan:
             return ElementSource(matrix).mask
         if self.settings.sparsity is None:
             return zeros_mask(matrix)
+        if self.settings.mask_codec == Bmf.NAME:
+            return self.factors(name, matrix).mask()
         whole = self.global_mask(name)
         return magnitude_mask(matrix, self.settings.sparsity) if whole is None else whole
 
@@ -122,7 +133,7 @@ class Plan:
     def preview(self, name: str) -> Preview:
         """What a tensor would become."""
         stored, settings = self.selected[name], self.settings
-        if settings.mask_codec == bmf.NAME:  # refuse what encoding would
+        if settings.mask_codec == Bmf.NAME:  # refuse what encoding would
             choose_tile(*as_matrix(stored.shape), settings.mask_bits or MASK_BITS, settings.rank)
         n = math.prod(stored.shape)
         rows, cols = as_matrix(stored.shape)
@@ -138,8 +149,9 @@ class Plan:
         else:
             bits = bound = code = settings.bits
             exceptions = 0.0
-            width = 2 if settings.scale_dtype == "float16" else 4
-            scale_bytes = rows * n_groups(cols, settings.group_size) * bits * width
+            width = 4 if settings.scale_dtype == "float32" else 2
+            group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
+            scale_bytes = rows * n_groups(cols, group_size) * bits * width
         account = Account(
             n_weights=n,
             n_kept=n_kept,
@@ -159,11 +171,17 @@ class Plan:
         )
         return Preview(account, mask, planes)
 
+    def becomes_smaller(self, name: str, account: Account) -> bool:
+        """Whether a tensor takes fewer bytes encoded than carried, by its estimated account."""
+        return account.n_bytes + RECORD_BYTES + RECORD_NAMES * len(name) < account.original_bytes
+
     def _mask_bytes(self, n: int, n_kept: int, mask: MaskBounds) -> int:
         settings = self.settings
         choice, prefer = settings.mask_codec, settings.prefer
-        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer, settings.mask_bits or MASK_BITS)
-        if choice == block.NAME or (choice == "auto" and prefer == "size"):
+        if choice == Bmf.NAME:  # pruning makes the mask as small as that
+            return math.ceil(n * (settings.mask_bits or MASK_BITS) / 8)
+        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer)
+        if choice == Block.NAME or (choice == "auto" and prefer == "size"):
             bits = min(bits, BLOCK_OVERHEAD * mask.best[1])
         return math.ceil(bits / 8)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.analysis.accounting import Pruned
+from xorpack import checks
+from xorpack.analysis.accounting import LeftOut, Pruned
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.plan import FLOATS
-from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors
+from xorpack.checkpoint.settings import SCOPES
+from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.code.words import Words, popcount, unpack
 from xorpack.encoding.masks.bmf import MASK_BITS, fit
 from xorpack.encoding.quantize.pruning import (
@@ -56,39 +58,63 @@ class PruneSettings:
     rank: int | None = None
     mask_bits: float | None = None
 
-    def check(self) -> None:
-        """Raise ParameterError unless the settings are sensible together."""
-        if self.method not in ("magnitude", "n:m", "bmf"):
-            raise ParameterError(f"method {self.method!r} is not magnitude, n:m or bmf")
-        if self.scope not in ("tensor", "global"):
-            raise ParameterError(f"scope {self.scope!r} is not tensor or global")
+    def check(self, given: Iterable[str] = ()) -> None:
+        """Raise ParameterError unless the settings are sensible together.
+
+        ``given``: fields that were asked for, even if they have their default values.
+        """
+        checks.choice("method", self.method, get_args(Method))
+        checks.choice("scope", self.scope, SCOPES)
+        if self.rank is not None:
+            checks.whole("rank", self.rank, 1)
+        if self.mask_bits is not None:
+            checks.positive("mask_bits", self.mask_bits)
+        if self.sparsity is not None:
+            checks.sparsity(self.sparsity)
+        if self.pattern is not None:
+            checks.pair("pattern", self.pattern)
         if (self.method == "n:m") != (self.pattern is not None):
             raise ParameterError("a pattern such as 2:4 is for method n:m, which needs one")
         if (self.method == "n:m") == (self.sparsity is not None):
             raise ParameterError(
                 "method n:m has its sparsity from the pattern" if self.pattern else "a sparsity is needed"
             )
-        if self.sparsity is not None and not 0 <= self.sparsity < 1:
-            raise ParameterError(f"sparsity = {self.sparsity} is outside [0, 1)")
         if self.pattern is not None and not 1 <= self.pattern[0] < self.pattern[1]:
             raise ParameterError(
                 f"pattern {self.pattern[0]}:{self.pattern[1]} does not keep some of its weights"
             )
-        if self.scope == "global" and self.method != "magnitude":
-            raise ParameterError(f"scope global contradicts method {self.method}")
+        if (self.scope == "global" or "scope" in given) and self.method != "magnitude":
+            raise ParameterError(f"scope {self.scope} contradicts method {self.method}")
         if (self.rank is not None or self.mask_bits is not None) and self.method != "bmf":
             raise ParameterError("rank and mask_bits are for method bmf")
 
 
+class PruneOptions(TypedDict, total=False):
+    """The fields of :class:`PruneSettings` as keywords of a function."""
+
+    sparsity: float | None
+    method: Method
+    scope: Literal["tensor", "global"]
+    pattern: tuple[int, int] | None
+    rank: int | None
+    mask_bits: float | None
+
+
 @dataclass(slots=True)
 class PruneReport:
-    """What became of a checkpoint: its pruned tensors by name."""
+    """What became of a checkpoint.
+
+    Attributes:
+        tensors: what was pruned, by name.
+        left_out: the tensors that are as they were, and why.
+    """
 
     tensors: dict[str, Pruned] = field(default_factory=dict)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
 
     @property
     def total(self) -> Pruned:
-        """All of them together."""
+        """The account of all tensors together."""
         return Pruned.total(list(self.tensors.values()))
 
 
@@ -104,7 +130,7 @@ def prune_checkpoint(
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[PruneOptions],
 ) -> PruneReport:
     """Set pruned weights of a safetensors file or model directory to +0; ``dst`` appears whole or not at all.
 
@@ -116,7 +142,8 @@ def prune_checkpoint(
         settings: which weights are kept; or give the fields of :class:`PruneSettings` as keywords.
         importance: a checkpoint with a tensor of the same name and shape for each that is pruned; its magnitudes
             are taken in place of the weights'.
-        include, exclude: patterns, see :mod:`xorpack.files.selection`.
+        include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
+        exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: choose and report, write nothing.
@@ -134,13 +161,13 @@ def prune_checkpoint(
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
     chosen = settings or PruneSettings(**options)
-    chosen.check()
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    chosen.check(options)
+    checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     others = [] if importance is None else [Path(importance)]
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run, others=others)
     files = layout.open()
+    refuse_quantized(layout, plain_tensors(files))
     judges = [file for path in others for file in model.find(path).open()]
     given = None if importance is None else plain_tensors(judges)
     run = _Run(chosen, files, given, include, exclude, jobs, progress)
@@ -179,12 +206,15 @@ class _Run:
         self.settings, self.given, self.jobs, self.progress = settings, given, jobs, progress
         tensors = plain_tensors(files)
         shapes = {name: stored.shape for name, stored in tensors.items()}
-        suitable = {name: stored.dtype in FLOATS for name, stored in tensors.items()}
-        self.selected = {name: tensors[name] for name in select(shapes, suitable, include, exclude)}
+        unsuitable = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in FLOATS}
+        selection = select(shapes, unsuitable, include, exclude)
+        self.selected = {name: tensors[name] for name in selection.chosen}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         if given is not None:
             self._check_given(given)
-        self.report = PruneReport()
+        self.report = PruneReport(
+            left_out={name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()}
+        )
         self.cut: GlobalThreshold | None = None
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda n=name: self._importance(n) for name in self.selected]

@@ -2,54 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypedDict, get_args
 
-from xorpack.analysis.accounting import Account
+from xorpack import checks
+from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.encoding.masks.choice import Choice, Prefer
+from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
 from xorpack.errors import ParameterError
 from xorpack.files import model
+from xorpack.tensors import MAX_BITS
+
+SCOPES = ("tensor", "global")
+
+QUANTIZING = frozenset(("bits", "sparsity", "scope", "group_size", "method", "scale_dtype"))
+"""Settings that say how to lose something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How tensors are pruned and quantized. Stands in the file, as information."""
+    """How tensors are pruned and quantized. Stands in the file, as information.
+
+    See :func:`xorpack.quantize` and :func:`xorpack.encode` for what the fields mean and for their defaults.
+    """
 
     lossless: bool = False
     bits: int = 2
     sparsity: float | None = None
     scope: Literal["tensor", "global"] = "tensor"
-    group_size: int = 0
+    group_size: int | None = None
     method: Literal["alternating", "greedy"] = "alternating"
-    scale_dtype: Literal["float16", "float32"] = "float16"
+    scale_dtype: Literal["auto", "float16", "float32"] = "auto"
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
     rank: int | None = None
     mask_bits: float | None = None
     positive_zeros: bool = False
 
-    def check(self) -> None:
-        """Raise ParameterError unless the settings are sensible together."""
-        if not 1 <= self.bits <= 8:
-            raise ParameterError(f"bits = {self.bits} is outside 1..8")
-        if self.sparsity is not None and not 0 <= self.sparsity < 1:
-            raise ParameterError(f"sparsity = {self.sparsity} is outside [0, 1)")
-        if self.lossless and self.sparsity is not None:
-            raise ParameterError("sparsity contradicts lossless, which keeps every value")
-        if self.positive_zeros and not self.lossless:
+    def check(self, given: Iterable[str] = ()) -> None:
+        """Raise ParameterError unless the settings are sensible together.
+
+        ``given``: fields that were asked for, even if they have their default values; one that cannot apply is refused.
+        """
+        checks.flag("lossless", self.lossless)
+        checks.flag("positive_zeros", self.positive_zeros)
+        checks.whole("bits", self.bits, 1, MAX_BITS)
+        if self.sparsity is not None:
+            checks.sparsity(self.sparsity)
+        if self.group_size is not None:
+            checks.whole("group_size", self.group_size)
+        if self.rank is not None:
+            checks.whole("rank", self.rank, 1)
+        if self.mask_bits is not None:
+            checks.positive("mask_bits", self.mask_bits)
+        checks.choice("scope", self.scope, SCOPES)
+        checks.choice("method", self.method, METHODS)
+        checks.choice("scale_dtype", self.scale_dtype, SCALE_DTYPES)
+        checks.choice("mask_codec", self.mask_codec, get_args(Choice))
+        checks.choice("prefer", self.prefer, get_args(Prefer))
+        asked = {name for name in given if getattr(self, name) is not False}
+        self._check_together(asked | {f.name for f in fields(self) if getattr(self, f.name) != f.default})
+
+    def _check_together(self, given: Set[str]) -> None:
+        if self.lossless and (useless := given & QUANTIZING):
+            raise ParameterError(f"{min(useless)} contradicts lossless, which keeps every value")
+        if "positive_zeros" in given and not self.lossless:
             raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
-        if self.scope not in ("tensor", "global"):
-            raise ParameterError(f"scope {self.scope!r} is not tensor or global")
-        if (self.rank is not None or self.mask_bits is not None) and self.mask_codec != "bmf":
+        if "scope" in given and self.sparsity is None:
+            raise ParameterError("scope is of a sparsity, and none is given: the zeros that there are stay")
+        if {"rank", "mask_bits"} & given and self.mask_codec != "bmf":
             raise ParameterError("rank and mask_bits are for mask_codec bmf")
-        if self.rank is not None and self.rank < 1:
-            raise ParameterError(f"rank = {self.rank} is less than 1")
-        if self.mask_bits is not None and not self.mask_bits > 0:
-            raise ParameterError(f"mask_bits = {self.mask_bits} is not positive")
-        if self.mask_codec == "bmf" and self.scope == "global" and self.sparsity is not None:
+        if self.mask_codec == "bmf" and self.scope == "global":
             raise ParameterError("mask_codec bmf prunes each tensor: it contradicts scope global")
-        if self.group_size < 0:
-            raise ParameterError(f"group_size = {self.group_size} is negative")
+        if "prefer" in given and self.mask_codec != "auto" and not self.lossless:
+            raise ParameterError(f"prefer chooses a mask codec, and {self.mask_codec} is asked for")
 
     def config(self, version: int) -> dict[str, Any]:
         """The ``quantization_config`` of a model directory whose files have ``version`` at the most."""
@@ -68,6 +95,23 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
 
+class SettingsOptions(TypedDict, total=False):
+    """The fields of :class:`Settings` as keywords of a function."""
+
+    lossless: bool
+    bits: int
+    sparsity: float | None
+    scope: Literal["tensor", "global"]
+    group_size: int | None
+    method: Literal["alternating", "greedy"]
+    scale_dtype: Literal["auto", "float16", "float32"]
+    mask_codec: Choice
+    prefer: Prefer
+    rank: int | None
+    mask_bits: float | None
+    positive_zeros: bool
+
+
 @dataclass(slots=True)
 class EncodeReport:
     """What became of a checkpoint.
@@ -77,6 +121,7 @@ class EncodeReport:
         seconds: time spent on each.
         n_parameters: elements of all tensors, carried ones included.
         source_bytes, stored_bytes: size of the safetensors files before and after.
+        left_out: the tensors that are carried as they are, and why.
         negative_zeros: weights of each lossless tensor that are -0.0 and cost as much as any other.
         estimated: whether this was a dry run.
     """
@@ -86,12 +131,13 @@ class EncodeReport:
     n_parameters: int = 0
     source_bytes: int = 0
     stored_bytes: int = 0
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
     negative_zeros: dict[str, int] = field(default_factory=dict)
     estimated: bool = False
 
     @property
     def n_negative_zeros(self) -> int:
-        """All of ``negative_zeros``."""
+        """The sum of ``negative_zeros``."""
         return sum(self.negative_zeros.values())
 
     @property

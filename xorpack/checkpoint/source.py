@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from xorpack.errors import FormatError, SourceError
+from xorpack.errors import FormatError, ParameterError, SourceError
 from xorpack.files import container, model
 from xorpack.files.destination import check_destination
 from xorpack.files.reading import Source
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
+
+QUANTIZER_CONFIGS = ("quantization_config", "compression_config")
+"""Keys of a config.json under which quantizers say what they did."""
+
+QUANTIZER_TENSORS = re.compile(
+    r".*\.(qweight|qzeros|g_idx|scales|weight_(packed|scale|scale_inv|zero_point)|SCB|weight\.(absmax|quant_map))"
+)
 
 
 def find_source(
@@ -57,3 +65,29 @@ def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, Stored]:
                 )
             tensors[name] = stored
     return tensors
+
+
+def refuse_quantized(layout: model.Layout, tensors: Mapping[str, Stored]) -> None:
+    """Refuse to lose something of weights that another tool quantized.
+
+    Raises:
+        ParameterError: they are, as config.json says, or the names of the tensors.
+    """
+    if sign := quantized_by(layout, tensors):
+        raise ParameterError(
+            f"{layout.root} is quantized already ({sign}): what is left in floats, and its scales, would be "
+            "approximated once more; --lossless (lossless=True) keeps every bit"
+        )
+
+
+def quantized_by(layout: model.Layout, tensors: Mapping[str, Stored]) -> str | None:
+    """What shows that another tool quantized a checkpoint; None if nothing does."""
+    path = layout.root / model.CONFIG
+    if layout.is_directory and path.is_file():
+        config = model.read_json(path)
+        for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+            for key in QUANTIZER_CONFIGS:
+                if found := part.get(key):
+                    method = found.get("quant_method") if isinstance(found, dict) else None
+                    return f"{key} of {model.CONFIG}" + ("" if method is None else f": {method}")
+    return next((f"tensor {name!r}" for name in tensors if QUANTIZER_TENSORS.fullmatch(name)), None)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.checkpoint.decode import decode_checked
 from xorpack.checkpoint.encode import Progress, negative_zeros
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.source import plain_tensors
-from xorpack.errors import MismatchError, ParameterError
+from xorpack.errors import MismatchError
 from xorpack.files import model
 from xorpack.files.safetensors_file import Stored
 
@@ -54,8 +55,7 @@ def verify_checkpoint(
         FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
         MismatchError: it differs from the source.
     """
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    checks.whole("jobs", jobs, 1)
     checkpoint = Checkpoint(path, max_weights=max_weights)
     source: dict[str, Stored] | None = None
     if against is not None:

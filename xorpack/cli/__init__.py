@@ -1,54 +1,42 @@
-"""The command line: parses, calls, prints. One module per command."""
+"""The command line: parses, calls, prints. Commands, a module each, are imported where interruptions are caught."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import click
-
-from xorpack.cli.decode import decode
-from xorpack.cli.doctor import doctor
-from xorpack.cli.encode import encode
-from xorpack.cli.info import info
-from xorpack.cli.prune import prune
-from xorpack.cli.report import report
-from xorpack.cli.study import study
-from xorpack.cli.verify import verify
 from xorpack.errors import ParameterError, XorpackError
+
+if TYPE_CHECKING:
+    from click import Command
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="xorpack")
-def cli() -> None:
-    """Store pruned, quantized checkpoints at the entropy limit, exactly."""
+def main(command: Callable[[], Command] | None = None) -> NoReturn:
+    """Entry point: errors become one line on stderr and an exit code.
 
-
-for command in (prune, encode, decode, verify, info, report, study, doctor):
-    cli.add_command(command)
-
-
-def main() -> NoReturn:
-    """Entry point: errors become one line on stderr and an exit code."""
+    ``command``: what imports and gives the command to run; xorpack's own by default.
+    """
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup stays as it is
             signal.signal(number, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort) as error:
-        cause = error.__cause__ if isinstance(error, click.Abort) else error  # click wraps them
-        _fail(f"interrupted; {str(cause or '') or 'nothing was written'}", EXIT_INTERRUPTED)
+        code = _run(command or _own)
+    except KeyboardInterrupt as error:
+        _fail(
+            f"interrupted; {error!s}" if str(error) else "interrupted; nothing was written", EXIT_INTERRUPTED
+        )
     except ParameterError as error:
         _fail(str(error), EXIT_USAGE)
     except MemoryError:
@@ -58,7 +46,26 @@ def main() -> NoReturn:
         sys.exit(EXIT_FAILED)
     except (XorpackError, OSError) as error:
         _fail(str(error), EXIT_FAILED)
-    sys.exit(0)
+    sys.exit(code)
+
+
+def _own() -> Command:
+    from xorpack.cli.commands import cli
+
+    return cli
+
+
+def _run(command: Callable[[], Command]) -> int:
+    import click
+
+    try:
+        command().main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return 0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -66,5 +73,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"xorpack: {message}", err=True)
+    from xorpack.escape import printable
+
+    print(f"xorpack: {printable(message)}", file=sys.stderr)
     sys.exit(code)

@@ -13,6 +13,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from xorpack import escape
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -44,9 +46,8 @@ SRC = click.argument("src", type=click.Path(path_type=Path))
 SCOPE = click.option(
     "--scope",
     type=click.Choice(["tensor", "global"]),
-    default="tensor",
-    show_default=True,
-    help="Prune each tensor to the sparsity, or all together.",
+    default=None,
+    help="Prune each tensor to the sparsity, or all together; default: tensor.",
 )
 EXCLUDE = click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave these out.")
 DST = click.argument("dst", type=click.Path(path_type=Path))
@@ -59,6 +60,12 @@ def make_console(*, pipe_width: int = 160) -> Console:
     return console if console.is_terminal else Console(width=pipe_width)
 
 
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines that may hold names of tensors or files; ``err``: on standard error."""
+    for line in lines:
+        click.echo(escape.printable(line), err=err)
+
+
 @contextmanager
 def progress_bar(verb: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on a terminal's standard error; yields what tells it of every tensor that is done."""
@@ -68,13 +75,13 @@ def progress_bar(verb: str) -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.percentage:3.0f} %"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
 
         def update(name: str, n_weights: int, total: int) -> None:
-            bar.update(task, description=name, total=total, advance=n_weights)
+            bar.update(task, description=escape.printable(name), total=total, advance=n_weights)
 
         yield update

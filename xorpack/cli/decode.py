@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, JOBS, MAX_WEIGHTS, OVERWRITE, SRC, progress_bar
+from xorpack.cli.common import DST, JOBS, MAX_WEIGHTS, OVERWRITE, SRC, progress_bar, say
 
 
 @click.command()
@@ -24,4 +24,4 @@ def decode(src: Path, dst: Path, max_weights: int | None, jobs: int, overwrite: 
         n_bytes = decode_checkpoint(
             src, dst, jobs=jobs, overwrite=overwrite, max_weights=max_weights, progress=progress
         )
-    click.echo(f"decoded to {dst}: {tables.mebibytes(n_bytes)}, every checksum holds")
+    say(f"decoded to {dst}: {tables.mebibytes(n_bytes)}, every checksum holds")

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from xorpack.cli.common import say
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -18,9 +20,9 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(diagnosis.as_json(), indent=2))
         return
     for finding in diagnosis.findings:
-        click.echo(f"{'ok' if finding.fine else 'NO':3} {finding.what}: {finding.found}")
+        say(f"{'ok' if finding.fine else 'NO':3} {finding.what}: {finding.found}")
         if finding.fix:
-            click.echo(f"    fix: {finding.fix}")
-    click.echo("what will run")
+            say(f"    fix: {finding.fix}")
+    say("what will run")
     for where, what in diagnosis.runs.items():
-        click.echo(f"    {where}: {what}")
+        say(f"    {where}: {what}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import MAX_WEIGHTS, make_console
+from xorpack.cli.common import MAX_WEIGHTS, make_console, say
 
 
 @click.command()
@@ -31,6 +31,6 @@ def info(file: Path, as_json: bool, speed: bool, max_weights: int | None) -> Non
     console = make_console()
     console.print(tables.accounts(checkpoint.accounts(), width=console.width))
     for line in tables.summary(description):
-        click.echo(line)
+        say(line)
     if measured is not None:
-        click.echo(tables.speed(measured))
+        say(tables.speed(measured))

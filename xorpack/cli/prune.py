@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar
+from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar, say
 from xorpack.errors import ParameterError
 
 
@@ -59,14 +59,13 @@ def prune(
 
     Fine-tune what comes out with your usual tools, then encode it: xorpack keeps the zeros that it finds.
     """
-    from xorpack.checkpoint.prune import PruneSettings, prune_checkpoint
+    from xorpack.checkpoint.prune import prune_checkpoint
 
-    chosen: Any = method or ("magnitude" if pattern is None else "n:m")
+    options |= {"method": method or (None if pattern is None else "n:m"), "pattern": _parse(pattern)}
     with progress_bar("prune") as progress:
         report = prune_checkpoint(
             src,
             dst,
-            settings=PruneSettings(method=chosen, pattern=_parse(pattern), **options),
             importance=importance,
             include=include,
             exclude=exclude,
@@ -74,11 +73,13 @@ def prune(
             overwrite=overwrite,
             dry_run=dry_run,
             progress=progress,
+            **{name: value for name, value in options.items() if value is not None},
         )
     console = make_console()
     console.print(tables.pruned(report.tensors, report.total, width=console.width))
+    console.print(tables.left_out(report.left_out, width=console.width))
     if dry_run:
-        click.echo("dry run: nothing was written")
+        say("dry run: nothing was written")
 
 
 def _parse(pattern: str | None) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from xorpack.cli.common import MAX_WEIGHTS, Count, make_console, progress_bar
+from xorpack.cli.common import MAX_WEIGHTS, Count, make_console, progress_bar, say
 from xorpack.errors import ParameterError
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
@@ -82,6 +82,8 @@ def report(
 
     if output is not None:
         check_destination(output, overwrite=overwrite, inputs=model.find(path).inputs())
+    elif overwrite:
+        raise ParameterError("--overwrite is for --output, which is not given")
     elif form == "html" and sys.stdout.isatty():
         raise ParameterError("an HTML page on a terminal helps nobody: give --output FILE.html")
     given = {name: value for name, value in judged.items() if value is not None}
@@ -107,4 +109,4 @@ def report(
         return
     with atomic_file(output, overwrite=overwrite) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    click.echo(f"wrote {output} ({os.path.getsize(output):,} bytes)")
+    say(f"wrote {output} ({os.path.getsize(output):,} bytes)")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from xorpack.cli.common import JOBS, MAX_WEIGHTS, progress_bar
+from xorpack.cli.common import JOBS, MAX_WEIGHTS, progress_bar, say
 
 
 @click.command()
@@ -24,16 +24,12 @@ def verify(file: Path, against: Path | None, max_weights: int | None, jobs: int)
         report = verify_checkpoint(
             file, against=against, jobs=jobs, max_weights=max_weights, progress=progress
         )
-    click.echo(
-        f"{file}: {report.n_tensors} encoded and {report.n_carried} carried tensors, every checksum holds"
-    )
+    say(f"{file}: {report.n_tensors} encoded and {report.n_carried} carried tensors, every checksum holds")
     if against is not None:
-        click.echo(
-            f"against {against}: {report.n_identical} tensors identical, {len(report.errors)} quantized"
-        )
+        say(f"against {against}: {report.n_identical} tensors identical, {len(report.errors)} quantized")
     if report.errors:
         worst = max(report.errors, key=lambda name: report.errors[name])
         mean = sum(report.errors.values()) / len(report.errors)
-        click.echo(
+        say(
             f"relative error of quantized tensors: mean {mean:.3f}, worst {report.errors[worst]:.3f} ({worst})"
         )

@@ -131,6 +131,7 @@ def pack_fields(fields: NDArray[np.uint64], width: int) -> NDArray[np.uint8]:
 
 
 def unpack_fields(data: NDArray[np.uint8], n: int, width: int) -> NDArray[np.uint64]:
+    """Read ``n`` fields of ``width`` bits that :func:`pack_fields` wrote; ``data`` may be longer."""
     out = np.zeros(n, np.uint64)
     shifts = np.arange(width, dtype=np.uint64)
     for i in range(0, n, _BLOCK):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.words import Words
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import expand_signs, join_bits, split_bits
 
 ROW_BLOCK_ELEMENTS = 1 << 20

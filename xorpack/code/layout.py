@@ -55,8 +55,12 @@ class Layout:
             raise ParameterError("rows, cols and n_steps must not be negative")
         if self.total_steps and self.n_steps == 0:
             raise ParameterError("n_steps = 0 for a tensor that has weights")
+        if self.n_steps > MAX_STEPS:
+            raise ParameterError(f"n_steps = {self.n_steps} is more than {MAX_STEPS}")
         if self.rows and (self.row_stride < 1 or math.gcd(self.row_stride, self.rows) != 1):
             raise ParameterError(f"row_stride {self.row_stride} is not coprime to {self.rows} rows")
+        if self.row_stride > max(self.rows, 1):  # kernels take i * row_stride for less than 64 bits
+            raise ParameterError(f"row_stride {self.row_stride} is more than {self.rows} rows need")
 
     @property
     def chunks(self) -> int:

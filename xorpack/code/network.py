@@ -1,6 +1,6 @@
 """XOR networks: the fixed GF(2) matrix that expands code words into plane words.
 
-One table of taps covers every format of the field (DESIGN of the decoder)::
+One table of taps covers every format of the field::
 
     out[i] = XOR over k < n_taps[i % R] of
              rotl32(code[(start(i) + offsets[i % R, k]) % m], rotations[i % R, k])
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.errors import FormatError, ParameterError
 
 MAX_WINDOW = 4096
@@ -80,8 +81,8 @@ class XorNetwork:
     def __post_init__(self) -> None:
         if self.family not in _FAMILIES:
             raise ParameterError(f"network family {self.family!r} is not one of {sorted(_FAMILIES)}")
+        checks.whole("network window", self.window, 1, MAX_WINDOW)
         for name, low, high in (
-            ("window", 1, MAX_WINDOW),
             ("n_rows", 1, MAX_ROWS),
             ("n_in", 1, self.window),
             ("n_out", 1, MAX_ROWS),
@@ -92,9 +93,7 @@ class XorNetwork:
             ),
             ("seed", 0, _MASK64),
         ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ParameterError(f"network {name} = {value} is outside {low}..{high}")
+            checks.whole(f"network {name}", getattr(self, name), int(low), high)
         draws = self.n_rows * (self.n_taps or self.window)
         if draws > MAX_DRAWS:
             raise ParameterError(f"network of {self.n_rows} rows has up to {draws} taps, over {MAX_DRAWS}")
@@ -109,15 +108,14 @@ class XorNetwork:
     @classmethod
     def dense(cls, *, n_in: int, n_out: int, n_s: int = 0, seed: int = 1) -> XorNetwork:
         """Dense random taps: Weight Encryption (n_s = 0) and sequential fixed-to-fixed."""
-        window = (n_s + 1) * n_in
+        window = _window(n_in, n_s)
         return cls(family="dense", window=window, n_rows=n_out, n_in=n_in, n_out=n_out, seed=seed)
 
     @classmethod
     def sparse(cls, *, n_in: int, n_out: int, n_s: int = 0, n_taps: int = 2, seed: int = 1) -> XorNetwork:
         """``n_taps`` distinct words of the window per output: FleXOR's matrices."""
-        window = (n_s + 1) * n_in
-        if not 1 <= n_taps <= window:
-            raise ParameterError(f"network n_taps = {n_taps} is outside 1..{window}, the window")
+        window = _window(n_in, n_s)
+        checks.whole("network n_taps", n_taps, 1, window)
         return cls(
             family="sparse",
             window=window,
@@ -190,6 +188,10 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     "sparse": ("window", "n_in", "n_out", "n_taps", "seed"),
     "identity": (),
 }
+
+
+def _window(n_in: int, n_s: int) -> int:
+    return (checks.whole("network n_s", n_s) + 1) * checks.whole("network n_in", n_in, 1)
 
 
 def _draw(network: XorNetwork, row: int) -> list[tuple[int, int]]:

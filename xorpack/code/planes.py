@@ -1,4 +1,4 @@
-"""Planes as XOR code: what a network expands, before masks and corrections."""
+"""Planes as XOR code: what a network expands, and what stands in a file beside it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code.layout import Layout
+from xorpack.code.corrections import Corrections, packed_sizes, unpack
+from xorpack.code.layout import MAX_STEPS, Layout
 from xorpack.code.network import XorNetwork
-from xorpack.code.words import Words
+from xorpack.code.trellis import TrellisNetwork
+from xorpack.code.words import Words, n_chunks
+from xorpack.errors import FormatError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,6 +26,10 @@ class CodedPlanes:
     network: XorNetwork
     layout: Layout
     code: NDArray[np.uint32]
+
+    def __post_init__(self) -> None:
+        if self.code.ndim != 4 or self.code.dtype != np.uint32:
+            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}")
 
     @classmethod
     def of_bytes(
@@ -42,3 +49,140 @@ class CodedPlanes:
 Expand = Callable[[CodedPlanes, int, int, Words | None], Words]
 """``expand(coded, first, last, mask)``: rows ``first .. last - 1`` of the planes, uint32 (q, rows, chunks),
 all of them ANDed with ``mask`` (rows, chunks) where one is given. Each decoder has its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredPlanes:
+    """All planes of a tensor as a file stores them: code, the planes that are constant, corrections.
+
+    Attributes:
+        bits: number of planes (q).
+        n_kept: weights that the mask keeps.
+        coded: the code of the planes that are not constant.
+        constants: ``(zeros, ones)``: where bit k is set, plane k is that at every kept weight and not coded.
+        n_corrections, corrections: count and bytes, see :mod:`xorpack.code.corrections`.
+    """
+
+    bits: int
+    n_kept: int
+    coded: CodedPlanes
+    constants: tuple[int, int] = (0, 0)
+    n_corrections: int
+    corrections: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        layout, code = self.coded.layout, self.coded.code
+        if layout.n_steps > min(layout.total_steps, MAX_STEPS) or layout.row_stride > max(layout.rows, 1):
+            raise FormatError(
+                f"n_steps {layout.n_steps} or row_stride {layout.row_stride} is more than "
+                f"{layout.total_steps} steps of {layout.rows} rows need"
+            )
+        if not 0 <= self.n_kept <= self.n_weights or not 0 <= self.n_corrections <= self.n_kept:
+            raise FormatError(
+                f"{self.n_corrections} corrections and {self.n_kept} kept of {self.n_weights} weights"
+            )
+        zeros, ones = self.constants
+        if self.bits < 1:
+            raise FormatError(f"{self.bits} planes")
+        if min(zeros, ones) < 0 or zeros & ones or (zeros | ones) >> self.bits:
+            raise FormatError(f"constant planes {zeros:#x} and {ones:#x} of {self.bits}")
+        n_coded = self.bits - (zeros | ones).bit_count()
+        if code.shape != (n_coded, layout.n_segments, self.coded.m_lane, layout.lanes):
+            raise FormatError(
+                f"code of shape {code.shape}, not ({n_coded}, {layout.n_segments}, m, {layout.lanes})"
+            )
+        self._check_length(n_coded)
+        expected_bytes = sum(packed_sizes(self.n_corrections, self.n_weights, self.bits))
+        if self.corrections.size != expected_bytes:
+            raise FormatError(f"{self.corrections.size} bytes of corrections, not {expected_bytes}")
+
+    def _check_length(self, n_coded: int) -> None:
+        layout, network, m_lane = self.coded.layout, self.coded.network, self.coded.m_lane
+        if m_lane > 2 * layout.n_steps + network.window or (m_lane == 0 and self.n_kept and n_coded):
+            raise FormatError(f"{m_lane} stored words for {layout.n_steps} steps")
+        if network.family != "quasi-cyclic" and layout.total_steps:
+            expected = network.n_code_words(layout.n_steps, 1.0)
+            if m_lane not in (expected, 0):
+                raise FormatError(f"{m_lane} stored words, but {network.family} takes {expected}")
+
+    @property
+    def code(self) -> NDArray[np.uint32]:
+        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes)."""
+        return self.coded.code
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix of weights."""
+        return self.coded.layout.rows, self.coded.layout.cols
+
+    @property
+    def host(self) -> CodedPlanes:
+        """What a mask is stored beside, and may use."""
+        return self.coded
+
+    @property
+    def n_weights(self) -> int:
+        """Weights, pruned ones included."""
+        return self.coded.layout.rows * self.coded.layout.cols
+
+    def load_corrections(self) -> Corrections:
+        """The corrections, unpacked and checked."""
+        return unpack(self.corrections, self.n_corrections, self.n_weights, self.bits)
+
+    def place(self, coded: Words, mask: Words) -> Words:
+        """All planes (q, rows, chunks) from the coded ones, before corrections and before a field is decoded."""
+        zeros, ones = self.constants
+        if not zeros | ones:
+            return coded
+        rest = iter(coded)
+        planes = np.empty((self.bits, *mask.shape), np.uint32)
+        for k in range(self.bits):
+            planes[k] = 0 if zeros >> k & 1 else mask if ones >> k & 1 else next(rest)
+        return planes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrellisPlanes:
+    """All planes of a tensor from one code: the output of a trellis network.
+
+    Attributes:
+        network: how planes come from the code.
+        shape: rows and columns of the matrix of weights.
+        n_kept: weights that the mask keeps.
+        code: uint32 (network.n_stored(rows), chunks).
+    """
+
+    network: TrellisNetwork
+    shape: tuple[int, int]
+    n_kept: int
+    code: Words
+
+    def __post_init__(self) -> None:
+        rows, cols = self.shape
+        if not 0 <= self.n_kept <= rows * cols:
+            raise FormatError(f"{self.n_kept} kept of {rows * cols} weights")
+        expected = (self.network.n_stored(rows), n_chunks(cols))
+        if self.code.shape != expected or self.code.dtype != np.uint32:
+            raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}, not {expected}")
+
+    @property
+    def bits(self) -> int:
+        """Number of planes (q)."""
+        return self.network.n_planes
+
+    @property
+    def constants(self) -> tuple[int, int]:
+        """No plane is constant."""
+        return 0, 0
+
+    @property
+    def n_corrections(self) -> int:
+        """Nothing is corrected: the code was chosen for what it gives."""
+        return 0
+
+    @property
+    def host(self) -> CodedPlanes:
+        """What a mask is stored beside: a matrix of this shape, and no planes that a mask could use."""
+        layout = Layout.raw(*self.shape)
+        code = np.zeros((0, layout.n_segments, layout.n_steps, layout.lanes), np.uint32)
+        return CodedPlanes(network=XorNetwork.identity(), layout=layout, code=code)

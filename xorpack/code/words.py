@@ -2,7 +2,7 @@
 
 For a matrix of ``rows x cols`` bits packed into ``words`` of shape ``(rows, ceil(cols / 32))``,
 
-    bit (r, c) is ``words[r, c // 32] >> (c % 32) & 1``
+    bit (r, c) is words[r, c // 32] >> (c % 32) & 1
 
 and bits past the last column are 0. Every other module goes through these functions.
 

@@ -7,24 +7,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.decoders import cpu
+from xorpack.elements import Bcq, Trellis
 from xorpack.encoded import EncodedTensor
-from xorpack.tensors import BCQTensor
+from xorpack.tensors import BCQTensor, TrellisTensor
 
 __all__ = ["decode"]
 
 
-def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | NDArray[Any]:
-    """Give back what was encoded, bit for bit: a BCQTensor, or the array of the lossless mode.
+def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | TrellisTensor | NDArray[Any]:
+    """Give back what was encoded, bit for bit: a quantized tensor, or the array of the lossless mode.
 
     Args:
         encoded: the tensor.
         jobs: threads.
 
     Raises:
+        ParameterError: it is no EncodedTensor, or ``jobs`` no number of threads.
         FormatError: the tensor contradicts itself.
     """
-    if encoded.scales is None:
+    cpu.check_encoded(encoded)
+    checks.whole("jobs", jobs, 1)
+    elements = encoded.elements
+    if isinstance(elements, Trellis):
+        whole = encoded.n_kept == encoded.n_weights
+        return encoded.trellis(None if whole else cpu.load_mask(encoded, jobs=jobs))
+    if not isinstance(elements, Bcq):
         return cpu.decode_dense(encoded, jobs=jobs)
     mask, planes = cpu.decode_planes(encoded, jobs=jobs)
     return BCQTensor(
@@ -32,7 +41,7 @@ def decode(encoded: EncodedTensor, *, jobs: int = 1) -> BCQTensor | NDArray[Any]
         dtype=encoded.dtype,
         mask=mask,
         planes=planes,
-        scales=np.ascontiguousarray(encoded.scales),
-        group_size=encoded.group_size,
-        method=encoded.method,
+        scales=np.ascontiguousarray(elements.scales),
+        group_size=elements.group_size,
+        method=elements.method,
     )

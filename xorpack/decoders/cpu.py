@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
-from xorpack.code.words import Words, popcount
+from xorpack.code.planes import StoredPlanes
+from xorpack.code.words import Words, n_chunks, popcount
+from xorpack.decoders.trellis import LoadedTrellis
+from xorpack.elements import Bcq, Elements, Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
+from xorpack.vector.compiled import njit
 from xorpack.vector.threads import for_each
 
 BLOCK_WORDS = 1 << 16
@@ -41,112 +45,123 @@ def decode_planes(
         ParameterError: rows outside the tensor.
         FormatError: the mask does not keep as many weights as the tensor says (whole tensors only).
     """
-    loaded = _Loaded.of(encoded)
-    mask, planes = _masked_planes(encoded, loaded, first, last, jobs, out)
-    if loaded.field is not None:
-        loaded.field.replace(planes, mask, first, encoded.cols, jobs=jobs)
-    return mask, planes
+    mask = load_mask(encoded, first, last, jobs)
+    return mask, load(encoded).planes(first, mask, jobs, out)
 
 
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
     """Elements of rows ``first .. last - 1`` of the tensor's matrix, of the tensor's dtype."""
-    loaded = _Loaded.of(encoded)
-    mask, planes = _masked_planes(encoded, loaded, first, last)
+    mask = load_mask(encoded, first, last)
     out = np.empty((len(mask), encoded.cols), DTYPES[encoded.dtype])
-    _fill(encoded, loaded, first, mask, planes, out)
+    load(encoded).fill(first, mask, out)
     return out
 
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
-    step = max(1, BLOCK_WORDS // max(encoded.layout.chunks, 1))
-    mask, loaded = encoded.load_mask(expand), _Loaded.of(encoded)
-    _check_count(encoded, mask)
+    step = max(1, BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
+    mask, loaded = load_mask(encoded), load(encoded)
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
-        planes = _expand(encoded, first, first + len(part), part, loaded)
         out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
-        _fill(encoded, loaded, first, part, planes, out)
+        loaded.fill(first, part, out)
         yield out
 
 
 def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
     """The whole tensor: its shape, its dtype."""
-    loaded = _Loaded.of(encoded)
-    mask, planes = _masked_planes(encoded, loaded, jobs=jobs)
+    mask = load_mask(encoded, jobs=jobs)
     out = np.empty((encoded.rows, encoded.cols), DTYPES[encoded.dtype])
-    step = max(1, -(-encoded.rows // (4 * jobs))) if jobs > 1 else max(encoded.rows, 1)
-
-    def fill(r: int) -> None:
-        end = r + step
-        _fill(encoded, loaded, r, mask[r:end], planes[:, r:end], out[r:end])
-
-    for_each(fill, range(0, encoded.rows, step), jobs)
+    load(encoded).fill(0, mask, out, jobs)
     return out.reshape(encoded.shape)
 
 
-class _Loaded(NamedTuple):
-    """What is unpacked once, whatever rows are decoded then."""
+class Loaded(Protocol):
+    """An encoded tensor of which everything is unpacked that is needed whatever rows are decoded."""
 
+    def planes(self, first: int, mask: Words, jobs: int = 1, out: Words | None = None) -> Words:
+        """The elements' planes of the rows of ``mask``, those from ``first`` on: uint32 (q, rows, chunks)."""
+
+    def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
+        """Put the elements of these rows into ``out`` (rows, cols)."""
+
+
+def check_encoded(encoded: Any) -> None:
+    """Raise ParameterError unless it is an EncodedTensor."""
+    if not isinstance(encoded, EncodedTensor):
+        raise ParameterError(f"a {type(encoded).__name__} cannot be decoded: give an EncodedTensor")
+
+
+def load(encoded: EncodedTensor) -> Loaded:
+    """Unpack what stands beside the code."""
+    if isinstance(encoded.planes, StoredPlanes):
+        return _LoadedPlanes.of(encoded.planes, encoded.elements)
+    return LoadedTrellis.of(encoded)
+
+
+def load_mask(encoded: EncodedTensor, first: int = 0, last: int | None = None, jobs: int = 1) -> Words:
+    """The mask of rows ``first .. last - 1``, counted if these are all."""
+    check_encoded(encoded)
+    end = encoded.rows if last is None else last
+    first, end = (checks.whole("rows", row, -checks.LARGEST) for row in (first, end))
+    if not 0 <= first <= end <= encoded.rows:
+        raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
+    mask = encoded.load_mask(expand, first, end, jobs=jobs)
+    if end - first == encoded.rows and popcount(mask) != encoded.n_kept:
+        raise FormatError(f"the mask keeps {popcount(mask)} weights, not {encoded.n_kept}")
+    return mask
+
+
+class _LoadedPlanes(NamedTuple):
+    """See :class:`Loaded`; of planes that are coded one by one."""
+
+    stored: StoredPlanes
+    elements: Elements
+    cols: int
     corrections: Corrections
     field: LoadedField | None
 
     @classmethod
-    def of(cls, encoded: EncodedTensor) -> _Loaded:
-        field = None if encoded.field is None else LoadedField.of(encoded.field)
-        return cls(encoded.load_corrections(), field)
+    def of(cls, stored: StoredPlanes, elements: Elements) -> _LoadedPlanes:
+        field = elements.field if isinstance(elements, Lossless) else None
+        loaded = None if field is None else LoadedField.of(field)
+        return cls(stored, elements, stored.shape[1], stored.load_corrections(), loaded)
 
+    def planes(self, first: int, mask: Words, jobs: int = 1, out: Words | None = None) -> Words:
+        """See :class:`Loaded`."""
+        planes = self._as_coded(first, mask, jobs, out)
+        if self.field is not None:
+            self.field.replace(planes, mask, first, self.cols, jobs=jobs)
+        return planes
 
-def _check_count(encoded: EncodedTensor, mask: Words) -> None:
-    if popcount(mask) != encoded.n_kept:
-        raise FormatError(f"the mask keeps {popcount(mask)} weights, not {encoded.n_kept}")
+    def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
+        """See :class:`Loaded`."""
+        planes = self._as_coded(first, mask, jobs)
+        step = max(1, -(-len(mask) // (4 * jobs))) if jobs > 1 else max(len(mask), 1)
 
+        def part(r: int) -> None:
+            self._join(first + r, mask[r : r + step], planes[:, r : r + step], out[r : r + step])
 
-def _masked_planes(
-    encoded: EncodedTensor,
-    loaded: _Loaded,
-    first: int = 0,
-    last: int | None = None,
-    jobs: int = 1,
-    out: Words | None = None,
-) -> tuple[Words, Words]:
-    """The mask and, as they are coded, the planes; see :func:`decode_planes`."""
-    end = encoded.rows if last is None else last
-    if not 0 <= first <= end <= encoded.rows:
-        raise ParameterError(f"rows {first}..{end} are outside the tensor's {encoded.rows}")
-    mask = encoded.load_mask(expand, first, end, jobs=jobs)
-    if end - first == encoded.rows:
-        _check_count(encoded, mask)
-    return mask, _expand(encoded, first, end, mask, loaded, jobs, out)
+        for_each(part, range(0, len(mask), step), jobs)
 
+    def _as_coded(self, first: int, mask: Words, jobs: int, out: Words | None = None) -> Words:
+        """Planes as they are coded: those of a field hold the first bits of codewords."""
+        last = first + len(mask)
+        coded = expand(self.stored.coded, first, last, mask, jobs=jobs, out=out)
+        planes = self.stored.place(coded, mask)
+        wrong = self.corrections.in_rows(first, last, self.cols)
+        check_kept(wrong, mask, self.cols)
+        correct(planes, wrong.positions, wrong.values, max(self.cols, 1))
+        return planes
 
-def _expand(
-    encoded: EncodedTensor,
-    first: int,
-    last: int,
-    mask: Words,
-    loaded: _Loaded,
-    jobs: int = 1,
-    out: Words | None = None,
-) -> Words:
-    planes = encoded.place(expand(encoded.coded, first, last, mask, jobs=jobs, out=out), mask)
-    wrong = loaded.corrections.in_rows(first, last, encoded.cols)
-    check_kept(wrong, mask, encoded.cols)
-    correct(planes, wrong.positions, wrong.values, max(encoded.cols, 1))
-    return planes
-
-
-def _fill(
-    encoded: EncodedTensor, loaded: _Loaded, first: int, mask: Words, planes: Words, out: NDArray[Any]
-) -> None:
-    """Elements of rows from ``first`` on to ``out`` (rows, cols), from planes as they are coded."""
-    if encoded.scales is not None:
-        scales = encoded.scales[first : first + len(mask)]
-        dense.expand_bcq(mask, planes, scales, encoded.group_size, out)
-    elif loaded.field is not None:
-        loaded.field.join(planes, mask, first, out)
-    else:
-        dense.join_planes(planes, out)
+    def _join(self, first: int, mask: Words, planes: Words, out: NDArray[Any]) -> None:
+        if isinstance(self.elements, Bcq):
+            scales = self.elements.scales[first : first + len(mask)]
+            dense.expand_bcq(mask, planes, scales, self.elements.group_size, out)
+        elif self.field is not None:
+            self.field.join(planes, mask, first, out)
+        else:
+            dense.join_planes(planes, out)
 
 
 @njit(cache=True, nogil=True)

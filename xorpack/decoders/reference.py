@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 
 from xorpack.code import depths
 from xorpack.code.corrections import check_kept, flip
-from xorpack.code.planes import CodedPlanes
+from xorpack.code.planes import CodedPlanes, TrellisPlanes
+from xorpack.code.trellis import expand_reference
 from xorpack.code.words import Words, pack, unpack
+from xorpack.elements import Lossless, Trellis
 from xorpack.encoded import EncodedTensor
 from xorpack.fields.field import Field
 from xorpack.tensors import DTYPES
@@ -47,7 +50,10 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
     """
     end = encoded.rows if last is None else last
     mask = encoded.load_mask(expand, first, end)
-    planes = encoded.place(expand(encoded.coded, first, end, mask), mask)
+    if isinstance(encoded.planes, TrellisPlanes):
+        planes = expand_reference(encoded.planes.network, encoded.planes.code, encoded.rows, first, end)
+        return mask, planes & mask
+    planes = encoded.planes.place(expand(encoded.coded, first, end, mask), mask)
     wrong = encoded.load_corrections().in_rows(first, end, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     r, c = wrong.positions // max(encoded.cols, 1), wrong.positions % max(encoded.cols, 1)
@@ -56,8 +62,8 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
             np.uint32
         )
         np.bitwise_xor.at(planes[k], (r, c // 32), flips)
-    if encoded.field is not None:
-        replace_field(encoded.field, planes, mask, first, encoded.cols)
+    if isinstance(encoded.elements, Lossless) and encoded.elements.field is not None:
+        replace_field(encoded.elements.field, planes, mask, first, encoded.cols)
     return mask, planes
 
 
@@ -85,17 +91,56 @@ def decode_dense(encoded: EncodedTensor, first: int = 0, last: int | None = None
     mask, planes = decode_planes(encoded, first, last)
     bits = unpack(planes, encoded.cols)  # (q, rows, cols)
     dtype = DTYPES[encoded.dtype]
-    if encoded.scales is None:
-        unsigned = {1: np.uint8, 2: np.uint16, 4: np.uint32}[dtype.itemsize]
-        whole = np.zeros(bits.shape[1:], unsigned)
-        for k in range(encoded.bits):
-            whole |= bits[k].astype(unsigned) << unsigned(k)
-        return whole.view(dtype)
-    scales = encoded.scales[first:last].astype(np.float32)
-    group = np.arange(encoded.cols) // (encoded.group_size or max(encoded.cols, 1))
-    total = np.zeros(bits.shape[1:], np.float32)
+    if isinstance(encoded.elements, Lossless):
+        return join(bits, dtype)
+    kept = unpack(mask, encoded.cols)
+    if isinstance(encoded.elements, Trellis):
+        total = sum_trellis(bits, kept, encoded.elements, first)
+    else:
+        scales = encoded.elements.scales[first : first + len(mask)].astype(np.float32)
+        total = sum_signs(bits, kept, scales, encoded.elements.group_size)
     with np.errstate(over="ignore"):
-        for k in range(encoded.bits):
+        return total.astype(dtype)
+
+
+def join(bits: NDArray[np.bool_], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Elements whose bit k is ``bits[k]``, (q, rows, cols)."""
+    unsigned = {1: np.uint8, 2: np.uint16, 4: np.uint32}[dtype.itemsize]
+    whole = np.zeros(bits.shape[1:], unsigned)
+    for k, plane in enumerate(bits):
+        whole |= plane.astype(unsigned) << unsigned(k)
+    return whole.view(dtype)
+
+
+def sum_signs(
+    bits: NDArray[np.bool_], kept: NDArray[np.bool_], scales: NDArray[np.float32], group_size: int
+) -> NDArray[np.float32]:
+    """Sums of ``scales`` (rows, n_groups, q), of signs ``bits[k]``, (q, rows, cols), and +0 where not ``kept``."""
+    cols = kept.shape[1]
+    group = np.arange(cols) // (group_size or max(cols, 1))
+    total = np.zeros(kept.shape, np.float32)
+    with np.errstate(over="ignore"):
+        for k, plane in enumerate(bits):
             alpha = scales[:, group, k]
-            total += np.where(bits[k], alpha, -alpha)
-        return np.where(unpack(mask, encoded.cols), total, np.float32(0)).astype(dtype)
+            total += np.where(plane, alpha, -alpha)
+    return np.where(kept, total, np.float32(0))
+
+
+def sum_trellis(
+    bits: NDArray[np.bool_], kept: NDArray[np.bool_], trellis: Trellis, first: int
+) -> NDArray[np.float32]:
+    """Elements of rows from ``first`` on, of signs ``bits[k]``, as :class:`xorpack.tensors.TrellisTensor` says."""
+    rows, cols = kept.shape
+    with np.errstate(over="ignore", invalid="ignore"):
+        alphas = trellis.scales[first : first + rows].astype(np.float32)[:, :, None] * trellis.a
+        total = sum_signs(bits, np.ones_like(kept), alphas, trellis.group_size)
+        if trellis.gains is not None:
+            total *= trellis.gains.astype(np.float32)
+    total[~kept] = 0
+    listed = trellis.load_outliers(len(trellis.scales) * cols).in_rows(first, first + rows, cols)
+    check_kept(listed, pack(kept), cols)
+    largest = float(np.abs(trellis.a).max())
+    unit = np.float32(2.0 ** (math.frexp(largest)[1] - 1)) if largest else np.float32(1)
+    values = listed.values.astype(np.uint16).view(np.float16).astype(np.float32)
+    total.reshape(-1)[listed.positions] = values * unit
+    return total

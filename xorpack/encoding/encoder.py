@@ -1,54 +1,35 @@
-"""Weights to an encoded tensor: order of coding, rate, rings, corrections, mask."""
+"""Weights to an encoded tensor in three acts: options, a plan of every choice, code; then they are put together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code import dense
-from xorpack.code.corrections import NO_CORRECTIONS, pack, packed_sizes
-from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
-from xorpack.code.words import popcount
+from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.encoding.constants import choose_constants, coded_planes, merge
-from xorpack.encoding.fields.choice import FieldChoice, choose_field, encode_field, takes_fields
-from xorpack.encoding.fields.sources import FieldSource
-from xorpack.encoding.masks.block import CONFIG_BYTES, encode_block
-from xorpack.encoding.masks.choice import (
-    Choice,
-    Prefer,
-    best_filters,
-    choose,
-    encode_cascade,
-    encode_plain,
-    split_filters,
-)
+from xorpack.encoding.fields.choice import FieldChoice, encode_field
+from xorpack.encoding.masks.choice import Choice, Prefer
+from xorpack.encoding.options import Encoder, Options
+from xorpack.encoding.plan import Plan
+from xorpack.encoding.planes import encode_plan
 from xorpack.encoding.rings.elimination import scratch
-from xorpack.encoding.rings.gather import ElementSource, FilteredSource, PlaneSource
-from xorpack.encoding.rings.tensor import ENCODERS, encode_planes
+from xorpack.encoding.rings.gather import ElementSource, PlaneSource
+from xorpack.encoding.trellis import encode_trellis
 from xorpack.errors import ParameterError
-from xorpack.masks import bmf, cascade
-from xorpack.masks.block import codec as block
 from xorpack.masks.bmf import Factors
-from xorpack.tensors import DTYPES, BCQTensor, as_matrix, dtype_name
+from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix, dtype_name
 
-Encoder = Literal["elimination", "viterbi"]
 _BLOCK_ELEMENTS = 1 << 22
-
-RAW_OVERHEAD = 1.002
-"""Overhead up to which raw planes are kept without trying a network: almost nothing is pruned."""
-
-MAX_DISTINCT_ROWS = 4096
-"""Distinct rows of the default network at the most."""
 
 
 def encode(
-    tensor: BCQTensor | NDArray[Any],
+    tensor: BCQTensor | TrellisTensor | NDArray[Any],
     *,
     network: XorNetwork | None = None,
     encoder: Encoder = "elimination",
@@ -63,8 +44,8 @@ def encode(
     """Encode a quantized tensor, or any array losslessly.
 
     Args:
-        tensor: a :class:`BCQTensor`; or an array of float32, float16, bfloat16, int8 or uint8, of any
-            shape and strides, kept bit for bit, where an element counts as pruned if all its bits are 0.
+        tensor: a :class:`BCQTensor` or a :class:`TrellisTensor`; or an array of float32, float16, bfloat16, int8 or
+            uint8, of any shape and strides, kept bit for bit, where an element counts as pruned if all its bits are 0.
         network: the default is quasi-cyclic; raw planes are kept instead where no network helps.
         encoder: ``elimination``, or ``viterbi`` for networks of small windows without rotations.
         rate: stored bits per decoded bit of a quasi-cyclic network; default: the one that makes
@@ -83,129 +64,62 @@ def encode(
     Raises:
         ParameterError: an argument breaks its rule.
     """
-    _check(network, encoder, rate, field, jobs)
-    with scratch:
-        return _encode(tensor, network, encoder, rate, lanes, mask_codec, prefer, factors, field, jobs)
-
-
-def _encode(
-    tensor: BCQTensor | NDArray[Any],
-    network: XorNetwork | None,
-    encoder: Encoder,
-    rate: float | None,
-    lanes: int | None,
-    mask_codec: Choice,
-    prefer: Prefer,
-    factors: Factors | None,
-    field: FieldChoice,
-    jobs: int,
-) -> EncodedTensor:
-    source: PlaneSource | ElementSource
-    if isinstance(tensor, BCQTensor):
-        kind, shape, dtype = "bcq", tensor.shape, tensor.dtype
-        source = PlaneSource(tensor.mask, tensor.planes)
-        content = _digest(_dequantized(tensor), jobs)
-    else:
-        kind, shape, dtype = "lossless", tensor.shape, dtype_name(tensor.dtype)
-        matrix = np.ascontiguousarray(tensor).reshape(as_matrix(shape))
-        source = ElementSource(matrix)
-        content = _digest(iter([matrix]), jobs)
-    rows, cols = as_matrix(shape)
-    q, n_kept = source.n_planes, popcount(source.mask)
-    density = n_kept / max(rows * cols, 1)
-    planned = None
-    if isinstance(source, ElementSource) and takes_fields(field, prefer):
-        elements = source.elements
-        planned = choose_field(elements, *source.count_ones(), field)
-        if planned is not None:
-            source = FieldSource(source, planned.code, planned.table())
-    zeros, ones = choose_constants(*source.count_ones())
-    if planned is not None:
-        zeros |= planned.code.unused
-    exceptions = source.exceptions(zeros, ones, cols) if zeros | ones else NO_CORRECTIONS
-    source.coded = coded_planes(zeros | ones, q)
-    n_coded = source.n_planes
-    layout, raw = Layout.choose(rows, cols, n_kept, lanes=lanes), Layout.raw(rows, cols)
-    raw_bytes = 4 * n_coded * raw.n_segments * raw.ring_words
-    may_be_raw = network is None and n_coded > 0 and mask_codec != cascade.NAME
-    if may_be_raw and 8 * raw_bytes <= RAW_OVERHEAD * n_kept * n_coded:
-        network, layout = XorNetwork.identity(), raw
-    chosen = network or default_network(density)
-    gates = encoder == "elimination" and chosen.family == "quasi-cyclic"
-    codec, plan, factors = choose(
-        source.mask, cols, density, mask_codec, prefer, gates=gates, factors=factors
-    )
-    filters = None
-    if codec == cascade.NAME:
-        filters = cascade.targets(best_filters(density), 0, rows, layout.chunks)
-    whole = source if filters is None else FilteredSource(source, filters)
-    code, found = encode_planes(chosen, whole, layout, n_kept, encoder, rate, jobs)
-    own, missing = split_filters(found, n_coded)
-    own_bytes = sum(packed_sizes(len(own), rows * cols, n_coded))
-    if may_be_raw and network is None and rate is None and code[:n_coded].nbytes + own_bytes >= raw_bytes > 0:
-        chosen, layout = XorNetwork.identity(), raw
-        code, own = encode_planes(chosen, source, layout, n_kept, encoder, None, jobs)
-        codec = "bitmap" if codec == cascade.NAME else codec
-    corrections = merge(own, source.coded, exceptions)
-    if codec == cascade.NAME:
-        mask = encode_cascade(source.mask, chosen, layout, code[n_coded:], missing, jobs)
-    elif codec == block.NAME and plan is not None:
-        mask = encode_block(source.mask, cols, plan, jobs)
-    elif codec == bmf.NAME and factors is not None:
-        mask = bmf.NAME, *bmf.encode(factors, cols)
-    else:
-        mask = encode_plain(codec, source.mask, cols)
-    own_config = CONFIG_BYTES if codec == block.NAME else 0
-    if mask_codec == "auto" and mask[2].size + own_config > -(-rows * cols // 8):
-        mask = encode_plain("bitmap", source.mask, cols)
-    bcq = tensor if isinstance(tensor, BCQTensor) else None
-    return EncodedTensor(
-        kind=kind,
-        shape=tuple(shape),
-        dtype=dtype,
-        bits=q,
-        n_kept=n_kept,
-        network=chosen,
-        layout=layout,
-        constants=(zeros, ones),
-        code=np.ascontiguousarray(code[:n_coded]),
-        n_corrections=len(corrections),
-        corrections=pack(corrections, rows * cols, q),
-        mask_codec=mask[0],
-        mask_config=mask[1],
-        mask=mask[2],
-        scales=None if bcq is None else np.ascontiguousarray(bcq.scales),
-        group_size=0 if bcq is None else bcq.group_size,
-        method="" if bcq is None else bcq.method,
-        field=None if planned is None else encode_field(planned, elements, jobs),
-        content_sha256=content(),
-    )
-
-
-def _check(network: XorNetwork | None, encoder: str, rate: float | None, field: str, jobs: int) -> None:
-    if encoder not in ENCODERS:
-        raise ParameterError(f"encoder {encoder!r} is not one of {', '.join(ENCODERS)}")
-    if rate is not None and not 0 < rate <= 1:
-        raise ParameterError(f"rate {rate} is outside (0, 1]")
-    if encoder == "viterbi" and (network is None or network.family == "quasi-cyclic"):
+    if not isinstance(tensor, BCQTensor | TrellisTensor | np.ndarray):
         raise ParameterError(
-            "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
+            f"a {type(tensor).__name__} cannot be encoded: give a BCQTensor, a TrellisTensor or a numpy array"
         )
-    if field not in get_args(FieldChoice):
-        raise ParameterError(f"field {field!r} is not one of {', '.join(get_args(FieldChoice))}")
-    if jobs < 1:
-        raise ParameterError(f"jobs = {jobs} is less than 1")
+    options = Options(
+        network=network,
+        encoder=encoder,
+        rate=rate,
+        lanes=lanes,
+        mask_codec=mask_codec,
+        prefer=prefer,
+        factors=factors,
+        field=field,
+        jobs=jobs,
+    )
+    if field == "always" and not isinstance(tensor, np.ndarray):
+        raise ParameterError("field is of lossless arrays; a quantized tensor has none")
+    with scratch:
+        if isinstance(tensor, TrellisTensor):
+            return encode_trellis(tensor, options)
+        if isinstance(tensor, BCQTensor):
+            return _encode_bcq(tensor, options)
+        return _encode_array(tensor, options)
 
 
-def default_network(density: float) -> XorNetwork:
-    """Quasi-cyclic, with more distinct rows than words that share a window's start.
+def _encode_bcq(tensor: BCQTensor, options: Options) -> EncodedTensor:
+    digest = _digest(_dequantized(tensor), options.jobs)
+    source = PlaneSource(tensor.mask, tensor.planes)
+    coded = encode_plan(Plan.of(source, *as_matrix(tensor.shape), options), options)
+    scales = np.ascontiguousarray(tensor.scales)
+    return EncodedTensor(
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+        planes=coded.planes,
+        mask=coded.mask,
+        elements=Bcq(scales=scales, group_size=tensor.group_size, method=tensor.method),
+        content_sha256=digest(),
+    )
 
-    Fewer would give two words of one window the same equations. ``density``: share of weights kept.
-    """
-    n_rows = 16
-    while n_rows * density < 1.5 and n_rows < MAX_DISTINCT_ROWS:
-        n_rows *= 2
-    return XorNetwork.quasi_cyclic(n_rows=n_rows)
+
+def _encode_array(array: NDArray[Any], options: Options) -> EncodedTensor:
+    dtype, rows_cols = dtype_name(array.dtype), as_matrix(array.shape)
+    matrix = np.ascontiguousarray(array).reshape(rows_cols)
+    digest = _digest(iter([matrix]), options.jobs)
+    source = ElementSource(matrix)
+    plan = Plan.of(source, *rows_cols, options)
+    coded = encode_plan(plan, options)
+    field = None if plan.field is None else encode_field(plan.field, source.elements, options.jobs)
+    return EncodedTensor(
+        shape=array.shape,
+        dtype=dtype,
+        planes=coded.planes,
+        mask=coded.mask,
+        elements=Lossless(field=field),
+        content_sha256=digest(),
+    )
 
 
 def _digest(blocks: Iterator[NDArray[Any]], jobs: int) -> Callable[[], str]:

@@ -184,7 +184,7 @@ class Field:
         wrong: NDArray[np.uint8],
         n_wrong: int,
     ) -> Field:
-        """From its parts: ``words`` uint32 (1, n_segments, m_lane, lanes), ``wrong`` packed corrections."""
+        """Pack a section: ``words`` uint32 (1, n_segments, m_lane, lanes), ``wrong`` packed corrections."""
         parts = [
             pack_fields(symbols.astype(np.uint64), code.width),
             np.ascontiguousarray(words, "<u4").reshape(-1).view(np.uint8),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code import depths
@@ -17,6 +16,7 @@ from xorpack.code.expand import expand
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words
 from xorpack.fields.field import Field, FieldCode
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import join_bits, put_symbols, split_bits
 from xorpack.vector.threads import for_each
 

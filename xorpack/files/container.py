@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import masks
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
-from xorpack.encoded import SECTIONS, EncodedTensor, sections_sha256
+from xorpack.code.planes import CodedPlanes, StoredPlanes
+from xorpack.elements import Bcq, Elements, Lossless
+from xorpack.encoded import SECTIONS, EncodedTensor, check_shape, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.fields.field import Field
 from xorpack.files import safetensors_file
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
-from xorpack.tensors import as_matrix
 
 VERSION = 2
 """The last format version; every version up to it is read, and the lowest that suffices is written."""
@@ -114,8 +115,11 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         tensor = self._build(name, Stored.array)
         if self.verify and sections_sha256(tensor.sections()) != tensor.stored_sha256:
             raise CorruptError(f"{self.path}: tensor {name!r}: stored bytes do not match their checksum")
-        if self.verify and tensor.scales is not None and not np.isfinite(tensor.scales).all():
-            raise FormatError(f"{self.path}: tensor {name!r}: scales that are NaN or infinite")
+        if self.verify:
+            try:
+                tensor.elements.check_values()
+            except FormatError as error:
+                raise FormatError(f"{self.path}: tensor {name!r}: {error}") from None
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -200,6 +204,22 @@ def write(
     return version
 
 
+def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
+    """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
+    sections = {f"{name}.xor_{section}": Stored.of(array) for section, array in tensor.sections().items()}
+    record = json.dumps({name: _to_record(tensor)}, separators=(",", ":"))
+    return _bytes(sections, record)
+
+
+def carried_bytes(name: str, stored: Stored) -> int:
+    """The same of a carried tensor."""
+    return _bytes({name: stored}, json.dumps({name: _BLANK}, separators=(",", ":")))
+
+
+def _bytes(tensors: Mapping[str, Stored], text: str) -> int:
+    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(t.n_bytes for t in tensors.values())
+
+
 def _signed_header(
     tensors: Mapping[str, Stored], metadata: Mapping[str, str], document: Mapping[str, Any]
 ) -> bytes:
@@ -266,27 +286,29 @@ def _names(document: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
 
 
 def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
-    field = {} if tensor.field is None else {"field": tensor.field.get_config()}
+    elements = tensor.elements
+    bcq = elements if isinstance(elements, Bcq) else None
+    field = elements.field if isinstance(elements, Lossless) else None
     return {
         "kind": tensor.kind,
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),
         "bits": tensor.bits,
         "n_kept": tensor.n_kept,
-        "constants": list(tensor.constants),
+        "constants": list(tensor.planes.constants),
         "network": tensor.network.get_config(),
         "layout": {
             "lanes": tensor.layout.lanes,
             "n_steps": tensor.layout.n_steps,
             "row_stride": tensor.layout.row_stride,
         },
-        "n_corrections": tensor.n_corrections,
+        "n_corrections": tensor.planes.n_corrections,
         "mask": {"codec": tensor.mask_codec, "config": dict(tensor.mask_config)},
-        "group_size": tensor.group_size,
-        "method": tensor.method,
+        "group_size": bcq.group_size if bcq else 0,
+        "method": bcq.method if bcq else "",
         "stored_sha256": sections_sha256(tensor.sections()),
         "content_sha256": tensor.content_sha256,
-        **field,
+        **({"field": field.get_config()} if field else {}),
     }
 
 
@@ -326,26 +348,39 @@ def _from_record(
         if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
         found[section] = load(stored)
-    rows, cols = as_matrix(tuple(shape))
-    return EncodedTensor(
-        kind=record["kind"],
-        shape=tuple(shape),
-        dtype=record["dtype"],
+    rows, cols = check_shape(tuple(shape))
+    planes = StoredPlanes(
         bits=record["bits"],
         n_kept=record["n_kept"],
+        coded=CodedPlanes(
+            network=XorNetwork.from_config(record["network"]),
+            layout=Layout(rows=rows, cols=cols, **layout),
+            code=found["code"],
+        ),
         constants=(constants[0], constants[1]),
-        network=XorNetwork.from_config(record["network"]),
-        layout=Layout(rows=rows, cols=cols, **layout),
-        code=found["code"],
         n_corrections=record["n_corrections"],
         corrections=found["corrections"],
-        mask_codec=mask["codec"],
-        mask_config=mask["config"],
-        mask=found["mask"],
-        scales=found.get("scales"),
-        group_size=record["group_size"],
-        method=record["method"],
-        field=Field.from_config(record["field"], found["field"], rows, cols) if "field" in record else None,
+    )
+    return EncodedTensor(
+        shape=tuple(shape),
+        dtype=record["dtype"],
+        planes=planes,
+        mask=masks.parse(mask["codec"], mask["config"], found["mask"], planes.coded),
+        elements=_elements(record, found, rows, cols),
         content_sha256=record["content_sha256"],
         stored_sha256=record["stored_sha256"],
     )
+
+
+def _elements(record: Mapping[str, Any], found: Mapping[str, NDArray[Any]], rows: int, cols: int) -> Elements:
+    if record["kind"] == Bcq.KIND:
+        if "field" in record:
+            raise FormatError("a field of a tensor of kind bcq")
+        return Bcq(scales=found["scales"], group_size=record["group_size"], method=record["method"])
+    if record["kind"] != Lossless.KIND:
+        raise FormatError(f"unknown kind {record['kind']!r}; known: {Bcq.KIND}, {Lossless.KIND}")
+    if record["group_size"]:
+        raise FormatError(f"group_size {record['group_size']} of kind lossless")
+    if "field" not in record:
+        return Lossless()
+    return Lossless(field=Field.from_config(record["field"], found["field"], rows, cols))

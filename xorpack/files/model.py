@@ -27,6 +27,15 @@ _SHARD = re.compile(r"(.+)-\d+(-of-\d+)\.safetensors")
 
 _log = logging.getLogger(__name__)
 
+GUARD_KEY = "transformers_weights"
+GUARD = "encoded by xorpack: run `xorpack decode` first, see README.md"
+"""What makes transformers stop: it takes the entry for the name of a file with weights.
+
+With an unknown ``quant_method`` alone, it warns and goes on with random matrices. A quantizer that is registered for
+xorpack has to remove the entry from the config that its ``update_attn_implementation`` is given: files are looked for
+after that.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -245,22 +254,28 @@ def index_text(weight_map: Mapping[str, str], total_size: int) -> str:
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
-def mark_config(text: str, quantization: Mapping[str, Any]) -> str:
-    """A config.json with ``quantization_config`` added as its last entry, the rest of the text unchanged.
+_ORIGINALS = {CONFIG_KEY: "original", GUARD_KEY: "original_weights"}
 
-    An existing entry (an integer checkpoint's, say) is kept inside the new one, as ``original``.
+
+def mark_config(text: str, quantization: Mapping[str, Any]) -> str:
+    """A config.json with ``quantization_config`` added as its last entry, after :data:`GUARD`, the rest unchanged.
+
+    Existing entries (an integer checkpoint's, say) are kept inside the new one, as ``original`` and
+    ``original_weights``.
 
     >>> print(mark_config('{"a": 1}', {"quant_method": "xorpack"}))
     {"a": 1,
+      "transformers_weights": "encoded by xorpack: run `xorpack decode` first, see README.md",
       "quantization_config": {
         "quant_method": "xorpack"
       }
     }
     """
     config = json.loads(text)
-    if CONFIG_KEY in config:
-        original = config.pop(CONFIG_KEY)
-        return json.dumps({**config, CONFIG_KEY: {**quantization, "original": original}}, indent=2) + "\n"
+    originals = {inside: config.pop(key) for key, inside in _ORIGINALS.items() if key in config}
+    if originals:
+        entry = {GUARD_KEY: GUARD, CONFIG_KEY: {**quantization, **originals}}
+        return json.dumps({**config, **entry}, indent=2) + "\n"
     head, _, tail = text.rpartition("}")
     return head.rstrip() + _entry(quantization, first=not config) + "}" + tail
 
@@ -271,8 +286,10 @@ def unmark_config(text: str) -> str:
     quantization = config.pop(CONFIG_KEY, {})
     if not isinstance(quantization, dict) or quantization.get("quant_method") != METHOD:
         return text
-    if "original" in quantization:
-        return json.dumps({**config, CONFIG_KEY: quantization["original"]}, indent=2) + "\n"
+    config.pop(GUARD_KEY, None)
+    originals = {key: quantization[inside] for key, inside in _ORIGINALS.items() if inside in quantization}
+    if originals:
+        return json.dumps({**config, **originals}, indent=2) + "\n"
     entry = _entry(quantization, first=not config)
     if text.count(entry) == 1:
         head, _, tail = text.partition(entry)
@@ -281,5 +298,5 @@ def unmark_config(text: str) -> str:
 
 
 def _entry(quantization: Mapping[str, Any], *, first: bool) -> str:
-    body = json.dumps({CONFIG_KEY: dict(quantization)}, indent=2)[1:-1]
+    body = json.dumps({GUARD_KEY: GUARD, CONFIG_KEY: dict(quantization)}, indent=2)[1:-1]
     return ("" if first else ",") + body

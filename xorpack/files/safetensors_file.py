@@ -99,7 +99,7 @@ class Stored:
         return digest.hexdigest()
 
     def array(self) -> NDArray[Any]:
-        """As a numpy array; a view wherever the bytes are aligned."""
+        """Give the tensor as a numpy array; a view wherever the bytes are aligned."""
         dtype, data = self._numpy(), self.data
         if data.ctypes.data % dtype.itemsize:
             data = data.copy()

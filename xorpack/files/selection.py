@@ -10,20 +10,31 @@ pattern to include is their full name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from xorpack.errors import ParameterError
 
-LEFT_OUT = re.compile(
-    r"""
-    .*embed.* | wte | wpe | shared          # embeddings
-    | (.*_)?heads? | classifier | score | pooler | cls | qa_outputs | predictions   # heads
-    | .*norm.* | ln_?\w{0,2} | bn\d*        # norms
-    | .*bias                                # biases
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-"""Components of names that are left out unless patterns to include are given."""
+LEFT_OUT = {
+    "embedding": r".*embed.*|(.*_)?embs?|wte|wpe|shared|.*_tokens?",
+    "position table": r".*_table|rel_pos\w*|relative_position\w*|pos(ition)?(al)?_enc\w*|pe",
+    "head": r"(.*_)?heads?|(.*_)?classifier|score|pooler|cls|qa_outputs|predictions|(.*_)?logits?",
+    "norm": r".*norm.*|ln_?\w{0,2}|bn\d*",
+    "bias": r".*bias(es)?",
+    "router of experts": r"(.*_)?router|(.*_expert_)?gate|gating",
+    "state of a state space": r"A_logs?|conv1d",
+    "scale of quantized weights": (
+        r"(.*_)?(scales?(_inv|_\d)?|q?zeros?|zero_points?|g_idx|absmax|quant_map|codebooks?)|SCB"
+    ),
+}
+"""Components of names that are left out unless patterns to include are given, by what they are."""
+
+TOP_HEAD = r"((model|module|transformer|decoder|net)\.)*(output|out|fc|proj_out|unembed\w*)\.weight"
+"""Names of heads that would be ordinary names further inside."""
+
+_LEFT_OUT = {what: re.compile(pattern, re.IGNORECASE) for what, pattern in LEFT_OUT.items()}
+_TOP_HEAD = re.compile(TOP_HEAD)
 
 
 def module_name(name: str) -> str:
@@ -48,48 +59,97 @@ def matches(pattern: str, name: str) -> bool:
     return f".{pattern}." in f".{name}."
 
 
-def by_default(name: str, shape: Sequence[int]) -> bool:
-    """Whether a tensor is encoded where no pattern is given: matrices but embeddings, heads, norms, biases."""
-    return len(shape) >= 2 and not any(LEFT_OUT.fullmatch(part) for part in name.split("."))
+def left_out(name: str, shape: Sequence[int]) -> str | None:
+    """What a tensor is, if it is left out where no pattern is given; None for the matrices that are encoded.
+
+    >>> left_out("layers.0.mlp.gate_proj.weight", (8, 8)), left_out("layers.0.mlp.gate.weight", (8, 8))
+    (None, 'router of experts')
+    >>> left_out("cls_token", (1, 1, 768)), left_out("time_mix", (1, 1, 768))
+    ('embedding', 'vector')
+    """
+    for what, pattern in _LEFT_OUT.items():
+        if any(pattern.fullmatch(part) for part in name.split(".")):
+            return what
+    if _TOP_HEAD.fullmatch(name):
+        return "head"
+    return "vector" if sum(size != 1 for size in shape) < 2 else None
 
 
 def _includes(pattern: str, name: str, shape: Sequence[int]) -> bool:
     return matches(pattern, name) and (len(shape) >= 2 or pattern == name)
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which tensors are encoded, and why the others are not.
+
+    Attributes:
+        chosen: names of the tensors to encode, in the order of the checkpoint.
+        left_out: of all others, why: what they are, or which option left them out.
+    """
+
+    chosen: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+
 def select(
     shapes: Mapping[str, Sequence[int]],
-    suitable: Mapping[str, bool],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-) -> list[str]:
-    """Names of the tensors to encode, in the order of ``shapes``.
+    unsuitable: Mapping[str, str],
+    include: Sequence[str] | str = (),
+    exclude: Sequence[str] | str = (),
+) -> Selection:
+    """The tensors to encode.
 
     Args:
-        shapes: all tensors of the checkpoint.
-        suitable: whether a tensor's type can be encoded in the mode asked for.
+        shapes: of all tensors of the checkpoint.
+        unsuitable: of the tensors whose type cannot be encoded in the mode asked for, why.
         include: where given, only and all matrices that match one of these, embeddings and heads too.
         exclude: those that match one of these are left out after all.
 
     Raises:
-        ParameterError: a pattern matches nothing, or nothing is left.
+        ParameterError: a pattern is no text or matches nothing, or nothing is left.
     """
+    include, exclude = patterns("include", include), patterns("exclude", exclude)
     for pattern in (*include, *exclude):
         if not any(matches(pattern, name) for name in shapes):
             raise ParameterError(f"pattern {pattern!r} matches none of the {len(shapes)} tensors")
     for pattern in include:
-        if not any(suitable[name] and _includes(pattern, name, shape) for name, shape in shapes.items()):
+        if not any(
+            name not in unsuitable and _includes(pattern, name, shape) for name, shape in shapes.items()
+        ):
             raise ParameterError(
                 f"pattern {pattern!r} matches only vectors, or types that cannot be encoded so"
             )
-    chosen = []
-    for name, shape in shapes.items():
-        wanted = any(_includes(p, name, shape) for p in include) if include else by_default(name, shape)
-        if wanted and suitable[name] and not any(matches(p, name) for p in exclude):
-            chosen.append(name)
+    why = {
+        name: _why(name, shape, include, exclude) or unsuitable.get(name) for name, shape in shapes.items()
+    }
+    chosen = tuple(name for name, reason in why.items() if reason is None)
     if not chosen:
         raise ParameterError(
             f"no tensor to encode among {len(shapes)}: none is a matrix of a suitable type outside "
             "embeddings, heads, norms and biases; name some with include patterns"
         )
-    return chosen
+    return Selection(chosen, {name: reason for name, reason in why.items() if reason is not None})
+
+
+def _why(name: str, shape: Sequence[int], include: Sequence[str], exclude: Sequence[str]) -> str | None:
+    """Why patterns, or their absence, leave a tensor out; None if they do not."""
+    if include:
+        if not any(_includes(pattern, name, shape) for pattern in include):
+            return "not among --include"
+    elif what := left_out(name, shape):
+        return what
+    return "--exclude" if any(matches(pattern, name) for pattern in exclude) else None
+
+
+def patterns(option: str, given: Any) -> tuple[str, ...]:
+    """Patterns as a tuple; one text is one pattern.
+
+    Raises:
+        ParameterError: something else than texts is given.
+    """
+    found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    for pattern in found:
+        if not isinstance(pattern, str):
+            raise ParameterError(f"{option} holds {pattern!r}, which is not a pattern: a text")
+    return found

@@ -1,57 +1,46 @@
-"""Mask codecs: how the kept/pruned bit of every weight is read back. One module each.
+"""Mask codecs: how the kept/pruned bit of every weight is read back. One module or folder each.
 
-The closed table :data:`CODECS` joins them. A codec's ``config`` is JSON that stands in the file beside its
-bytes. Encoders of masks are in :mod:`xorpack.encoding.masks.choice`.
+A codec is a class of :class:`Mask <xorpack.masks.mask.Mask>`, a mask that a file holds is a value of it, made by
+:func:`parse`. Its config is JSON that stands in the file beside its bytes. Encoders are in
+:mod:`xorpack.encoding.masks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code.planes import CodedPlanes, Expand
-from xorpack.code.words import Words
+from xorpack.code.planes import CodedPlanes
 from xorpack.errors import FormatError
-from xorpack.masks import bitmap, bmf, cascade, constant
-from xorpack.masks.block import codec as block
+from xorpack.masks.bitmap import Bitmap
+from xorpack.masks.block.codec import Block
+from xorpack.masks.bmf import Bmf
+from xorpack.masks.cascade import Cascade
+from xorpack.masks.constant import Constant
+from xorpack.masks.mask import Mask
 
-Config = Mapping[str, Any]
+__all__ = ["CODECS", "Bitmap", "Block", "Bmf", "Cascade", "Constant", "Mask", "parse"]
+
+CODECS: Mapping[str, type[Mask]] = {codec.NAME: codec for codec in (Constant, Bitmap, Cascade, Block, Bmf)}
+"""By the name in the file. ``xorpack.encoding.masks.choice`` and ``xorpack.decoders.gpu.masks`` have a table each,
+which a test compares with this one."""
 
 
-class MaskCodec(Protocol):
-    """What a mask codec does.
+def parse(name: object, config: Mapping[str, Any], data: NDArray[np.uint8], tensor: CodedPlanes) -> Mask:
+    """The mask of a tensor, from what a file says of it.
 
-    ``tensor`` is the code of the tensor's planes: a codec takes rows, columns, network and order of
-    coding from there.
+    Args:
+        name: the codec's.
+        config: JSON.
+        data: uint8, the section.
+        tensor: the code of the tensor's planes.
+
+    Raises:
+        FormatError: there is no such codec; the config or the size of the section breaks a rule.
     """
-
-    NAME: str
-
-    def check(self, config: Config, n_bytes: int, tensor: CodedPlanes) -> None:
-        """Raise FormatError unless ``config`` and ``n_bytes`` suit the tensor."""
-
-    def decode(
-        self,
-        config: Config,
-        data: NDArray[np.uint8],
-        tensor: CodedPlanes,
-        first: int,
-        last: int,
-        expand: Expand,
-        *,
-        jobs: int = 1,
-    ) -> Words:
-        """The words of rows ``first .. last - 1``: uint32 (rows, chunks); ``jobs``: threads."""
-
-
-CODECS: Mapping[str, MaskCodec] = {module.NAME: module for module in (constant, bitmap, cascade, block, bmf)}
-
-
-def codec(name: object) -> MaskCodec:
-    """The codec that a file names."""
     if not isinstance(name, str) or name not in CODECS:
         raise FormatError(f"unknown mask codec {name!r}; known: {', '.join(CODECS)}")
-    return CODECS[name]
+    return CODECS[name].from_config(config, data, tensor)

@@ -7,7 +7,8 @@ codec: where rows are whole words, its bytes are the mask words themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,42 +16,55 @@ from numpy.typing import NDArray
 from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import WORD_BITS, Words, n_chunks, pack, unpack
 from xorpack.errors import FormatError
+from xorpack.masks.mask import Mask, shape_of
 
-NAME = "bitmap"
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bitmap(Mask):
+    """The mask's bits."""
+
+    NAME: ClassVar[str] = "bitmap"
+
+    def __post_init__(self) -> None:
+        rows, cols = self.shape
+        expected = -(-rows * cols // 8)
+        if self.data.size != expected:
+            raise FormatError(f"a bitmap of {rows} x {cols} takes {expected} bytes, not {self.data.size}")
+
+    @classmethod
+    def of(cls, mask: Words, cols: int) -> Bitmap:
+        """From words, uint32 (rows, chunks)."""
+        return cls(shape=(len(mask), cols), data=to_bytes(mask, cols))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], data: NDArray[np.uint8], tensor: CodedPlanes) -> Bitmap:
+        """See :class:`Mask`."""
+        if config:
+            raise FormatError(f"mask codec bitmap has no parameters, but {sorted(config)} are given")
+        return cls(shape=shape_of(tensor), data=data)
+
+    def get_config(self) -> dict[str, Any]:
+        """See :class:`Mask`."""
+        return {}
+
+    def rows(self, first: int, last: int, expand: Expand, *, jobs: int = 1) -> Words:
+        """See :class:`Mask`."""
+        return self.words(first, last)
+
+    def words(self, first: int, last: int) -> Words:
+        """:meth:`rows`, which takes no gates."""
+        return rows_of(self.data, self.shape[1], first, last)
 
 
-def encode(mask: Words, cols: int) -> NDArray[np.uint8]:
-    """The section of a mask, uint32 (rows, chunks)."""
+def to_bytes(mask: Words, cols: int) -> NDArray[np.uint8]:
+    """The bits of ``mask``, uint32 (rows, chunks), row after row without padding."""
     if cols % WORD_BITS == 0:
         return np.ascontiguousarray(mask, dtype="<u4").reshape(-1).view(np.uint8)
     return np.packbits(unpack(mask, cols), bitorder="little")
 
 
-def check(config: Mapping[str, Any], n_bytes: int, tensor: CodedPlanes) -> None:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    rows, cols = tensor.layout.rows, tensor.layout.cols
-    if config:
-        raise FormatError(f"mask codec bitmap has no parameters, but {sorted(config)} are given")
-    if n_bytes != -(-rows * cols // 8):
-        raise FormatError(f"a bitmap of {rows} x {cols} takes {-(-rows * cols // 8)} bytes, not {n_bytes}")
-
-
-def decode(
-    config: Mapping[str, Any],
-    data: NDArray[np.uint8],
-    tensor: CodedPlanes,
-    first: int,
-    last: int,
-    expand: Expand,
-    *,
-    jobs: int = 1,
-) -> Words:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    return rows_of(data, tensor.layout.cols, first, last)
-
-
 def rows_of(data: NDArray[np.uint8], cols: int, first: int, last: int) -> Words:
-    """Words of rows ``first .. last - 1`` of a section: uint32 (rows, chunks)."""
+    """Words of rows ``first .. last - 1`` of the bytes of :func:`to_bytes`: uint32 (rows, chunks)."""
     a, b = first * cols, last * cols
     octets = data[a // 8 : -(-b // 8)]
     if cols % WORD_BITS == 0:

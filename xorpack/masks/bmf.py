@@ -18,18 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import WORD_BITS, Words, n_chunks, pack
 from xorpack.errors import FormatError
 from xorpack.masks import bitmap
-
-NAME = "bmf"
+from xorpack.masks.mask import Mask, shape_of
+from xorpack.vector.compiled import njit
 
 MAX_RANK = 1 << 16
 
@@ -59,68 +58,94 @@ class Factors:
         return product(self.left, self.right, 0, self.tile_rows, self.tile_cols)
 
 
-def encode(factors: Factors, cols: int) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """``(config, section)``."""
-    config = {"rank": factors.rank, "tile": [factors.tile_rows, factors.tile_cols]}
-    left = np.packbits(factors.left.reshape(-1), bitorder="little")
-    right = bitmap.encode(factors.right.reshape(-1, factors.right.shape[2]), cols)
-    return config, np.concatenate([left, right])
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bmf(Mask):
+    """Packed factors; see :class:`Factors` for what they mean."""
 
+    NAME: ClassVar[str] = "bmf"
 
-def check(config: Mapping[str, Any], n_bytes: int, tensor: CodedPlanes) -> None:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    rank, tile_rows, tile_cols = _config(config)
-    rows, cols = tensor.layout.rows, tensor.layout.cols
-    expected = sum(sizes(rows, cols, rank, tile_rows, tile_cols))
-    if n_bytes != expected:
-        raise FormatError(f"mask codec bmf: section of {n_bytes} bytes, not {expected}")
+    rank: int
+    tile_rows: int
+    tile_cols: int
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.rank <= MAX_RANK:
+            raise FormatError(f"mask codec bmf: rank {self.rank!r} is outside 1..{MAX_RANK}")
+        if self.tile_cols % WORD_BITS:
+            raise FormatError(
+                f"mask codec bmf: tile {[self.tile_rows, self.tile_cols]} is not of whole words"
+            )
+        expected = sum(self._sizes())
+        if self.data.size != expected:
+            raise FormatError(f"mask codec bmf: section of {self.data.size} bytes, not {expected}")
 
-def _config(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    if set(config) != {"rank", "tile"}:
-        raise FormatError(f"mask codec bmf needs rank and tile, has {sorted(config)}")
-    rank, tile = config["rank"], config["tile"]
-    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
-        raise FormatError(f"mask codec bmf: rank {rank!r} is outside 1..{MAX_RANK}")
-    if (
-        not isinstance(tile, list)
-        or len(tile) != 2
-        or not all(type(x) is int and 1 <= x < 1 << 48 for x in tile)
-    ):
-        raise FormatError(f"mask codec bmf: tile {tile!r} is not two sizes")
-    if tile[1] % WORD_BITS:
-        raise FormatError(f"mask codec bmf: tile {tile} is not of whole words")
-    return rank, tile[0], tile[1]
+    @classmethod
+    def of(cls, factors: Factors, cols: int) -> Bmf:
+        """From factors of a mask of ``cols`` columns."""
+        left = np.packbits(factors.left.reshape(-1), bitorder="little")
+        right = bitmap.to_bytes(factors.right.reshape(-1, factors.right.shape[2]), cols)
+        return cls(
+            shape=(len(factors.left), cols),
+            data=np.concatenate([left, right]),
+            rank=factors.rank,
+            tile_rows=factors.tile_rows,
+            tile_cols=factors.tile_cols,
+        )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], data: NDArray[np.uint8], tensor: CodedPlanes) -> Bmf:
+        """See :class:`Mask`."""
+        if set(config) != {"rank", "tile"}:
+            raise FormatError(f"mask codec bmf needs rank and tile, has {sorted(config)}")
+        rank, tile = config["rank"], config["tile"]
+        if type(rank) is not int:
+            raise FormatError(f"mask codec bmf: rank {rank!r} is outside 1..{MAX_RANK}")
+        if (
+            not isinstance(tile, list)
+            or len(tile) != 2
+            or not all(type(x) is int and 1 <= x < 1 << 48 for x in tile)
+        ):
+            raise FormatError(f"mask codec bmf: tile {tile!r} is not two sizes")
+        return cls(shape=shape_of(tensor), data=data, rank=rank, tile_rows=tile[0], tile_cols=tile[1])
+
+    def get_config(self) -> dict[str, Any]:
+        """See :class:`Mask`."""
+        return {"rank": self.rank, "tile": [self.tile_rows, self.tile_cols]}
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles beside each other."""
+        return -(-self.shape[1] // self.tile_cols)
+
+    @property
+    def left(self) -> NDArray[np.uint8]:
+        """Bits of the left factor, packed."""
+        return self.data[: self._sizes()[0]]
+
+    @property
+    def right(self) -> NDArray[np.uint8]:
+        """Bits of the right factor, packed."""
+        return self.data[self._sizes()[0] :]
+
+    def rows(self, first: int, last: int, expand: Expand, *, jobs: int = 1) -> Words:
+        """See :class:`Mask`."""
+        rank, tile_rows, cols = self.rank, self.tile_rows, self.shape[1]
+        a, b = (row * self.n_tiles * rank for row in (first, last))
+        bits = np.unpackbits(self.left[a // 8 : -(-b // 8)], bitorder="little")[a % 8 : a % 8 + b - a]
+        left = bits.reshape(last - first, self.n_tiles, rank)
+        begin, end = first // tile_rows, -(-last // tile_rows)
+        words = bitmap.rows_of(self.right, cols, begin * rank, end * rank)
+        right = words.reshape(end - begin, rank, n_chunks(cols))
+        return product(left, right, first - begin * tile_rows, tile_rows, self.tile_cols)
+
+    def _sizes(self) -> tuple[int, int]:
+        return sizes(*self.shape, self.rank, self.tile_rows, self.tile_cols)
 
 
 def sizes(rows: int, cols: int, rank: int, tile_rows: int, tile_cols: int) -> tuple[int, int]:
     """Bytes of the parts."""
     n_strips, n_tiles = -(-rows // tile_rows), -(-cols // tile_cols)
     return -(-rows * n_tiles * rank // 8), -(-n_strips * rank * cols // 8)
-
-
-def decode(
-    config: Mapping[str, Any],
-    data: NDArray[np.uint8],
-    tensor: CodedPlanes,
-    first: int,
-    last: int,
-    expand: Expand,
-    *,
-    jobs: int = 1,
-) -> Words:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    rank, tile_rows, tile_cols = _config(config)
-    rows, cols = tensor.layout.rows, tensor.layout.cols
-    n_left, _ = sizes(rows, cols, rank, tile_rows, tile_cols)
-    n_tiles = -(-cols // tile_cols)
-    a, b = first * n_tiles * rank, last * n_tiles * rank
-    bits = np.unpackbits(data[a // 8 : -(-b // 8)], bitorder="little")[a % 8 : a % 8 + b - a]
-    left = bits.reshape(last - first, n_tiles, rank)
-    begin, end = first // tile_rows, -(-last // tile_rows)
-    words = bitmap.rows_of(data[n_left:], cols, begin * rank, end * rank)
-    right = words.reshape(end - begin, rank, n_chunks(cols))
-    return product(left, right, first - begin * tile_rows, tile_rows, tile_cols)
 
 
 def product(left: NDArray[np.uint8], right: Words, skip: int, tile_rows: int, tile_cols: int) -> Words:

@@ -17,24 +17,145 @@ Config: ``{"n_filters": r, "m_last": m, "n_corrections": n}``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code import corrections
+from xorpack.code.corrections import Corrections
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import Words, tail_mask
 from xorpack.errors import FormatError
+from xorpack.masks.mask import Mask, shape_of
 from xorpack.masks.rows import by_rows
-
-NAME = "cascade"
+from xorpack.vector.compiled import njit
 
 MAX_FILTERS = 16
 
 CACHE_WORDS = 1 << 19
 """Words that are worked on at a time: all filters, the candidates and the mask of a block of rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cascade(Mask):
+    """Filters, and a plane over the candidates that they leave.
+
+    Attributes:
+        network, layout, m_lane: of the tensor's planes; the filters' too.
+        n_filters: filter planes.
+        m_last: stored words per lane of a segment of the last plane.
+        n_corrections: weights where the gates are wrong.
+    """
+
+    NAME: ClassVar[str] = "cascade"
+
+    network: XorNetwork
+    layout: Layout
+    m_lane: int
+    n_filters: int
+    m_last: int
+    n_corrections: int
+
+    def __post_init__(self) -> None:
+        if self.network.family != "quasi-cyclic":
+            raise FormatError(f"mask codec cascade needs a quasi-cyclic network, not {self.network.family}")
+        if not 1 <= self.n_filters <= MAX_FILTERS or not 0 <= self.m_last <= self.layout.n_steps:
+            raise FormatError(
+                f"mask codec cascade: n_filters {self.n_filters} or m_last {self.m_last} out of range"
+            )
+        if not 0 <= self.n_corrections <= self.universe:
+            raise FormatError(f"mask codec cascade: {self.n_corrections} corrections")
+        expected = sum(self._sizes())
+        if self.data.size != expected:
+            raise FormatError(f"mask codec cascade: section of {self.data.size} bytes, not {expected}")
+
+    @classmethod
+    def of(cls, filters: CodedPlanes, last: NDArray[np.uint32], wrong: Corrections) -> Cascade:
+        """From the filters, the code of the last plane, and the positions where the gates are wrong."""
+        layout, codes = filters.layout, (filters.code, last)
+        octets = (np.ascontiguousarray(code, "<u4").reshape(-1).view(np.uint8) for code in codes)
+        return cls(
+            shape=shape_of(filters),
+            data=np.concatenate([*octets, corrections.pack(wrong, layout.rows * layout.cols, 1)]),
+            network=filters.network,
+            layout=layout,
+            m_lane=filters.m_lane,
+            n_filters=len(filters.code),
+            m_last=last.shape[2],
+            n_corrections=len(wrong),
+        )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], data: NDArray[np.uint8], tensor: CodedPlanes) -> Cascade:
+        """See :class:`Mask`."""
+        names = ("n_filters", "m_last", "n_corrections")
+        if set(config) != set(names) or not all(type(config[name]) is int for name in names):
+            raise FormatError(f"mask codec cascade needs integers {names}, has {dict(config)}")
+        return cls(
+            shape=shape_of(tensor),
+            data=data,
+            network=tensor.network,
+            layout=tensor.layout,
+            m_lane=tensor.m_lane,
+            **config,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """See :class:`Mask`."""
+        return {"n_filters": self.n_filters, "m_last": self.m_last, "n_corrections": self.n_corrections}
+
+    def check(self, tensor: CodedPlanes) -> None:
+        """See :class:`Mask`: the filters' code is read as that of the tensor's own planes."""
+        if (self.network, self.layout, self.m_lane) != (tensor.network, tensor.layout, tensor.m_lane):
+            raise FormatError("mask codec cascade: network, layout or m_lane are not the tensor's")
+
+    @property
+    def universe(self) -> int:
+        """Positions of weights."""
+        return self.layout.rows * self.layout.cols
+
+    @property
+    def filters(self) -> CodedPlanes:
+        """The filters' code."""
+        size, _, _ = self._sizes()
+        return self._coded(self.data[:size], self.m_lane, self.n_filters)
+
+    @property
+    def last(self) -> CodedPlanes:
+        """The last plane's code."""
+        begin, size, _ = self._sizes()
+        return self._coded(self.data[begin : begin + size], self.m_last, 1)
+
+    def load_corrections(self) -> Corrections:
+        """Where the gates are wrong, unpacked and checked."""
+        begin, size, _ = self._sizes()
+        return corrections.unpack(self.data[begin + size :], self.n_corrections, self.universe, 1)
+
+    def rows(self, first: int, last: int, expand: Expand, *, jobs: int = 1) -> Words:
+        """See :class:`Mask`."""
+        cols, chunks = self.layout.cols, self.layout.chunks
+        filters, final, wrong = self.filters, self.last, self.load_corrections()
+
+        def part(begin: int, end: int) -> Words:
+            found = candidates(expand(filters, begin, end, None), begin, cols)
+            mask: Words = expand(final, begin, end, found)[0]
+            corrections.flip(mask, wrong.in_rows(begin, end, cols), cols)
+            return mask
+
+        return by_rows(part, first, last, chunks, jobs, CACHE_WORDS // (self.n_filters + 2))
+
+    def _coded(self, data: NDArray[np.uint8], m_lane: int, n_planes: int) -> CodedPlanes:
+        return CodedPlanes.of_bytes(self.network, self.layout, data, m_lane, n_planes)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """Bytes of the filters' code, of the last plane's, of the corrections."""
+        per_word = 4 * self.layout.n_segments * self.layout.lanes
+        packed = corrections.packed_sizes(self.n_corrections, self.universe, 1)
+        return self.n_filters * self.m_lane * per_word, self.m_last * per_word, sum(packed)
 
 
 def targets(n_filters: int, first: int, last: int, chunks: int) -> Words:
@@ -76,67 +197,3 @@ def meet_targets(filters, first, found):
         for r in range(filters.shape[1]):
             for c in range(filters.shape[2]):
                 found[r, c] &= ~(_target(first + r, c, k) ^ filters[k, r, c])
-
-
-def encode(
-    filters: NDArray[np.uint32], last: NDArray[np.uint32], wrong: corrections.Corrections, universe: int
-) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """``(config, section)`` from the two codes and the positions where the gates are wrong."""
-    config = {"n_filters": filters.shape[0], "m_last": last.shape[2], "n_corrections": len(wrong)}
-    octets = (np.ascontiguousarray(code, "<u4").reshape(-1).view(np.uint8) for code in (filters, last))
-    return config, np.concatenate([*octets, corrections.pack(wrong, universe, 1)])
-
-
-def check(config: Mapping[str, Any], n_bytes: int, tensor: CodedPlanes) -> None:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    names = ("n_filters", "m_last", "n_corrections")
-    if set(config) != set(names) or not all(type(config[name]) is int for name in names):
-        raise FormatError(f"mask codec cascade needs integers {names}, has {dict(config)}")
-    layout = tensor.layout
-    n_filters, m_last, n = (config[name] for name in names)
-    if tensor.network.family != "quasi-cyclic":
-        raise FormatError(f"mask codec cascade needs a quasi-cyclic network, not {tensor.network.family}")
-    if not 1 <= n_filters <= MAX_FILTERS or not 0 <= m_last <= layout.n_steps:
-        raise FormatError(f"mask codec cascade: n_filters {n_filters} or m_last {m_last} out of range")
-    if not 0 <= n <= layout.rows * layout.cols:
-        raise FormatError(f"mask codec cascade: {n} corrections")
-    expected = sum(_sizes(config, tensor))
-    if n_bytes != expected:
-        raise FormatError(f"mask codec cascade: section of {n_bytes} bytes, not {expected}")
-
-
-def decode(
-    config: Mapping[str, Any],
-    data: NDArray[np.uint8],
-    tensor: CodedPlanes,
-    first: int,
-    last: int,
-    expand: Expand,
-    *,
-    jobs: int = 1,
-) -> Words:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    layout = tensor.layout
-    n_filter, n_last, _ = _sizes(config, tensor)
-    how = tensor.network, layout
-    filters = CodedPlanes.of_bytes(*how, data[:n_filter], tensor.m_lane, config["n_filters"])
-    final = CodedPlanes.of_bytes(*how, data[n_filter : n_filter + n_last], config["m_last"])
-    universe = layout.rows * layout.cols
-    wrong = corrections.unpack(data[n_filter + n_last :], config["n_corrections"], universe, 1)
-
-    def part(begin: int, end: int) -> Words:
-        found = candidates(expand(filters, begin, end, None), begin, layout.cols)
-        mask: Words = expand(final, begin, end, found)[0]
-        corrections.flip(mask, wrong.in_rows(begin, end, layout.cols), layout.cols)
-        return mask
-
-    block_words = CACHE_WORDS // (config["n_filters"] + 2)
-    return by_rows(part, first, last, layout.chunks, jobs, block_words)
-
-
-def _sizes(config: Mapping[str, Any], tensor: CodedPlanes) -> tuple[int, int, int]:
-    """Bytes of the filters' code, of the last plane's, of the corrections."""
-    layout = tensor.layout
-    per_word = 4 * layout.n_segments * layout.lanes
-    packed = corrections.packed_sizes(config["n_corrections"], layout.rows * layout.cols, 1)
-    return config["n_filters"] * tensor.m_lane * per_word, config["m_last"] * per_word, sum(packed)

@@ -11,7 +11,7 @@ from samples import bcq, same
 
 import xorpack
 from xorpack.decoders import gpu, reference
-from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu import products
 from xorpack.decoders.gpu.device import device, import_cupy
 from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES
@@ -68,7 +68,7 @@ class AsBfloat:
 @pytest.mark.parametrize("name", BCQ)
 def test_products(name, algorithm, n, dtype):
     cupy, encoded = import_cupy(), BCQ[name]()
-    if plan.why_not(algorithm, encoded, n, dtype, device().shared_limit):
+    if products.why_not(algorithm, encoded, n, dtype, device().shared_limit):
         pytest.skip("this algorithm does not take it")
     if (name, algorithm) == ("wide scales", "decode"):
         pytest.skip("elements of infinity")
@@ -116,16 +116,40 @@ def test_cuda_graph(algorithm):
         check_product(out.get(), encoded, x, "F32")
 
 
+SPIN = """
+extern "C" __global__ void spin(long long cycles) {
+    const long long begin = clock64();
+    while (clock64() - begin < cycles) {}
+}
+"""
+
+
 def test_no_allocation_and_no_wait_when_out_is_given():
+    """The call returns while the stream is still busy with what came before it."""
     cupy, encoded = import_cupy(), BCQ["unrolled"]()
     tensor = gpu.load(encoded)
-    _, on_gpu = activations(cupy, 1, encoded.cols, "F16")
+    x, on_gpu = activations(cupy, 1, encoded.cols, "F16")
     out = cupy.empty((1, encoded.rows), np.float16)
-    tensor.prepare(1, "F16")
-    pool = cupy.get_default_memory_pool()
-    used = pool.used_bytes()
-    tensor.matvec(on_gpu, out=out)
-    assert pool.used_bytes() == used
+    stream = cupy.cuda.Stream(non_blocking=True)
+    tensor.prepare(1, "F16", stream=stream)
+    spin = cupy.RawKernel(SPIN, "spin")
+    with stream:
+        spin((1,), (1,), (np.int64(1),))  # compiled
+    cupy.cuda.Device().synchronize()
+    allocated = []
+
+    def allocate(size):
+        allocated.append(size)
+        return cupy.get_default_memory_pool().malloc(size)
+
+    with stream, cupy.cuda.using_allocator(allocate):
+        tensor.matvec(on_gpu, out=out, stream=stream)  # loads what is compiled, which may wait
+        spin((1,), (1,), (np.int64(1 << 30),))  # half a second at 2 GHz
+        tensor.matvec(on_gpu, out=out, stream=stream)
+        assert not stream.done
+    assert not allocated
+    stream.synchronize()
+    check_product(out.get(), encoded, x, "F16")
 
 
 def test_pytorch():

@@ -1,9 +1,8 @@
 """What ``xorpack report`` says: the contents (:mod:`.contents`), advice, and one renderer per format."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from xorpack.analysis.report.contents import Options, Report
+from xorpack.analysis.report.contents import SORT, Options, Report
 from xorpack.analysis.report.data import as_csv, as_json
 from xorpack.analysis.report.html import as_html
 from xorpack.analysis.report.text import as_markdown, as_text
@@ -19,20 +18,33 @@ RENDERERS: Mapping[str, Callable[[Report, Options], str]] = {
 """Renderers by format."""
 
 
-def render(report: Report, form: str = "text", **options: Any) -> str:
+def render(
+    report: Report,
+    form: str = "text",
+    *,
+    sort: str | None = None,
+    top: int | None = None,
+    width: int = 100,
+    colour: bool = False,
+) -> str:
     """A report in one of the formats of :data:`RENDERERS`.
 
     Args:
         report: what :func:`xorpack.report_checkpoint` found.
         form: ``text``, ``json``, ``csv``, ``markdown`` or ``html``.
-        options: fields of :class:`Options`.
+        sort: an order from :data:`xorpack.analysis.report.contents.SORT`; None for the checkpoint's own.
+        top: tensors to list; None for all.
+        width: columns of text.
+        colour: whether the terminal that text is for shows colours.
 
     Raises:
-        ParameterError: for any other format.
+        ParameterError: for any other format or order.
     """
     if form not in RENDERERS:
         raise ParameterError(f"format {form!r} is not one of {', '.join(RENDERERS)}")
-    return RENDERERS[form](report, Options(**options))
+    if sort is not None and sort not in SORT:
+        raise ParameterError(f"sort {sort!r} is not one of {', '.join(SORT)}")
+    return RENDERERS[form](report, Options(sort=sort, top=top, width=width, colour=colour))
 
 
 __all__ = ["RENDERERS", "Options", "Report", "render"]

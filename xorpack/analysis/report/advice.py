@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from xorpack.analysis.accounting import Account
@@ -116,7 +117,14 @@ def _metadata(total: Account, n_tensors: int) -> str | None:
 
 
 def for_plain(
-    quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
+    quantized: Account,
+    exact: Account,
+    negative_zeros: int,
+    unfit: Mapping[str, str],
+    bits: int,
+    path: str,
+    quantized_by: str | None = None,
+    n_too_small: int = 0,
 ) -> tuple[str, ...]:
     """Advice on a plain checkpoint.
 
@@ -126,14 +134,24 @@ def for_plain(
         negative_zeros: weights that are -0.0.
         unfit: tensors that cannot be quantized, and why.
         bits, path: of the commands that are advised.
+        quantized_by: what shows that another tool quantized it, or None.
+        n_too_small: tensors that would not become smaller.
     """
-    return tuple(_plain(quantized, exact, negative_zeros, unfit, bits, path))
+    found = list(_plain(quantized, exact, negative_zeros, unfit, bits, path))
+    if quantized_by is not None:
+        found.insert(
+            0, f"It is quantized already ({quantized_by}): only --lossless, bit for bit, makes sense here."
+        )
+    if n_too_small:
+        found.append(f"{n_too_small} tensors are so small that they would be carried as they are.")
+    return tuple(found)
 
 
 def _plain(
     quantized: Account, exact: Account, negative_zeros: int, unfit: Mapping[str, str], bits: int, path: str
 ) -> Iterator[str]:
     total = quantized if quantized.n_weights else exact
+    command = shlex.quote(path)
     for name, why in list(unfit.items())[:1]:
         yield f"{len(unfit)} tensors cannot be quantized, only kept bit for bit: {name}: {why}"
     if not total.n_weights:
@@ -160,14 +178,14 @@ def _plain(
     size = exact.per_weight(exact.n_bytes)
     yield (
         f"Kept bit for bit: about {size:.2f} bits per weight, {exact.original_bytes / max(exact.n_bytes, 1):.1f} x "
-        f"smaller: xorpack encode {path} OUT --lossless"
+        f"smaller: xorpack encode {command} OUT --lossless"
     )
     if quantized.n_weights:
         size = quantized.per_weight(quantized.n_bytes)
         yield (
             f"Quantized to {bits} bits: about {size:.2f} bits per weight, "
             f"{quantized.original_bytes / max(quantized.n_bytes, 1):.1f} x smaller: "
-            f"xorpack encode {path} OUT --bits {bits}"
+            f"xorpack encode {command} OUT --bits {bits}"
             + (f" --sparsity {quantized.sparsity:.2g}" if pruned_first else "")
         )
         mask = quantized.per_weight(quantized.section_bytes["mask"])

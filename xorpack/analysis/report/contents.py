@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import Comparison
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.mask_models import MaskBounds
+from xorpack.errors import SelfCheckError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +56,13 @@ class TensorReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """A tensor that is kept as it is."""
+    """A tensor that is kept as it is; ``why``, of a plain checkpoint's."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     n_bytes: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,9 @@ class Report:
         kind: ``encoded`` or ``plain``.
         version: of xorpack.
         settings: how it was encoded, or what a plain one is judged for.
-        n_files, n_parameters, total_bytes: safetensors files, elements of all tensors, bytes of all files.
+        n_files: safetensors files.
+        n_parameters: elements of all tensors.
+        total_bytes: bytes of all files.
         source_bytes: of the files before encoding, those of an encoded checkpoint counted back.
         parts: every byte of the files by what it is for; they sum to ``total_bytes``.
         tensors, carried: in the order of the checkpoint.
@@ -118,7 +123,7 @@ class Report:
 
     def __post_init__(self) -> None:
         if sum(part.n_bytes for part in self.parts) != self.total_bytes:
-            raise AssertionError(f"parts do not sum to the {self.total_bytes} bytes of {self.path}")
+            raise SelfCheckError(f"parts do not sum to the {self.total_bytes} bytes of {self.path}")
 
     @cached_property
     def total(self) -> Account:
@@ -130,7 +135,7 @@ class Report:
 
     @cached_property
     def exact(self) -> Account | None:
-        """Of a plain checkpoint: all tensors, kept bit for bit."""
+        """The account of a plain checkpoint with all tensors kept bit for bit; None for an encoded one."""
         if self.kind == "encoded":
             return None
         return Account.total(t.exact or t.account for t in self.tensors)
@@ -151,6 +156,13 @@ class Options:
     top: int | None = None
     width: int = 100
     colour: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sort is not None:
+            checks.choice("sort", self.sort, SORT)
+        if self.top is not None:
+            checks.whole("top", self.top, 1)
+        checks.whole("width", self.width, 1)
 
     def listed(self, report: Report) -> list[TensorReport]:
         """The tensors to list, in order."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from xorpack import escape
 from xorpack.analysis.bounds import mask_bound_error
 from xorpack.analysis.report.contents import Options, Report, TensorReport
 from xorpack.encoded import SECTIONS
@@ -84,7 +85,7 @@ def _line(tensor: TensorReport) -> Mapping[str, Any]:
     account, n = tensor.account, max(tensor.account.n_weights, 1)
     exact = tensor.exact
     return {
-        "tensor": tensor.name,
+        "tensor": escape.csv(tensor.name),
         "kind": tensor.kind,
         "dtype": tensor.dtype,
         "shape": "x".join(map(str, tensor.shape)),

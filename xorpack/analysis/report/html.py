@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from xorpack import escape
 from xorpack.analysis.report import plots
 from xorpack.analysis.report.contents import Options, Report
 from xorpack.analysis.report.text import ADVICE, SUMS
@@ -22,7 +23,11 @@ def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        autoescape=True,
+        finalize=lambda value: escape.printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
     return environment.from_string(files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8"))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xorpack import escape
 from xorpack.analysis.accounting import PAYLOAD
 from xorpack.analysis.report.contents import Report, TensorReport
 from xorpack.analysis.report.views import bound, labels
@@ -72,7 +73,8 @@ def _svg(figure: Any) -> str:
 
 def _label_tensors(axes: Any, tensors: tuple[TensorReport, ...]) -> None:
     if len(tensors) <= MAX_LABELS:
-        axes.set_xticks(range(len(tensors)), labels([t.name for t in tensors], 34), rotation=90, fontsize=7)
+        shown = labels([t.name for t in tensors], 34)
+        axes.set_xticks(range(len(tensors)), map(escape.mathtext, shown), rotation=90, fontsize=7)
     else:
         axes.set_xlabel("tensor, in the order of the checkpoint")
     axes.set_xlim(-0.6, len(tensors) - 0.4)
@@ -159,7 +161,7 @@ def maps(report: Report) -> Any:
         image = axes.imshow(
             found, cmap="cividis", vmin=0, vmax=most or 1, aspect="auto", extent=(0, cols, rows, 0)
         )
-        axes.set_title(title, fontsize=8)
+        axes.set_title(escape.mathtext(title), fontsize=8)
         axes.set_xlabel("column")
     all_axes[0].set_ylabel("row")
     figure.colorbar(image, ax=list(all_axes), label="share kept")

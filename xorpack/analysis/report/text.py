@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from xorpack import escape
 from xorpack.analysis.report.contents import Options, Report
 from xorpack.analysis.report.views import ALL, ENCODED, PAYLOAD, View, headline, labels, views
 
@@ -27,7 +28,9 @@ def as_text(report: Report, options: Options) -> str:
         no_color=not options.colour,
         highlight=False,
     )
-    lines = [line for text in headline(report) for line in textwrap.wrap(text, options.width)]
+    lines = [
+        line for text in headline(report) for line in textwrap.wrap(escape.printable(text), options.width)
+    ]
     console.print("\n".join(lines), markup=False, soft_wrap=True)
     for index, view in enumerate(views(report, options)):
         title = textwrap.fill(view.title, options.width)
@@ -47,7 +50,7 @@ def _numbered(report: Report, width: int) -> Iterator[str]:
     for number, text in enumerate(report.advice, 1):
         lead = f"{number}. "
         yield textwrap.fill(
-            text,
+            escape.printable(text),
             max(width, 20),
             initial_indent=lead,
             subsequent_indent=" " * len(lead),
@@ -75,9 +78,12 @@ def _table(view: View, width: int) -> Table:
             justify="left" if left else "right",
             no_wrap=True,
         )
-    names = labels([row[0] for row in view.rows], first, view.names)
+    names = labels(
+        [*map(escape.printable, (row[0] for row in view.rows))], first, [*map(escape.printable, view.names)]
+    )
     for name, row in zip(names, view.rows, strict=True):
-        table.add_row(name, *(row[i] for i in shown[1:]), style="bold" if row[0] in SUMS else None)
+        cells = map(escape.rich, (name, *(row[i] for i in shown[1:])))
+        table.add_row(*cells, style="bold" if row[0] in SUMS else None)
     return table
 
 
@@ -102,25 +108,21 @@ def _width(view: View, i: int) -> int:
 def as_markdown(report: Report, options: Options) -> str:
     """The same for a README or an issue."""
     lines = ["# Compression report", ""]
-    lines += [f"{_escaped(line)}  " for line in headline(report)]
+    lines += [f"{escape.markdown(line)}  " for line in headline(report)]
     for index, view in enumerate(views(report, options)):
-        lines += ["", f"## {view.title}", ""]
+        lines += ["", f"## {escape.markdown(view.title)}", ""]
         lines.append("| " + " | ".join(view.columns) + " |")
         left = [i == 0 or name in view.words for i, name in enumerate(view.columns)]
         lines.append("|" + "|".join("---" if is_left else "--:" for is_left in left) + "|")
         for row in [*view.rows, *([view.total] if view.total else [])]:
             strong = row[0] in SUMS or row is view.total
-            cells = [f"**{_escaped(cell)}**" if strong and cell else _escaped(cell) for cell in row]
+            cells = [
+                f"**{escape.markdown(cell)}**" if strong and cell else escape.markdown(cell) for cell in row
+            ]
             lines.append("| " + " | ".join(cells) + " |")
         if view.note:
-            lines += ["", view.note]
+            lines += ["", escape.markdown(view.note)]
         if index == 0 and report.advice:
             lines += ["", f"## {ADVICE}", ""]
-            lines += [f"{number}. {_escaped(text)}" for number, text in enumerate(report.advice, 1)]
+            lines += [f"{number}. {escape.markdown(text)}" for number, text in enumerate(report.advice, 1)]
     return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    for mark in ("\\", "|", "*", "_", "`", "<"):
-        text = text.replace(mark, "\\" + mark)
-    return text

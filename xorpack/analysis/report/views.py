@@ -10,7 +10,7 @@ from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import OURS, Comparison
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.report.contents import Options, Report, TensorReport
-from xorpack.analysis.tables import mebibytes
+from xorpack.analysis.tables import by_reason, mebibytes
 from xorpack.encoded import SECTIONS
 
 PAYLOAD = "= payload"
@@ -118,13 +118,15 @@ def views(report: Report, options: Options) -> Iterator[View]:
     if report.becoming:
         yield becoming(report)
     yield tensors(report, options)
+    if any(found.why for found in report.carried):
+        yield carried(report)
     wide = [t for t in report.tensors if t.planes is not None and len(t.planes.planes) > 8]
     if wide:
         yield planes(wide)
 
 
 def parts(report: Report) -> View:
-    """Where the bytes are."""
+    """Say where the bytes are."""
     total, by_name = report.total, {part.name: part.n_bytes for part in report.parts}
     everything = max(report.total_bytes, 1)
 
@@ -282,6 +284,19 @@ def _plain_row(found: TensorReport | Report) -> tuple[str, ...]:
         f"{value:.3f}",
         f"{exact.per_weight(exact.n_bytes):.3f}",
         f"{account.per_weight(account.n_bytes):.3f}" if account and account.n_weights else "-",
+    )
+
+
+def carried(report: Report) -> View:
+    """Why tensors of a plain checkpoint would be carried as they are."""
+    groups = by_reason({found.name: (found.why, found.n_bytes) for found in report.carried})
+    return View(
+        key="carried",
+        title="Tensors that would be carried as they are, by what they are",
+        columns=("what", "tensors", "size", "the largest"),
+        rows=[(why, str(n), mebibytes(n_bytes), largest) for why, n, n_bytes, largest in groups],
+        note="--include names some of them to encode them too.",
+        words=("the largest",),
     )
 
 

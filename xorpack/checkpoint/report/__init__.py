@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from xorpack import checks
 from xorpack.analysis.report.contents import Report
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
@@ -12,6 +13,7 @@ from xorpack.checkpoint.report.common import Wanted
 from xorpack.checkpoint.report.encoded import report_encoded
 from xorpack.checkpoint.report.plain import report_plain
 from xorpack.checkpoint.settings import Settings
+from xorpack.checkpoint.source import plain_tensors, refuse_quantized
 from xorpack.errors import ParameterError
 from xorpack.files import container, model
 
@@ -31,8 +33,10 @@ def report_checkpoint(
 
     Args:
         path: of the checkpoint.
-        settings: what a plain checkpoint is judged for: ``bits``, ``sparsity``, ``group_size``, ...
-        include, exclude: patterns, for a plain checkpoint (:mod:`xorpack.files.selection`).
+        settings: what a plain checkpoint is judged for: ``bits``, ``sparsity``, ``group_size``, ... None for the
+            defaults, and of one that another tool quantized, only kept bit for bit.
+        include: patterns of a plain checkpoint's tensors to take (:mod:`xorpack.files.selection`).
+        exclude: patterns of those to leave out.
         sample: weights to measure real coders on, and our own; None for none.
         n_maps: tensors to make a density map of, those whose masks are furthest from i.i.d.
         max_weights: of an encoded checkpoint, see :func:`xorpack.checkpoint.open_checkpoint`.
@@ -40,10 +44,12 @@ def report_checkpoint(
 
     Raises:
         FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
-        ParameterError: a setting breaks its rule, a pattern matches nothing, nothing can be encoded.
+        ParameterError: a setting breaks its rule, a pattern matches nothing, nothing can be encoded; settings to
+            quantize what another tool quantized.
     """
-    if sample is not None and sample < 1:
-        raise ParameterError(f"sample = {sample} weights is less than 1")
+    if sample is not None:
+        checks.whole("sample", sample, 1)
+    checks.whole("n_maps", n_maps)
     layout = model.find(Path(path))
     files = layout.open()
     if any(container.KEY in file.metadata for file in files):
@@ -58,4 +64,6 @@ def report_checkpoint(
     if chosen.lossless:
         raise ParameterError("a plain checkpoint is reported both lossless and quantized: leave lossless out")
     chosen.check()
+    if settings is not None:
+        refuse_quantized(layout, plain_tensors(files))
     return report_plain(layout, files, chosen, (include, exclude), Wanted(sample, n_maps, progress))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xorpack.analysis.accounting import Account
+from xorpack._version import __version__
+from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.formats import Weights
 from xorpack.analysis.report.contents import Carried, TensorReport
 from xorpack.checkpoint.encode import Progress
@@ -49,7 +49,7 @@ def common(layout: model.Layout) -> dict[str, Any]:
     """Fields of a report that follow from its files."""
     return {
         "path": str(layout.root),
-        "version": importlib.metadata.version("xorpack"),
+        "version": __version__,
         "n_files": len(layout.shards),
     }
 
@@ -63,10 +63,14 @@ def other_bytes(layout: model.Layout) -> int:
     return sum(path.stat().st_size for path in others)
 
 
-def carried_tensors(tensors: Mapping[str, Stored]) -> tuple[Carried, ...]:
-    """Tensors that are kept as they are."""
+def carried_tensors(
+    tensors: Mapping[str, Stored], left_out: Mapping[str, LeftOut] | None = None
+) -> tuple[Carried, ...]:
+    """Tensors that are kept as they are; ``left_out``: why."""
+    why = {} if left_out is None else {name: found.why for name, found in left_out.items()}
     return tuple(
-        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.n_bytes) for name, t in tensors.items()
+        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.n_bytes, why=why.get(name, ""))
+        for name, t in tensors.items()
     )
 
 

@@ -86,7 +86,7 @@ class _Encoded:
             account = Account.of(tensor, mask, planes)
         except XorpackError as error:
             raise type(error)(f"{self.checkpoint.path_of(name)}: tensor {name!r}: {error}") from None
-        zeros, ones = tensor.constants
+        zeros, ones = tensor.planes.constants
         in_field = () if tensor.field is None else tensor.field.code.planes
         if self.wanted.progress is not None:
             self.wanted.progress(name, tensor.n_weights, self.n_weights)

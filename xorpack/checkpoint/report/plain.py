@@ -27,11 +27,13 @@ from xorpack.checkpoint.report.common import (
     weights,
 )
 from xorpack.checkpoint.settings import Settings
-from xorpack.encoding.quantize.bcq import quantize
+from xorpack.checkpoint.source import quantized_by
+from xorpack.code.words import popcount
+from xorpack.encoding.quantize.bcq import columns_per_scale, quantize
 from xorpack.errors import DataError
 from xorpack.files import model
 from xorpack.files.safetensors_file import SafetensorsFile
-from xorpack.tensors import DTYPES, BCQTensor, as_matrix
+from xorpack.tensors import DTYPES, BCQTensor, as_matrix, n_groups
 
 COULD_BE = tuple((sparsity, bits) for sparsity in (0.5, 0.8, 0.9, 0.95) for bits in (1, 2, 3, 4))
 """Sparsities and planes that a plain checkpoint's future is shown for."""
@@ -63,7 +65,8 @@ class _Plain:
         self.wanted = wanted
         self.exact = Plan(Settings(lossless=True), files, *patterns)
         floats = any(t.dtype in FLOATS for t in self.exact.selected.values())
-        self.quantized = Plan(settings, files, *patterns) if floats else None
+        self.quantized_by = quantized_by(layout, {**self.exact.selected, **self.exact.carried})
+        self.quantized = Plan(settings, files, *patterns) if floats and self.quantized_by is None else None
         self.label = f"{settings.bits}-bit"
         self.n_negative_zeros = 0
         self.unfit: dict[str, str] = {}  # tensors that cannot be quantized, and why
@@ -93,13 +96,20 @@ class _Plain:
                 Part(name="other files", n_bytes=other),
             ),
             tensors=tensors,
-            carried=carried_tensors(self.exact.carried),
+            carried=carried_tensors(self.exact.carried, self.exact.left_out),
             formats=formats,
             comparison={} if self.wanted.sample is None else dict(self._compare()),
-            becoming=tuple(self._becoming(total)) if quantized else (),
+            becoming=tuple(self._becoming(quantized)) if quantized else (),
             density={t.name: self._map(t.name) for t in self.wanted.mapped(tensors)},
             advice=advice.for_plain(
-                total, exact, self.n_negative_zeros, self.unfit, self.settings.bits, str(self.layout.root)
+                total,
+                exact,
+                self.n_negative_zeros,
+                self.unfit,
+                self.settings.bits,
+                str(self.layout.root),
+                self.quantized_by,
+                sum(not self.exact.becomes_smaller(t.name, t.exact or t.account) for t in tensors),
             ),
         )
 
@@ -122,11 +132,15 @@ class _Plain:
             shape=stored.shape,
             kind="plain",
             bits=self.settings.bits if exact is not None else 8 * DTYPES[stored.dtype].itemsize,
+            group_size=0 if exact is None else self._group_size(name, account.n_kept),
             account=account,
             exact=exact,
             mask=mask,
             planes=found.planes,
         )
+
+    def _group_size(self, name: str, n_kept: int) -> int:
+        return columns_per_scale(self.exact.selected[name].shape, self.settings.group_size, n_kept)
 
     def _formats(self, tensors: Sequence[TensorReport], label: str) -> FormatTable:
         def one(t: TensorReport) -> tuple[Account, int]:
@@ -143,10 +157,16 @@ class _Plain:
         )
         return by_formula(ours, (weights(t.shape, account, bits, t.dtype) for t, account, bits in chosen))
 
-    def _becoming(self, total: Account) -> Iterator[Becoming]:
-        scales = total.per_weight(total.section_bytes["scales"]) / self.settings.bits
+    def _becoming(self, tensors: Sequence[TensorReport]) -> Iterator[Becoming]:
+        n_weights = max(sum(t.account.n_weights for t in tensors), 1)
+        width = 32 if self.settings.scale_dtype == "float32" else 16
         for sparsity, bits in COULD_BE:
-            bound = given_mask_bound(sparsity, bits) + scales * bits
+            n_scales = 0
+            for t in tensors:
+                group_size = self._group_size(t.name, round((1 - sparsity) * t.account.n_weights))
+                rows, cols = as_matrix(t.shape)
+                n_scales += rows * n_groups(cols, group_size)
+            bound = given_mask_bound(sparsity, bits) + width * bits * n_scales / n_weights
             yield Becoming(sparsity=sparsity, bits=bits, bits_per_weight=bound)
 
     def _map(self, name: str) -> NDArray[np.float64]:
@@ -177,7 +197,7 @@ class _Plain:
             array,
             bits=settings.bits,
             mask=plan.mask(name)[:rows],
-            group_size=settings.group_size,
+            group_size=self._group_size(name, popcount(plan.mask(name))),
             method=settings.method,
             scale_dtype=settings.scale_dtype,
         )

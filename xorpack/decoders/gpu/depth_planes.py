@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code import depths
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu import plan
+from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.lists import bit_lists
 from xorpack.decoders.gpu.order import order_values
 from xorpack.decoders.gpu.passes import Argument, Pass
 from xorpack.decoders.gpu.sources import Kernel
-
-if TYPE_CHECKING:
-    from xorpack.decoders.gpu.resident import Resident
+from xorpack.decoders.gpu.store import Store
 
 
 def arrays(
@@ -30,17 +28,17 @@ def arrays(
     return found
 
 
-def passes(resident: Resident, name: str, layout: Layout, m_lane: int, to: str) -> list[Pass]:
+def passes(store: Store, name: str, layout: Layout, m_lane: int, to: str) -> list[Pass]:
     """The plane, row-major and corrected, into the workspace ``to`` of :func:`n_bytes`."""
     if not layout.total_steps:
         return []
-    macros = plan.coded_macros(layout, depths.NETWORK, m_lane, 1) | {"MASK": 0}
+    macros = launches.coded_macros(layout, depths.NETWORK, m_lane, 1) | {"MASK": 0}
     order = order_values(layout, depths.NETWORK, m_lane)
     args: tuple[Argument, ...]
-    args = (*order, resident.pointer(name), resident.taps(depths.NETWORK), np.uint64(0), to)
-    launch = resident.decode_launch(layout, layout.rows, 1)
+    args = (*order, store.pointer(name), store.taps(depths.NETWORK), np.uint64(0), to)
+    launch = store.decode_launch(layout, layout.rows, 1)
     decode = Pass(kernel=Kernel.of("decode_words", macros), launch=launch, args=args)
-    return [decode, *resident.flip_passes(f"{name}_starts", f"{name}_wrong", to)]
+    return [decode, *store.flip_passes(f"{name}_starts", f"{name}_wrong", to)]
 
 
 def n_bytes(layout: Layout) -> int:

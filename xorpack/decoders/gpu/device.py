@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.decoders.gpu.arrays import View, view
-from xorpack.decoders.gpu.plan import Launch
+from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel
 from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from xorpack.decoders.gpu import plan
 from xorpack.decoders.gpu.device import MIN_COMPUTE_CAPABILITY, describe, import_cupy
+from xorpack.decoders.gpu.products.tables import table_fields
 from xorpack.errors import DeviceError
 
 CUPY = {"cupy-cuda13x": 13, "cupy-cuda12x": 12, "cupy-cuda11x": 11, "cupy": None}
@@ -43,7 +43,7 @@ class Diagnosis:
         return all(finding.fine for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Give what ``xorpack doctor --json`` prints."""
         return asdict(self) | {"gpu_decoder": self.has_gpu_decoder}
 
 
@@ -69,7 +69,7 @@ def diagnose() -> Diagnosis:
     runs = {"cpu": "decode on the CPU: always"}
     usable = all(finding.fine for finding in findings)
     for number, gpu in enumerate(gpus if usable else []):
-        fields = plan.table_fields(gpu.shared_limit)
+        fields = table_fields(gpu.shared_limit)
         runs[f"gpu {number}"] = (
             f"decode; matvec by tables ({fields} fields), matmul by tensor cores, and by decoding with cuBLAS"
         )

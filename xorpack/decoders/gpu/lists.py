@@ -34,6 +34,14 @@ def bit_lists(bits: NDArray[np.int64], n_bits: int) -> tuple[NDArray[np.uint32],
     return starts(rising // LIST_BITS, n_lists), (rising % LIST_BITS).astype(np.uint16)
 
 
+def visit_lists(
+    layout: Layout, positions: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """:func:`bit_lists` of elements ``row * cols + col`` in the mask as words in order of visits."""
+    n_bits = 32 * layout.n_panels * layout.rows * layout.panel_chunks
+    return bit_lists(visit_bits(layout, positions), n_bits)
+
+
 def visit_bits(layout: Layout, positions: NDArray[np.int64]) -> NDArray[np.int64]:
     """Places of elements ``row * cols + col`` in the mask as words in order of visits."""
     row, col = np.divmod(positions, max(layout.cols, 1))

@@ -19,12 +19,13 @@ from xorpack.code.dense import UNSIGNED
 from xorpack.code.layout import Layout
 from xorpack.code.words import Words
 from xorpack.decoders import cpu
-from xorpack.decoders.gpu import fields, masks
+from xorpack.decoders.gpu.fields import DeviceField
 from xorpack.decoders.gpu.lists import tiled
-from xorpack.decoders.gpu.order import ScaleOrder, visited_rows
+from xorpack.decoders.gpu.masks import DeviceMask, on_device
+from xorpack.decoders.gpu.order import ScaleOrder, coded_order, visited_rows
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError
-from xorpack.masks import bitmap
+from xorpack.masks import Bitmap
 
 MaskForm = Literal["stored", "bitmap"]
 NARROW_PLANES = 4
@@ -36,28 +37,30 @@ class Packed:
     """Arrays for the device by name, absent ones left out.
 
     Attributes:
-        arrays: ``code``; those of the mask (:mod:`xorpack.decoders.gpu.masks`) and of a field; ``scales``; ``starts``,
-            ``entries`` and ``values`` of corrections.
-        mask_form: ``ones`` or ``zeros`` (nothing stored), else the codec whose decoder the device takes.
+        arrays: ``code``; those of the mask and of the field; ``scales``; ``starts``, ``entries`` and ``values`` of
+            corrections.
+        mask: None where every weight is kept, or none: no mask is read.
+        field: None of tensors that have none.
         scale_order: where the scales lie; of ``lossless`` tensors it means nothing.
         n_corrections: of the weights.
     """
 
     arrays: dict[str, NDArray[Any]]
-    mask_form: str
+    mask: DeviceMask[Any] | None
+    field: DeviceField | None
     scale_order: ScaleOrder
     n_corrections: int
 
 
-def pack(encoded: EncodedTensor, mask_form: MaskForm = "stored", *, jobs: int = 1) -> Packed:
+def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) -> Packed:
     """Check ``encoded`` by decoding it on the CPU, and lay it out for the device.
 
     Raises:
         CorruptError, FormatError: the tensor contradicts itself or its checksum.
-        ParameterError: ``mask_form`` is unknown.
+        ParameterError: ``form`` is unknown.
     """
-    if mask_form not in ("stored", "bitmap"):
-        raise ParameterError(f"mask = {mask_form!r} is not 'stored' or 'bitmap'")
+    if form not in ("stored", "bitmap"):
+        raise ParameterError(f"mask = {form!r} is not 'stored' or 'bitmap'")
     if sys.byteorder != "little":
         raise ParameterError("the GPU decoder needs a little-endian host")
     if encoded.stored_sha256 and sections_sha256(encoded.sections()) != encoded.stored_sha256:
@@ -70,25 +73,25 @@ def pack(encoded: EncodedTensor, mask_form: MaskForm = "stored", *, jobs: int = 
     layout, q = encoded.layout, encoded.bits
     order = ScaleOrder.of(layout, encoded.group_size, q)
     arrays: dict[str, NDArray[Any]] = {"code": np.ascontiguousarray(encoded.code).reshape(-1)}
-    form = _form(encoded, mask_form)
-    if form in masks.CODECS:
-        arrays |= masks.CODECS[form].arrays(encoded, mask)
+    on, field = None, None
+    if 0 < encoded.n_kept < encoded.n_weights:
+        on = on_device(encoded.mask if form == "stored" else Bitmap.of(mask, encoded.cols), encoded.coded)
+        arrays |= on.arrays()
     if encoded.field is not None:
-        arrays |= fields.arrays(encoded.field)
+        field = DeviceField(
+            field=encoded.field,
+            layout=layout,
+            order=coded_order(encoded.coded),
+            itemsize=q // 8,
+            masked=on is not None,
+        )
+        arrays |= field.arrays()
     if encoded.scales is not None:
         arrays["scales"] = _scales(layout, np.asarray(encoded.scales), order, q)
     wrong = encoded.load_corrections()
     if len(wrong):
         arrays |= _corrections(encoded, wrong, planes)
-    return Packed(arrays=arrays, mask_form=form, scale_order=order, n_corrections=len(wrong))
-
-
-def _form(encoded: EncodedTensor, mask_form: MaskForm) -> str:
-    if encoded.n_kept == 0:
-        return "zeros"
-    if encoded.n_kept == encoded.rows * encoded.cols:
-        return "ones"
-    return encoded.mask_codec if mask_form == "stored" else bitmap.NAME
+    return Packed(arrays=arrays, mask=on, field=field, scale_order=order, n_corrections=len(wrong))
 
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:

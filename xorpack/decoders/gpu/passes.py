@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xorpack.decoders.gpu.plan import Launch
+from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.sources import Kernel
 
 Argument = np.generic | str

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from xorpack.decoders.gpu import plan
+from xorpack.decoders.cpu import check_encoded
 from xorpack.decoders.gpu.arrays import TYPES, View, is_dense
 from xorpack.decoders.gpu.device import Device, device
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
+from xorpack.decoders.gpu.products import ALGORITHMS, Product, choose
 from xorpack.decoders.gpu.resident import Resident, Step
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
@@ -44,6 +42,7 @@ def load(
         DeviceError: no GPU, no CuPy, or not enough memory.
         CorruptError, FormatError: the tensor contradicts itself.
     """
+    check_encoded(encoded)
     target = device(device_number)
     return GpuTensor(encoded, pack(encoded, mask, jobs=jobs), target)
 
@@ -55,11 +54,11 @@ class GpuTensor:
         self._encoded = encoded
         self._device = target
         self._resident = Resident(encoded, packed, target)
-        self._plans: dict[tuple[str, int, str], Product] = {}
+        self._products: dict[tuple[str, int, str], Product] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the tensor; products see it as ``rows x cols``: first axis by all others."""
+        """The tensor's shape; products see it as ``rows x cols``: first axis by all others."""
         return self._encoded.shape
 
     @property
@@ -83,9 +82,9 @@ class GpuTensor:
         Not in the total: ``shared``, tables of networks and prefix codes, once for all tensors that have the same; and
         workspaces, once for all tensors of a stream: see :meth:`workspace_bytes`.
         """
-        parts = {name: int(array.nbytes) for name, array in self._resident.arrays.items()}
+        parts = {name: int(array.nbytes) for name, array in self._resident.store.arrays.items()}
         stored = sum(self._encoded.section_bytes().values())
-        shared = sum(self._resident.shared_bytes.values())
+        shared = sum(self._resident.store.shared_bytes.values())
         return {**parts, "total": sum(parts.values()), "stored": stored, "shared": shared}
 
     def decode(self, dtype: str | None = None, *, out: Any = None, stream: Any = None) -> Any:
@@ -144,7 +143,7 @@ class GpuTensor:
             out: (n, rows) or (rows,), last axis contiguous, of any of the three types, not overlapping x; default: a
                 new CuPy array of x's type.
             stream: to launch on; default: CuPy's current one.
-            algorithm: ``auto``, or one of :data:`xorpack.decoders.gpu.plan.ALGORITHMS`.
+            algorithm: ``auto``, or one of :data:`xorpack.decoders.gpu.products.ALGORITHMS`.
 
         Raises:
             ParameterError: a wrong shape, type or layout, or an algorithm that cannot run, and why.
@@ -155,7 +154,7 @@ class GpuTensor:
     def prepare(self, n: int, dtype: str = "F16", *, stream: Any = None, algorithm: str = "auto") -> None:
         """Compile what a product of ``n`` columns of ``dtype`` takes and reserve its workspace on ``stream``."""
         on = self._device.stream(stream)
-        product = self._plan(algorithm, n, dtype)
+        product = self._planned(algorithm, n, dtype)
         if self._resident.is_zero:
             return
         for kernel, launch in product.steps:
@@ -165,19 +164,20 @@ class GpuTensor:
 
     def workspace_bytes(self, n: int, dtype: str = "F16", *, algorithm: str = "auto") -> dict[str, int]:
         """Scratch memory of a product by purpose; the next call on the stream, of any tensor, uses the same."""
-        return dict(self._plan(algorithm, n, dtype).workspace)
+        return dict(self._planned(algorithm, n, dtype).workspace)
 
     def kernels(self, n: int, dtype: str = "F16", *, algorithm: str = "auto") -> list[Step]:
         """The kernels of a product with their launches, in order."""
-        return list(self._plan(algorithm, n, dtype).steps)
+        return list(self._planned(algorithm, n, dtype).steps)
 
-    def _plan(self, algorithm: str, n: int, dtype: str) -> Product:
+    def _planned(self, algorithm: str, n: int, dtype: str) -> Product:
         key = (algorithm, n, dtype)
-        if key not in self._plans:
+        if key not in self._products:
             if dtype not in TYPES:
                 raise ParameterError(f"dtype {dtype!r} is not one of {', '.join(TYPES)}")
-            self._plans[key] = Product(self._resident, algorithm, n, dtype)
-        return self._plans[key]
+            chosen = choose(algorithm, self._encoded, n, dtype, self._device.shared_limit)
+            self._products[key] = ALGORITHMS[chosen](self._resident, n, dtype)
+        return self._products[key]
 
     def _product(self, x: Any, out: Any, stream: Any, algorithm: str, limit: int | None) -> Any:
         encoded = self._encoded
@@ -190,7 +190,7 @@ class GpuTensor:
         n = matrix.shape[0]
         if limit is not None and n > limit:
             raise ParameterError(f"matvec takes up to {limit} rows of x, not {n}: use matmul")
-        product = self._plan(algorithm, n, seen.dtype)
+        product = self._planned(algorithm, n, seen.dtype)
         shape = (*seen.shape[:-1], encoded.rows)
         on = self._device.stream(stream)
         result = self._device.empty(shape, seen.dtype) if out is None else out
@@ -216,81 +216,6 @@ class GpuTensor:
         if not is_dense(seen):
             raise ParameterError(f"out of strides {seen.strides} elements is not C-contiguous")
         return result, seen, on
-
-
-class Product:
-    """The kernels, in order, and the workspace of products of ``n`` columns of ``dtype``."""
-
-    def __init__(self, resident: Resident, algorithm: str, n: int, dtype: str) -> None:
-        encoded, layout, target = resident.encoded, resident.encoded.layout, resident.device
-        self._resident = resident
-        self.algorithm = plan.choose(algorithm, encoded, n, dtype, target.shared_limit)
-        self.n_parts = 1
-        macros = resident.macros
-        shift = resident.packed.scale_order.shift(layout)
-        self.steps: list[Step]
-        self.steps, self.workspace = resident.prelude()
-        if self.algorithm == "tables":
-            fields = plan.table_fields(target.shared_limit)
-            launch = plan.matvec_launch(layout, n, resident.n_planes, target.n_multiprocessors, fields)
-            self.n_parts = layout.n_panels
-            self._main = (
-                Kernel.of(
-                    "matvec", macros | {"FIELDS": fields, "WARPS": launch.block // 32, "GROUP_SHIFT": shift}
-                ),
-                launch,
-            )
-            self.steps.append(self._main)
-        elif self.algorithm == "tensor_cores":
-            limits = target.n_multiprocessors, target.shared_limit
-            chosen = plan.matmul_plan(layout, resident.n_planes, n, 3 if dtype == "F32" else 1, *limits)
-            self.n_parts = chosen.splits
-            extra = {"X": TYPES.index(dtype), "TILES": chosen.tiles, "WARPS": chosen.launch.block // 32}
-            self._main = (Kernel.of("matmul", macros | extra | {"GROUP_SHIFT": shift}), chosen.launch)
-            self.steps.append(self._main)
-        else:
-            itemsize = DTYPES[dtype].itemsize
-            self._tile_rows = plan.decode_tile_rows(layout, itemsize)
-            self.workspace["weights"] = self._tile_rows * layout.cols * itemsize
-            self.steps += resident.decode_steps(dtype, self._tile_rows)
-        self.workspace["partial"] = 4 * n * self.n_parts * layout.rows
-        self._finish = (Kernel.of("finish", macros), plan.finish_launch(layout, n))
-        self.steps.append(self._finish)
-
-    def run(self, x: View, out: View, stream: Any) -> None:
-        """``out = x W^T``."""
-        resident, target = self._resident, self._resident.device
-        partial = target.workspace(stream, "partial", self.workspace["partial"])
-        mask = resident.ready(stream)
-        n_corrections = resident.packed.n_corrections
-        kind = np.int64(TYPES.index(x.dtype))
-        if self.algorithm == "decode":
-            n_corrections = 0  # the tiles have them
-            self._by_decoding(x, partial, mask, stream)
-        else:
-            common = (*resident.order, *resident.code, mask, *resident.scales, np.uint64(x.pointer))
-            rest: tuple[np.generic, ...] = (kind, np.int64(x.strides[0]), np.uint64(partial))
-            if self.algorithm == "tensor_cores":
-                rest = (np.int64(x.strides[0]), np.int64(x.shape[0]), np.uint64(partial))
-            kernel, launch = self._main
-            target.launch(kernel, launch, (*common, *rest), stream)
-        kernel, launch = self._finish
-        args = (
-            *(*resident.order, *resident.scales, np.uint64(partial), np.int64(self.n_parts)),
-            *(*resident.corrections, np.int64(n_corrections)),
-            *(np.uint64(x.pointer), kind, np.int64(x.strides[0])),
-            *(np.uint64(out.pointer), np.int64(TYPES.index(out.dtype)), np.int64(out.strides[0])),
-        )
-        target.launch(kernel, launch, args, stream)
-
-    def _by_decoding(self, x: View, partial: int, mask: np.uint64, stream: Any) -> None:
-        resident, target = self._resident, self._resident.device
-        rows, cols = resident.encoded.rows, resident.encoded.cols
-        weights = target.workspace(stream, "weights", self.workspace["weights"])
-        for first in range(0, rows, self._tile_rows):
-            last = min(first + self._tile_rows, rows)
-            resident.decode(weights, x.dtype, mask, first, last, True, stream)
-            target.gemm(x.dtype, weights, x, partial + 4 * first, last - first, cols, rows, stream)
 
 
 def _check_out(seen: View, dtypes: Sequence[str], shape: tuple[int, ...]) -> None:

@@ -124,7 +124,7 @@ class FieldPlan:
     n_care: int
 
     def table(self) -> SymbolTable:
-        """To look up the codewords of symbols."""
+        """The table in which the codewords of symbols are looked up."""
         return SymbolTable.of(self.code, self.symbols)
 
 
@@ -177,7 +177,7 @@ def choose_field(
 
 
 def _histograms(elements: NDArray[Any]) -> list[_Histogram]:
-    """Of whole elements, where few are distinct, and of their upper ``TRIED_BITS`` bits."""
+    """Count whole elements, where few are distinct, and their upper ``TRIED_BITS`` bits."""
     n_bits = 8 * elements.dtype.itemsize
     base = max(0, n_bits - TRIED_BITS)
     found = []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.encoding.fields.huffman import code_bits
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import split_bits
 
 HASH = 0x9E3779B1
@@ -44,7 +45,7 @@ def count_distinct(elements, n, most, multiplier, keys, counts):
 
 @njit(cache=True, nogil=True, inline="always")
 def find_slot(keys, multiplier, shift, symbol):
-    """Where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
+    """Find where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
     slot = (symbol * multiplier & 0xFFFFFFFF) >> shift
     while keys[slot] != symbol and keys[slot] >= 0:
         slot = (slot + 1) & (keys.size - 1)
@@ -109,26 +110,19 @@ def gather_rewritten(
     """Bit-planes of rewritten ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
     cols = elements.shape[1]
     q = out.shape[0]
-    panels = -(-chunks // panel_chunks)
     flat, flat_out = elements.reshape(-1), out.reshape(-1)
     block = np.zeros(32, elements.dtype)
     for step in range(n_steps):
-        t = segment * n_steps + step
-        c = t % n_sub
-        i = t // n_sub % rows
-        p = t // n_sub // rows
-        r = i * row_stride % rows
-        k = (c * lanes + i) % (n_sub * lanes)
+        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
         for lane in range(lanes):
-            chunk = p * panel_chunks + k
-            present = p < panels and k < panel_chunks and chunk < chunks
-            n = min(32, cols - 32 * chunk) if present else 0
+            chunk = chunk_of(p, k, chunks, panel_chunks)
+            n = min(32, cols - 32 * chunk) if chunk >= 0 else 0
             at = r * cols + 32 * chunk
             rewrite(flat[at : at + n], low, last, keys, multiplier, shift, heads, block[:n])
             for j in range(n, 32):
                 block[j] = 0
             split_bits(block, 0, flat_out, lane * n_steps + step, lanes * n_steps, q)
-            k = k + 1 if k + 1 < n_sub * lanes else 0
+            k = next_place(k, lanes, n_sub)
 
 
 @njit(cache=True, nogil=True)
@@ -164,11 +158,8 @@ def gather_depths(
     split = np.zeros(n_depths, np.uint32)
     row_ready = -1
     for step in range(n_steps):
-        t = segment * n_steps + step
-        c = t % n_sub
-        i = t // n_sub
-        r = i * row_stride % plane_rows
-        if i < plane_rows and r != row_ready:
+        p, r, k = visit(segment * n_steps + step, plane_rows, lanes, row_stride, n_sub)
+        if p == 0 and r != row_ready:
             row_ready = r
             row, part = r // n_parts, r % n_parts
             for g in range(n_groups):
@@ -187,12 +178,11 @@ def gather_depths(
                 split_bits(cared, 0, split, 0, 1, n_depths)
                 for place in range(n_depths):
                     deep_care[g * n_depths + place] = split[n_depths - 1 - order[place]]
-        k = (c * lanes + i) % (n_sub * lanes)
         for lane in range(lanes):
-            present = i < plane_rows and k < panel_chunks
-            care[lane, step] = deep_care[k] if present else np.uint32(0)
-            plane[0, lane, step] = deep[k] if present else np.uint32(0)
-            k = k + 1 if k + 1 < n_sub * lanes else 0
+            chunk = chunk_of(p, k, chunks, panel_chunks)
+            care[lane, step] = deep_care[chunk] if chunk >= 0 else np.uint32(0)
+            plane[0, lane, step] = deep[chunk] if chunk >= 0 else np.uint32(0)
+            k = next_place(k, lanes, n_sub)
 
 
 @njit(cache=True, nogil=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from xorpack.vector.compiled import njit
 
 
 def limited_lengths(counts: NDArray[np.int64], least: int, most: int) -> NDArray[np.int64]:

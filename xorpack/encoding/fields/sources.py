@@ -46,7 +46,7 @@ class SymbolTable:
 
     @classmethod
     def of(cls, code: FieldCode, symbols: NDArray[np.uint32]) -> SymbolTable:
-        """Of the canonical code of ``symbols``, in the order of their codewords."""
+        """Make the table of the canonical code of ``symbols``, in the order of their codewords."""
         if code.width <= DIRECT_BITS:
             keys = np.arange(1 << code.width, dtype=np.int64)
             multiplier, shift, slots = 1, 0, symbols.astype(np.int64)

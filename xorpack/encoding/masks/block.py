@@ -9,16 +9,17 @@ columns likewise, and rows once more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import comb
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code import corrections, depths
 from xorpack.code.corrections import Corrections
+from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.encoding.masks.block_kernels import (
     count_blocks,
@@ -27,9 +28,10 @@ from xorpack.encoding.masks.block_kernels import (
     split_kernel,
     sum_costs,
 )
+from xorpack.encoding.masks.proposal import Proposal, Wanted
 from xorpack.encoding.rings.gather import PlaneSource
 from xorpack.encoding.rings.tensor import encode_planes
-from xorpack.masks import bitmap
+from xorpack.masks import Block, bitmap
 from xorpack.masks.block import codec as block
 from xorpack.masks.block import prefix
 from xorpack.masks.block.joining import BlockCode, decoding_tables, join, move_columns
@@ -85,31 +87,29 @@ def costs(block: int, max_ones: int, max_length: int) -> NDArray[np.float64]:
     return table
 
 
-def ideal_cost(density: float) -> float:
-    """Bits per weight of the best candidate on an i.i.d. mask that keeps ``density`` of the weights."""
-    best = float("inf")
-    for block_bits, max_ones, max_length in CANDIDATES:
-        j = np.arange(block_bits + 1)
-        share = (
-            np.array([comb(block_bits, int(n)) for n in j]) * density**j * (1 - density) ** (block_bits - j)
-        )
-        best = min(best, float((costs(block_bits, max_ones, max_length) @ share).min()) / UNIT / block_bits)
-    return best * NETWORK_COST
-
-
-class Plan:
-    """How a mask is to be coded.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BlockProposal(Proposal):
+    """Blocks, levels and the classes of rows and columns.
 
     Attributes:
         code: blocks and levels.
         row_classes: int64 (rows,).
         col_classes: int64, of columns or of blocks of them.
         codeword_bits: length of all codewords; 14 for each weight that none tells.
-        bits: expected size, that of the config included.
     """
 
-    def __init__(self, mask: Words, cols: int) -> None:
-        """The best plan for ``mask``, uint32 (rows, chunks)."""
+    NAME: ClassVar[str] = Block.NAME
+    CONFIG_BYTES: ClassVar[int] = CONFIG_BYTES
+
+    code: BlockCode
+    row_classes: Levels
+    col_classes: Levels
+    codeword_bits: float
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> BlockProposal:
+        """See :class:`Proposal`."""
+        mask, cols = wanted.words, wanted.cols
         sample = mask[:: max(1, len(mask) // SAMPLE_ROWS)]
         none, one = np.zeros(cols, np.int64), np.zeros(1, np.int64)
         candidate = min(CANDIDATES, key=lambda c: _fit(_ones_of(sample, cols, c[0]), none, one, costs(*c))[0])
@@ -140,10 +140,84 @@ class Plan:
             codewords = bits - rows * block.width(code.row_levels)
             bits = bits * NETWORK_COST + code.n_col_classes * block.width(code.col_levels)
             choices.append((bits, codewords, code, row_classes, col_classes))
-        bits, self.codeword_bits, self.code, self.row_classes, self.col_classes = min(
-            choices, key=lambda choice: choice[0]
+        bits, codewords, code, row_classes, col_classes = min(choices, key=lambda choice: choice[0])
+        return cls(
+            wanted=wanted,
+            bits=bits + 8 * CONFIG_BYTES,
+            code=code,
+            row_classes=row_classes,
+            col_classes=col_classes,
+            codeword_bits=codewords,
         )
-        self.bits = bits + 8 * CONFIG_BYTES
+
+    @classmethod
+    def typical_bits(cls, density: float) -> float:
+        """See :class:`Proposal`."""
+        best = float("inf")
+        for block_bits, max_ones, max_length in CANDIDATES:
+            j = np.arange(block_bits + 1)
+            share = (
+                np.array([comb(block_bits, int(n)) for n in j])
+                * density**j
+                * (1 - density) ** (block_bits - j)
+            )
+            table = costs(block_bits, max_ones, max_length)
+            best = min(best, float((table @ share).min()) / UNIT / block_bits)
+        return best * NETWORK_COST
+
+    def encode(self, riders: CodedPlanes, missing: NDArray[np.int64], jobs: int) -> Block:
+        """See :class:`Proposal`."""
+        code, mask, cols = self.code, self.wanted.words, self.wanted.cols
+        rows = code.rows
+        row_levels = np.array(code.row_levels, np.int64)[self.row_classes]
+        order, col_classes = code.col_order(self.col_classes)
+        col_levels = np.array(code.col_levels, np.int64)[col_classes]
+        sorted_mask = move_columns(mask, np.argsort(order)) if code.by_column else mask
+        n_raw, n_depths = code.depths()
+        n_parts, n_groups = code.parts()
+        raw = np.zeros((rows * n_raw, n_chunks(code.n_blocks)), np.uint32)
+        care = np.zeros((rows, n_parts * n_groups * n_depths), np.uint32)
+        plane = np.zeros_like(care)
+        places = block.places_of(self.row_classes)
+        tables = decoding_tables(code)
+        binomials = np.array(
+            [[comb(i, j) for j in range(code.max_ones + 1)] for i in range(code.block)], np.int64
+        )
+        first_ranks = np.array(
+            [prefix.n_symbols(code.block, j - 1) for j in range(code.max_ones + 1)], np.int64
+        )
+        split_kernel(
+            sorted_mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
+            np.argsort(code.depth_order()), places, row_levels, col_levels, tables.of_level, tables.runs,
+            binomials, first_ranks, raw, care, plane,
+        )  # fmt: skip
+        plane_rows, plane_cols = code.plane_shape()
+        n_care = popcount(care)
+        layout = depths.choose_layout(plane_rows, plane_cols, n_care)
+        shape = (plane_rows, n_groups * n_depths)
+        source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
+        stored, wrong = encode_planes(depths.NETWORK, source, layout, n_care, "elimination", None, jobs)
+        joined = join(code, tables, self.row_classes, col_classes, raw, plane.reshape(shape), places)
+        if code.by_column:
+            joined = move_columns(joined, order)
+        missed = _ones(joined ^ mask, cols)
+        parts = [
+            corrections.pack_fields(self.row_classes.astype(np.uint64), block.width(code.row_levels)),
+            corrections.pack_fields(self.col_classes.astype(np.uint64), block.width(code.col_levels)),
+            bitmap.to_bytes(raw, code.n_blocks),
+            np.ascontiguousarray(stored, "<u4").reshape(-1).view(np.uint8),
+            corrections.pack(wrong, plane_rows * plane_cols, 1),
+            corrections.pack(missed, rows * cols, 1),
+        ]
+        return Block(
+            shape=(rows, cols),
+            data=np.concatenate(parts),
+            code=code,
+            layout=layout,
+            m_lane=stored.shape[2],
+            n_wrong=len(wrong),
+            n_corrections=len(missed),
+        )
 
 
 def _fit(
@@ -257,60 +331,6 @@ def _cheapest_levels(totals: NDArray[np.float64], n: int, unit: int) -> Levels:
         bits = reached[k] / unit + n * (n_levels - 1).bit_length() + LEVEL_BITS * n_levels
         choices.append((bits, ends))
     return np.unique(np.array(min(choices, key=lambda choice: choice[0])[1]))
-
-
-def encode_block(
-    mask: Words, cols: int, plan: Plan, jobs: int
-) -> tuple[str, dict[str, Any], NDArray[np.uint8]]:
-    """``(name, config, section)`` of ``mask``, uint32 (rows, chunks), by a plan for it."""
-    code = plan.code
-    rows = code.rows
-    row_levels = np.array(code.row_levels, np.int64)[plan.row_classes]
-    order, col_classes = code.col_order(plan.col_classes)
-    col_levels = np.array(code.col_levels, np.int64)[col_classes]
-    sorted_mask = move_columns(mask, np.argsort(order)) if code.by_column else mask
-    n_raw, n_depths = code.depths()
-    n_parts, n_groups = code.parts()
-    raw = np.zeros((rows * n_raw, n_chunks(code.n_blocks)), np.uint32)
-    care = np.zeros((rows, n_parts * n_groups * n_depths), np.uint32)
-    plane = np.zeros_like(care)
-    places = block.places_of(plan.row_classes)
-    tables = decoding_tables(code)
-    binomials = np.array(
-        [[comb(i, j) for j in range(code.max_ones + 1)] for i in range(code.block)], np.int64
-    )
-    first_ranks = np.array([prefix.n_symbols(code.block, j - 1) for j in range(code.max_ones + 1)], np.int64)
-    split_kernel(
-        sorted_mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
-        np.argsort(code.depth_order()), places, row_levels, col_levels, tables.of_level, tables.runs,
-        binomials, first_ranks, raw, care, plane,
-    )  # fmt: skip
-    plane_rows, plane_cols = code.plane_shape()
-    n_care = popcount(care)
-    layout = depths.choose_layout(plane_rows, plane_cols, n_care)
-    shape = (plane_rows, n_groups * n_depths)
-    source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
-    stored, wrong = encode_planes(depths.NETWORK, source, layout, n_care, "elimination", None, jobs)
-    joined = join(code, tables, plan.row_classes, col_classes, raw, plane.reshape(shape), places)
-    if code.by_column:
-        joined = move_columns(joined, order)
-    missed = _ones(joined ^ mask, cols)
-    config = {
-        "code": [code.block, code.max_ones, code.max_length, int(code.by_column)],
-        "row_levels": list(code.row_levels),
-        "col_levels": list(code.col_levels),
-        "layout": [layout.lanes, layout.n_steps, layout.row_stride, stored.shape[2]],
-        "n_corrections": [len(wrong), len(missed)],
-    }
-    parts = [
-        corrections.pack_fields(plan.row_classes.astype(np.uint64), block.width(code.row_levels)),
-        corrections.pack_fields(plan.col_classes.astype(np.uint64), block.width(code.col_levels)),
-        bitmap.encode(raw, code.n_blocks),
-        np.ascontiguousarray(stored, "<u4").reshape(-1).view(np.uint8),
-        corrections.pack(wrong, plane_rows * plane_cols, 1),
-        corrections.pack(missed, rows * cols, 1),
-    ]
-    return block.NAME, config, np.concatenate(parts)
 
 
 def _ones(words: Words, cols: int) -> Corrections:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
+from xorpack.vector.compiled import njit
 
 
 @njit(cache=True, nogil=True)

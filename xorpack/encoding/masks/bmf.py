@@ -13,15 +13,21 @@ All sums run in float32 in a fixed order: the same factors on every machine, for
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
+from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import WORD_BITS, Words, n_chunks, popcount, unpack
 from xorpack.encoding.masks.bmf_kernels import fit_strip, losses, remove
+from xorpack.encoding.masks.proposal import Proposal, Wanted
 from xorpack.encoding.quantize.pruning import check_sparsity
 from xorpack.errors import DataError, ParameterError
-from xorpack.masks.bmf import MAX_RANK, Factors, words_of
+from xorpack.masks import Bmf
+from xorpack.masks.bmf import MAX_RANK, Factors, sizes, words_of
 from xorpack.vector.threads import for_each
 
 MASK_BITS = 0.18
@@ -31,6 +37,9 @@ RANK = 2
 """Patterns of a tile, unless asked for: small tiles of few patterns keep the most."""
 
 SAMPLE_TILES = 256
+ENOUGH = 0.99
+"""Of the weights that are to be kept, what patterns must keep."""
+
 PASSES = 10
 SEEDS = 4
 MARGIN = 1.01
@@ -45,12 +54,11 @@ def choose_tile(
     Raises:
         ParameterError: a rank that the matrix does not have, or too few bits; says how many it takes at least.
     """
-    if rank is not None and not 1 <= rank <= min(rows, cols, MAX_RANK):
+    if rank is not None and checks.whole("rank", rank, 1) > min(rows, cols, MAX_RANK):
         raise ParameterError(
             f"rank {rank} is outside 1..{min(rows, cols, MAX_RANK)} of a {rows} x {cols} matrix"
         )
-    if not mask_bits > 0:
-        raise ParameterError(f"mask bits {mask_bits} per weight are not positive")
+    checks.positive("mask_bits", mask_bits)
     whole = WORD_BITS * n_chunks(cols)
     for k in (rank,) if rank is not None else (min(RANK, rows, cols), 1):
         tile_cols = WORD_BITS
@@ -96,7 +104,8 @@ def fit(
 
     Raises:
         ParameterError: an argument breaks its rule; a budget that is too small.
-        DataError: NaN, infinity or negative importance.
+        DataError: NaN, infinity or negative importance; so many zeros that no such mask keeps as much as ``sparsity``
+            leaves.
     """
     check_sparsity(sparsity)
     rows, cols = importance.shape
@@ -108,6 +117,8 @@ def fit(
         raise DataError(f"importance is {importance.reshape(-1)[where]} at flat position {where}")
     rank, tile_rows, tile_cols = choose_tile(rows, cols, mask_bits, rank)
     n_kept = rows * cols - round(sparsity * rows * cols)
+    n_given = int(np.count_nonzero(importance))
+    n_kept = min(n_kept, n_given)
     tiles = _Tiles(importance, rank, tile_rows, tile_cols, jobs)
     threshold = tiles.search(min(1.0, MARGIN * n_kept / (rows * cols)), float(high))
     for _ in range(4):
@@ -117,6 +128,12 @@ def fit(
         if kept >= n_kept or threshold == 0:
             break
         threshold *= 0.98
+    if kept < ENOUGH * n_kept:
+        raise DataError(
+            f"{importance.size - n_given} of {importance.size} weights are 0 already; of the others, factors of "
+            f"{mask_bits:g} bits per weight keep {kept}, not the {n_kept} that a sparsity of {sparsity:g} leaves: "
+            "give more mask bits, or leave the sparsity out to store the zeros that there are"
+        )
     trim(factors.left, right, importance, tile_rows, tile_cols, kept, n_kept)
     return factors
 
@@ -230,7 +247,7 @@ MAX_NODES = 20_000
 
 
 def cover(rows: list[int], rank: int) -> list[int] | None:
-    """At most ``rank`` sets of which each of ``rows``, sets of bits, is a union; None if none were found.
+    """Find at most ``rank`` sets of which each of ``rows``, sets of bits, is a union; None if none were found.
 
     >>> cover([0b0011, 0b0110, 0b0111], 2)
     [3, 6]
@@ -272,3 +289,34 @@ def cover(rows: list[int], rank: int) -> list[int] | None:
         return chosen
 
     return search([])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BmfProposal(Proposal):
+    """Factors, those that the mask was chosen as or others in tiles of the usual size."""
+
+    NAME: ClassVar[str] = Bmf.NAME
+
+    factors: Factors
+
+    @classmethod
+    def of(cls, wanted: Wanted) -> BmfProposal:
+        """See :class:`Proposal`."""
+        shape, factors = (len(wanted.words), wanted.cols), wanted.factors
+        if factors is None:
+            rank, *tile = choose_tile(*shape)
+            bits = 8 * sum(sizes(*shape, rank, *tile))
+            if bits >= wanted.below:
+                raise ParameterError(f"factors of rank {rank} in tiles of {tile} take {bits} bits")
+            factors = factor(wanted.words, wanted.cols, rank, *tile)
+        tiles = factors.rank, factors.tile_rows, factors.tile_cols
+        return cls(wanted=wanted, bits=8 * sum(sizes(*shape, *tiles)), factors=factors)
+
+    @classmethod
+    def typical_bits(cls, density: float) -> float:
+        """See :class:`Proposal`: a mask that was not chosen so has no factors."""
+        return float("inf")
+
+    def encode(self, riders: CodedPlanes, missing: NDArray[np.int64], jobs: int) -> Bmf:
+        """See :class:`Proposal`."""
+        return Bmf.of(self.factors, self.wanted.cols)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from xorpack.vector.bitops import trailing_zeros
+from xorpack.vector.compiled import njit
 
 
 @njit(cache=True, nogil=True)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code.words import Words, n_chunks, pack
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import DTYPES, as_matrix
+from xorpack.vector.compiled import njit
 
 BLOCK_ELEMENTS = 1 << 18
 """Weights that are converted to float32 at a time (at least one row)."""
@@ -28,7 +29,7 @@ Weights = Callable[[], Iterable[Any]] | Iterable[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalThreshold:
-    """Where magnitude pruning cuts a sequence of tensors.
+    """The place where magnitude pruning cuts a sequence of tensors.
 
     Attributes:
         bits: of the largest pruned ``|w|`` as float32; smaller weights are all pruned.
@@ -89,7 +90,7 @@ def magnitude_mask(weight: NDArray[Any], sparsity: float) -> Words:
 
 
 def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
-    """Where to cut several tensors as if they were one, laid end to end.
+    """Find where to cut several tensors as if they were one, laid end to end.
 
     Exactly ``round(sparsity * n)`` of all n weights are pruned (more only if more are zero); of equal
     magnitudes the later ones go first: later tensors, then later positions. The tensors are visited
@@ -154,13 +155,15 @@ def _cut(tensors: Callable[[], Iterable[tuple[NDArray[Any], str]]], sparsity: fl
 
 def check_sparsity(sparsity: float) -> None:
     """Raise a ParameterError unless ``0 <= sparsity < 1``."""
-    if not 0 <= sparsity < 1:
-        raise ParameterError(f"sparsity {sparsity} is outside [0, 1)")
+    checks.sparsity(sparsity)
 
 
 def check_float(weight: Any) -> NDArray[Any]:
     """``weight`` as an array; a ParameterError unless it is float32, float16 or bfloat16."""
-    array: NDArray[Any] = np.asarray(weight)
+    try:
+        array: NDArray[Any] = np.asarray(weight)
+    except ValueError as error:
+        raise ParameterError(f"weight of type {type(weight).__name__} is no array: {error}") from None
     if array.dtype == np.float64:
         raise ParameterError("weight of dtype float64; cast it first, e.g. weight.astype(np.float32)")
     if array.dtype not in (DTYPES["F32"], DTYPES["F16"], DTYPES["BF16"]):

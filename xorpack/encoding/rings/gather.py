@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections
 from xorpack.code.dense import UNSIGNED
 from xorpack.code.layout import Layout
+from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.code.words import Words, popcount, unpack
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import split_bits
 
 _BLOCK = 1 << 20
@@ -182,19 +183,12 @@ def count_bits(elements, counts):
 @njit(cache=True, nogil=True)
 def gather_words(words, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
     """Words (rows, chunks) of a segment in coding order: ``out`` (lanes, n_steps), 0 where absent."""
-    panels = -(-chunks // panel_chunks)
     for step in range(n_steps):
-        t = segment * n_steps + step
-        c = t % n_sub
-        i = t // n_sub % rows
-        p = t // n_sub // rows
-        r = i * row_stride % rows
-        k = (c * lanes + i) % (n_sub * lanes)
+        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
         for lane in range(lanes):
-            chunk = p * panel_chunks + k
-            present = p < panels and k < panel_chunks and chunk < chunks
-            out[lane, step] = words[r, chunk] if present else np.uint32(0)
-            k = k + 1 if k + 1 < n_sub * lanes else 0
+            chunk = chunk_of(p, k, chunks, panel_chunks)
+            out[lane, step] = words[r, chunk] if chunk >= 0 else np.uint32(0)
+            k = next_place(k, lanes, n_sub)
 
 
 @njit(cache=True, nogil=True)
@@ -202,20 +196,13 @@ def gather_elements(elements, segment, rows, chunks, lanes, n_steps, row_stride,
     """Bit-planes of ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
     cols = elements.shape[1]
     q = out.shape[0]
-    panels = -(-chunks // panel_chunks)
     flat, flat_out = elements.reshape(-1), out.reshape(-1)
     block = np.zeros(32, elements.dtype)
     for step in range(n_steps):
-        t = segment * n_steps + step
-        c = t % n_sub
-        i = t // n_sub % rows
-        p = t // n_sub // rows
-        r = i * row_stride % rows
-        k = (c * lanes + i) % (n_sub * lanes)
+        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
         for lane in range(lanes):
-            chunk = p * panel_chunks + k
-            present = p < panels and k < panel_chunks and chunk < chunks
-            n = cols - 32 * chunk if present else 0
+            chunk = chunk_of(p, k, chunks, panel_chunks)
+            n = cols - 32 * chunk if chunk >= 0 else 0
             word = lane * n_steps + step
             if n >= 32:
                 split_bits(flat, r * cols + 32 * chunk, flat_out, word, lanes * n_steps, q)
@@ -223,4 +210,4 @@ def gather_elements(elements, segment, rows, chunks, lanes, n_steps, row_stride,
                 for j in range(32):
                     block[j] = elements[r, 32 * chunk + j] if j < n else 0
                 split_bits(block, 0, flat_out, word, lanes * n_steps, q)
-            k = k + 1 if k + 1 < n_sub * lanes else 0
+            k = next_place(k, lanes, n_sub)

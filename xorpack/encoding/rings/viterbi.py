@@ -20,7 +20,6 @@ Ties go to the lowest value: of equally good ways into a state, the lowest x[g].
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code.network import XorNetwork
@@ -28,6 +27,7 @@ from xorpack.encoding.rings.elimination import RingCode
 from xorpack.encoding.rings.viterbi_kernels import compress, span, step_by_branches, step_by_transform
 from xorpack.errors import ParameterError
 from xorpack.vector.bitops import count_ones
+from xorpack.vector.compiled import njit
 
 MAX_WINDOW_BITS = 24
 """Widest window, in stored bits of one stream, rounded up to whole groups of n_in."""

@@ -12,9 +12,9 @@ the hypercube, one axis at a time, in c * 2^c operations.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
+from xorpack.vector.compiled import njit
 
 
 @njit(cache=True, nogil=True)

@@ -22,14 +22,16 @@ Config: ``code`` = [block, max_ones, max_length, by_column]; ``row_levels``, ``c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code import corrections, depths
+from xorpack.code.corrections import Corrections
 from xorpack.code.layout import Layout
 from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import Words, n_chunks
@@ -37,9 +39,8 @@ from xorpack.errors import FormatError
 from xorpack.masks import bitmap
 from xorpack.masks.block import prefix
 from xorpack.masks.block.joining import BlockCode, decoding_tables, join, move_columns
+from xorpack.masks.mask import Mask, shape_of
 from xorpack.masks.rows import by_rows
-
-NAME = "block"
 
 MAX_LEVELS = 16
 """Classes of rows, and of columns, at the most."""
@@ -51,9 +52,31 @@ _LISTS = {"code": 4, "layout": 4, "n_corrections": 2, "row_levels": None, "col_l
 """Members of a config, and how many integers each has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A section's parts: what a config says."""
+class Parts(NamedTuple):
+    """Bytes of a section, uint8 each: packed classes of rows and of columns or blocks, depths that are stored as they
+    are, the plane's code, its packed corrections, those of the mask.
+    """
+
+    row_classes: NDArray[np.uint8]
+    col_classes: NDArray[np.uint8]
+    raw: NDArray[np.uint8]
+    plane: NDArray[np.uint8]
+    wrong: NDArray[np.uint8]
+    missed: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Block(Mask):
+    """Codewords of blocks.
+
+    Attributes:
+        code: blocks and levels.
+        layout, m_lane: how the code of the plane becomes the plane, with :data:`xorpack.code.depths.NETWORK`.
+        n_wrong: bits of the plane where the network is wrong.
+        n_corrections: weights that no codeword tells, or a wrong one.
+    """
+
+    NAME: ClassVar[str] = "block"
 
     code: BlockCode
     layout: Layout
@@ -61,13 +84,18 @@ class Stored:
     n_wrong: int
     n_corrections: int
 
-    @classmethod
-    def of(cls, config: Mapping[str, Any], rows: int, cols: int) -> Stored:
-        """From the config of a mask of ``rows`` x ``cols``.
+    def __post_init__(self) -> None:
+        if not 0 <= self.n_wrong <= self.universe or not 0 <= self.n_corrections <= math.prod(self.shape):
+            raise FormatError(
+                f"mask codec block: n_wrong {self.n_wrong} or n_corrections {self.n_corrections}"
+            )
+        expected = sum(self._sizes())
+        if self.data.size != expected:
+            raise FormatError(f"mask codec block: section of {self.data.size} bytes, not {expected}")
 
-        Raises:
-            FormatError: it breaks a rule.
-        """
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], data: NDArray[np.uint8], tensor: CodedPlanes) -> Block:
+        """See :class:`Mask`."""
         if set(config) != set(_LISTS):
             raise FormatError(f"mask codec block needs {sorted(_LISTS)}, has {sorted(config)}")
         for name, n in _LISTS.items():
@@ -86,6 +114,7 @@ class Stored:
         n_symbols = prefix.n_symbols(block, max_ones)
         if not 1 <= max_length <= prefix.MAX_LENGTH or n_symbols > min(1 << max_length, prefix.MAX_SYMBOLS):
             raise FormatError(f"mask codec block: codewords of {max_length} bits for {n_symbols} symbols")
+        rows, cols = shape_of(tensor)
         code = BlockCode(
             rows=rows,
             cols=cols,
@@ -103,17 +132,86 @@ class Stored:
             layout = depths.stored_layout(plane_rows, plane_cols, lanes, n_steps, row_stride, m_lane)
         except FormatError as error:
             raise FormatError(f"mask codec block: {error}") from None
-        if not 0 <= n_wrong <= plane_rows * plane_cols or not 0 <= n_corrections <= rows * cols:
-            raise FormatError(f"mask codec block: n_wrong {n_wrong} or n_corrections {n_corrections}")
-        return cls(code=code, layout=layout, m_lane=m_lane, n_wrong=n_wrong, n_corrections=n_corrections)
+        return cls(
+            shape=(rows, cols),
+            data=data,
+            code=code,
+            layout=layout,
+            m_lane=m_lane,
+            n_wrong=n_wrong,
+            n_corrections=n_corrections,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """See :class:`Mask`."""
+        code, layout = self.code, self.layout
+        return {
+            "code": [code.block, code.max_ones, code.max_length, int(code.by_column)],
+            "row_levels": list(code.row_levels),
+            "col_levels": list(code.col_levels),
+            "layout": [layout.lanes, layout.n_steps, layout.row_stride, self.m_lane],
+            "n_corrections": [self.n_wrong, self.n_corrections],
+        }
 
     @property
     def universe(self) -> int:
         """Positions in the plane."""
         return self.layout.rows * self.layout.cols
 
-    def sizes(self) -> tuple[int, ...]:
-        """Bytes of the parts: classes of rows and of columns, raw depths, code, corrections of both kinds."""
+    @property
+    def parts(self) -> Parts:
+        """The parts of the section."""
+        return Parts(*np.split(self.data, np.cumsum(self._sizes())[:-1]))
+
+    @property
+    def coded(self) -> CodedPlanes:
+        """The plane's code."""
+        return CodedPlanes.of_bytes(depths.NETWORK, self.layout, self.parts.plane, self.m_lane)
+
+    def load_row_classes(self) -> NDArray[np.int64]:
+        """The class of every row, checked."""
+        return classes_of(self.parts.row_classes, self.code.row_levels, self.code.rows)
+
+    def load_col_classes(self) -> NDArray[np.int64]:
+        """The class of every column, or block, checked."""
+        return classes_of(self.parts.col_classes, self.code.col_levels, self.code.n_col_classes)
+
+    def load_wrong(self) -> Corrections:
+        """Bits of the plane where the network is wrong, checked."""
+        return corrections.unpack(self.parts.wrong, self.n_wrong, self.universe, 1)
+
+    def load_missed(self) -> Corrections:
+        """Weights that codewords tell wrong, checked."""
+        return corrections.unpack(self.parts.missed, self.n_corrections, math.prod(self.shape), 1)
+
+    def rows(self, first: int, last: int, expand: Expand, *, jobs: int = 1) -> Words:
+        """See :class:`Mask`."""
+        code, layout, parts = self.code, self.layout, self.parts
+        row_classes = self.load_row_classes()
+        order, col_classes = code.col_order(self.load_col_classes())
+        coded, wrong, missed = self.coded, self.load_wrong(), self.load_missed()
+        n_raw, _ = code.depths()
+        places, n_parts, cols = places_of(row_classes), code.parts()[0], layout.cols
+        tables = decoding_tables(code)
+
+        def part(begin: int, end: int) -> Words:
+            raw = bitmap.rows_of(parts.raw, code.n_blocks, begin * n_raw, end * n_raw)
+            at = np.empty(end - begin, np.int64)
+            found = [np.zeros((0, layout.chunks), np.uint32)]
+            for a, b in spans(places[begin:end], at):
+                span: Words = expand(coded, a * n_parts, b * n_parts, None)[0]
+                corrections.flip(span, wrong.in_rows(a * n_parts, b * n_parts, cols), cols)
+                found.append(span)
+            plane = found[-1] if len(found) <= 2 else np.concatenate(found)
+            mask = join(code, tables, row_classes[begin:end], col_classes, raw, plane, at)
+            if code.by_column:
+                mask = move_columns(mask, order)
+            corrections.flip(mask, missed.in_rows(begin, end, code.cols), code.cols)
+            return mask
+
+        return by_rows(part, first, last, n_chunks(code.cols), jobs, BLOCK_WORDS)
+
+    def _sizes(self) -> tuple[int, ...]:
         code, layout = self.code, self.layout
         return (
             -(-code.rows * width(code.row_levels) // 8),
@@ -121,62 +219,13 @@ class Stored:
             -(-code.rows * code.depths()[0] * code.n_blocks // 8),
             4 * layout.n_segments * self.m_lane * layout.lanes,
             sum(corrections.packed_sizes(self.n_wrong, self.universe, 1)),
-            sum(corrections.packed_sizes(self.n_corrections, code.rows * code.cols, 1)),
+            sum(corrections.packed_sizes(self.n_corrections, math.prod(self.shape), 1)),
         )
 
 
 def width(levels: tuple[int, ...]) -> int:
     """Bits of a class."""
     return (len(levels) - 1).bit_length()
-
-
-def check(config: Mapping[str, Any], n_bytes: int, tensor: CodedPlanes) -> None:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    expected = sum(Stored.of(config, tensor.layout.rows, tensor.layout.cols).sizes())
-    if n_bytes != expected:
-        raise FormatError(f"mask codec block: section of {n_bytes} bytes, not {expected}")
-
-
-def decode(
-    config: Mapping[str, Any],
-    data: NDArray[np.uint8],
-    tensor: CodedPlanes,
-    first: int,
-    last: int,
-    expand: Expand,
-    *,
-    jobs: int = 1,
-) -> Words:
-    """See :class:`xorpack.masks.MaskCodec`."""
-    stored = Stored.of(config, tensor.layout.rows, tensor.layout.cols)
-    code, layout = stored.code, stored.layout
-    ends = np.cumsum(stored.sizes())
-    parts = [data[end - size : end] for end, size in zip(ends, stored.sizes(), strict=True)]
-    row_classes = classes_of(parts[0], code.row_levels, code.rows)
-    order, col_classes = code.col_order(classes_of(parts[1], code.col_levels, code.n_col_classes))
-    n_raw, _ = code.depths()
-    coded = CodedPlanes.of_bytes(depths.NETWORK, layout, parts[3], stored.m_lane)
-    wrong = corrections.unpack(parts[4], stored.n_wrong, stored.universe, 1)
-    missed = corrections.unpack(parts[5], stored.n_corrections, code.rows * code.cols, 1)
-    places, n_parts, cols = places_of(row_classes), code.parts()[0], layout.cols
-    tables = decoding_tables(code)
-
-    def part(begin: int, end: int) -> Words:
-        raw = bitmap.rows_of(parts[2], code.n_blocks, begin * n_raw, end * n_raw)
-        at = np.empty(end - begin, np.int64)
-        found = [np.zeros((0, layout.chunks), np.uint32)]
-        for a, b in spans(places[begin:end], at):
-            span: Words = expand(coded, a * n_parts, b * n_parts, None)[0]
-            corrections.flip(span, wrong.in_rows(a * n_parts, b * n_parts, cols), cols)
-            found.append(span)
-        plane = found[-1] if len(found) <= 2 else np.concatenate(found)
-        mask = join(code, tables, row_classes[begin:end], col_classes, raw, plane, at)
-        if code.by_column:
-            mask = move_columns(mask, order)
-        corrections.flip(mask, missed.in_rows(begin, end, code.cols), code.cols)
-        return mask
-
-    return by_rows(part, first, last, n_chunks(code.cols), jobs, BLOCK_WORDS)
 
 
 def places_of(row_classes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from xorpack.code import depths
 from xorpack.code.words import Words, n_chunks, tail_mask
 from xorpack.masks.block import prefix
 from xorpack.vector.bitops import trailing_zeros
+from xorpack.vector.compiled import njit
 from xorpack.vector.simd import join_bits
 
 FAST_BITS = 10

@@ -1,42 +1,29 @@
-"""Masks on the device: for every codec of :mod:`xorpack.masks` what is uploaded, and the passes that decode it.
-
-A decoded mask is words in order of visits (``kernels/common.cu``).
-"""
+"""Masks on the device: for every codec of :mod:`xorpack.masks` what is uploaded, and the passes that decode it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from numpy.typing import NDArray
+from xorpack.code.planes import CodedPlanes
+from xorpack.decoders.gpu.masks.bitmap import DeviceBitmap
+from xorpack.decoders.gpu.masks.block import DeviceBlock
+from xorpack.decoders.gpu.masks.bmf import DeviceBmf
+from xorpack.decoders.gpu.masks.cascade import DeviceCascade
+from xorpack.decoders.gpu.masks.mask import DeviceMask
+from xorpack.masks import Bitmap, Block, Bmf, Cascade, Mask
 
-from xorpack.code.words import Words
-from xorpack.decoders.gpu.masks import bitmap, block, bmf, cascade
-from xorpack.encoded import EncodedTensor
-from xorpack.masks import bitmap as bitmap_codec
-from xorpack.masks import bmf as bmf_codec
-from xorpack.masks import cascade as cascade_codec
-from xorpack.masks.block import codec as block_codec
+__all__ = ["CODECS", "DeviceMask", "on_device"]
 
-if TYPE_CHECKING:
-    from xorpack.decoders.gpu.passes import Prelude
-    from xorpack.decoders.gpu.resident import Resident
-
-
-class DeviceMask(Protocol):
-    """What a module of this package does."""
-
-    def arrays(self, encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
-        """What to upload, by name; ``mask``: decoded, uint32 (rows, chunks)."""
-
-    def plan(self, resident: Resident) -> Prelude:
-        """The passes, once the arrays are on the device."""
-
-
-CODECS: Mapping[str, DeviceMask] = {
-    bitmap_codec.NAME: bitmap,
-    cascade_codec.NAME: cascade,
-    block_codec.NAME: block,
-    bmf_codec.NAME: bmf,
+CODECS: Mapping[type[Mask], type[DeviceMask[Any]]] = {
+    Bitmap: DeviceBitmap,
+    Cascade: DeviceCascade,
+    Block: DeviceBlock,
+    Bmf: DeviceBmf,
 }
-"""By the name in the file. ``constant`` needs none: where every weight is kept, or none, no mask is read."""
+"""``Constant`` needs none: where every weight is kept, or none, no mask is read."""
+
+
+def on_device(mask: Mask, tensor: CodedPlanes) -> DeviceMask[Any]:
+    """How ``mask``, of a tensor of that code, lies on a device."""
+    return CODECS[type(mask)](mask, tensor)

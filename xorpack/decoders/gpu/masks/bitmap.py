@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code.words import Words
+from xorpack.decoders.gpu.masks.mask import DeviceMask
 from xorpack.decoders.gpu.order import VISIT_PADDING, by_visit
 from xorpack.decoders.gpu.passes import Prelude
-from xorpack.encoded import EncodedTensor
-
-if TYPE_CHECKING:
-    from xorpack.decoders.gpu.resident import Resident
+from xorpack.decoders.gpu.store import Store
+from xorpack.masks import Bitmap
 
 
-def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`; any codec's mask, as a bitmap."""
-    layout = encoded.layout
-    return {"mask": np.pad(by_visit(layout, mask).reshape(-1), (0, VISIT_PADDING * layout.panel_chunks))}
+class DeviceBitmap(DeviceMask[Bitmap]):
+    """The words themselves."""
 
+    __slots__ = ()
 
-def plan(resident: Resident) -> Prelude:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    return Prelude()
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See :class:`DeviceMask`."""
+        layout = self.layout
+        words = by_visit(layout, self.mask.words(0, layout.rows))
+        return {"mask": np.pad(words.reshape(-1), (0, VISIT_PADDING * layout.panel_chunks))}
+
+    def prelude(self, store: Store) -> Prelude:
+        """See :class:`DeviceMask`."""
+        return Prelude()

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code.words import Words
-from xorpack.decoders.gpu import plan as launches
+from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.lists import as_words
+from xorpack.decoders.gpu.masks.mask import DeviceMask
 from xorpack.decoders.gpu.order import is_skewed
 from xorpack.decoders.gpu.passes import Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
-from xorpack.encoded import EncodedTensor
-from xorpack.masks import bmf
-
-if TYPE_CHECKING:
-    from xorpack.decoders.gpu.resident import Resident
+from xorpack.decoders.gpu.store import Store
+from xorpack.masks import Bmf
 
 
-def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    rank, (tile_rows, tile_cols) = encoded.mask_config["rank"], encoded.mask_config["tile"]
-    n_left, _ = bmf.sizes(encoded.rows, encoded.cols, rank, tile_rows, tile_cols)
-    return {"left": as_words(encoded.mask[:n_left]), "right": as_words(encoded.mask[n_left:])}
+class DeviceBmf(DeviceMask[Bmf]):
+    """Two factors."""
 
+    __slots__ = ()
 
-def plan(resident: Resident) -> Prelude:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    encoded, layout = resident.encoded, resident.encoded.layout
-    rank, (tile_rows, tile_cols) = encoded.mask_config["rank"], encoded.mask_config["tile"]
-    n_tiles = -(-encoded.cols // tile_cols)
-    numbers = map(np.int64, (rank, tile_rows, tile_cols // 32, n_tiles))
-    product = Pass(
-        kernel=Kernel.of("bmf_product", {"SKEW": int(is_skewed(layout))}),
-        launch=launches.flat_launch(layout.n_panels * layout.rows * layout.panel_chunks),
-        args=(*resident.order, resident.pointer("left"), resident.pointer("right"), *numbers, "mask"),
-    )
-    return Prelude(passes=[product], workspaces={"mask": resident.mask_bytes})
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See :class:`DeviceMask`."""
+        return {"left": as_words(self.mask.left), "right": as_words(self.mask.right)}
+
+    def prelude(self, store: Store) -> Prelude:
+        """See :class:`DeviceMask`."""
+        mask, layout = self.mask, self.layout
+        numbers = map(np.int64, (mask.rank, mask.tile_rows, mask.tile_cols // 32, mask.n_tiles))
+        product = Pass(
+            kernel=Kernel.of("bmf_product", {"SKEW": int(is_skewed(layout))}),
+            launch=launches.flat_launch(layout.n_panels * layout.rows * layout.panel_chunks),
+            args=(*self.order, store.pointer("left"), store.pointer("right"), *numbers, "mask"),
+        )
+        return Prelude(passes=[product], workspaces={"mask": self.n_bytes})

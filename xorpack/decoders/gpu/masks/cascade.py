@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code import corrections
-from xorpack.code.words import Words
-from xorpack.decoders.gpu import plan as launches
-from xorpack.decoders.gpu.lists import bit_lists, visit_bits
+from xorpack.decoders.gpu import launches
+from xorpack.decoders.gpu.lists import visit_lists
+from xorpack.decoders.gpu.masks.mask import DeviceMask
 from xorpack.decoders.gpu.order import order_values
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
-from xorpack.encoded import EncodedTensor
-
-if TYPE_CHECKING:
-    from xorpack.decoders.gpu.resident import Resident
+from xorpack.decoders.gpu.store import Store
+from xorpack.masks import Cascade
 
 
-def arrays(encoded: EncodedTensor, mask: Words) -> dict[str, NDArray[Any]]:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    layout, config = encoded.layout, encoded.mask_config
-    unit = 4 * layout.n_segments * layout.lanes
-    middle = unit * config["n_filters"] * encoded.m_lane
-    end = middle + unit * config["m_last"]
-    found: dict[str, NDArray[Any]] = {
-        "filters": np.array(encoded.mask[:middle]).view(np.uint32),
-        "last": np.array(encoded.mask[middle:end]).view(np.uint32),
-    }
-    n = config["n_corrections"]
-    if n:
-        positions = corrections.unpack(encoded.mask[end:], n, layout.rows * layout.cols, 1).positions
-        n_bits = 32 * layout.n_panels * layout.rows * layout.panel_chunks
-        found["flip_starts"], found["flips"] = bit_lists(visit_bits(layout, positions), n_bits)
-    return found
+class DeviceCascade(DeviceMask[Cascade]):
+    """Two codes, and the bits at which they are wrong."""
 
+    __slots__ = ()
 
-def plan(resident: Resident) -> Prelude:
-    """See :class:`xorpack.decoders.gpu.masks.DeviceMask`."""
-    encoded, config = resident.encoded, resident.encoded.mask_config
-    codes = (
-        ("cascade_candidates", "filters", encoded.m_lane, config["n_filters"]),
-        ("cascade_last", "last", config["m_last"], 1),
-    )
-    passes = []
-    for name, code, m_lane, n_planes in codes:
-        macros = launches.coded_macros(encoded.layout, encoded.network, m_lane, n_planes)
-        order = order_values(encoded.layout, encoded.network, m_lane)
-        launch = resident.decode_launch(encoded.layout, encoded.rows, n_planes)
-        args: tuple[Argument, ...] = (*order, resident.pointer(code), resident.taps(encoded.network), "mask")
-        passes.append(Pass(kernel=Kernel.of(name, macros), launch=launch, args=args))
-    passes.extend(resident.flip_passes("flip_starts", "flips", "mask"))
-    return Prelude(passes=passes, workspaces={"mask": resident.mask_bytes})
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See :class:`DeviceMask`."""
+        mask = self.mask
+        found: dict[str, NDArray[Any]] = {
+            "filters": mask.filters.code.reshape(-1),
+            "last": mask.last.code.reshape(-1),
+        }
+        if mask.n_corrections:
+            wrong = mask.load_corrections().positions
+            found["flip_starts"], found["flips"] = visit_lists(self.layout, wrong)
+        return found
+
+    def prelude(self, store: Store) -> Prelude:
+        """See :class:`DeviceMask`."""
+        mask, network, layout = self.mask, self.tensor.network, self.layout
+        passes = []
+        for name, code, m_lane, n_planes in (
+            ("cascade_candidates", "filters", mask.m_lane, mask.n_filters),
+            ("cascade_last", "last", mask.m_last, 1),
+        ):
+            macros = launches.coded_macros(layout, network, m_lane, n_planes)
+            order = order_values(layout, network, m_lane)
+            args: tuple[Argument, ...] = (*order, store.pointer(code), store.taps(network), "mask")
+            launch = store.decode_launch(layout, layout.rows, n_planes)
+            passes.append(Pass(kernel=Kernel.of(name, macros), launch=launch, args=args))
+        passes.extend(store.flip_passes("flip_starts", "flips", "mask"))
+        return Prelude(passes=passes, workspaces={"mask": self.n_bytes})

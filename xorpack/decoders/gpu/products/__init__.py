@@ -1,0 +1,55 @@
+"""Products with a tensor's weights, which are decoded on the way: a module per algorithm, and the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from xorpack.decoders.gpu.products.decode import Decode
+from xorpack.decoders.gpu.products.product import Product
+from xorpack.decoders.gpu.products.tables import Tables
+from xorpack.decoders.gpu.products.tensor_cores import TensorCores
+from xorpack.encoded import EncodedTensor
+from xorpack.errors import ParameterError
+
+__all__ = ["ALGORITHMS", "MAX_FUSED", "Product", "choose", "why_not"]
+
+ALGORITHMS: Mapping[str, type[Product]] = {each.NAME: each for each in (Tables, TensorCores, Decode)}
+"""By name."""
+
+MAX_FUSED = 128
+"""Columns up to which ``auto`` takes ``tensor_cores``: by counted instructions, not measured."""
+
+
+def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
+    """Why ``algorithm`` cannot multiply ``n`` columns of that type; "" where it can."""
+    if encoded.scales is None:
+        reason = f"a lossless tensor of {encoded.dtype} is multiplied by decoding, with activations of its own type"
+        if encoded.dtype != x_dtype:
+            return f"{reason}, not {x_dtype}"
+        if algorithm != Decode.NAME:
+            return reason
+    return ALGORITHMS[algorithm].why_not(encoded, n, x_dtype, shared_limit)
+
+
+def choose(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
+    """The name of the algorithm of a product; ``auto``: by the number of columns.
+
+    Raises:
+        ParameterError: it is unknown, or cannot run, and why.
+    """
+    if algorithm not in ("auto", *ALGORITHMS):
+        raise ParameterError(f"algorithm {algorithm!r} is not one of auto, {', '.join(ALGORITHMS)}")
+    if algorithm != "auto":
+        reason = why_not(algorithm, encoded, n, x_dtype, shared_limit)
+        if reason:
+            raise ParameterError(f"algorithm {algorithm!r} cannot run here: {reason}")
+        return algorithm
+    order = [Tables.NAME, TensorCores.NAME] if n == 1 else [TensorCores.NAME, Tables.NAME]
+    if n > MAX_FUSED:
+        order = []
+    elif n > 8:
+        order = [TensorCores.NAME]
+    for name in (*order, Decode.NAME):
+        if not why_not(name, encoded, n, x_dtype, shared_limit):
+            return name
+    raise ParameterError(f"no algorithm can run: {why_not(Decode.NAME, encoded, n, x_dtype, shared_limit)}")

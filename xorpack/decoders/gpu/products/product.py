@@ -1,0 +1,73 @@
+"""What the algorithms of a product have in common: columns of partial sums, which a last kernel adds up."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xorpack.code.layout import Layout
+from xorpack.decoders.gpu.arrays import TYPES, View
+from xorpack.decoders.gpu.launches import Launch
+from xorpack.decoders.gpu.resident import Resident, Step
+from xorpack.decoders.gpu.sources import Kernel
+from xorpack.encoded import EncodedTensor
+
+
+class Product(ABC):
+    """Products of a tensor by ``n`` columns of a type.
+
+    Attributes:
+        NAME: of the algorithm.
+        CORRECTS: whether the sums of :meth:`multiply` are of corrected weights already.
+        steps: kernels with their launches, in order.
+        workspace: bytes of scratch memory by purpose.
+        n_parts: partial sums of an output.
+    """
+
+    NAME: ClassVar[str]
+    CORRECTS: ClassVar[bool] = False
+
+    def __init__(self, resident: Resident, n: int, dtype: str) -> None:
+        """Plan for ``n`` columns of ``dtype``; the algorithm must be one that can run."""
+        layout = resident.encoded.layout
+        self.resident, self.device, self.n_parts = resident, resident.device, 1
+        self.steps, self.workspace = resident.prelude()
+        self.steps += self.set_up(n, dtype)
+        self.workspace["partial"] = 4 * n * self.n_parts * layout.rows
+        self._finish = (Kernel.of("finish", resident.macros), finish_launch(layout, n))
+        self.steps.append(self._finish)
+
+    @staticmethod
+    @abstractmethod
+    def why_not(encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
+        """Why the algorithm cannot multiply ``n`` columns of that type; "" where it can."""
+
+    @abstractmethod
+    def set_up(self, n: int, dtype: str) -> list[Step]:
+        """Kernels that :meth:`multiply` launches; sets ``n_parts`` and adds to ``workspace``."""
+
+    @abstractmethod
+    def multiply(self, x: View, partial: int, mask: np.uint64, stream: Any) -> None:
+        """Partial sums, float32 (n, n_parts, rows), to ``partial``; ``mask``: from :meth:`Resident.ready`."""
+
+    def run(self, x: View, out: View, stream: Any) -> None:
+        """``out = x W^T``."""
+        resident, target = self.resident, self.device
+        partial = target.workspace(stream, "partial", self.workspace["partial"])
+        self.multiply(x, partial, resident.ready(stream), stream)
+        kernel, launch = self._finish
+        n_corrections = 0 if self.CORRECTS else resident.packed.n_corrections
+        args = (
+            *(*resident.order, *resident.scales, np.uint64(partial), np.int64(self.n_parts)),
+            *(*resident.corrections, np.int64(n_corrections)),
+            *(np.uint64(x.pointer), np.int64(TYPES.index(x.dtype)), np.int64(x.strides[0])),
+            *(np.uint64(out.pointer), np.int64(TYPES.index(out.dtype)), np.int64(out.strides[0])),
+        )
+        target.launch(kernel, launch, args, stream)
+
+
+def finish_launch(layout: Layout, n: int) -> Launch:
+    """Of ``finish``."""
+    return Launch(grid=(-(-layout.rows // 256), n, 1), block=256)

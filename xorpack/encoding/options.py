@@ -1,0 +1,59 @@
+"""What a caller of :func:`xorpack.encode` asks for: the first of its three acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from xorpack import checks
+from xorpack.code.layout import MAX_LANES
+from xorpack.code.network import XorNetwork
+from xorpack.encoding.fields.choice import FieldChoice
+from xorpack.encoding.masks.choice import Choice, Prefer
+from xorpack.encoding.rings.tensor import ENCODERS
+from xorpack.errors import ParameterError
+from xorpack.masks import Bmf
+from xorpack.masks.bmf import Factors
+
+Encoder = Literal["elimination", "viterbi"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Options:
+    """The keywords of :func:`xorpack.encode`, checked one by one and against each other."""
+
+    network: XorNetwork | None = None
+    encoder: Encoder = "elimination"
+    rate: float | None = None
+    lanes: int | None = None
+    mask_codec: Choice = "auto"
+    prefer: Prefer = "size"
+    factors: Factors | None = None
+    field: FieldChoice = "auto"
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.network is not None and not isinstance(self.network, XorNetwork):
+            raise ParameterError(f"network {self.network!r} is not an XorNetwork")
+        checks.choice("encoder", self.encoder, ENCODERS)
+        if self.rate is not None and not 0 < checks.real("rate", self.rate) <= 1:
+            raise ParameterError(f"rate = {self.rate} is outside (0, 1]")
+        if self.lanes is not None:
+            checks.whole("lanes", self.lanes, 1, MAX_LANES)
+        checks.choice("field", self.field, get_args(FieldChoice))
+        checks.choice("mask codec", self.mask_codec, get_args(Choice))
+        checks.choice("prefer", self.prefer, get_args(Prefer))
+        checks.whole("jobs", self.jobs, 1)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse what cannot apply."""
+        family = None if self.network is None else self.network.family
+        if self.encoder == "viterbi" and family in (None, "quasi-cyclic"):
+            raise ParameterError(
+                "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
+            )
+        if self.rate is not None and family not in (None, "quasi-cyclic"):
+            raise ParameterError(f"rate is of quasi-cyclic networks; this one is {family}")
+        if self.factors is not None and self.mask_codec not in ("auto", Bmf.NAME):
+            raise ParameterError(f"factors are of mask codec bmf, and {self.mask_codec} is asked for")

@@ -1,0 +1,57 @@
+"""Code, corrections and mask by a plan: the third act of encoding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from xorpack.code.corrections import pack, packed_sizes
+from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes, StoredPlanes
+from xorpack.encoding.constants import merge
+from xorpack.encoding.masks.bitmap import BitmapProposal
+from xorpack.encoding.masks.choice import encode_mask, split_riders
+from xorpack.encoding.options import Options
+from xorpack.encoding.plan import Plan, raw_bytes
+from xorpack.encoding.rings.gather import FilteredSource
+from xorpack.encoding.rings.tensor import encode_planes
+from xorpack.masks import Mask
+
+
+class Coded(NamedTuple):
+    """The parts of an encoded tensor that do not depend on what its planes mean."""
+
+    planes: StoredPlanes
+    mask: Mask
+
+
+def encode_plan(plan: Plan, options: Options) -> Coded:
+    """Carry out ``plan``; raw planes take its network's place where they are smaller after all."""
+    source, network, layout, proposal = plan.source, plan.network, plan.layout, plan.mask
+    n_coded, n_weights = source.n_planes, layout.rows * layout.cols
+    riders = proposal.riders()
+    whole = source if riders is None else FilteredSource(source, riders)
+    code, found = encode_planes(
+        network, whole, layout, plan.n_kept, options.encoder, options.rate, options.jobs
+    )
+    own, missing = split_riders(found, n_coded)
+    n_bytes = code[:n_coded].nbytes + sum(packed_sizes(len(own), n_weights, n_coded))
+    if plan.raw_layout is not None and n_bytes >= raw_bytes(plan.raw_layout, n_coded) > 0:
+        network, layout = XorNetwork.identity(), plan.raw_layout
+        code, own = encode_planes(network, source, layout, plan.n_kept, options.encoder, None, options.jobs)
+        if riders is not None:
+            proposal = BitmapProposal.of(proposal.wanted)
+    ridden = CodedPlanes(network=network, layout=layout, code=code[n_coded:])
+    mask = encode_mask(proposal, ridden, missing, options.mask_codec, options.jobs)
+    corrections = merge(own, source.coded, plan.exceptions)
+    n_planes = n_coded + sum(plan.constants).bit_count()
+    planes = StoredPlanes(
+        bits=n_planes,
+        n_kept=plan.n_kept,
+        coded=CodedPlanes(network=network, layout=layout, code=np.ascontiguousarray(code[:n_coded])),
+        constants=plan.constants,
+        n_corrections=len(corrections),
+        corrections=pack(corrections, n_weights, n_planes),
+    )
+    return Coded(planes, mask)

@@ -1,0 +1,272 @@
+"""Trellis BCQ: stored bits chosen so that the weights that the XOR network makes of them have the least error.
+
+Viterbi, column by column, over the states of a :class:`xorpack.code.trellis.TrellisNetwork`; then scales and codes by
+least squares, given the bits. The cost of an error is its square in the weights' own unit, so that rows of large
+weights are followed more closely. Weights beyond the reach of the levels are kept exactly, and like pruned ones leave
+their step free. Sources: QTIP (arXiv 2406.11235), fixed-to-fixed encoding (arXiv 2105.01869), FleXOR (arXiv
+2009.04126).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.code.trellis_kernels import expand_trellis
+from xorpack.code.words import Words, n_chunks, popcount, tail_mask
+from xorpack.encoding.quantize.bcq import packed_mask
+from xorpack.encoding.quantize.pruning import block_starts, check_float, float_rows, rows_of
+from xorpack.encoding.quantize.trellis_design import (
+    MAX_DENOMINATOR,
+    MAX_RATE,
+    MIN_RATE,
+    Design,
+    design,
+    exact_rate,
+    masked_design,
+)
+from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, normal_kernel, pooled, solve
+from xorpack.encoding.quantize.trellis_scales import Scaling, find_scales
+from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search
+from xorpack.errors import DataError, ParameterError
+from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix, dtype_name
+from xorpack.vector.threads import for_each
+
+SAMPLE = 1 << 17
+"""Weights on which codes are fitted before all columns are searched, about."""
+
+SAMPLE_TURNS = 4
+"""Searches of the sample, each followed by least squares for the codes; the best of them are taken."""
+
+RATE_SLACK = 0.003
+"""Share by which the stored bits may be above what was asked for per kept weight, for a quotient of small numbers."""
+
+STRIDE = 4.0
+"""How far a turn goes towards the best codes for its bits, and beyond: the bits follow the codes slowly."""
+
+REFITS = 3
+"""Rounds of least squares for scales, then codes, given the bits."""
+
+
+def quantize_trellis(
+    weight: NDArray[Any],
+    *,
+    rate: float = 2.0,
+    window: int | None = None,
+    group_size: int = 0,
+    mask: NDArray[Any] | None = None,
+    importance: NDArray[Any] | None = None,
+    outliers: bool = True,
+    column_gains: bool = False,
+    scale_dtype: Literal["float16", "float32"] = "float16",
+    jobs: int = 1,
+) -> TrellisTensor:
+    """Quantize to ``rate`` stored bits per kept weight, at nearly the least squared error that so many bits allow.
+
+    Scales (16 bits for each row and group), gains (16 bits for each column) and outliers come on top:
+    :attr:`TrellisTensor.payload_bits` counts them. The result is the same, byte for byte, whatever ``jobs`` is, and
+    on every machine as far as numpy's float64 sums agree.
+
+    Args:
+        weight: float32, float16 or bfloat16 of any shape and strides, coded as ``as_matrix(weight.shape)``.
+        rate: stored bits per weight, 1/32 to 6, a quotient with at most 32 weights. With a mask, bits per kept weight:
+            the largest such quotient up to 1.003 ``rate`` times the kept fraction is taken, and at least 1/32.
+        window: stored bits that a weight depends on: time and memory double with each, about 0.05 dB less error. None
+            for a default by rate.
+        group_size: columns that share a scale; 0 for the whole row.
+        mask: keep these: bool of the weight's shape, or packed uint32 (rows, chunks); None for all.
+        importance: of a squared error, not negative: (cols,) or the weight's shape; None for 1.
+        outliers: keep weights exactly, as float16, where that costs less than their clipping.
+        column_gains: a float16 for each column, too; it can be folded into the input of a product.
+        scale_dtype: type that scales are stored in.
+        jobs: threads.
+
+    Raises:
+        ParameterError: an argument breaks its rule; a rate that no quotient gives, with the nearest.
+        DataError: NaN or infinity in ``weight``, pruned or not.
+    """
+    weight = check_float(weight)
+    rows, cols = as_matrix(weight.shape)
+    if group_size < 0:
+        raise ParameterError(f"group_size {group_size} is negative")
+    if scale_dtype not in ("float16", "float32"):
+        raise ParameterError(f"scale_dtype {scale_dtype!r} is not one of float16, float32")
+    if jobs < 1:
+        raise ParameterError(f"jobs {jobs} is less than 1")
+    kept = np.tile(tail_mask(cols), (rows, 1)) if mask is None else packed_mask(weight, mask)
+    job = _Job(
+        weight=weight,
+        kept=kept,
+        importance=_importance(importance, weight.shape),
+        plan=_design(rate, window, None if mask is None else popcount(kept) / max(weight.size, 1)),
+        kept_rate=rate,
+        group=min(group_size or cols, max(cols, 1)) or 1,
+        scale_dtype=np.dtype(scale_dtype),
+        jobs=jobs,
+    )
+    scaling = find_scales(
+        weight, kept, job.group, column_gains, job.plan, rate if outliers else None, job.n_groups, jobs
+    )
+    code, a, scales = job.quantize(scaling)
+    positions, values = NO_POSITIONS, NO_VALUES
+    tensor = TrellisTensor(
+        shape=weight.shape,
+        dtype=dtype_name(weight.dtype),
+        network=job.plan.network,
+        code=code,
+        a=a.astype(np.float32),
+        scales=scales,
+        group_size=group_size,
+        gains=scaling.gains.astype(np.float16) if column_gains else None,
+        mask=None if mask is None else kept,
+        positions=positions,
+        values=values,
+    )
+    return _with_outliers(tensor, weight, scaling.outliers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What is quantized, and how."""
+
+    weight: NDArray[Any]
+    kept: Words
+    importance: NDArray[np.float32]
+    plan: Design
+    kept_rate: float
+    group: int
+    scale_dtype: np.dtype[Any]
+    jobs: int
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of columns in a row."""
+        return max(1, -(-as_matrix(self.weight.shape)[1] // self.group))
+
+    def quantize(self, scaling: Scaling) -> tuple[Words, NDArray[np.float64], NDArray[Any]]:
+        """Code (m, chunks), codes a (q,) and scales (rows, n_groups)."""
+        rows, cols = as_matrix(self.weight.shape)
+        care = care_words(self.kept, scaling.outliers, cols)
+        unit = float(scaling.scales.max(initial=0)) or 1.0
+        code = np.zeros((self.plan.network.n_stored(rows), n_chunks(cols)), np.uint32)
+        a = np.array(self.plan.a, np.float64)
+        if code.size:
+            a = self._fitted(scaling, care, a)
+            self._search(scaling, care, a).run(code, range(code.shape[1]), self.jobs)
+        return code, *self._refitted(scaling, care, code, a * unit, scaling.scales / unit)
+
+    def _search(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> Search:
+        return Search(
+            weight=self.weight,
+            network=self.plan.network,
+            a=a,
+            scales=scaling.scales,
+            gains=scaling.gains,
+            group=self.group,
+            care=care,
+            importance=self.importance,
+            fine=self.kept_rate >= FINE_RATE,
+        )
+
+    def _fitted(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Codes fitted to a sample of the columns."""
+        rows, cols = as_matrix(self.weight.shape)
+        chunks = n_chunks(cols)
+        kept = max(popcount(care), 1)
+        n = min(chunks, max(1, round(SAMPLE * chunks / kept)))
+        sample = [(2 * i + 1) * chunks // (2 * n) for i in range(n)]
+        code = np.zeros((self.plan.network.n_stored(rows), chunks), np.uint32)
+        best, least = a, np.inf
+        for _ in range(SAMPLE_TURNS):
+            search = self._search(scaling, care, a)
+            search.run(code, sample, self.jobs)
+            equations = sum(
+                (search.equations(code, chunk) for chunk in sample), np.zeros((len(a), len(a) + 1))
+            )
+            found = solve(equations, a)
+            error = float(found @ equations[:, :-1] @ found - 2 * found @ equations[:, -1])
+            if error < least:
+                best, least = found, error
+            a = a + STRIDE * (found - a)
+        return best
+
+    def _refitted(
+        self, scaling: Scaling, care: Words, code: Words, a: NDArray[np.float64], start: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Codes and scales by least squares in turns, given the bits; a scale not determined stays as it was."""
+        rows, _ = as_matrix(self.weight.shape)
+        scales = start.astype(self.scale_dtype)
+        gains = scaling.gains.astype(np.float64)
+        plain = bool((gains == 1).all() and (self.importance == 1).all())
+        starts, step = block_starts(self.weight.shape)
+        q = len(a)
+        for _ in range(REFITS):
+            found = np.zeros((len(starts), q, q + 1))
+
+            def work(index: int, a: NDArray[np.float64] = a, found: NDArray[np.float64] = found) -> None:
+                first = starts[index]
+                block = float_rows(self.weight, first, step)
+                planes = expand_trellis(self.plan.network, code, rows, first, first + len(block))
+                normal = np.empty((len(block), self.n_groups, q, q + 1))
+                weights = (
+                    self.importance[first : first + step] if len(self.importance) > 1 else self.importance
+                )
+                normal_kernel(block, first, care, planes, gains, weights, plain, self.group, normal)
+                best = fit_scales(normal, a)
+                part = scales[first : first + len(block)]
+                part[...] = np.where(best != 0, best, part).astype(scales.dtype)
+                found[index] = pooled(normal, part)
+
+            for_each(work, range(len(starts)), self.jobs)
+            a = solve(found.sum(0), a)
+        return a, scales
+
+
+def _design(rate: float, window: int | None, kept: float | None) -> Design:
+    if kept is None:
+        return design(exact_rate(rate), window)
+    if not 0 < rate <= MAX_RATE:
+        raise ParameterError(f"rate {rate} is outside 0..{MAX_RATE} bits per kept weight")
+    wanted = rate * kept * (1 + RATE_SLACK)
+    candidates = (Fraction(int(wanted * n), n) for n in range(1, MAX_DENOMINATOR + 1))
+    stored = min(max(max(candidates), MIN_RATE), Fraction(MAX_RATE))
+    return masked_design(stored, rate, window)
+
+
+def _importance(importance: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """``importance`` as float32 (rows or 1, cols)."""
+    _, cols = as_matrix(shape)
+    if importance is None:
+        return np.ones((1, cols), np.float32)
+    array = np.asarray(importance)
+    if array.shape not in ((cols,), shape):
+        raise ParameterError(f"importance of shape {array.shape}, neither {(cols,)} nor the weight's {shape}")
+    found = array.astype(np.float32, copy=False).reshape(-1, cols) if cols else np.ones((1, 0), np.float32)
+    if not np.isfinite(found).all() or (found < 0).any():
+        raise ParameterError("importance holds a value that is negative, NaN or infinite")
+    return found
+
+
+def _with_outliers(
+    tensor: TrellisTensor, weight: NDArray[Any], positions: NDArray[np.int64]
+) -> TrellisTensor:
+    """``tensor`` with the weights at ``positions`` kept, but for those that come out as 0."""
+    if not len(positions):
+        return tensor
+    cols = as_matrix(weight.shape)[1]
+    values = np.empty(len(positions), np.float32)
+    for r in np.unique(positions // cols):
+        i, j = np.searchsorted(positions, (r * cols, (r + 1) * cols))
+        values[i:j] = rows_of(weight, int(r), 1)[0, positions[i:j] - r * cols].astype(np.float32)
+    with np.errstate(over="ignore"):
+        stored = (values / np.float32(tensor.outlier_unit)).astype(np.float16)
+    if not np.isfinite(stored).all():
+        at = int(positions[~np.isfinite(stored)][0])
+        raise DataError(f"weight at flat position {at} is above 65504 times its tensor's scale")
+    kept = stored != 0
+    fields = {name: getattr(tensor, name) for name in tensor.__slots__}
+    return TrellisTensor(**{**fields, "positions": positions[kept], "values": stored[kept]})

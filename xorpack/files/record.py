@@ -1,0 +1,305 @@
+"""The record of one encoded tensor: JSON beside its sections, and the way back from both.
+
+Up to version 2 of the format, records stand in the file's document; from version 3 on each is a section of its own,
+``NAME.xor_record``, so that a tool which rewrites a file's header keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import masks
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
+from xorpack.code.trellis import TrellisNetwork
+from xorpack.elements import Bcq, Elements, Lossless, Trellis
+from xorpack.encoded import SECTIONS, EncodedTensor, check_shape, sections_sha256
+from xorpack.errors import CorruptError, FormatError
+from xorpack.fields.field import Field
+from xorpack.files import safetensors_file
+from xorpack.files.safetensors_file import Stored
+
+Record = dict[str, Any]
+
+VERSION = 3
+"""The last format version; every version up to it is read, and the lowest that suffices is written."""
+
+FIELD_VERSION, TRELLIS_VERSION = 2, 3
+"""The versions from which on there are fields; trellis tensors, and records that are sections."""
+
+RECORD = "record"
+"""The section of a record."""
+
+_COMMON: Mapping[str, type] = {
+    "kind": str,
+    "dtype": str,
+    "shape": list,
+    "n_kept": int,
+    "mask": dict,
+    "group_size": int,
+    "stored_sha256": str,
+    "content_sha256": str,
+}
+_PLANES: Mapping[str, type] = {
+    **_COMMON,
+    "bits": int,
+    "constants": list,
+    "network": dict,
+    "layout": dict,
+    "n_corrections": int,
+    "method": str,
+}
+_TRELLIS: Mapping[str, type] = {**_COMMON, "network": dict, "a": list, "n_outliers": int}
+
+_DTYPES = {"code": ("U32",), "scales": ("F16", "F32"), "gains": ("F16",)}
+"""Types of the sections that are not bytes."""
+
+_DIGEST = "record_sha256"
+_BLANK = "0" * 64
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def version_of(tensor: EncodedTensor) -> int:
+    """The lowest version of the format that holds ``tensor``."""
+    if isinstance(tensor.elements, Trellis):
+        return TRELLIS_VERSION
+    return FIELD_VERSION if tensor.field is not None else 1
+
+
+def sections_of(version: int) -> tuple[str, ...]:
+    """Sections of which there may be one in files of a version; their names are taken."""
+    n_known = {1: 4, 2: 5}.get(version, len(SECTIONS))
+    return (*SECTIONS[:n_known], *([RECORD] if version >= TRELLIS_VERSION else []))
+
+
+def pack_record(record: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """The section of a record, with its digest: the SHA-256 of the section with the digest's characters set to 0."""
+    blank = json.dumps({**record, _DIGEST: _BLANK}, separators=(",", ":")).encode()
+    digest = hashlib.sha256(blank).hexdigest().encode()
+    return np.frombuffer(blank[: -len(_BLANK) - 2] + digest + blank[-2:], np.uint8)
+
+
+def unpack_record(data: NDArray[np.uint8]) -> Any:
+    """Inverse of :func:`pack_record`, as far as the digest; :func:`check_record` checks the rest.
+
+    Raises:
+        FormatError: it is not JSON.
+        CorruptError: it does not match its digest.
+    """
+    text = data.tobytes()
+    record = safetensors_file.parse_json(text)
+    digest = record.pop(_DIGEST, None) if isinstance(record, dict) else None
+    if not isinstance(digest, str) or not text.endswith(f'"{_DIGEST}":"{digest}"}}'.encode()):
+        raise FormatError(f"the record does not end with its {_DIGEST}")
+    blank = text[: -len(digest) - 2] + _BLANK.encode() + text[-2:]
+    if hashlib.sha256(blank).hexdigest() != digest:
+        raise CorruptError("the record does not match its checksum")
+    return record
+
+
+def check_record(record: Any, version: int) -> Record:
+    """``record``, if it has the members and types that its kind needs; their values are checked by :func:`build`."""
+    trellis = version >= TRELLIS_VERSION and isinstance(record, dict) and record.get("kind") == Trellis.KIND
+    needed = _TRELLIS if trellis else _PLANES
+    optional = {"field"} if version >= FIELD_VERSION and not trellis else set()
+    if not isinstance(record, dict) or set(record) - optional != set(needed):
+        raise FormatError(f"record needs exactly {sorted(needed)}")
+    if type(record.get("field", {})) is not dict:
+        raise FormatError(f"field = {record['field']!r} is not of type dict")
+    for key, kind in needed.items():
+        if type(record[key]) is not kind:
+            raise FormatError(f"{key} = {record[key]!r} is not of type {kind.__name__}")
+    return record
+
+
+def to_record(tensor: EncodedTensor) -> Record:
+    """What stands in a file of ``tensor`` beside its sections."""
+    common = {
+        "kind": tensor.kind,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "n_kept": tensor.n_kept,
+        "mask": {"codec": tensor.mask_codec, "config": dict(tensor.mask_config)},
+        "group_size": tensor.group_size,
+        "stored_sha256": sections_sha256(tensor.sections()),
+        "content_sha256": tensor.content_sha256,
+    }
+    planes, elements = tensor.planes, tensor.elements
+    if isinstance(planes, TrellisPlanes):
+        assert isinstance(elements, Trellis)
+        own = {
+            "network": planes.network.get_config(),
+            "a": [float(value) for value in elements.a],
+            "n_outliers": elements.n_outliers,
+        }
+        return common | own
+    layout = planes.coded.layout
+    return {
+        "kind": tensor.kind,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "bits": planes.bits,
+        "n_kept": planes.n_kept,
+        "constants": list(planes.constants),
+        "network": planes.coded.network.get_config(),
+        "layout": {"lanes": layout.lanes, "n_steps": layout.n_steps, "row_stride": layout.row_stride},
+        "n_corrections": planes.n_corrections,
+        "mask": common["mask"],
+        "group_size": tensor.group_size,
+        "method": elements.method if isinstance(elements, Bcq) else "",
+        "stored_sha256": common["stored_sha256"],
+        "content_sha256": tensor.content_sha256,
+        **({} if tensor.field is None else {"field": tensor.field.get_config()}),
+    }
+
+
+def build(
+    record: Record,
+    name: str,
+    sections: Mapping[str, Stored],
+    version: int,
+    load: Callable[[Stored], NDArray[Any]] = Stored.array,
+) -> EncodedTensor:
+    """The tensor ``name`` of a record that :func:`check_record` has seen.
+
+    Args:
+        record: of the tensor.
+        name: of the tensor.
+        sections: what stands in the file, by name there.
+        version: of the file.
+        load: the array of a section.
+
+    Raises:
+        FormatError, ParameterError: something breaks a rule.
+    """
+    shape, mask = record["shape"], record["mask"]
+    if len(shape) > safetensors_file.MAX_RANK or not all(_is_size(size) for size in shape):
+        raise FormatError(f"shape {shape} is not a list of sizes")
+    if set(mask) != {"codec", "config"} or not isinstance(mask["config"], dict):
+        raise FormatError("mask needs codec and config")
+    if record["kind"] not in (Bcq.KIND, Lossless.KIND, Trellis.KIND):
+        raise FormatError(
+            f"unknown kind {record['kind']!r}; known: {Bcq.KIND}, {Lossless.KIND}, {Trellis.KIND}"
+        )
+    found = _load(record, name, sections, version, load)
+    rows, cols = check_shape(tuple(shape))
+    planes: StoredPlanes | TrellisPlanes
+    if record["kind"] == Trellis.KIND:
+        network = TrellisNetwork.from_config(record["network"])
+        planes = TrellisPlanes(
+            network=network, shape=(rows, cols), n_kept=record["n_kept"], code=found["code"]
+        )
+    else:
+        planes = _stored_planes(record, found, rows, cols)
+    return EncodedTensor(
+        shape=tuple(shape),
+        dtype=record["dtype"],
+        planes=planes,
+        mask=masks.parse(mask["codec"], mask["config"], found["mask"], planes.host),
+        elements=_elements(record, found, rows, cols),
+        content_sha256=record["content_sha256"],
+        stored_sha256=record["stored_sha256"],
+    )
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 48
+
+
+def _load(
+    record: Record,
+    name: str,
+    sections: Mapping[str, Stored],
+    version: int,
+    load: Callable[[Stored], NDArray[Any]],
+) -> dict[str, NDArray[Any]]:
+    """The sections that the record's kind has, of the right types; none too many."""
+    found = {}
+    for section in sections_of(version):
+        key = f"{name}.xor_{section}"
+        owner = _owner(record, section)
+        if key in sections and owner is not None:
+            raise FormatError(f"section {key!r} does not belong to {owner}")
+        if key not in sections and owner is None and section != "gains":
+            raise FormatError(f"section {key!r} is missing")
+        if key not in sections or section == RECORD:
+            continue
+        stored = sections[key]
+        known = _DTYPES.get(section, ("U8",))
+        if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):
+            raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
+        found[section] = load(stored)
+    return found
+
+
+def _owner(record: Record, section: str) -> str | None:
+    """What a section cannot belong to; None if the record may have one."""
+    kind = record["kind"]
+    trellis = kind == Trellis.KIND
+    if (section == "scales" and kind == Lossless.KIND) or (section in ("gains", "outliers") and not trellis):
+        return f"kind {kind!r}"
+    if section == "corrections" and trellis:
+        return f"kind {kind!r}"
+    if section == "outliers" and not record["n_outliers"]:
+        return "a record without outliers"
+    return "a record without a field" if section == "field" and "field" not in record else None
+
+
+def _stored_planes(record: Record, found: Mapping[str, NDArray[Any]], rows: int, cols: int) -> StoredPlanes:
+    layout, constants = record["layout"], record["constants"]
+    if len(constants) != 2 or not all(type(value) is int and 0 <= value < 1 << 64 for value in constants):
+        raise FormatError(f"constants {constants} are not two sets of planes")
+    if set(layout) != {"lanes", "n_steps", "row_stride"} or not all(_is_size(x) for x in layout.values()):
+        raise FormatError(f"layout {layout} needs lanes, n_steps and row_stride")
+    return StoredPlanes(
+        bits=record["bits"],
+        n_kept=record["n_kept"],
+        coded=CodedPlanes(
+            network=XorNetwork.from_config(record["network"]),
+            layout=Layout(rows=rows, cols=cols, **layout),
+            code=found["code"],
+        ),
+        constants=(constants[0], constants[1]),
+        n_corrections=record["n_corrections"],
+        corrections=found["corrections"],
+    )
+
+
+def _elements(record: Record, found: Mapping[str, NDArray[Any]], rows: int, cols: int) -> Elements:
+    if record["kind"] == Trellis.KIND:
+        return Trellis(
+            a=_alphas(record["a"]),
+            scales=found["scales"],
+            group_size=record["group_size"],
+            gains=found.get("gains"),
+            n_outliers=record["n_outliers"],
+            outliers=found.get("outliers", np.zeros(0, np.uint8)),
+        )
+    if record["kind"] == Bcq.KIND:
+        if "field" in record:
+            raise FormatError("a field of a tensor of kind bcq")
+        return Bcq(scales=found["scales"], group_size=record["group_size"], method=record["method"])
+    if record["group_size"]:
+        raise FormatError(f"group_size {record['group_size']} of kind lossless")
+    if "field" not in record:
+        return Lossless()
+    return Lossless(field=Field.from_config(record["field"], found["field"], rows, cols))
+
+
+def _alphas(values: list[Any]) -> NDArray[np.float32]:
+    """Numbers of a record as float32.
+
+    Raises:
+        FormatError: one is no number, or float32 has no such number.
+    """
+    for value in values:
+        if type(value) not in (int, float) or not abs(value) <= _LARGEST or float(np.float32(value)) != value:
+            raise FormatError(f"a = {values} are not float32 numbers")
+    return np.array(values, np.float32)
