@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import masks
@@ -36,6 +35,9 @@ FIELD_VERSION = 2
 
 KEY = "xorpack"
 DIGEST_KEY = "xorpack_header_sha256"
+ORIGINAL_HEADER = "original_header"
+"""The key in ``settings`` of the original file's header, where it is not the one that would be written."""
+
 _BLANK = "0" * 64
 
 _DOCUMENT = {"version", "settings", "order", "tensors", "carried_sha256"}
@@ -67,19 +69,24 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         carried_sha256: their digests.
         order: names of all tensors of the original file, in the order of its bytes.
         metadata: the original file's own metadata.
+        original_header: the original file's header where it is not what :func:`safetensors_file.header_bytes` makes
+            of ``order`` and ``metadata``, else None.
+        stored: everything that stands in the file, sections and carried tensors, by the names there.
+        source: the file on disk.
     """
 
     def __init__(self, path: Path, *, verify: bool = True) -> None:
-        """Map ``path`` and check its header; ``verify``: check a tensor's stored bytes when it is read."""
+        """Read the header of ``path`` and check it; ``verify``: check a tensor's stored bytes when it is read."""
         file = safetensors_file.read(path)
         self.path = path
         self.n_bytes = file.n_bytes
         self.verify = verify
         if KEY not in file.metadata:
             raise FormatError(f"{path}: a safetensors file, but not one that xorpack encoded")
+        self.source = file.source
         try:
             document = _document(file)
-            self._sections = file.tensors
+            self.stored = file.tensors
             self.records = _records(document)
             self.order, self.carried_sha256 = _names(document)
             self.version: int = document["version"]
@@ -93,7 +100,10 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             if sorted(self.order) != sorted([*self.records, *self.carried]):
                 raise FormatError("the order of tensors does not name each of them once")
             for name in self.records:
-                self._build(name)
+                self._build(name, Stored.blank)
+            self.original_header = document["settings"].pop(ORIGINAL_HEADER, None)
+            if not isinstance(self.original_header, str | None):
+                raise FormatError(f"settings: {ORIGINAL_HEADER} is not a text")
         except XorpackError as error:
             raise type(error)(f"{path}: {error}") from None
         self.metadata = {k: v for k, v in file.metadata.items() if k not in (KEY, DIGEST_KEY)}
@@ -102,7 +112,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
     def __getitem__(self, name: str) -> EncodedTensor:
         if name not in self.records:
             raise KeyError(name)
-        tensor = self._build(name)
+        tensor = self._build(name, Stored.array)
         if self.verify and sections_sha256(tensor.sections()) != tensor.stored_sha256:
             raise CorruptError(f"{self.path}: tensor {name!r}: stored bytes do not match their checksum")
         if self.verify:
@@ -125,13 +135,19 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             CorruptError: its bytes do not match their checksum.
         """
         stored = self.carried[name]
-        if self.verify and _sha256(stored.data) != self.carried_sha256[name]:
-            raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
-        return stored
+        held = Stored(stored.dtype, stored.shape, stored.data)
+        if self.verify:
+            self.check_carried(name, held.sha256())
+        return held
 
-    def _build(self, name: str) -> EncodedTensor:
+    def check_carried(self, name: str, sha256: str) -> None:
+        """Raise CorruptError unless this is the digest of the carried tensor ``name``."""
+        if sha256 != self.carried_sha256[name]:
+            raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
+
+    def _build(self, name: str, load: Callable[[Stored], NDArray[Any]]) -> EncodedTensor:
         try:
-            return _from_record(self.records[name], name, self._sections, self._taken)
+            return _from_record(self.records[name], name, self.stored, self._taken, load)
         except (ParameterError, FormatError) as error:
             raise FormatError(f"tensor {name!r}: {error}") from None
 
@@ -175,19 +191,16 @@ def write(
         "settings": dict(settings or {}),
         "order": order if order is not None else [*encoded, *carried],
         "tensors": records,
-        "carried_sha256": {name: _sha256(stored.data) for name, stored in carried.items()},
+        "carried_sha256": dict.fromkeys(carried, _BLANK),
     }
     taken = {KEY, DIGEST_KEY} & set(metadata or {})
     if taken:
         raise ParameterError(f"metadata already has the keys {sorted(taken)}: encoded before?")
-    full = dict(metadata or {})
-    full[KEY] = json.dumps(document, separators=(",", ":"))
-    full[DIGEST_KEY] = _BLANK
     ordered = safetensors_file.by_alignment(tensors)
-    blank = safetensors_file.header_bytes(ordered, full)
-    digest = hashlib.sha256(blank).hexdigest()
-    header = blank.replace(_digest_field(_BLANK), _digest_field(digest))
-    safetensors_file.write(path, ordered, header)
+    blank = _signed_header(ordered, metadata or {}, document)
+    written = safetensors_file.write(path, ordered, blank, digest=carried.keys())
+    document["carried_sha256"] = {name: written[name] for name in carried}
+    safetensors_file.rewrite_header(path, _signed_header(ordered, metadata or {}, document))
     return version
 
 
@@ -204,9 +217,16 @@ def carried_bytes(name: str, stored: Stored) -> int:
 
 
 def _bytes(tensors: Mapping[str, Stored], text: str) -> int:
-    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(
-        t.data.size for t in tensors.values()
-    )
+    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(t.n_bytes for t in tensors.values())
+
+
+def _signed_header(
+    tensors: Mapping[str, Stored], metadata: Mapping[str, str], document: Mapping[str, Any]
+) -> bytes:
+    """The header, with its digest; as long whatever the digests in ``document`` are."""
+    full = {**metadata, KEY: json.dumps(document, separators=(",", ":")), DIGEST_KEY: _BLANK}
+    blank = safetensors_file.header_bytes(tensors, full)
+    return blank.replace(_digest_field(_BLANK), _digest_field(hashlib.sha256(blank).hexdigest()))
 
 
 def sections_of(version: int) -> tuple[str, ...]:
@@ -216,10 +236,6 @@ def sections_of(version: int) -> tuple[str, ...]:
 
 def _digest_field(digest: str) -> bytes:
     return f'"{DIGEST_KEY}":"{digest}"'.encode()
-
-
-def _sha256(data: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
 
 
 def _document(file: SafetensorsFile) -> dict[str, Any]:
@@ -297,7 +313,11 @@ def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
 
 
 def _from_record(
-    record: Mapping[str, Any], name: str, sections: Mapping[str, Stored], taken: tuple[str, ...]
+    record: Mapping[str, Any],
+    name: str,
+    sections: Mapping[str, Stored],
+    taken: tuple[str, ...],
+    load: Callable[[Stored], NDArray[Any]],
 ) -> EncodedTensor:
     shape, layout, mask = record["shape"], record["layout"], record["mask"]
     constants = record["constants"]
@@ -327,7 +347,7 @@ def _from_record(
         known = {"code": ("U32",), "scales": ("F16", "F32")}.get(section, ("U8",))
         if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
-        found[section] = stored.array()
+        found[section] = load(stored)
     rows, cols = check_shape(tuple(shape))
     planes = StoredPlanes(
         bits=record["bits"],

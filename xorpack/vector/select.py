@@ -23,8 +23,8 @@ LANES = 32
 DOUBLINGS = 2
 """Doublings of a difference where it is to be squared finely."""
 
-UNROLLED = 3
-"""Branches that are unrolled: 2**UNROLLED at the most at a time."""
+UNROLLED = 2
+"""Branches that are unrolled: 2**UNROLLED at the most at a time; half as many bits where a step has several weights."""
 
 _SHORT, _WORD, _INDEX = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _SHORTS, _WORDS = ir.VectorType(_SHORT, LANES), ir.VectorType(_WORD, LANES)
@@ -138,55 +138,62 @@ class _Step:
         """All variants, and the least new cost."""
         builder = self.builder
         single = builder.icmp_signed("==", self.n_weights, _number(1))
-        for n_unrolled in range(1, UNROLLED + 1):
-            last = n_unrolled == UNROLLED
-            condition = builder.icmp_signed(">=" if last else "==", self.n_dropped, _number(n_unrolled))
-            with builder.if_then(condition):
-                self._choose([single, self.weighted, self.fine], [], n_unrolled)
+        with builder.if_else(single) as (true, false):
+            with true:
+                one = builder.icmp_signed("==", self.n_dropped, _number(1))
+                with builder.if_else(one) as (narrow, wide):
+                    with narrow:
+                        self._choose([self.weighted, self.fine], (), True, 1, False)
+                    with wide:
+                        self._choose([self.weighted, self.fine], (), True, UNROLLED, True)
+            with false:
+                self._choose([self.weighted, self.fine], (), False, 1, True)
         kind = ir.FunctionType(_SHORT, [_SHORTS])
         name = f"llvm.vector.reduce.smin.v{LANES}i16"
         function = cgutils.get_or_insert_function(builder.module, kind, name)
         return builder.sext(builder.call(function, [builder.load(self.low)]), _INDEX)
 
-    def _choose(self, conditions: list[Any], chosen: list[bool], n_unrolled: int) -> None:
+    def _choose(
+        self, conditions: list[Any], flags: tuple[bool, ...], single: bool, n_unrolled: int, more: bool
+    ) -> None:
         if not conditions:
-            single, weighted, fine = chosen
-            self._loop(single, (weighted, fine), n_unrolled)
+            self._loop(single, flags, n_unrolled, more)
             return
         with self.builder.if_else(conditions[0]) as (true, false):
             with true:
-                self._choose(conditions[1:], [*chosen, True], n_unrolled)
+                self._choose(conditions[1:], (*flags, True), single, n_unrolled, more)
             with false:
-                self._choose(conditions[1:], [*chosen, False], n_unrolled)
+                self._choose(conditions[1:], (*flags, False), single, n_unrolled, more)
 
-    def _loop(self, single: bool, flags: tuple[bool, bool], n_unrolled: int) -> None:
-        """All columns, of one variant."""
+    def _loop(self, single: bool, flags: tuple[bool, ...], n_unrolled: int, more: bool) -> None:
+        """All columns, of one variant; ``more``: there may be more than ``2**n_unrolled`` branches."""
         builder = self.builder
         first = self._weight(_number(0)) if single else None
         with cgutils.for_range(builder, builder.lshr(self.n_new, _number(5))) as loop:
             column = builder.shl(loop.index, _number(5))
             best, choice = self._select(column, _number(0), n_unrolled, first, flags)
-            if n_unrolled == UNROLLED:
-                best, choice = self._others(column, best, choice, first, flags)
+            if more:
+                best, choice = self._others(column, n_unrolled, best, choice, first, flags)
             _store(builder, best, self.new, column)
             builder.store(_pair(builder, "smin", builder.load(self.low), best), self.low)
             base = builder.add(self.at, builder.mul(loop.index, self.n_dropped))
-            if n_unrolled < UNROLLED:
-                for k in range(n_unrolled):
-                    self._keep(choice, base, _number(k))
-            else:
-                with cgutils.for_range(builder, self.n_dropped) as bits:
+            for k in range(n_unrolled):
+                self._keep(choice, base, _number(k))
+            if more:
+                with cgutils.for_range(builder, self.n_dropped, start=_number(n_unrolled)) as bits:
                     self._keep(choice, base, bits.index)
 
-    def _others(self, column: Any, best: Any, choice: Any, first: Any, flags: tuple[bool, bool]) -> Any:
-        """The branches after the first ``2**UNROLLED``, so many at a time."""
+    def _others(
+        self, column: Any, n_unrolled: int, best: Any, choice: Any, first: Any, flags: tuple[bool, ...]
+    ) -> Any:
+        """The branches after the first ``2**n_unrolled``, so many at a time."""
         builder = self.builder
         best_at = cgutils.alloca_once_value(builder, best)
         choice_at = cgutils.alloca_once_value(builder, choice)
-        n_groups = builder.lshr(builder.shl(_number(1), self.n_dropped), _number(UNROLLED))
+        n_groups = builder.lshr(builder.shl(_number(1), self.n_dropped), _number(n_unrolled))
         with cgutils.for_range(builder, n_groups, start=_number(1)) as groups:
-            begin = builder.shl(groups.index, _number(UNROLLED))
-            other, chosen = self._select(column, begin, UNROLLED, first, flags)
+            begin = builder.shl(groups.index, _number(n_unrolled))
+            other, chosen = self._select(column, begin, n_unrolled, first, flags)
             chosen = builder.or_(chosen, _splat(builder, builder.trunc(begin, _SHORT)))
             before = builder.load(best_at)
             less = builder.icmp_signed("<", other, before)
@@ -194,7 +201,7 @@ class _Step:
             builder.store(_pair(builder, "smin", before, other), best_at)
         return builder.load(best_at), builder.load(choice_at)
 
-    def _select(self, column: Any, begin: Any, n_bits: int, first: Any, flags: tuple[bool, bool]) -> Any:
+    def _select(self, column: Any, begin: Any, n_bits: int, first: Any, flags: tuple[bool, ...]) -> Any:
         """Least cost and its branch, less ``begin``, of ``2**n_bits`` branches from ``begin`` on."""
         builder = self.builder
         found = [
@@ -215,7 +222,7 @@ class _Step:
             ]
         return found[0]
 
-    def _cost(self, column: Any, b: Any, first: Any, flags: tuple[bool, bool]) -> Any:
+    def _cost(self, column: Any, b: Any, first: Any, flags: tuple[bool, ...]) -> Any:
         builder = self.builder
         inside = builder.and_(column, builder.sub(self.run, _number(1)))
         cost = _load(builder, self.old, builder.add(builder.mul(b, self.run), inside))

@@ -36,11 +36,17 @@ from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix, dtype_name
 from xorpack.vector.threads import for_each
 
-SAMPLE = 1 << 18
+SAMPLE = 1 << 17
 """Weights on which codes are fitted before all columns are searched, about."""
 
-SAMPLE_TURNS = 2
-"""Searches of the sample, each followed by least squares for the codes."""
+SAMPLE_TURNS = 4
+"""Searches of the sample, each followed by least squares for the codes; the best of them are taken."""
+
+RATE_SLACK = 0.003
+"""Share by which the stored bits may be above what was asked for per kept weight, for a quotient of small numbers."""
+
+STRIDE = 4.0
+"""How far a turn goes towards the best codes for its bits, and beyond: the bits follow the codes slowly."""
 
 REFITS = 3
 """Rounds of least squares for scales, then codes, given the bits."""
@@ -68,7 +74,7 @@ def quantize_trellis(
     Args:
         weight: float32, float16 or bfloat16 of any shape and strides, coded as ``as_matrix(weight.shape)``.
         rate: stored bits per weight, 1/32 to 6, a quotient with at most 32 weights. With a mask, bits per kept weight:
-            the largest such quotient not above ``rate`` times the kept fraction is taken, and at least 1/32.
+            the largest such quotient up to 1.003 ``rate`` times the kept fraction is taken, and at least 1/32.
         window: stored bits that a weight depends on: time and memory double with each, about 0.05 dB less error. None
             for a default by rate.
         group_size: columns that share a scale; 0 for the whole row.
@@ -174,13 +180,19 @@ class _Job:
         n = min(chunks, max(1, round(SAMPLE * chunks / kept)))
         sample = [(2 * i + 1) * chunks // (2 * n) for i in range(n)]
         code = np.zeros((self.plan.network.n_stored(rows), chunks), np.uint32)
+        best, least = a, np.inf
         for _ in range(SAMPLE_TURNS):
             search = self._search(scaling, care, a)
             search.run(code, sample, self.jobs)
-            a = solve(
-                sum((search.equations(code, chunk) for chunk in sample), np.zeros((len(a), len(a) + 1))), a
+            equations = sum(
+                (search.equations(code, chunk) for chunk in sample), np.zeros((len(a), len(a) + 1))
             )
-        return a
+            found = solve(equations, a)
+            error = float(found @ equations[:, :-1] @ found - 2 * found @ equations[:, -1])
+            if error < least:
+                best, least = found, error
+            a = a + STRIDE * (found - a)
+        return best
 
     def _refitted(
         self, scaling: Scaling, care: Words, code: Words, a: NDArray[np.float64], start: NDArray[np.float64]
@@ -219,7 +231,7 @@ def _design(rate: float, window: int | None, kept: float | None) -> Design:
         return design(exact_rate(rate), window)
     if not 0 < rate <= MAX_RATE:
         raise ParameterError(f"rate {rate} is outside 0..{MAX_RATE} bits per kept weight")
-    wanted = Fraction(rate * kept).limit_denominator(10**6)
+    wanted = rate * kept * (1 + RATE_SLACK)
     candidates = (Fraction(int(wanted * n), n) for n in range(1, MAX_DENOMINATOR + 1))
     stored = min(max(max(candidates), MIN_RATE), Fraction(MAX_RATE))
     return masked_design(stored, rate, window)

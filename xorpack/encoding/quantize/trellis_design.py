@@ -25,8 +25,8 @@ MIN_RATE = Fraction(1, MAX_DENOMINATOR)
 WINDOWS = ((1, 14), (MAX_RATE, 12))
 """Default windows: of the rates below the first, at the second."""
 
-MASKED_WINDOW = 14
-"""Default window where fewer than half of the weights are kept: few bits reach from one to the next."""
+MASKED_WINDOW = 16
+"""Default window where fewer than a quarter of the weights are kept: few bits reach from one to the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ def masked_design(rate: Fraction, kept_rate: float, window: int | None = None) -
         key=lambda key: (abs(float(key) - kept_rate), key),
     )
     if window is None:
-        window = MASKED_WINDOW if 2 * float(rate) < kept_rate else design(rate).network.window
+        window = MASKED_WINDOW if 4 * float(rate) < kept_rate else design(rate).network.window
     expected = float(4.0 ** -max(kept_rate, 0.0)) * 1.3
     return _build(rate, kinds(rate), key, window, min(expected, 1.0))
 
