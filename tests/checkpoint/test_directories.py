@@ -190,6 +190,7 @@ def test_folders_links_and_modes_come_back(tmp_path: Path) -> None:
     (source / "code" / "run.sh").write_text("#!/bin/sh\n")
     (source / "code" / "run.sh").chmod(0o755)
     (source / "model.safetensors").chmod(0o755)
+    (source / "config.json").chmod(0o744)
     (source / "dangling").symlink_to("nowhere")
     (source / "dangling folder").symlink_to("/nowhere/at/all", target_is_directory=True)
     (source / "inner").symlink_to("code")
@@ -218,6 +219,29 @@ def test_links_that_lead_outside_become_what_they_lead_to(
     assert "up" not in found
     assert "up: a link to a folder that the directory lies in" in caplog.text
     assert "pipe: neither a file nor a folder" in caplog.text
+
+
+def test_links_in_the_place_of_the_model_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What they lead to is not written through them."""
+    source = write_model(tmp_path / "m", sharded=True)
+    (source / "files").mkdir()
+    for name in ("config.json", INDEX, "model-00001-of-00002.safetensors"):
+        (source / name).rename(source / "files" / name)
+        (source / name).symlink_to(f"files/{name}")
+    before = snapshot(source)
+    with caplog.at_level(logging.WARNING):
+        back = snapshot(there_and_back(source, tmp_path))
+    for name in ("config.json", INDEX, "model-00001-of-00002.safetensors"):
+        assert back.pop(name) == before[f"files/{name}"]
+        assert f"left out {source / name}: the link" in caplog.text
+        before.pop(name)
+    assert back == before
+
+
+def test_an_index_that_is_a_link_to_nothing(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "m")
+    (source / INDEX).symlink_to("nowhere")
+    assert snapshot(there_and_back(source, tmp_path)) == snapshot(source)
 
 
 TWINS = [

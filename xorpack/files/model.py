@@ -136,10 +136,11 @@ def _other_files(root: Path, shards: set[str], *, passed_over: set[str], indexed
         return "the same model in another format" if foreign.is_twin(name) else ""
 
     tree = Tree.of(root)
-    mine = {Path(name) for name in (*shards, INDEX)}
+    mine = {Path(name) for name in (*shards, *([INDEX] if indexed else []))}
     tree.files = [path for path in tree.files if path not in mine and path.parts[0] != ORIGINALS]
     tree.folders = [path for path in tree.folders if path.parts[0] != ORIGINALS]
-    tree.links = {path: link for path, link in tree.links.items() if path not in mine}
+    for path in mine & tree.links.keys():
+        tree.left_out[path] = f"the link to {tree.links.pop(path)}, in whose place a file is written"
     tree.remove(left_out)
     return tree
 
