@@ -68,7 +68,7 @@ class Weights:
         """
         found: dict[str, Stored] = {}
         for file in model.find(Path(path)).open():
-            if container.KEY in file.metadata:
+            if container.is_encoded(file):
                 raise FormatError(f"{file.path}: encoded by xorpack already; decode it first")
             found |= {name: stored for name, stored in file.tensors.items() if _suits(name, stored)}
         if not found:

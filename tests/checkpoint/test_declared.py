@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 import xorpack
 from xorpack.checkpoint import opened
-from xorpack.cli import cli
+from xorpack.cli.commands import cli
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.encoded import EncodedTensor

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 import xorpack
-from xorpack.cli import cli
+from xorpack.cli.commands import cli
 from xorpack.errors import DestinationError, ParameterError
 from xorpack.files import model
 from xorpack.files.destination import check_destination

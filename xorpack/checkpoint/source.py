@@ -55,7 +55,7 @@ def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, Stored]:
     """
     tensors: dict[str, Stored] = {}
     for file in files:
-        if container.KEY in file.metadata:
+        if container.is_encoded(file):
             raise FormatError(f"{file.path}: encoded by xorpack already")
         for name, stored in file.tensors.items():
             if name in tensors:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xorpack.errors import FormatError, XorpackError
-from xorpack.files import foreign, safetensors_file
+from xorpack.files import container, foreign, safetensors_file
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import REPOSITORY, Tree, copy_file
 
@@ -153,7 +153,7 @@ def _family(name: str) -> str:
 def is_encoded(path: Path) -> bool:
     """Whether a file is a well-formed safetensors file that xorpack encoded."""
     try:
-        return METHOD in safetensors_file.read(path).metadata
+        return container.is_encoded(safetensors_file.read(path))
     except (XorpackError, OSError):
         return False
 

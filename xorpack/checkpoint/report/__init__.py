@@ -52,7 +52,7 @@ def report_checkpoint(
     checks.whole("n_maps", n_maps)
     layout = model.find(Path(path))
     files = layout.open()
-    if any(container.KEY in file.metadata for file in files):
+    if any(container.is_encoded(file) for file in files):
         if include or exclude or settings is not None:
             raise ParameterError(
                 f"{path} is encoded already: patterns and settings are for plain checkpoints"
