@@ -106,9 +106,7 @@ def quantize(
     checks.choice("method", method, METHODS)
     if method != TRELLIS:
         given = {"rate": rate, "window": window, "importance": importance}
-        _refuse(
-            given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method
-        )
+        _refuse(given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method)
         return bcq.quantize(
             weight,
             bits=2 if bits is None else bits,
