@@ -51,7 +51,7 @@ def quantize(
     importance: NDArray[Any] | None = ...,
     outliers: bool = ...,
     column_gains: bool = ...,
-    scale_dtype: Literal["auto", "float16", "float32"] = ...,
+    scale_dtype: Literal["auto", "uint8", "float16", "float32"] = ...,
     jobs: int = ...,
 ) -> TrellisTensor: ...
 
@@ -65,7 +65,7 @@ def quantize(
     mask: NDArray[Any] | None = None,
     group_size: int | None = None,
     method: Literal["alternating", "greedy", "trellis"] = "alternating",
-    scale_dtype: Literal["auto", "float16", "float32"] = "auto",
+    scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
     n_iterations: int | None = None,
     window: int | None = None,
     importance: NDArray[Any] | None = None,
@@ -76,9 +76,8 @@ def quantize(
     """Quantize the kept weights, to ``bits`` sign planes or to ``rate`` stored bits each.
 
     ``"alternating"`` and ``"greedy"`` fit binary codes (:func:`xorpack.encoding.quantize.bcq.quantize`), which
-    :func:`xorpack.encode` then stores near their entropy. ``"trellis"`` chooses stored bits so that the weights which the
-    XOR network makes of them have the least error (:func:`xorpack.encoding.quantize.trellis.quantize_trellis`): at the same
-    bytes its squared error is about two thirds of BCQ's at 1 bit and half of it at 3.
+    :func:`xorpack.encode` then stores near their entropy. ``"trellis"`` chooses stored bits so that the weights which
+    the XOR network makes of them have the least error (:func:`xorpack.encoding.quantize.trellis.quantize_trellis`).
 
     Args:
         weight: float32, float16 or bfloat16 of any shape and strides, coded as ``as_matrix(weight.shape)``
@@ -88,10 +87,11 @@ def quantize(
         sparsity: prune this fraction of the weights by magnitude, in [0, 1).
         mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
             zeros are the pruned ones; for a trellis only if they are a quarter of the weights or more.
-        group_size: columns that share scales; 0 for the whole row. Default: 128 for BCQ where less than .8 of the weights
-            are pruned, else the row.
+        group_size: columns that share scales; 0 for the whole row. Default: 128 for BCQ where less than .8 of the
+            weights are pruned, else the row.
         method: ``"alternating"``, ``"greedy"`` or ``"trellis"``.
-        scale_dtype: type that scales are stored in; ``"auto"``: float16, or float32 where that cannot hold them.
+        scale_dtype: type that scales are stored in; ``"auto"``: the smallest that holds them. ``"uint8"`` is of a
+            trellis (:mod:`xorpack.code.scales`).
         n_iterations: of BCQ: of the alternation after each plane, at the most.
         window: of a trellis: stored bits that a weight depends on; default by rate.
         importance: of a trellis: of a weight's squared error, not negative: (cols,) or the weight's shape.
@@ -105,21 +105,23 @@ def quantize(
     """
     checks.choice("method", method, METHODS)
     if method != TRELLIS:
+        checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
         given = {"rate": rate, "window": window, "importance": importance}
-        _refuse(given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method)
+        _refuse(
+            given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method
+        )
         return bcq.quantize(
             weight,
             bits=2 if bits is None else bits,
             sparsity=sparsity,
             mask=mask,
             group_size=group_size,
-            method=method,
-            scale_dtype=scale_dtype,
+            method=method,  # type: ignore[arg-type]
+            scale_dtype=scale_dtype,  # type: ignore[arg-type]
             n_iterations=bcq.N_ITERATIONS if n_iterations is None else n_iterations,
             jobs=jobs,
         )
     _refuse({"bits": bits, "n_iterations": n_iterations}, method)
-    checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
     return quantize_trellis(
         weight,
         rate=2.0 if rate is None else rate,
@@ -129,7 +131,7 @@ def quantize(
         importance=importance,
         outliers=outliers,
         column_gains=column_gains,
-        scale_dtype="float32" if scale_dtype == "float32" else "float16",
+        scale_dtype=scale_dtype,
         jobs=jobs,
     )
 

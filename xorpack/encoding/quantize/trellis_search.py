@@ -143,4 +143,4 @@ class Search:
         x = np.divide(stripe, divisor, out=np.zeros_like(stripe), where=divisor > 0)
         cares = unpack(self.care[:, chunk : chunk + 1], len(columns))
         size = divisor if self.balance == 1 else np.where(divisor > 0, scales**self.balance * gains, 0)
-        return x, size * size * self.importance[:, columns] * cares
+        return x, np.asarray(size * size * self.importance[:, columns] * cares, np.float64)
