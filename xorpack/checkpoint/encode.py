@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
-from xorpack.files.tree import copy_mode
+from xorpack.files.tree import copy_mode, write_instead
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor
 
@@ -112,10 +111,8 @@ def encode_checkpoint(
 
 
 def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
-    found = source.is_file()
-    target.write_bytes(card.mark(source.read_bytes() if found else None, lossless=lossless))
-    if found:
-        shutil.copymode(source, target)
+    text = source.read_bytes() if source.is_file() else None
+    write_instead(source, target, card.mark(text, lossless=lossless))
 
 
 class _Run:
