@@ -197,7 +197,7 @@ def check(path: Path) -> None:
 def test_crafted_files(data: st.DataObject) -> None:
     def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
         for _ in range(data.draw(st.integers(1, 3))):
-            if data.draw(st.booleans()):
+            if data.draw(st.integers(0, 3)) == 0:  # most of these are refused at once
                 change_document(data, document)
             else:
                 change_section(data, tensors)

@@ -127,7 +127,7 @@ def test_what_cannot_be_asked_for():
         ParameterError, match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block, bmf"
     ):
         xorpack.encode(tensor, mask_codec="runs")
-    with pytest.raises(ParameterError, match="prefer = 'fast' is not size or speed"):
+    with pytest.raises(ParameterError, match="prefer 'fast' is not one of size, speed"):
         xorpack.encode(tensor, prefer="fast")
     with pytest.raises(ParameterError, match="'constant' cannot store"):
         xorpack.encode(tensor, mask_codec="constant")
