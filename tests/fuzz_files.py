@@ -132,7 +132,7 @@ def change_section(data: st.DataObject, tensors: dict[str, Stored]) -> None:
     name = data.draw(st.sampled_from(sorted(tensors)))
     stored = tensors[name]
     octets, shape = stored.data.copy(), list(stored.shape)
-    if data.draw(st.booleans()) and octets.size:
+    if data.draw(st.integers(0, 3)) and octets.size:
         for _ in range(data.draw(st.integers(1, 4))):
             octets[data.draw(st.integers(0, octets.size - 1))] = data.draw(st.integers(0, 255))
     elif shape:
