@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from xorpack.decoders import decode
     from xorpack.encoded import EncodedTensor
     from xorpack.encoding.encoder import encode
-    from xorpack.encoding.quantize.bcq import quantize
+    from xorpack.encoding.quantize.methods import quantize
     from xorpack.tensors import BCQTensor, TrellisTensor
 
 __all__ = [
@@ -102,7 +102,7 @@ _HOMES = {
     "encode_checkpoint": "checkpoint",
     "open": "checkpoint.opened:open_checkpoint",
     "prune_checkpoint": "checkpoint",
-    "quantize": "encoding.quantize.bcq",
+    "quantize": "encoding.quantize.methods",
     "report_checkpoint": "checkpoint.report",
     "verify_checkpoint": "checkpoint",
 }

@@ -20,7 +20,7 @@ from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensor
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.quantize.bcq import quantize
+from xorpack.encoding.quantize.methods import quantize
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
@@ -29,7 +29,7 @@ from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.files.tree import copy_mode
 from xorpack.masks import Bmf
-from xorpack.tensors import DTYPES
+from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor
 
 Progress = Callable[[str, int, int], None]
 """Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
@@ -201,17 +201,7 @@ class _Run:
                 if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                     mask = how["factors"].mask()
-                quantized = quantize(
-                    array,
-                    bits=settings.bits,
-                    sparsity=None if mask is not None else settings.sparsity,
-                    mask=mask,
-                    group_size=settings.group_size,
-                    method=settings.method,
-                    scale_dtype=settings.scale_dtype,
-                    jobs=jobs,
-                )
-                encoded = encode(quantized, **how)
+                encoded = encode(self._quantized(array, mask, jobs), **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
                 raise SelfCheckError(
                     "it does not decode to what was encoded, a fault of xorpack; please report it"
@@ -220,6 +210,21 @@ class _Run:
             raise type(error)(f"tensor {name!r}: {error}") from error
         self._done(name, Account.of(encoded), began)
         return encoded
+
+    def _quantized(
+        self, array: NDArray[Any], mask: NDArray[Any] | None, jobs: int
+    ) -> BCQTensor | TrellisTensor:
+        settings = self.settings
+        how: dict[str, Any] = {
+            "sparsity": None if mask is not None else settings.sparsity,
+            "mask": mask,
+            "group_size": settings.group_size,
+            "scale_dtype": settings.scale_dtype,
+            "jobs": jobs,
+        }
+        if settings.rate is not None:
+            return quantize(array, method="trellis", rate=settings.rate, **how)
+        return quantize(array, bits=settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Count the -0.0 of a lossless tensor, or make them +0.0."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from xorpack.analysis.accounting import Account, Speed
 from xorpack.code.expand import expand
+from xorpack.code.planes import TrellisPlanes
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
@@ -145,14 +146,19 @@ class Checkpoint(Mapping[str, EncodedTensor]):
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
             "bits": tensor.bits,
-            "network": tensor.network.get_config(),
-            "lanes": tensor.layout.lanes,
+            **_network(tensor),
             "mask_codec": tensor.mask_codec,
             "group_size": tensor.group_size,
             "n_corrections": tensor.n_corrections,
             **({} if tensor.field is None else {"field": tensor.field.get_config()}),
             **account.as_dict(),
         }
+
+
+def _network(tensor: EncodedTensor) -> dict[str, Any]:
+    if isinstance(tensor.planes, TrellisPlanes):
+        return {"network": tensor.planes.network.get_config()}
+    return {"network": tensor.network.get_config(), "lanes": tensor.layout.lanes}
 
 
 def _seconds(call: Callable[[], object]) -> float:

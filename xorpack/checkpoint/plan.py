@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account, LeftOut
@@ -17,13 +18,14 @@ from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
-from xorpack.code.words import Words
+from xorpack.code.words import Words, popcount, tail_mask
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
 from xorpack.encoding.fields.sources import FieldSource
 from xorpack.encoding.masks.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.masks.choice import estimate_bits
 from xorpack.encoding.quantize.bcq import columns_per_scale
+from xorpack.encoding.quantize.methods import PRUNED_FROM
 from xorpack.encoding.quantize.pruning import (
     GlobalThreshold,
     global_thresholds,
@@ -109,7 +111,10 @@ class Plan:
         if self.settings.lossless:
             return ElementSource(matrix).mask
         if self.settings.sparsity is None:
-            return zeros_mask(matrix)
+            zeros = zeros_mask(matrix)
+            if self.settings.rate is None or popcount(zeros) <= (1 - PRUNED_FROM) * matrix.size:
+                return zeros
+            return np.tile(tail_mask(matrix.shape[1]), (len(matrix), 1))
         if self.settings.mask_codec == Bmf.NAME:
             return self.factors(name, matrix).mask()
         whole = self.global_mask(name)
@@ -140,6 +145,8 @@ class Plan:
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
         planes, scale_bytes, field_bytes = None, 0, 0
+        code: float
+        bound: float
         if settings.lossless:
             planes = element_entropies(_matrix(stored))
             bits, bound = 8 * DTYPES[stored.dtype].itemsize, planes.symbol.value
@@ -147,11 +154,15 @@ class Plan:
                 ElementSource(_matrix(stored)), self.settings.prefer
             )
         else:
-            bits = bound = code = settings.bits
             exceptions = 0.0
             width = 4 if settings.scale_dtype == "float32" else 2
-            group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
-            scale_bytes = rows * n_groups(cols, group_size) * bits * width
+            if settings.rate is None:
+                bits = bound = code = settings.bits
+                group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
+                scale_bytes = rows * n_groups(cols, group_size) * bits * width
+            else:
+                bits, bound, code = math.ceil(settings.rate), settings.rate, settings.rate
+                scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
         account = Account(
             n_weights=n,
             n_kept=n_kept,
@@ -163,6 +174,8 @@ class Plan:
                 "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
                 "field": field_bytes,
+                "gains": 0,
+                "outliers": 0,
             },
             original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,

@@ -10,25 +10,31 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
+from xorpack.encoding.quantize.trellis_design import exact_rate
 from xorpack.errors import ParameterError
 from xorpack.files import model
 from xorpack.tensors import MAX_BITS
 
 SCOPES = ("tensor", "global")
 
-QUANTIZING = frozenset(("bits", "sparsity", "scope", "group_size", "method", "scale_dtype"))
+QUANTIZING = frozenset(("bits", "rate", "sparsity", "scope", "group_size", "method", "scale_dtype"))
 """Settings that say how to lose something."""
+
+BCQ_ONLY = frozenset(("bits", "method"))
+"""Settings of quantizers other than the trellis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How tensors are pruned and quantized. Stands in the file, as information.
 
-    See :func:`xorpack.quantize` and :func:`xorpack.encode` for what the fields mean and for their defaults.
+    See :func:`xorpack.quantize` and :func:`xorpack.encode` for what the fields mean and for their defaults. With a
+    ``rate``, weights are quantized by a trellis.
     """
 
     lossless: bool = False
     bits: int = 2
+    rate: float | None = None
     sparsity: float | None = None
     scope: Literal["tensor", "global"] = "tensor"
     group_size: int | None = None
@@ -48,6 +54,8 @@ class Settings:
         checks.flag("lossless", self.lossless)
         checks.flag("positive_zeros", self.positive_zeros)
         checks.whole("bits", self.bits, 1, MAX_BITS)
+        if self.rate is not None:
+            exact_rate(checks.positive("rate", self.rate))
         if self.sparsity is not None:
             checks.sparsity(self.sparsity)
         if self.group_size is not None:
@@ -67,6 +75,8 @@ class Settings:
     def _check_together(self, given: Set[str]) -> None:
         if self.lossless and (useless := given & QUANTIZING):
             raise ParameterError(f"{min(useless)} contradicts lossless, which keeps every value")
+        if self.rate is not None and (useless := given & BCQ_ONLY):
+            raise ParameterError(f"{min(useless)} is of binary codes, and rate asks for a trellis")
         if "positive_zeros" in given and not self.lossless:
             raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
         if "scope" in given and self.sparsity is None:
@@ -83,13 +93,15 @@ class Settings:
         common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": version}
         if self.lossless:
             return {**common, "mode": "lossless"}
-        return {**common, "mode": "bcq", **self.info()}
+        return {**common, "mode": "bcq" if self.rate is None else "trellis", **self.info()}
 
     def info(self) -> dict[str, Any]:
         """The settings that matter."""
         if self.lossless:
             return {"lossless": True, **({"positive_zeros": True} if self.positive_zeros else {})}
         names = ["bits", "sparsity", "scope", "group_size", "method", "scale_dtype"]
+        if self.rate is not None:
+            names = ["rate", "sparsity", "scope", "group_size", "scale_dtype"]
         if self.mask_codec == "bmf":
             names += ["mask_codec", "rank", "mask_bits"]
         return {name: getattr(self, name) for name in names}
@@ -100,6 +112,7 @@ class SettingsOptions(TypedDict, total=False):
 
     lossless: bool
     bits: int
+    rate: float | None
     sparsity: float | None
     scope: Literal["tensor", "global"]
     group_size: int | None

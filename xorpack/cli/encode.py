@@ -18,6 +18,12 @@ from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_c
     "--bits", type=click.IntRange(1, 8), default=None, help="Planes of a quantized weight; default: 2."
 )
 @click.option(
+    "--rate",
+    type=float,
+    default=None,
+    help="Instead of --bits: stored bits per kept weight, 0.03 to 6, of a trellis: the least error for the bytes.",
+)
+@click.option(
     "--lossless", is_flag=True, default=None, help="Keep every value bit for bit instead of quantizing."
 )
 @click.option(
