@@ -25,6 +25,8 @@ from xorpack.errors import (
     FormatError,
     MismatchError,
     ParameterError,
+    SelfCheckError,
+    SourceError,
     XorpackError,
 )
 
@@ -64,7 +66,9 @@ __all__ = [
     "ParameterError",
     "PruneReport",
     "PruneSettings",
+    "SelfCheckError",
     "Settings",
+    "SourceError",
     "TrellisTensor",
     "VerifyReport",
     "XorNetwork",
