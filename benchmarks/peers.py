@@ -33,8 +33,8 @@ def run(quick: bool) -> Iterator[Row]:
 
 
 def _case(name: str, weight: np.ndarray[Any, Any], sparsity: float, bits: int, quick: bool) -> Iterator[Row]:
-    quantized = xorpack.quantize(weight, bits=bits, sparsity=sparsity)
-    kept = xorpack.quantize(weight, bits=1, sparsity=sparsity)
+    quantized = xorpack.quantize(weight, bits=bits, sparsity=sparsity, group_size=0)
+    kept = xorpack.quantize(weight, bits=1, sparsity=sparsity, group_size=0)
     pruned = np.where(kept.dequantize() != 0, weight, np.float32(0))
     where = f"{name}, S {sparsity}"
     yield from _against(f"BCQ q {bits}, {where}", quantized, quantized.dequantize(), quick)

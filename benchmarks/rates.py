@@ -47,7 +47,7 @@ def run(quick: bool) -> Iterator[Row]:
             yield Row(what=what, at_most=goal, note=NOT_INSTALLED)
             continue
         accounts = [
-            _account(xorpack.quantize(matrix, bits=bits, sparsity=sparsity, jobs=2))
+            _account(xorpack.quantize(matrix, bits=bits, sparsity=sparsity, group_size=0, jobs=2))
             for _, matrix in model_matrices(directory)
         ]
         if len(accounts) != 36:

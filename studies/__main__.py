@@ -69,7 +69,7 @@ def study(
         raise ParameterError("--overwrite needs --output")
     studies.select(names)
     if output is not None:
-        studies.check_output(output, names, overwrite=overwrite)
+        studies.check_output(output, names, overwrite=overwrite, model=options["model"])
     directory = cache or default_directory()
     try:
         with progress_bar("study") as progress:

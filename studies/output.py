@@ -12,12 +12,23 @@ from studies.found import Study
 from studies.registry import select
 from xorpack.errors import DestinationError
 from xorpack.files.atomic import atomic_file
+from xorpack.files.destination import check_destination
+from xorpack.files.model import find
 
 JSON_FILE, MARKDOWN_FILE = "study.json", "study.md"
 
 
-def check_output(directory: Path, names: Sequence[str], *, overwrite: bool) -> None:
-    """Raise DestinationError unless :func:`write` can write there: asked before anything is measured."""
+def check_output(
+    directory: Path, names: Sequence[str], *, overwrite: bool, model: str | Path | None = None
+) -> None:
+    """Raise DestinationError unless :func:`write` can write there: asked before anything is measured.
+
+    Raises ParameterError if the directory lies in the ``model`` that is read.
+    """
+    if model is not None:
+        inputs = list(find(Path(model)).inputs())
+        for name in _files(names):
+            check_destination(directory / name, overwrite=True, inputs=inputs, dry_run=True)
     if directory.exists() and not directory.is_dir():
         raise DestinationError(f"output {directory} is not a directory")
     place = directory if directory.is_dir() else directory.absolute().parent

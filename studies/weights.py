@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from studies.patterns import generator, structured_weight
 from xorpack.encoding.quantize.pruning import float_rows
 from xorpack.errors import DataError, FormatError
-from xorpack.files import container, model, safetensors_file
+from xorpack.files import container, model
 from xorpack.files.safetensors_file import Stored
 from xorpack.files.selection import left_out
 from xorpack.tensors import as_matrix
@@ -67,10 +67,9 @@ class Weights:
             DataError: nothing in it is suitable; NaN or infinity.
         """
         found: dict[str, Stored] = {}
-        for shard in model.find(Path(path)).shards:
-            file = safetensors_file.read(shard)
-            if container.KEY in file.metadata:
-                raise FormatError(f"{shard}: encoded by xorpack already; decode it first")
+        for file in model.find(Path(path)).open():
+            if container.is_encoded(file):
+                raise FormatError(f"{file.path}: encoded by xorpack already; decode it first")
             found |= {name: stored for name, stored in file.tensors.items() if _suits(name, stored)}
         if not found:
             raise DataError(
@@ -135,7 +134,8 @@ def _suits(name: str, stored: Stored) -> bool:
 
 
 def _load(name: str, stored: Stored) -> NDArray[np.float32]:
-    return float_rows(stored.array(), 0, _shape(stored)[0], name)
+    rows, _ = _shape(stored)
+    return float_rows(stored.rows(rows), 0, rows, name)
 
 
 def _shape(stored: Stored) -> tuple[int, int]:
@@ -147,5 +147,5 @@ def _shape(stored: Stored) -> tuple[int, int]:
 def _digest(stored: Stored) -> str:
     rows, _ = _shape(stored)
     digest = hashlib.sha256(f"{stored.dtype} {list(stored.shape)} {rows}".encode())
-    digest.update(stored.data[: rows * (stored.data.size // as_matrix(stored.shape)[0])].data)
+    digest.update(stored.part(0, rows * (stored.n_bytes // as_matrix(stored.shape)[0])).data)
     return digest.hexdigest()

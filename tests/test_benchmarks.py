@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from samples import bcq
 
 sys.path.append(str(Path(__file__).parents[1]))  # last, so that xorpack is still the one that is installed
 
 import xorpack
-from benchmarks import data, report
+from benchmarks import data, report, sizes
 from benchmarks.gpu import goals, memory
 from benchmarks.measure import Row
+from xorpack.analysis.report import render
+from xorpack.files import container
 
 ROWS = [
     Row(what="fast", samples=[3.0, 1.0, 2.0], unit="x", at_least=1.5),
@@ -76,3 +79,16 @@ def test_memory_of_loaded_tensors() -> None:
     found = memory.memory(encoded, ledger)
     assert found["total"] <= 1.06 * found["stored"]  # padding of a small tensor
     assert memory.memory(encoded, ledger)["shared"] == ledger.shared
+
+
+def test_the_figure_of_sizes_is_of_a_reports_numbers(tmp_path):
+    container.write(tmp_path / "e.safetensors", {"a": xorpack.encode(bcq((64, 256), 0.9))}, {})
+    document = json.loads(render(xorpack.report_checkpoint(tmp_path / "e.safetensors"), "json"))
+    figure = sizes.draw(document)
+    (rows,) = document["formats"].values()
+    bits = {row["name"]: row["bits_per_weight"] for row in rows}
+    axes = figure.axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [
+        min(bits[name], 4.0) for name in reversed(sizes.NAMES)
+    ]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(reversed(sizes.NAMES.values()))

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.metadata
 import importlib.resources
 import inspect
-import types
 import typing
 from pathlib import Path
 
@@ -19,13 +18,15 @@ from xorpack import checkpoint, errors
 PACKAGE = Path(xorpack.__file__).parent
 
 
+def is_own(value):
+    return str(getattr(value, "__module__", "")).startswith("xorpack")
+
+
 def test_all_is_what_there_is():
-    public = {
-        name
-        for name, value in vars(xorpack).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
-    assert sorted(xorpack.__all__) == sorted(public | {"__version__"})
+    exported = {name: getattr(xorpack, name) for name in xorpack.__all__}
+    own = {name for name, value in vars(xorpack).items() if is_own(value) and not name.startswith("_")}
+    assert sorted(exported) == sorted(own | {"__version__"})
+    assert set(exported) <= set(dir(xorpack))
 
 
 def test_every_error_can_be_caught_by_its_name_in_the_package():

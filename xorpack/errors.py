@@ -35,5 +35,9 @@ class DestinationError(XorpackError, OSError):
     """The destination exists, or cannot be written."""
 
 
+class SourceError(XorpackError, OSError):
+    """A source cannot be read to its end, or changed while it was read."""
+
+
 class DeviceError(XorpackError, RuntimeError):
     """The GPU cannot do it: none is there, CuPy is missing or does not fit, memory is short."""

@@ -77,7 +77,9 @@ def model(sparsity: float, bits: int) -> Row:
         return Row(what=what, note="the model is not installed")
     total = stored = 0
     for _, weight in data.model_matrices(directory):
-        found = memory(xorpack.encode(xorpack.quantize(weight, bits=bits, sparsity=sparsity)), ledger)
+        found = memory(
+            xorpack.encode(xorpack.quantize(weight, bits=bits, sparsity=sparsity, group_size=0)), ledger
+        )
         total, stored = total + found["total"], stored + found["stored"]
     note = f"{total} bytes for {stored}; tables that tensors share: {ledger.shared}"
     return Row(what=what, samples=[total / stored], digits=4, at_most=1.01, note=note)

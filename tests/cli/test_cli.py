@@ -17,7 +17,9 @@ from safetensors.numpy import save_file
 from samples import pruned
 
 import xorpack
+from xorpack import cli
 from xorpack.encoded import SECTIONS
+from xorpack.files import renaming
 
 
 def run(*arguments, **options):
@@ -100,6 +102,10 @@ WRONG = [
     (["verify", "M"], 1, "not one that xorpack encoded"),
     (["info", "T"], 1, "not a safetensors file"),
     (["info"], 2, "Missing argument"),
+    (["encode", "M", "M", "--overwrite"], 2, "lies in the source"),
+    (["encode", "M", ".", "--overwrite"], 2, "holds"),
+    (["report", "M", "--output", "M", "--overwrite"], 2, "lies in the source"),
+    (["info", "T", "--max-weights", "none"], 2, "not a number of weights"),
 ]
 
 
@@ -141,31 +147,58 @@ def test_a_full_disk_leaves_nothing(source, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_leaves_nothing(number, tmp_path):
+def interrupted(number, tmp_path, disposition):
+    """An encoding that gets a signal when its hidden file stands; what became of it, and what it printed."""
     source = tmp_path / "m.safetensors"
     save_file({f"l{i}.weight": pruned((1024, 1024), 0.0, seed=i) for i in range(6)}, source)
-    command = [
-        sys.executable,
-        "-m",
-        "xorpack",
-        "encode",
-        source,
-        tmp_path / "x",
-        "--sparsity",
-        "0.5",
-        "--jobs",
-        "1",
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = ["encode", source, tmp_path / "x", "--sparsity", "0.5", "--jobs", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xorpack", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            number, disposition
+        ),  # whatever the tests themselves were started with
+    )
     deadline = time.monotonic() + 120
     while len(list(tmp_path.iterdir())) == 1 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "interrupted" in errors
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_leaves_nothing(number, tmp_path):
+    code, errors = interrupted(number, tmp_path, signal.SIG_DFL)
+    assert code == 130
+    assert errors.strip() == "xorpack: interrupted; nothing was written"
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    """As of a command that nohup started."""
+    code, errors = interrupted(signal.SIGHUP, tmp_path, signal.SIG_IGN)
+    assert (code, errors) == (0, "")
+    assert len(xorpack.open(tmp_path / "x")) == 6
+
+
+def test_an_interrupt_after_the_last_rename_says_what_stands(source, tmp_path, monkeypatch, capsys):
+    rename = renaming.rename_new
+
+    def late(temporary, path):
+        rename(temporary, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(renaming, "rename_new", late)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["xorpack", "encode", str(source), str(tmp_path / "x"), "--lossless"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == f"xorpack: interrupted; {tmp_path / 'x'} had been written"
+    assert xorpack.verify_checkpoint(tmp_path / "x").n_tensors == 3
 
 
 @pytest.mark.parametrize("codec", ["bitmap", "cascade", "block", "bmf"])

@@ -138,7 +138,7 @@ def test_wrong_layouts_and_sections(path: Path) -> None:
     for at, value in ((0, 0), (0, 33), (1, 0), (1, 1 << 31), (2, 0), (2, 1 << 40), (3, 1 << 40), (3, 1)):
         refused(path, layout(at, value), f"'{FIELD}'.*field")
     key = f"{FIELD}.xor_field"
-    stored = EncodedFile(path)._sections[key]
+    stored = EncodedFile(path).stored[key]
     for wrong in (
         Stored("I8", stored.shape, stored.data),
         Stored("U8", (1, *stored.shape), stored.data),

@@ -15,6 +15,7 @@ from samples import SHAPES, bcq, pruned, same
 
 import xorpack
 from xorpack import EncodedTensor, XorNetwork, masks
+from xorpack.cli.encode import encode
 from xorpack.code import words
 from xorpack.decoders import cpu, reference
 from xorpack.decoders.gpu import masks as device_masks
@@ -131,7 +132,7 @@ def test_what_cannot_be_asked_for():
         ParameterError, match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block, bmf"
     ):
         xorpack.encode(tensor, mask_codec="runs")
-    with pytest.raises(ParameterError, match="prefer = 'fast' is not size or speed"):
+    with pytest.raises(ParameterError, match="prefer 'fast' is not one of size, speed"):
         xorpack.encode(tensor, prefer="fast")
     with pytest.raises(ParameterError, match="'constant' cannot store"):
         xorpack.encode(tensor, mask_codec="constant")
@@ -225,6 +226,8 @@ def test_parsed_is_written_is_parsed(name):
 def test_every_codec_is_in_the_tables_of_both_wings():
     assert set(choice.PROPOSALS) == set(masks.CODECS)
     assert ("auto", *masks.CODECS) == get_args(choice.Choice)
+    (asked,) = (option.type for option in encode.params if option.name == "mask_codec")
+    assert {*asked.choices, "constant"} == set(get_args(choice.Choice))
     assert {masks.Constant, *device_masks.CODECS} == set(masks.CODECS.values())
 
 

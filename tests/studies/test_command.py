@@ -129,4 +129,4 @@ def test_an_interruption_keeps_what_was_measured(jobs, tmp_path):
     assert "Traceback" not in errors
     assert not (tmp_path / "o").exists()
     assert len(list((tmp_path / "c").rglob("*.json"))) >= 2
-    assert not list((tmp_path / "c").rglob("*.tmp"))
+    assert not list((tmp_path / "c").rglob(".*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,14 +9,16 @@ from pathlib import Path
 from xorpack import checks
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
-from xorpack.checkpoint.source import find_source
+from xorpack.checkpoint.source import check_unchanged, find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.errors import CorruptError, FormatError
 from xorpack.files import card, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.container import EncodedFile
+from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import Stored
+from xorpack.files.tree import copy_mode
 
 
 def decode_checkpoint(
@@ -26,18 +27,20 @@ def decode_checkpoint(
     *,
     jobs: int = 1,
     overwrite: bool = False,
+    max_weights: int | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Decode an encoded file or directory; ``dst`` appears whole or not at all.
 
-    Names, types, order and metadata are those of the original; a lossless encoding of a file that the
-    safetensors library wrote gives back that file, byte for byte. Every checksum is verified.
+    Names, types, order, metadata and all other files are those of the original; a lossless encoding gives back the
+    very files, byte for byte. Every checksum is verified.
 
     Args:
         src: what :func:`encode_checkpoint` wrote.
         dst: the file or directory to write.
         jobs: threads.
         overwrite: replace what stands at ``dst``.
+        max_weights: see :func:`open_checkpoint`.
         progress: told of every tensor that is done.
 
     Returns:
@@ -46,56 +49,75 @@ def decode_checkpoint(
     Raises:
         FileNotFoundError, FormatError: ``src`` is missing, malformed or not encoded.
         CorruptError: bytes or content do not match their checksum.
-        DestinationError: ``dst`` exists or cannot be written.
+        ParameterError: ``dst`` holds ``src`` or lies in it.
+        DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
+        SourceError: ``src`` changed while it was read.
     """
     checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
-    find_source(source, target, overwrite=overwrite)
-    checkpoint = Checkpoint(source)
-    n_weights = sum(math.prod(r["shape"]) for file in checkpoint.files for r in file.records.values())
+    layout = find_source(source, target, overwrite=overwrite)
+    checkpoint = Checkpoint(source, max_weights=max_weights)
+    originals = Originals.of(layout, encoded=True)
+    headers = {file.path: _original_header(file) for file in checkpoint.files}
 
     def write(file: EncodedFile, path: Path) -> None:
         def one(name: str) -> Stored:
             if name in file.carried:
-                return file.load_carried(name)
+                return file.carried[name]
             tensor = file[name]
             stored = decode_checked(tensor, f"{file.path}: tensor {name!r}")
             if progress is not None:
-                progress(name, tensor.n_weights, n_weights)
+                progress(name, tensor.n_weights, checkpoint.n_weights)
             return stored
 
         with ThreadPoolExecutor(jobs) as pool:
             tensors = dict(zip(file.order, pool.map(one, file.order), strict=True))
-        safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, file.metadata))
+        header = headers[file.path] or safetensors_file.header_bytes(tensors, file.metadata)
+        written = safetensors_file.write(path, tensors, header, digest=file.carried.keys())
+        for name, sha256 in written.items():
+            file.check_carried(name, sha256)
+        copy_mode(file.path, path)
 
-    if not checkpoint.layout.is_directory:
+    if not layout.is_directory:
         with atomic_file(target, overwrite=overwrite) as path:
             write(checkpoint.files[0], path)
+            check_unchanged([checkpoint.files[0].source])
         return target.stat().st_size
-    n_bytes = 0
+    n_bytes = total_size = 0
     with atomic_directory(target, overwrite=overwrite) as directory:
         weight_map: dict[str, str] = {}
         for file in checkpoint.files:
             path = directory / file.path.name
             write(file, path)
             n_bytes += path.stat().st_size
+            total_size += sum(stored.n_bytes for stored in safetensors_file.read(path).tensors.values())
             weight_map |= dict.fromkeys(file.order, file.path.name)
-        if checkpoint.layout.weight_map is not None:
-            data = (safetensors_file.read(directory / file.path.name) for file in checkpoint.files)
-            total_size = sum(stored.data.size for file in data for stored in file.tensors.values())
-            model.write_index(directory / model.INDEX, weight_map, total_size)
-        model.copy_others(checkpoint.layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
-        readme = checkpoint.layout.root / card.NAME
+        model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
+        readme = layout.root / card.NAME
         text = card.unmark(readme.read_bytes()) if readme.is_file() else None
         if text is not None:
             (directory / card.NAME).write_bytes(text)
             shutil.copymode(readme, directory / card.NAME)
-        config = checkpoint.layout.root / model.CONFIG
-        if config.is_file():
-            model.read_json(config)
-            plain = model.unmark_config(config.read_text(encoding="utf-8"))
-            (directory / model.CONFIG).write_text(plain, encoding="utf-8")
+        originals.decode(directory, model.index_text(weight_map, total_size))
+        check_unchanged(file.source for file in checkpoint.files)
     return n_bytes
+
+
+def _original_header(file: EncodedFile) -> bytes | None:
+    """The header that the original file had, checked, where it is kept."""
+    if file.original_header is None:
+        return None
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name in file.order:
+        record, carried = file.records.get(name), file.carried.get(name)
+        if record is not None:
+            tensors[name] = record["dtype"], tuple(record["shape"])
+        elif carried is not None:
+            tensors[name] = carried.dtype, carried.shape
+    try:
+        return safetensors_file.restored_header(file.original_header, tensors)
+    except FormatError as error:
+        raise FormatError(f"{file.path}: {error}") from None
 
 
 def decode_checked(tensor: EncodedTensor, what: str) -> Stored:

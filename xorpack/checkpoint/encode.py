@@ -16,7 +16,7 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint.plan import FLOATS, Plan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
-from xorpack.checkpoint.source import find_source, plain_tensors, refuse_quantized
+from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
@@ -25,7 +25,9 @@ from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
+from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.tree import copy_mode
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES
 
@@ -65,10 +67,11 @@ def encode_checkpoint(
 
     Raises:
         FileNotFoundError, FormatError: ``src`` is missing, malformed, or encoded already.
-        ParameterError: a setting breaks its rule, a pattern matches nothing.
+        ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
-        DestinationError: ``dst`` exists or cannot be written.
+        DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
         SelfCheckError: an encoded tensor does not decode to what was encoded.
+        SourceError: ``src`` changed while it was read.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
@@ -77,7 +80,7 @@ def encode_checkpoint(
     checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
-    files = [safetensors_file.read(shard) for shard in layout.shards]
+    files, originals = layout.open(), Originals.of(layout, encoded=False)
     if not chosen_settings.lossless:
         refuse_quantized(layout, plain_tensors(files))
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
@@ -86,8 +89,8 @@ def encode_checkpoint(
     if not layout.is_directory:
         with atomic_file(target, overwrite=overwrite) as path:
             run.write(files[0], path)
+            check_unchanged([files[0].source])
         return run.report
-    config = layout.root / model.CONFIG
     with atomic_directory(target, overwrite=overwrite) as directory:
         weight_map: dict[str, str] = {}
         total_size = 0
@@ -95,14 +98,16 @@ def encode_checkpoint(
             sizes = run.write(file, directory / file.path.name)
             weight_map |= dict.fromkeys(sizes, file.path.name)
             total_size += sum(sizes.values())
-        if layout.weight_map is not None:
-            model.write_index(directory / model.INDEX, weight_map, total_size)
         model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
         _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
-        if config.is_file():
-            model.read_json(config)
-            text = model.mark_config(config.read_text(encoding="utf-8"), chosen_settings.config(run.version))
-            (directory / model.CONFIG).write_text(text, encoding="utf-8")
+        plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
+        originals.encode(
+            directory,
+            chosen_settings.config(run.version),
+            model.index_text(layout.weight_map or {}, plain_size),
+            model.index_text(weight_map, total_size),
+        )
+        check_unchanged(file.source for file in files)
     return run.report
 
 
@@ -151,17 +156,21 @@ class _Run:
                 del encoded[name]
                 self._leave_out(name)
         carried = {name: stored for name, stored in file.tensors.items() if name not in encoded}
+        settings = self.settings.info()
+        if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
+            settings[container.ORIGINAL_HEADER] = file.header.decode()
         version = container.write(
             path,
             encoded,
             carried,
             order=list(file.tensors),
             metadata=file.metadata,
-            settings=self.settings.info(),
+            settings=settings,
         )
+        copy_mode(file.path, path)
         self.version = max(self.version, version)
         self.report.stored_bytes += path.stat().st_size
-        return {name: s.data.size for name, s in safetensors_file.read(path).tensors.items()}
+        return {name: s.n_bytes for name, s in safetensors_file.read(path).tensors.items()}
 
     def estimate(self) -> EncodeReport:
         """The report of a dry run: masks are made and counted, sizes follow from bounds."""
@@ -227,7 +236,7 @@ class _Run:
         """Carry a tensor that was to be encoded, for it would take no fewer bytes."""
         for found in (self.report.accounts, self.report.seconds, self.report.negative_zeros):
             found.pop(name, None)
-        self.report.left_out[name] = LeftOut("would not become smaller", self.plan.selected[name].data.size)
+        self.report.left_out[name] = LeftOut("would not become smaller", self.plan.selected[name].n_bytes)
 
     def _done(self, name: str, account: Account, began: float) -> None:
         self.report.accounts[name] = account
@@ -238,7 +247,7 @@ class _Run:
 
 def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
     """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
-    if sum(encoded.section_bytes().values()) + AMPLE < stored.data.size:
+    if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
         return True
     return container.encoded_bytes(name, encoded) < container.carried_bytes(name, stored)
 

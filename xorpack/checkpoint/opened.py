@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -17,6 +18,12 @@ from xorpack.errors import FormatError, ParameterError
 from xorpack.files import model
 from xorpack.files.container import EncodedFile
 
+MIN_DECLARED = 1 << 28
+"""Weights that the smallest file may declare, unless more are allowed: a second's work or so."""
+
+DECLARED_PER_BYTE = 1 << 13
+"""Weights that a file may declare for each of its bytes: at sparsity .9999, a mask takes a byte for 5,000."""
+
 
 class Checkpoint(Mapping[str, EncodedTensor]):
     """Encoded tensors by name, over all files of a checkpoint; a tensor is read when it is asked for.
@@ -26,12 +33,16 @@ class Checkpoint(Mapping[str, EncodedTensor]):
     Attributes:
         layout: the files on disk.
         files: the open files, in the order of ``layout.shards``; none after :meth:`close`.
+        n_weights: of all encoded tensors.
     """
 
-    def __init__(self, path: str | Path, *, verify: bool = True) -> None:
+    def __init__(self, path: str | Path, *, verify: bool = True, max_weights: int | None = None) -> None:
         """See :func:`open_checkpoint`."""
+        if max_weights is not None and max_weights < 0:
+            raise ParameterError(f"max_weights = {max_weights} is negative")
         self.layout = model.find(Path(path))
         self.files = tuple(EncodedFile(shard, verify=verify) for shard in self.layout.shards)
+        self.layout.check_index({file.path: file.stored for file in self.files})
         self._file_of: dict[str, EncodedFile] | None = None
         file_of: dict[str, EncodedFile] = {}
         self._accounts: dict[str, Account] = {}
@@ -42,6 +53,18 @@ class Checkpoint(Mapping[str, EncodedTensor]):
             seen.update(file.order)
             file_of |= dict.fromkeys(file, file)
         self._file_of = file_of
+        shapes = [record["shape"] for file in self.files for record in file.records.values()]
+        self.n_weights = sum(math.prod(shape) for shape in shapes)
+        self._check_declared(sum(math.prod(max(size, 1) for size in shape) for shape in shapes), max_weights)
+
+    def _check_declared(self, declared: int, max_weights: int | None) -> None:
+        n_bytes = sum(file.n_bytes for file in self.files)
+        limit = max(MIN_DECLARED, DECLARED_PER_BYTE * n_bytes) if max_weights is None else max_weights
+        if declared > limit:
+            raise FormatError(
+                f"{self.layout.root}: {n_bytes} bytes declare {declared} weights, more than {limit}; if they should, "
+                f"allow as many with max_weights, --max-weights on the command line"
+            )
 
     def __getitem__(self, name: str) -> EncodedTensor:
         return self._open()[name][name]
@@ -101,7 +124,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         """
         accounts = self.accounts()
         carried = {name: stored for file in self.files for name, stored in file.carried.items()}
-        carried_bytes = sum(stored.data.size for stored in carried.values())
+        carried_bytes = sum(stored.n_bytes for stored in carried.values())
         file_bytes = sum(file.n_bytes for file in self.files)
         stored_bytes = sum(account.n_bytes for account in accounts.values())
         total = Account.total(accounts.values(), metadata_bytes=file_bytes - carried_bytes - stored_bytes)
@@ -138,19 +161,24 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def open_checkpoint(path: str | Path, *, verify: bool = True) -> Checkpoint:
-    """Open an encoded file or model directory, lazily: a mapping, and a context manager.
+def open_checkpoint(path: str | Path, *, verify: bool = True, max_weights: int | None = None) -> Checkpoint:
+    """Open an encoded file or model directory: a mapping, and a context manager.
+
+    A tensor is read when it is asked for, each time anew.
 
     Args:
         path: a file or directory that :func:`encode_checkpoint` wrote.
         verify: check the stored bytes of a tensor against their checksum when it is read.
+        max_weights: weights that the checkpoint may declare, for pruned ones take no bytes, but time to decode;
+            default: ``DECLARED_PER_BYTE`` for each byte of its files, and ``MIN_DECLARED`` at least.
 
     Raises:
         FileNotFoundError: nothing is there.
-        FormatError: it is not such a file, or it is damaged.
+        FormatError: it is not such a file, it is damaged, or it declares too many weights.
+        SourceError: when a tensor is read: the file changed since it was opened.
 
     Examples:
         >>> with xorpack.open("out/") as checkpoint:                                   # doctest: +SKIP
         ...     weights = {name: xorpack.decode(tensor) for name, tensor in checkpoint.items()}
     """
-    return Checkpoint(path, verify=verify)
+    return Checkpoint(path, verify=verify, max_weights=max_weights)

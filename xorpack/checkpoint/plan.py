@@ -14,6 +14,7 @@ from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
+from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
 from xorpack.code.words import Words
@@ -81,11 +82,12 @@ class Plan:
         tensors = plain_tensors(files)
         known = DTYPES if settings.lossless else FLOATS
         unsuitable = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
+        unsuitable |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
         shapes = {name: stored.shape for name, stored in tensors.items()}
         selection = select(shapes, unsuitable, include, exclude)
         self.selected = {name: tensors[name] for name in selection.chosen}
         self.left_out = {
-            name: LeftOut(why, tensors[name].data.size) for name, why in selection.left_out.items()
+            name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()
         }
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
@@ -162,7 +164,7 @@ class Plan:
                 "scales": scale_bytes,
                 "field": field_bytes,
             },
-            original_bytes=stored.data.size,
+            original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,
             mask_iid_bits=mask.iid,
             mask_bound_bits=mask.best[1],
@@ -198,6 +200,11 @@ def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int
         zeros |= field.code.unused
     left_out = [binary_entropy(count / n) for k, count in enumerate(counts) if n and (zeros | ones) >> k & 1]
     return source.n_planes - (zeros | ones).bit_count(), sum(left_out), field_bytes
+
+
+def _endless(stored: Stored) -> bool:
+    """Whether a tensor without weights has rows or columns that would keep a loop over them busy: it is carried."""
+    return 0 in stored.shape and math.prod(max(size, 1) for size in stored.shape) > MIN_DECLARED
 
 
 def _matrix(stored: Stored) -> NDArray[Any]:

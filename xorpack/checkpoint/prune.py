@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from xorpack.analysis.accounting import LeftOut, Pruned
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.plan import FLOATS
 from xorpack.checkpoint.settings import SCOPES
-from xorpack.checkpoint.source import find_source, plain_tensors, refuse_quantized
+from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.code.words import Words, popcount, unpack
 from xorpack.encoding.masks.bmf import MASK_BITS, fit
 from xorpack.encoding.quantize.pruning import (
@@ -34,6 +33,7 @@ from xorpack.files import model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
 from xorpack.files.selection import select
+from xorpack.files.tree import copy_file, copy_mode
 from xorpack.tensors import as_matrix
 
 Method = Literal["magnitude", "n:m", "bmf"]
@@ -152,9 +152,11 @@ def prune_checkpoint(
 
     Raises:
         FileNotFoundError, FormatError: ``src`` or ``importance`` is missing or malformed, ``src`` is encoded.
-        ParameterError: a setting breaks its rule, a pattern matches nothing, importances of another shape.
+        ParameterError: a setting breaks its rule, a pattern matches nothing, importances of another shape;
+            ``dst`` holds ``src`` or ``importance``, or lies in one.
         DataError: NaN or infinity among weights or importances.
-        DestinationError: ``dst`` exists or cannot be written.
+        DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
+        SourceError: ``src`` or ``importance`` changed while it was read.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
@@ -162,14 +164,12 @@ def prune_checkpoint(
     chosen.check(options)
     checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
-    layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
-    files = [safetensors_file.read(shard) for shard in layout.shards]
+    others = [] if importance is None else [Path(importance)]
+    layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run, others=others)
+    files = layout.open()
     refuse_quantized(layout, plain_tensors(files))
-    given: dict[str, Stored] | None = None
-    if importance is not None:
-        given = {}
-        for shard in model.find(Path(importance)).shards:
-            given |= safetensors_file.read(shard).tensors
+    judges = [file for path in others for file in model.find(path).open()]
+    given = None if importance is None else plain_tensors(judges)
     run = _Run(chosen, files, given, include, exclude, jobs, progress)
     if dry_run:
         for file in files:
@@ -178,13 +178,15 @@ def prune_checkpoint(
     if not layout.is_directory:
         with atomic_file(target, overwrite=overwrite) as path:
             run.write(files[0], path)
+            check_unchanged(file.source for file in (*files, *judges))
         return run.report
     with atomic_directory(target, overwrite=overwrite) as directory:
         for file in files:
             run.write(file, directory / file.path.name)
         model.copy_others(layout, directory)
         if layout.weight_map is not None:
-            shutil.copyfile(source / model.INDEX, directory / model.INDEX)
+            copy_file(source / model.INDEX, directory / model.INDEX)
+        check_unchanged(file.source for file in (*files, *judges))
     return run.report
 
 
@@ -211,7 +213,7 @@ class _Run:
         if given is not None:
             self._check_given(given)
         self.report = PruneReport(
-            left_out={name: LeftOut(why, tensors[name].data.size) for name, why in selection.left_out.items()}
+            left_out={name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()}
         )
         self.cut: GlobalThreshold | None = None
         if settings.scope == "global" and settings.sparsity is not None:
@@ -276,8 +278,8 @@ class _Run:
 
     def write(self, file: SafetensorsFile, path: Path) -> None:
         """Write one file's tensors, pruned."""
-        tensors = self.prune(file)
-        safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, file.metadata))
+        safetensors_file.write(path, self.prune(file), file.header)
+        copy_mode(file.path, path)
 
 
 def _account(importance: NDArray[Any], mask: Words) -> Pruned:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from xorpack.errors import FormatError, ParameterError
+from xorpack.errors import FormatError, ParameterError, SourceError
 from xorpack.files import container, model
-from xorpack.files.atomic import check_destination
+from xorpack.files.destination import check_destination
+from xorpack.files.reading import Source
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
 
 QUANTIZER_CONFIGS = ("quantization_config", "compression_config")
@@ -19,20 +21,30 @@ QUANTIZER_TENSORS = re.compile(
 )
 
 
-def find_source(source: Path, target: Path, *, overwrite: bool, dry_run: bool = False) -> model.Layout:
-    """The files of ``source``, if ``target`` may be written from them.
+def find_source(
+    source: Path, target: Path, *, overwrite: bool, dry_run: bool = False, others: Iterable[Path] = ()
+) -> model.Layout:
+    """The files of ``source``, if ``target`` may be written from them and from the checkpoints in ``others``.
 
     Raises:
-        FileNotFoundError, FormatError: ``source`` is missing or no checkpoint.
-        DestinationError: ``target`` exists or cannot be written.
-        ParameterError: it lies in ``source``.
+        FileNotFoundError, FormatError: ``source`` or another is missing or no checkpoint.
+        DestinationError: ``target`` exists, or cannot be written or replaced.
+        ParameterError: it lies in what is read, or holds it.
+        SourceError: a file that may not be read.
     """
-    layout = model.find(source)
-    if not dry_run:
-        check_destination(target, overwrite=overwrite)
-    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
-        raise ParameterError(f"destination {target} lies in the source {source}")
-    return layout
+    layouts = [model.find(path) for path in (source, *others)]
+    inputs = [path for layout in layouts for path in layout.inputs()]
+    check_destination(target, overwrite=overwrite, inputs=inputs, dry_run=dry_run)
+    for path in inputs:
+        if not os.access(path, os.R_OK):
+            raise SourceError(f"{path}: no permission to read it")
+    return layouts[0]
+
+
+def check_unchanged(sources: Iterable[Source]) -> None:
+    """Raise SourceError unless all files are what they were: asked when all is read, before the last rename."""
+    for source in sources:
+        source.check()
 
 
 def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, Stored]:
@@ -43,11 +55,14 @@ def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, Stored]:
     """
     tensors: dict[str, Stored] = {}
     for file in files:
-        if container.KEY in file.metadata:
+        if container.is_encoded(file):
             raise FormatError(f"{file.path}: encoded by xorpack already")
         for name, stored in file.tensors.items():
             if name in tensors:
-                raise FormatError(f"{file.path}: tensor {name!r} stands in an earlier file too")
+                raise FormatError(
+                    f"{file.path}: tensor {name!r} stands in an earlier file too; if the files are models of their "
+                    "own, name one of them instead of the directory"
+                )
             tensors[name] = stored
     return tensors
 

@@ -14,8 +14,9 @@ from xorpack import checks
 from xorpack.checkpoint.decode import decode_checked
 from xorpack.checkpoint.encode import Progress, negative_zeros
 from xorpack.checkpoint.opened import Checkpoint
+from xorpack.checkpoint.source import plain_tensors
 from xorpack.errors import MismatchError
-from xorpack.files import model, safetensors_file
+from xorpack.files import model
 from xorpack.files.safetensors_file import Stored
 
 
@@ -40,31 +41,31 @@ def verify_checkpoint(
     *,
     against: str | Path | None = None,
     jobs: int = 1,
+    max_weights: int | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Check every byte of an encoded checkpoint, and compare it with a source if one is given.
 
     Carried and lossless tensors must equal the source's byte for byte (its -0.0 as +0.0 where the checkpoint was
     encoded with ``positive_zeros``); quantized ones must have its
-    names, shapes and types and be 0 where it is 0, and their error is reported.
+    names, shapes and types and be 0 where it is 0, and their error is reported. ``max_weights``: see
+    :func:`open_checkpoint`.
 
     Raises:
         FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
         MismatchError: it differs from the source.
     """
     checks.whole("jobs", jobs, 1)
-    checkpoint = Checkpoint(path)
+    checkpoint = Checkpoint(path, max_weights=max_weights)
     source: dict[str, Stored] | None = None
     if against is not None:
-        source = {}
-        for shard in model.find(Path(against)).shards:
-            source |= safetensors_file.read(shard).tensors
+        files = model.find(Path(against)).open()
+        source = plain_tensors(files)
         mine = {name for file in checkpoint.files for name in file.order}
         if mine != set(source):
             raise MismatchError(f"only one of {path} and {against} has {sorted(mine ^ set(source))[:5]}")
     report = VerifyReport()
     positive_zeros = any(file.settings.get("positive_zeros") is True for file in checkpoint.files)
-    n_weights = sum(checkpoint[name].n_weights for name in checkpoint)
 
     def one(name: str) -> None:
         tensor = checkpoint[name]
@@ -77,17 +78,18 @@ def verify_checkpoint(
                 theirs = Stored.of(array)
             _compare(name, decoded, theirs, tensor.kind == "lossless", report)
         if progress is not None:
-            progress(name, tensor.n_weights, n_weights)
+            progress(name, tensor.n_weights, checkpoint.n_weights)
 
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(one, checkpoint):
             report.n_tensors += 1
     for file in checkpoint.files:
         for name in file.carried:
-            stored = file.load_carried(name)
+            if source is None:
+                file.check_carried(name, file.carried[name].sha256())
+            else:
+                _compare(name, file.load_carried(name), source[name], True, report)
             report.n_carried += 1
-            if source is not None:
-                _compare(name, stored, source[name], True, report)
     return report
 
 
@@ -96,11 +98,12 @@ def _compare(name: str, mine: Stored, theirs: Stored, exact: bool, report: Verif
         raise MismatchError(
             f"tensor {name!r}: {mine.dtype} {list(mine.shape)}, but {theirs.dtype} {list(theirs.shape)} in the source"
         )
-    if np.array_equal(mine.data, theirs.data):
+    a, b = mine.data, theirs.data
+    if np.array_equal(a, b):
         report.n_identical += 1
         return
     if exact:
-        where = int(np.flatnonzero(mine.data != theirs.data)[0])
+        where = int(np.flatnonzero(a != b)[0])
         raise MismatchError(f"tensor {name!r}: byte {where} differs from the source's")
     report.errors[name] = _relative_error(name, mine.array(), theirs.array())
 

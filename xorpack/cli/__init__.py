@@ -25,13 +25,18 @@ def main(command: Callable[[], Command] | None = None) -> NoReturn:
 
     ``command``: what imports and gives the command to run; xorpack's own by default.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup stays as it is
+            signal.signal(number, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks
     try:
         code = _run(command or _own)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as error:
+        _fail(
+            f"interrupted; {error!s}" if str(error) else "interrupted; nothing was written", EXIT_INTERRUPTED
+        )
     except ParameterError as error:
         _fail(str(error), EXIT_USAGE)
     except MemoryError:

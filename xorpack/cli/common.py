@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -13,6 +15,29 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from xorpack import escape
 
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+class Count(click.ParamType[int]):
+    """A number of weights such as 300000, 300k, 4M."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See :class:`click.ParamType`."""
+        found = re.fullmatch(r"(\d+)([kmg]?)", str(value), re.IGNORECASE)
+        if found is None or int(found[1]) == 0:
+            self.fail(f"{value!r} is not a number of weights such as 300000, 300k or 4M", param, ctx)
+        return int(found[1]) * _UNITS[found[2].lower()]
+
+
+MAX_WEIGHTS = click.option(
+    "--max-weights",
+    type=Count(),
+    default=None,
+    metavar="N",
+    help="Accept a file that declares as many weights, however small it is: 300M, 4G.",
+)
 JOBS = click.option(
     "--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Threads; default: all cores."
 )

@@ -8,18 +8,19 @@ from pathlib import Path
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import make_console, say
+from xorpack.cli.common import MAX_WEIGHTS, make_console, say
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--speed", is_flag=True, help="Decode everything and show how fast.")
-def info(file: Path, as_json: bool, speed: bool) -> None:
+@MAX_WEIGHTS
+def info(file: Path, as_json: bool, speed: bool, max_weights: int | None) -> None:
     """Show what FILE (or model directory) holds, by tensor and part, beside the entropy bounds."""
     from xorpack.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(file, verify=False)
+    checkpoint = open_checkpoint(file, verify=False, max_weights=max_weights)
     description = checkpoint.info()
     measured = checkpoint.speed() if speed else None
     if measured is not None:

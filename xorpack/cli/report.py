@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from xorpack.cli.common import make_console, progress_bar, say
+from xorpack.cli.common import MAX_WEIGHTS, Count, make_console, progress_bar, say
 from xorpack.errors import ParameterError
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
@@ -23,21 +22,6 @@ FILE_WIDTH = 120
 
 MAPS = 4
 """Density maps on an HTML page."""
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-
-
-class Count(click.ParamType[int]):
-    """A number of weights such as 300000, 300k, 4M."""
-
-    name = "count"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """See :class:`click.ParamType`."""
-        found = re.fullmatch(r"(\d+)([kmg]?)", str(value), re.IGNORECASE)
-        if found is None or int(found[1]) == 0:
-            self.fail(f"{value!r} is not a number of weights such as 300000, 300k or 4M", param, ctx)
-        return int(found[1]) * _UNITS[found[2].lower()]
 
 
 @click.command()
@@ -71,6 +55,7 @@ class Count(click.ParamType[int]):
     "--include", multiple=True, metavar="PATTERN", help="Of a plain checkpoint: only these tensors."
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Of a plain checkpoint: leave these out.")
+@MAX_WEIGHTS
 def report(
     path: Path,
     form: str,
@@ -81,6 +66,7 @@ def report(
     top: int | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    max_weights: int | None,
     **judged: Any,
 ) -> None:
     """Say how far every byte of PATH is from the limit, and what could be done.
@@ -90,10 +76,12 @@ def report(
     from xorpack.analysis.report import render
     from xorpack.checkpoint.report import report_checkpoint
     from xorpack.checkpoint.settings import Settings
-    from xorpack.files.atomic import atomic_file, check_destination
+    from xorpack.files import model
+    from xorpack.files.atomic import atomic_file
+    from xorpack.files.destination import check_destination
 
     if output is not None:
-        check_destination(output, overwrite=overwrite)
+        check_destination(output, overwrite=overwrite, inputs=model.find(path).inputs())
     elif overwrite:
         raise ParameterError("--overwrite is for --output, which is not given")
     elif form == "html" and sys.stdout.isatty():
@@ -107,6 +95,7 @@ def report(
             exclude=exclude,
             sample=sample,
             n_maps=MAPS if form == "html" else 0,
+            max_weights=max_weights,
             progress=progress,
         )
     console = make_console()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from xorpack.cli.common import JOBS, progress_bar, say
+from xorpack.cli.common import JOBS, MAX_WEIGHTS, progress_bar, say
 
 
 @click.command()
@@ -14,13 +14,16 @@ from xorpack.cli.common import JOBS, progress_bar, say
 @click.option(
     "--against", type=click.Path(path_type=Path), default=None, help="Compare with this checkpoint too."
 )
+@MAX_WEIGHTS
 @JOBS
-def verify(file: Path, against: Path | None, jobs: int) -> None:
+def verify(file: Path, against: Path | None, max_weights: int | None, jobs: int) -> None:
     """Check every byte of FILE (or model directory) and that it decodes to what was encoded."""
     from xorpack.checkpoint import verify_checkpoint
 
     with progress_bar("verify") as progress:
-        report = verify_checkpoint(file, against=against, jobs=jobs, progress=progress)
+        report = verify_checkpoint(
+            file, against=against, jobs=jobs, max_weights=max_weights, progress=progress
+        )
     say(f"{file}: {report.n_tensors} encoded and {report.n_carried} carried tensors, every checksum holds")
     if against is not None:
         say(f"against {against}: {report.n_identical} tensors identical, {len(report.errors)} quantized")

@@ -1,60 +1,57 @@
 """The file: encoded tensors as sections of a safetensors file, specified byte by byte in FORMAT.md.
 
-An encoded tensor NAME stands as tensors ``NAME.xor_code``, ``NAME.xor_corrections``, ``NAME.xor_mask``,
-``NAME.xor_scales`` and ``NAME.xor_field``, those it needs; its parameters stand in ``__metadata__["xorpack"]``, a
-JSON text. Other tensors are carried. ``__metadata__["xorpack_header_sha256"]`` is the digest of the header with this
-digest's 64 characters set to ``0``.
+An encoded tensor NAME stands as tensors ``NAME.xor_code``, ``NAME.xor_mask`` and others, those it needs; its
+parameters, the record, stand in ``NAME.xor_record``, or up to version 2 in the document, ``__metadata__["xorpack"]``, a
+JSON text.
+Other tensors are carried. ``__metadata__["xorpack_header_sha256"]`` is the digest of the header with this digest's 64
+characters set to ``0``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import masks
-from xorpack.code.layout import Layout
-from xorpack.code.network import XorNetwork
-from xorpack.code.planes import CodedPlanes, StoredPlanes
-from xorpack.elements import Bcq, Elements, Lossless
-from xorpack.encoded import SECTIONS, EncodedTensor, check_shape, sections_sha256
+from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
-from xorpack.fields.field import Field
 from xorpack.files import safetensors_file
+from xorpack.files.record import (
+    RECORD,
+    TRELLIS_VERSION,
+    VERSION,
+    Record,
+    build,
+    check_record,
+    pack_record,
+    sections_of,
+    to_record,
+    unpack_record,
+    version_of,
+)
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
-
-VERSION = 2
-"""The last format version; every version up to it is read, and the lowest that suffices is written."""
-
-FIELD_VERSION = 2
-"""The version from which on there are fields."""
 
 KEY = "xorpack"
 DIGEST_KEY = "xorpack_header_sha256"
+ORIGINAL_HEADER = "original_header"
+"""The key in ``settings`` of the original file's header, where it is not the one that would be written."""
+
+MAX_RECORD = 1 << 20
+"""Bytes of a record at the most."""
+
 _BLANK = "0" * 64
 
-_DOCUMENT = {"version", "settings", "order", "tensors", "carried_sha256"}
-_RECORD: Mapping[str, type] = {
-    "kind": str,
-    "dtype": str,
-    "shape": list,
-    "bits": int,
-    "n_kept": int,
-    "constants": list,
-    "network": dict,
-    "layout": dict,
-    "n_corrections": int,
-    "mask": dict,
-    "group_size": int,
-    "method": str,
-    "stored_sha256": str,
-    "content_sha256": str,
-}
+_DOCUMENT = {"version", "settings", "order", "carried_sha256"}
+_RECORD_SUFFIX = f".xor_{RECORD}"
+
+
+def is_encoded(file: SafetensorsFile) -> bool:
+    """Whether xorpack encoded something in ``file``."""
+    return KEY in file.metadata or any(name.endswith(_RECORD_SUFFIX) for name in file.tensors)
 
 
 class EncodedFile(Mapping[str, EncodedTensor]):
@@ -67,33 +64,48 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         carried_sha256: their digests.
         order: names of all tensors of the original file, in the order of its bytes.
         metadata: the original file's own metadata.
+        sealed: whether the file has its document still. A tool that rewrites headers may leave it out of a file of
+            version 3: encoded tensors are whole then, and nothing is known of the carried ones.
+        original_header: the original file's header where it is not what :func:`safetensors_file.header_bytes` makes
+            of ``order`` and ``metadata``, else None.
+        stored: everything that stands in the file, sections and carried tensors, by the names there.
+        source: the file on disk.
     """
 
     def __init__(self, path: Path, *, verify: bool = True) -> None:
-        """Map ``path`` and check its header; ``verify``: check a tensor's stored bytes when it is read."""
+        """Read the header of ``path`` and check it; ``verify``: check a tensor's stored bytes when it is read."""
         file = safetensors_file.read(path)
         self.path = path
         self.n_bytes = file.n_bytes
         self.verify = verify
-        if KEY not in file.metadata:
+        if not is_encoded(file):
             raise FormatError(f"{path}: a safetensors file, but not one that xorpack encoded")
+        self.source = file.source
+        self.sealed = KEY in file.metadata
         try:
-            document = _document(file)
-            self._sections = file.tensors
-            self.records = _records(document)
-            self.order, self.carried_sha256 = _names(document)
+            unsealed: dict[str, Any] = {"version": VERSION, "settings": {}}
+            document = _document(file) if self.sealed else unsealed
+            self.stored = file.tensors
             self.version: int = document["version"]
+            self.records = _records(document, file.tensors)
             self._taken = sections_of(self.version)
             claimed = {f"{name}.xor_{section}" for name in self.records for section in self._taken}
             if taken := {safetensors_file.METADATA, *claimed} & set(self.records):
                 raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.carried = {name: t for name, t in file.tensors.items() if name not in claimed}
-            if set(self.carried) != set(self.carried_sha256):
-                raise FormatError("carried tensors differ from those listed")
-            if sorted(self.order) != sorted([*self.records, *self.carried]):
-                raise FormatError("the order of tensors does not name each of them once")
+            self.order = [*self.records, *self.carried]
+            self.carried_sha256: dict[str, str] = {}
+            if self.sealed:
+                self.order, self.carried_sha256 = _names(document)
+                if set(self.carried) != set(self.carried_sha256):
+                    raise FormatError("carried tensors differ from those listed")
+                if sorted(self.order) != sorted([*self.records, *self.carried]):
+                    raise FormatError("the order of tensors does not name each of them once")
             for name in self.records:
-                self._build(name)
+                self._build(name, Stored.blank)
+            self.original_header = document["settings"].pop(ORIGINAL_HEADER, None)
+            if not isinstance(self.original_header, str | None):
+                raise FormatError(f"settings: {ORIGINAL_HEADER} is not a text")
         except XorpackError as error:
             raise type(error)(f"{path}: {error}") from None
         self.metadata = {k: v for k, v in file.metadata.items() if k not in (KEY, DIGEST_KEY)}
@@ -102,7 +114,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
     def __getitem__(self, name: str) -> EncodedTensor:
         if name not in self.records:
             raise KeyError(name)
-        tensor = self._build(name)
+        tensor = self._build(name, Stored.array)
         if self.verify and sections_sha256(tensor.sections()) != tensor.stored_sha256:
             raise CorruptError(f"{self.path}: tensor {name!r}: stored bytes do not match their checksum")
         if self.verify:
@@ -125,13 +137,19 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             CorruptError: its bytes do not match their checksum.
         """
         stored = self.carried[name]
-        if self.verify and _sha256(stored.data) != self.carried_sha256[name]:
-            raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
-        return stored
+        held = Stored(stored.dtype, stored.shape, stored.data)
+        if self.verify:
+            self.check_carried(name, held.sha256())
+        return held
 
-    def _build(self, name: str) -> EncodedTensor:
+    def check_carried(self, name: str, sha256: str) -> None:
+        """Raise CorruptError unless this is the digest of the carried tensor ``name``, as far as it is known."""
+        if sha256 != self.carried_sha256.get(name, sha256):
+            raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
+
+    def _build(self, name: str, load: Callable[[Stored], NDArray[Any]]) -> EncodedTensor:
         try:
-            return _from_record(self.records[name], name, self._sections, self._taken)
+            return build(self.records[name], name, self.stored, self.version, load)
         except (ParameterError, FormatError) as error:
             raise FormatError(f"tensor {name!r}: {error}") from None
 
@@ -161,41 +179,42 @@ def write(
         ParameterError: two tensors would have the same name in the file.
     """
     tensors: dict[str, Stored] = dict(carried)
-    records = {}
-    version = FIELD_VERSION if any(tensor.field for tensor in encoded.values()) else 1
+    records: dict[str, Record] = {}
+    version = max((version_of(tensor) for tensor in encoded.values()), default=1)
     for name, tensor in encoded.items():
         keys = {section: f"{name}.xor_{section}" for section in sections_of(version)}
         for key in (name, *keys.values()):
             if key in carried or (key != name and key in encoded) or key == safetensors_file.METADATA:
                 raise ParameterError(f"the name {key!r} is taken: {name!r} needs it when encoded")
         tensors |= {keys[section]: Stored.of(array) for section, array in tensor.sections().items()}
-        records[name] = _to_record(tensor)
+        records[name] = to_record(tensor)
+        if version >= TRELLIS_VERSION:
+            tensors[keys[RECORD]] = Stored.of(pack_record(records[name]))
     document = {
         "version": version,
         "settings": dict(settings or {}),
         "order": order if order is not None else [*encoded, *carried],
-        "tensors": records,
-        "carried_sha256": {name: _sha256(stored.data) for name, stored in carried.items()},
+        **({} if version >= TRELLIS_VERSION else {"tensors": records}),
+        "carried_sha256": dict.fromkeys(carried, _BLANK),
     }
     taken = {KEY, DIGEST_KEY} & set(metadata or {})
     if taken:
         raise ParameterError(f"metadata already has the keys {sorted(taken)}: encoded before?")
-    full = dict(metadata or {})
-    full[KEY] = json.dumps(document, separators=(",", ":"))
-    full[DIGEST_KEY] = _BLANK
     ordered = safetensors_file.by_alignment(tensors)
-    blank = safetensors_file.header_bytes(ordered, full)
-    digest = hashlib.sha256(blank).hexdigest()
-    header = blank.replace(_digest_field(_BLANK), _digest_field(digest))
-    safetensors_file.write(path, ordered, header)
+    blank = _signed_header(ordered, metadata or {}, document)
+    written = safetensors_file.write(path, ordered, blank, digest=carried.keys())
+    document["carried_sha256"] = {name: written[name] for name in carried}
+    safetensors_file.rewrite_header(path, _signed_header(ordered, metadata or {}, document))
     return version
 
 
 def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
     """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
     sections = {f"{name}.xor_{section}": Stored.of(array) for section, array in tensor.sections().items()}
-    record = json.dumps({name: _to_record(tensor)}, separators=(",", ":"))
-    return _bytes(sections, record)
+    record = to_record(tensor)
+    if version_of(tensor) >= TRELLIS_VERSION:
+        return _bytes({**sections, name + _RECORD_SUFFIX: Stored.of(pack_record(record))}, "")
+    return _bytes(sections, json.dumps({name: record}, separators=(",", ":")))
 
 
 def carried_bytes(name: str, stored: Stored) -> int:
@@ -204,22 +223,20 @@ def carried_bytes(name: str, stored: Stored) -> int:
 
 
 def _bytes(tensors: Mapping[str, Stored], text: str) -> int:
-    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(
-        t.data.size for t in tensors.values()
-    )
+    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(t.n_bytes for t in tensors.values())
 
 
-def sections_of(version: int) -> tuple[str, ...]:
-    """Sections of which there may be one in files of a version; their names are taken."""
-    return SECTIONS if version >= FIELD_VERSION else SECTIONS[:-1]
+def _signed_header(
+    tensors: Mapping[str, Stored], metadata: Mapping[str, str], document: Mapping[str, Any]
+) -> bytes:
+    """The header, with its digest; as long whatever the digests in ``document`` are."""
+    full = {**metadata, KEY: json.dumps(document, separators=(",", ":")), DIGEST_KEY: _BLANK}
+    blank = safetensors_file.header_bytes(tensors, full)
+    return blank.replace(_digest_field(_BLANK), _digest_field(hashlib.sha256(blank).hexdigest()))
 
 
 def _digest_field(digest: str) -> bytes:
     return f'"{DIGEST_KEY}":"{digest}"'.encode()
-
-
-def _sha256(data: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
 
 
 def _document(file: SafetensorsFile) -> dict[str, Any]:
@@ -237,27 +254,38 @@ def _document(file: SafetensorsFile) -> dict[str, Any]:
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or not 1 <= version <= VERSION:
         raise FormatError(f"format version {version!r} is not one that this xorpack reads (1..{VERSION})")
-    if set(document) != _DOCUMENT:
-        raise FormatError(f"metadata needs exactly {sorted(_DOCUMENT)}, has {sorted(document)}")
+    needed = _DOCUMENT if version >= TRELLIS_VERSION else {*_DOCUMENT, "tensors"}
+    if set(document) != needed:
+        raise FormatError(f"metadata needs exactly {sorted(needed)}, has {sorted(document)}")
     if not isinstance(document["settings"], dict):
         raise FormatError("metadata has no settings")
     return dict(document)
 
 
-def _records(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _records(document: Mapping[str, Any], stored: Mapping[str, Stored]) -> dict[str, Record]:
+    """The records of a file by tensor, checked as far as :func:`check_record` does."""
+    version = document["version"]
     records = document.get("tensors")
+    if version >= TRELLIS_VERSION:
+        found = {key.removesuffix(_RECORD_SUFFIX): key for key in stored if key.endswith(_RECORD_SUFFIX)}
+        records = {name: _unpacked(name, stored[key]) for name, key in found.items()}
     if not isinstance(records, dict):
         raise FormatError("metadata has no map of tensors")
     for name, record in records.items():
-        optional = {"field"} if document["version"] >= FIELD_VERSION else set()
-        if not isinstance(record, dict) or set(record) - optional != set(_RECORD):
-            raise FormatError(f"tensor {name!r}: record needs exactly {sorted(_RECORD)}")
-        if type(record.get("field", {})) is not dict:
-            raise FormatError(f"tensor {name!r}: field = {record['field']!r} is not of type dict")
-        for key, kind in _RECORD.items():
-            if type(record[key]) is not kind:
-                raise FormatError(f"tensor {name!r}: {key} = {record[key]!r} is not of type {kind.__name__}")
+        try:
+            check_record(record, version)
+        except FormatError as error:
+            raise FormatError(f"tensor {name!r}: {error}") from None
     return records
+
+
+def _unpacked(name: str, stored: Stored) -> Any:
+    if stored.dtype != "U8" or len(stored.shape) != 1 or stored.n_bytes > MAX_RECORD:
+        raise FormatError(f"tensor {name!r}: record of type {stored.dtype} and shape {stored.shape}")
+    try:
+        return unpack_record(stored.data)
+    except XorpackError as error:
+        raise type(error)(f"tensor {name!r}: {error}") from None
 
 
 def _names(document: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
@@ -267,100 +295,3 @@ def _names(document: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
     if not isinstance(carried, dict) or not all(isinstance(v, str) for v in carried.values()):
         raise FormatError("metadata has no checksums of carried tensors")
     return order, carried
-
-
-def _to_record(tensor: EncodedTensor) -> dict[str, Any]:
-    elements = tensor.elements
-    bcq = elements if isinstance(elements, Bcq) else None
-    field = elements.field if isinstance(elements, Lossless) else None
-    return {
-        "kind": tensor.kind,
-        "dtype": tensor.dtype,
-        "shape": list(tensor.shape),
-        "bits": tensor.bits,
-        "n_kept": tensor.n_kept,
-        "constants": list(tensor.planes.constants),
-        "network": tensor.network.get_config(),
-        "layout": {
-            "lanes": tensor.layout.lanes,
-            "n_steps": tensor.layout.n_steps,
-            "row_stride": tensor.layout.row_stride,
-        },
-        "n_corrections": tensor.planes.n_corrections,
-        "mask": {"codec": tensor.mask_codec, "config": dict(tensor.mask_config)},
-        "group_size": bcq.group_size if bcq else 0,
-        "method": bcq.method if bcq else "",
-        "stored_sha256": sections_sha256(tensor.sections()),
-        "content_sha256": tensor.content_sha256,
-        **({"field": field.get_config()} if field else {}),
-    }
-
-
-def _from_record(
-    record: Mapping[str, Any], name: str, sections: Mapping[str, Stored], taken: tuple[str, ...]
-) -> EncodedTensor:
-    shape, layout, mask = record["shape"], record["layout"], record["mask"]
-    constants = record["constants"]
-    if len(constants) != 2 or not all(type(value) is int and 0 <= value < 1 << 64 for value in constants):
-        raise FormatError(f"constants {constants} are not two sets of planes")
-    if len(shape) > safetensors_file.MAX_RANK or not all(
-        type(size) is int and 0 <= size < 1 << 48 for size in shape
-    ):
-        raise FormatError(f"shape {shape} is not a list of sizes")
-    if set(layout) != {"lanes", "n_steps", "row_stride"} or not all(
-        type(value) is int and 0 <= value < 1 << 48 for value in layout.values()
-    ):
-        raise FormatError(f"layout {layout} needs lanes, n_steps and row_stride")
-    if set(mask) != {"codec", "config"} or not isinstance(mask["config"], dict):
-        raise FormatError("mask needs codec and config")
-    absent = {"scales" if record["kind"] != "bcq" else "", "field" if "field" not in record else ""}
-    found = {}
-    for section in taken:
-        key = f"{name}.xor_{section}"
-        if (key in sections) == (section in absent):
-            owner = f"kind {record['kind']!r}" if section == "scales" else "a record without a field"
-            state = f"does not belong to {owner}" if section in absent else "is missing"
-            raise FormatError(f"section {key!r} {state}")
-        if section in absent:
-            continue
-        stored = sections[key]
-        known = {"code": ("U32",), "scales": ("F16", "F32")}.get(section, ("U8",))
-        if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):
-            raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
-        found[section] = stored.array()
-    rows, cols = check_shape(tuple(shape))
-    planes = StoredPlanes(
-        bits=record["bits"],
-        n_kept=record["n_kept"],
-        coded=CodedPlanes(
-            network=XorNetwork.from_config(record["network"]),
-            layout=Layout(rows=rows, cols=cols, **layout),
-            code=found["code"],
-        ),
-        constants=(constants[0], constants[1]),
-        n_corrections=record["n_corrections"],
-        corrections=found["corrections"],
-    )
-    return EncodedTensor(
-        shape=tuple(shape),
-        dtype=record["dtype"],
-        planes=planes,
-        mask=masks.parse(mask["codec"], mask["config"], found["mask"], planes.coded),
-        elements=_elements(record, found, rows, cols),
-        content_sha256=record["content_sha256"],
-        stored_sha256=record["stored_sha256"],
-    )
-
-
-def _elements(record: Mapping[str, Any], found: Mapping[str, NDArray[Any]], rows: int, cols: int) -> Elements:
-    if record["kind"] == Bcq.KIND:
-        if "field" in record:
-            raise FormatError("a field of a tensor of kind bcq")
-        return Bcq(scales=found["scales"], group_size=record["group_size"], method=record["method"])
-    if record["kind"] != Lossless.KIND:
-        raise FormatError(f"unknown kind {record['kind']!r}; known: {Bcq.KIND}, {Lossless.KIND}")
-    if record["group_size"]:
-        raise FormatError(f"group_size {record['group_size']} of kind lossless")
-    if "field" not in record:
-        return Lossless()
-    return Lossless(field=Field.from_config(record["field"], found["field"], rows, cols))

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xorpack.errors import FormatError
+from xorpack.errors import FormatError, XorpackError
+from xorpack.files import container, foreign, safetensors_file
+from xorpack.files.safetensors_file import SafetensorsFile
+from xorpack.files.tree import REPOSITORY, Tree, copy_file
 
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 CONFIG_KEY = "quantization_config"
 METHOD = "xorpack"
+ORIGINALS = "xorpack_original"
+"""A folder of an encoded directory: texts of the original that cannot be made again, :mod:`xorpack.files.originals`."""
+
+_SHARD = re.compile(r"(.+)-\d+(-of-\d+)\.safetensors")
+
+_log = logging.getLogger(__name__)
 
 GUARD_KEY = "transformers_weights"
 GUARD = "encoded by xorpack: run `xorpack decode` first, see README.md"
@@ -33,13 +44,13 @@ class Layout:
     Attributes:
         root: the file, or the directory.
         shards: the safetensors files that hold the model.
-        others: paths of all other files of a directory, relative to ``root``.
+        tree: what else a directory holds, but for the index and :data:`ORIGINALS`.
         weight_map: the index's map from tensor to shard, where there is an index.
     """
 
     root: Path
     shards: tuple[Path, ...]
-    others: tuple[Path, ...] = ()
+    tree: Tree = field(default_factory=Tree)
     weight_map: Mapping[str, str] | None = None
 
     @property
@@ -47,38 +58,132 @@ class Layout:
         """Whether the checkpoint is a directory."""
         return self.root.is_dir()
 
+    def inputs(self) -> Iterator[Path]:
+        """Everything that is read: the root, and all files, which may be links to elsewhere."""
+        yield self.root
+        if self.is_directory:
+            yield from self.shards
+            yield from (self.root / path for path in (*self.tree.files, *self.tree.folders))
+            if self.weight_map is not None:
+                yield self.root / INDEX
+
+    def open(self) -> list[SafetensorsFile]:
+        """All shards, opened, their headers checked, and that the index agrees with them.
+
+        Raises:
+            FormatError: a shard is malformed, or the index disagrees.
+        """
+        files = [safetensors_file.read(shard) for shard in self.shards]
+        self.check_index({file.path: file.tensors for file in files})
+        return files
+
+    def check_index(self, stored: Mapping[Path, Iterable[str]]) -> None:
+        """Raise FormatError unless the index, if there is one, names exactly what stands in each shard."""
+        if self.weight_map is None:
+            return
+        index = self.root / INDEX
+        left = dict(self.weight_map)
+        for shard, names in stored.items():
+            for name in names:
+                named = left.pop(name, self.weight_map.get(name))
+                if named is None:
+                    raise FormatError(f"{index}: does not name tensor {name!r}, which stands in {shard.name}")
+                if named != shard.name:
+                    raise FormatError(f"{index}: tensor {name!r} stands in {shard.name}, not in {named}")
+        for name, named in left.items():
+            raise FormatError(f"{index}: names tensor {name!r} in {named}, which does not hold it")
+
 
 def find(root: Path) -> Layout:
     """The files of a checkpoint.
 
     Raises:
         FileNotFoundError: nothing stands at ``root``.
-        FormatError: a directory without safetensors files, or an index that names a missing one.
+        FormatError: a directory without safetensors files, an index that names a missing one or passes one over.
     """
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such file or directory")
     if not root.is_dir():
         return Layout(root, (root,))
     weight_map = _weight_map(root / INDEX) if (root / INDEX).exists() else None
+    top = {path.name for path in root.glob("*.safetensors") if path.is_file()}
     if weight_map is not None:
-        shards = [root / name for name in dict.fromkeys(weight_map.values())]
-        for shard in shards:
-            if not shard.is_file():
-                raise FormatError(f"{root / INDEX} names {shard.name}, which is missing")
+        shards = set(weight_map.values())
+        for name in sorted(shards - top):
+            if not (root / name).is_file():
+                raise FormatError(f"{root / INDEX} names {name}, which is missing")
     else:
-        shards = sorted(path for path in root.glob("*.safetensors") if path.is_file())
+        shards = {name for name in top if not foreign.is_variant(name, top)}
+        shards = {name for name in shards if not foreign.is_twin(name)} or shards
     if not shards:
-        raise FormatError(f"{root}: a directory without .safetensors files")
-    others = sorted(
-        path.relative_to(root)
-        for path in root.rglob("*")
-        if path.is_file() and path not in shards and path != root / INDEX
-    )
-    return Layout(root, tuple(sorted(shards)), tuple(others), weight_map)
+        instead = foreign.instead_of_weights(root)
+        raise FormatError(f"{root}: a directory without .safetensors files{instead and ': ' + instead}")
+    tree = _other_files(root, shards, passed_over=top - shards, indexed=weight_map is not None)
+    return Layout(root, tuple(root / name for name in sorted(shards)), tree, weight_map)
+
+
+def _other_files(root: Path, shards: set[str], *, passed_over: set[str], indexed: bool) -> Tree:
+    families = {_family(name) for name in shards if _SHARD.fullmatch(name)}
+
+    def left_out(path: Path) -> str:
+        name = path.name
+        if path.parent != Path():
+            return ""
+        if name in passed_over:
+            if indexed and (_family(name) in families or is_encoded(root / name)):
+                raise FormatError(f"{root / INDEX}: names no tensor of {name}, which lies beside it")
+            return "not one of the files that hold the model; encode it on its own"
+        return "the same model in another format" if foreign.is_twin(name) else ""
+
+    tree = Tree.of(root)
+    mine = {Path(name) for name in (*shards, *([INDEX] if indexed else []))}
+    tree.files = [path for path in tree.files if path not in mine and path.parts[0] != ORIGINALS]
+    tree.folders = [path for path in tree.folders if path.parts[0] != ORIGINALS]
+    for path in mine & tree.links.keys():
+        tree.left_out[path] = f"the link to {tree.links.pop(path)}, in whose place a file is written"
+    tree.remove(left_out)
+    return tree
+
+
+def _family(name: str) -> str:
+    found = _SHARD.fullmatch(name)
+    return found[1] if found else name
+
+
+def is_encoded(path: Path) -> bool:
+    """Whether a file is a well-formed safetensors file that xorpack encoded."""
+    try:
+        return container.is_encoded(safetensors_file.read(path))
+    except (XorpackError, OSError):
+        return False
+
+
+def looks_like_checkpoint(root: Path) -> str:
+    """Why a directory does not look like a checkpoint, so that it must not be replaced; "" if it does.
+
+    It does if it is empty; if it has safetensors files at its top, well-formed ones, beside a ``config.json`` or an
+    index, or beside nothing that is not safetensors, or one that xorpack encoded; and if it is not a repository.
+    """
+    entries = sorted(root.iterdir())
+    if any(entry.name == REPOSITORY for entry in entries):
+        return f"it holds {REPOSITORY}"
+    weights = [entry for entry in entries if entry.suffix == ".safetensors" and entry.is_file()]
+    if entries and not weights:
+        return f"it holds {entries[0].name} and no .safetensors files"
+    for path in weights:
+        try:
+            safetensors_file.read(path)
+        except (XorpackError, OSError) as error:
+            return str(error)
+    names = {entry.name for entry in entries}
+    plain = len(weights) < len(entries) and not any(is_encoded(path) for path in weights)
+    if plain and not names & {CONFIG, INDEX}:
+        return f"it holds {min(names - {path.name for path in weights})}, but neither {CONFIG} nor an index"
+    return ""
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    index = read_json(path)
+    index = parse_object(path, decode(path, path.read_bytes()), safetensors_file.parse_json)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise FormatError(f"{path}: no weight_map of tensor names to file names")
@@ -89,33 +194,64 @@ def _weight_map(path: Path) -> dict[str, str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """A JSON object, as :func:`decode` takes it.
 
     Raises:
         FormatError: the file is something else.
     """
+    return parse_object(path, decode(path, path.read_bytes()))
+
+
+def decode(path: Path, data: bytes) -> str:
+    """The text of the JSON file ``path``: UTF-8, UTF-16 or UTF-32; a byte-order mark is left out.
+
+    Raises:
+        FormatError: it is something else.
+    """
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return data.decode(json.detect_encoding(data))
+    except ValueError as error:
         raise FormatError(f"{path}: not JSON: {error}") from None
+
+
+def parse_object(path: Path, text: str, parse: Callable[[str], Any] = json.loads) -> dict[str, Any]:
+    """The JSON object that ``text``, of the file ``path``, holds.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    try:
+        value = parse(text)
+    except (ValueError, RecursionError) as error:
+        problem = foreign.recognise(path) or f"not JSON: {error}"
+        raise FormatError(f"{path}: {problem}") from None
     if not isinstance(value, dict):
         raise FormatError(f"{path}: not a JSON object")
     return value
 
 
 def copy_others(layout: Layout, to: Path, *, skip: Iterable[Path] = ()) -> None:
-    """Copy a directory's other files unchanged."""
-    left_out = set(skip)
-    for relative in layout.others:
-        if relative not in left_out:
-            (to / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(layout.root / relative, to / relative)
+    """Copy what else a directory holds, and say what is left out."""
+    left_out, tree, root = set(skip), layout.tree, layout.root
+    for folder in tree.folders:
+        (to / folder).mkdir(exist_ok=True)
+    for path in tree.files:
+        if path not in left_out:
+            copy_file(root / path, to / path)
+            if foreign.is_pointer(to / path):
+                _log.warning(
+                    "note: %s is a Git LFS pointer and copied as one; `git lfs pull` fetches it", root / path
+                )
+    for path, link in tree.links.items():
+        os.symlink(link, to / path)
+    for path, reason in tree.left_out.items():
+        _log.warning("note: left out %s: %s", root / path, reason)
 
 
-def write_index(path: Path, weight_map: Mapping[str, str], total_size: int) -> None:
-    """Write an index as the Hugging Face libraries do."""
+def index_text(weight_map: Mapping[str, str], total_size: int) -> str:
+    """An index as the Hugging Face libraries write it."""
     document = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
-    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 _ORIGINALS = {CONFIG_KEY: "original", GUARD_KEY: "original_weights"}

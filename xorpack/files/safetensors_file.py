@@ -1,18 +1,20 @@
-"""Plain safetensors files: a memory-mapped, checked reader and a streaming writer.
+"""Plain safetensors files: a checked reader that copies nothing before it is asked to, and a streaming writer.
 
 A file is ``n`` (8 bytes, little-endian), ``n`` bytes of JSON, then the tensors' bytes without holes::
 
     {"__metadata__": {str: str}, NAME: {"dtype": str, "shape": [int], "data_offsets": [begin, end]}, ...}
 
-Our own reader, because ``safetensors.safe_open`` copies what it reads; our own writer, because the
-header carries a digest of itself and tensors are copied from file to file without being held.
+Our own reader, because a mapped file that becomes shorter kills the process (:mod:`xorpack.files.reading`); our own
+writer, because the header carries digests and tensors are copied from file to file without being held.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.errors import FormatError
-from xorpack.tensors import DTYPES
+from xorpack.files import foreign
+from xorpack.files.reading import Source
+from xorpack.tensors import DTYPES, as_matrix
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the format."""
@@ -46,14 +50,23 @@ ITEM_BITS: Mapping[str, int] = {
 NUMPY: Mapping[str, np.dtype[Any]] = {**DTYPES, "U32": np.dtype(np.uint32)}
 """Types that are read as numpy arrays; others are carried as bytes."""
 
+_BLOCK_BYTES = 1 << 22
 
-@dataclass(frozen=True, slots=True, eq=False)
+
 class Stored:
-    """A tensor as it stands in a file: name of its type, shape, bytes (flat uint8)."""
+    """A tensor as it stands in a file: name of its type, shape, bytes.
 
-    dtype: str
-    shape: tuple[int, ...]
-    data: NDArray[np.uint8]
+    Attributes:
+        dtype: name of the type, a key of :data:`ITEM_BITS`.
+        shape: sizes of the axes.
+        n_bytes: how many bytes it has.
+    """
+
+    __slots__ = ("_data", "dtype", "n_bytes", "shape")
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], data: NDArray[np.uint8]) -> None:
+        """Held in memory: ``data`` is flat uint8."""
+        self.dtype, self.shape, self.n_bytes, self._data = dtype, shape, data.size, data
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> Stored:
@@ -61,15 +74,33 @@ class Stored:
         for name, dtype in NUMPY.items():
             if dtype == array.dtype:
                 flat = np.ascontiguousarray(array).reshape(-1)
-                return cls(name, array.shape, flat.view(np.uint8))
+                return Stored(name, array.shape, flat.view(np.uint8))
         raise FormatError(f"arrays of {array.dtype} are not written")
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """All bytes, flat uint8; read from the file at every call, where they stand in one."""
+        return self._data
+
+    def part(self, begin: int, end: int) -> NDArray[np.uint8]:
+        """The bytes ``begin : end``."""
+        return self._data[begin:end]
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """All bytes in order, some megabytes at a time."""
+        for begin in range(0, self.n_bytes, _BLOCK_BYTES):
+            yield self.part(begin, min(begin + _BLOCK_BYTES, self.n_bytes))
+
+    def sha256(self) -> str:
+        """The digest of all bytes, which are not held."""
+        digest = hashlib.sha256()
+        for block in self.blocks():
+            digest.update(block.data)
+        return digest.hexdigest()
 
     def array(self) -> NDArray[Any]:
         """Give the tensor as a numpy array; a view wherever the bytes are aligned."""
-        if self.dtype not in NUMPY:
-            raise FormatError(f"tensors of type {self.dtype} are not read as numbers")
-        dtype = NUMPY[self.dtype]
-        data = self.data
+        dtype, data = self._numpy(), self.data
         if data.ctypes.data % dtype.itemsize:
             data = data.copy()
         try:
@@ -77,43 +108,86 @@ class Stored:
         except ValueError as error:  # 0 elements, but axes that no array can have
             raise FormatError(f"shape {self.shape}: {error}") from None
 
+    def blank(self) -> NDArray[Any]:
+        """An array of this type and shape that takes no memory and must not be looked into."""
+        try:
+            return np.broadcast_to(np.zeros((), self._numpy()), self.shape)
+        except ValueError as error:
+            raise FormatError(f"shape {self.shape}: {error}") from None
+
+    def rows(self, n: int) -> NDArray[Any]:
+        """The first ``n`` rows of the matrix that the tensor is coded as; no more than these are read."""
+        rows, cols = as_matrix(self.shape)
+        n = min(n, rows)
+        return Stored(self.dtype, (n, cols), self.part(0, self.n_bytes // max(rows, 1) * n)).array()
+
+    def _numpy(self) -> np.dtype[Any]:
+        if self.dtype not in NUMPY:
+            raise FormatError(f"tensors of type {self.dtype} are not read as numbers")
+        return NUMPY[self.dtype]
+
+
+class StoredInFile(Stored):
+    """A tensor that is read when it is asked for."""
+
+    __slots__ = ("_begin", "_source")
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], source: Source, begin: int, n_bytes: int) -> None:
+        """``n_bytes`` from ``begin`` on, in ``source``."""
+        self.dtype, self.shape, self.n_bytes = dtype, shape, n_bytes
+        self._source, self._begin = source, begin
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """See :meth:`Stored.data`."""
+        return self.part(0, self.n_bytes)
+
+    def part(self, begin: int, end: int) -> NDArray[np.uint8]:
+        """See :meth:`Stored.part`."""
+        return self._source.read(self._begin + begin, end - begin)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SafetensorsFile:
-    """An open file: ``tensors`` in the order of their bytes, ``metadata``, the raw ``header``."""
+    """An open file: ``tensors`` in the order of their bytes, ``metadata``, the raw ``header``, the ``source``."""
 
     path: Path
     header: bytes
     metadata: dict[str, str]
     tensors: dict[str, Stored] = field(repr=False)
     n_bytes: int
+    source: Source
 
 
 def read(path: Path) -> SafetensorsFile:
-    """Map a file into memory and check all of its header; no tensor is read.
+    """Read and check all of a file's header; no tensor is read.
 
     Raises:
         FormatError: the file is not well-formed; the message says where.
         OSError: it cannot be opened.
     """
-    size = path.stat().st_size
+    source = Source.of(path)
+    size = source.n_bytes
+    if problem := foreign.recognise(path):
+        raise FormatError(f"{path}: {problem}")
     if size < 8:
         raise FormatError(f"{path}: not a safetensors file: {size} bytes, less than a header length")
-    mapped = np.memmap(path, np.uint8, mode="c")  # private pages: writable for kernels, the file is safe
-    n_header = int.from_bytes(bytes(mapped[:8]), "little")
+    n_header = int.from_bytes(source.read(0, 8).tobytes(), "little")
     if n_header > min(MAX_HEADER_BYTES, size - 8):
         raise FormatError(
             f"{path}: not a safetensors file, or truncated: header length {n_header} exceeds "
             f"the {size - 8} bytes that follow or the limit of {MAX_HEADER_BYTES}"
         )
-    header = bytes(mapped[8 : 8 + n_header])
-    data = np.asarray(mapped[8 + n_header :])
+    header = source.read(8, n_header).tobytes()
     try:
         metadata, entries = _parse(header)
-        tensors = _place(entries, data)
+        tensors = {
+            name: StoredInFile(dtype, shape, source, 8 + n_header + begin, end - begin)
+            for name, (dtype, shape, begin, end) in _place(entries, size - 8 - n_header).items()
+        }
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
-    return SafetensorsFile(path, header, metadata, tensors, size)
+    return SafetensorsFile(path, header, metadata, dict(tensors), size, source)
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -134,7 +208,9 @@ def parse_json(text: bytes | str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise FormatError("a key occurs twice in one JSON object")
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise FormatError(f"the key {twice!r} occurs twice in one JSON object")
     for item in pairs:
         for text in item:
             if isinstance(text, str):
@@ -149,13 +225,16 @@ def _parse(header: bytes) -> tuple[dict[str, str], dict[str, Any]]:
         parsed = parse_json(header)
     except FormatError as error:
         raise FormatError(f"not a safetensors file: header: {error}") from None
-    metadata = parsed.pop(METADATA, {})
+    metadata = parsed.pop(METADATA, None)
+    if metadata is None:  # as the safetensors library takes it
+        metadata = {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise FormatError("__metadata__ is not a map of strings")
     return metadata, parsed
 
 
-def _place(entries: Mapping[str, Any], data: NDArray[np.uint8]) -> dict[str, Stored]:
+def _place(entries: Mapping[str, Any], n_bytes: int) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
+    """Type, shape, begin and end of every tensor, in the order of the ``n_bytes`` of data."""
     spans: list[tuple[int, int, str]] = []
     for name, entry in entries.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
@@ -179,11 +258,11 @@ def _place(entries: Mapping[str, Any], data: NDArray[np.uint8]) -> dict[str, Sto
         if begin != at:
             raise FormatError(f"tensor {name!r} begins at byte {begin} of the data, not at {at}")
         at = end
-    if at != data.size:
-        kind = "truncated" if at > data.size else "has bytes that belong to nothing"
-        raise FormatError(f"{kind}: tensors take {at} bytes of data, {data.size} follow the header")
+    if at != n_bytes:
+        kind = "truncated" if at > n_bytes else "has bytes that belong to nothing"
+        raise FormatError(f"{kind}: tensors take {at} bytes of data, {n_bytes} follow the header")
     return {
-        name: Stored(entries[name]["dtype"], tuple(entries[name]["shape"]), data[begin:end])
+        name: (entries[name]["dtype"], tuple(entries[name]["shape"]), begin, end)
         for begin, end, name in spans
     }
 
@@ -197,7 +276,7 @@ def header_bytes(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> 
     entries: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     at = 0
     for name, tensor in tensors.items():
-        end = at + tensor.data.size
+        end = at + tensor.n_bytes
         entries[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
@@ -212,11 +291,52 @@ def by_alignment(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     return dict(sorted(tensors.items(), key=lambda item: -ITEM_BITS[item[1].dtype]))
 
 
-def write(path: Path, tensors: Mapping[str, Stored], header: bytes) -> None:
-    """Write a file in place; callers make it atomic (:mod:`xorpack.files.atomic`)."""
-    with open(path, "wb") as file:
+def restored_header(text: str, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """The header of an original file as it was: ``text``, if it is one of these tensors in this order.
+
+    Args:
+        text: JSON, with its padding.
+        tensors: type and shape of every tensor, in the order of their bytes.
+
+    Raises:
+        FormatError: it is of others.
+    """
+    header = text.encode()
+    at, expected = 0, {}
+    for name, (dtype, shape) in tensors.items():
+        begin, at = at, at + math.prod(shape) * ITEM_BITS[dtype] // 8
+        expected[name] = (dtype, shape, begin, at)
+    if len(header) > MAX_HEADER_BYTES or _place(_parse(header)[1], at) != expected:
+        raise FormatError("the header of the original file is one of other tensors")
+    return header
+
+
+def write(
+    path: Path, tensors: Mapping[str, Stored], header: bytes, *, digest: Collection[str] = ()
+) -> dict[str, str]:
+    """Write a file in place; callers make it atomic (:mod:`xorpack.files.atomic`).
+
+    Returns:
+        SHA-256 of the bytes that were written of each tensor named in ``digest``.
+    """
+    digests: dict[str, str] = {}
+    with open(path, "wb") as file, ThreadPoolExecutor(1) as pool:
         file.write(len(header).to_bytes(8, "little"))
         file.write(header)
-        for tensor in tensors.values():
-            for begin in range(0, tensor.data.size, 1 << 24):
-                file.write(tensor.data[begin : begin + (1 << 24)].data)
+        for name, tensor in tensors.items():
+            sha256 = hashlib.sha256()
+            for block in tensor.blocks():
+                hashed = pool.submit(sha256.update, block.data) if name in digest else None
+                file.write(block.data)
+                if hashed is not None:
+                    hashed.result()
+            if name in digest:
+                digests[name] = sha256.hexdigest()
+    return digests
+
+
+def rewrite_header(path: Path, header: bytes) -> None:
+    """Put another header, of the same length, into a file."""
+    with open(path, "r+b") as file:
+        file.seek(8)
+        file.write(header)

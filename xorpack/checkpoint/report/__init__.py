@@ -15,7 +15,7 @@ from xorpack.checkpoint.report.plain import report_plain
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors, refuse_quantized
 from xorpack.errors import ParameterError
-from xorpack.files import container, model, safetensors_file
+from xorpack.files import container, model
 
 
 def report_checkpoint(
@@ -26,6 +26,7 @@ def report_checkpoint(
     exclude: Sequence[str] = (),
     sample: int | None = None,
     n_maps: int = 0,
+    max_weights: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Report on an encoded or a plain checkpoint, a file or a directory.
@@ -38,6 +39,7 @@ def report_checkpoint(
         exclude: patterns of those to leave out.
         sample: weights to measure real coders on, and our own; None for none.
         n_maps: tensors to make a density map of, those whose masks are furthest from i.i.d.
+        max_weights: of an encoded checkpoint, see :func:`xorpack.checkpoint.open_checkpoint`.
         progress: told of every tensor that is done.
 
     Raises:
@@ -49,13 +51,15 @@ def report_checkpoint(
         checks.whole("sample", sample, 1)
     checks.whole("n_maps", n_maps)
     layout = model.find(Path(path))
-    files = [safetensors_file.read(shard) for shard in layout.shards]
-    if any(container.KEY in file.metadata for file in files):
+    files = layout.open()
+    if any(container.is_encoded(file) for file in files):
         if include or exclude or settings is not None:
             raise ParameterError(
                 f"{path} is encoded already: patterns and settings are for plain checkpoints"
             )
-        return report_encoded(Checkpoint(path, verify=False), Wanted(sample, n_maps, progress))
+        return report_encoded(
+            Checkpoint(path, verify=False, max_weights=max_weights), Wanted(sample, n_maps, progress)
+        )
     chosen = settings or Settings()
     if chosen.lossless:
         raise ParameterError("a plain checkpoint is reported both lossless and quantized: leave lossless out")

@@ -56,7 +56,8 @@ def common(layout: model.Layout) -> dict[str, Any]:
 
 def other_bytes(layout: model.Layout) -> int:
     """Bytes of a directory's files that hold no tensors."""
-    others = [layout.root / relative for relative in layout.others]
+    others = [layout.root / relative for relative in layout.tree.files]
+    others += (layout.root / model.ORIGINALS).glob("*")
     if layout.weight_map is not None:
         others.append(layout.root / model.INDEX)
     return sum(path.stat().st_size for path in others)
@@ -68,7 +69,7 @@ def carried_tensors(
     """Tensors that are kept as they are; ``left_out``: why."""
     why = {} if left_out is None else {name: found.why for name, found in left_out.items()}
     return tuple(
-        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.data.size, why=why.get(name, ""))
+        Carried(name=name, dtype=t.dtype, shape=t.shape, n_bytes=t.n_bytes, why=why.get(name, ""))
         for name, t in tensors.items()
     )
 

@@ -40,7 +40,7 @@ def report_encoded(checkpoint: Checkpoint, wanted: Wanted) -> Report:
 class _Encoded:
     def __init__(self, checkpoint: Checkpoint, wanted: Wanted) -> None:
         self.checkpoint, self.wanted = checkpoint, wanted
-        self.n_weights = sum(checkpoint[name].n_weights for name in checkpoint)
+        self.n_weights = checkpoint.n_weights
 
     def report(self) -> Report:
         checkpoint = self.checkpoint

@@ -73,8 +73,8 @@ class _Plain:
 
     def report(self) -> Report:
         tensors = tuple(self._tensor(name) for name in self.exact.selected)
-        selected_bytes = sum(stored.data.size for stored in self.exact.selected.values())
-        carried_bytes = sum(stored.data.size for stored in self.exact.carried.values())
+        selected_bytes = sum(stored.n_bytes for stored in self.exact.selected.values())
+        carried_bytes = sum(stored.n_bytes for stored in self.exact.carried.values())
         file_bytes, other = sum(file.n_bytes for file in self.files), other_bytes(self.layout)
         formats = {LOSSLESS: self._formats(tensors, LOSSLESS)}
         quantized = [t for t in tensors if t.exact is not None]
@@ -190,7 +190,7 @@ class _Plain:
 
     def _rows(self, plan: Plan, name: str, rows: int) -> BCQTensor | NDArray[Any]:
         stored, settings = plan.selected[name], self.settings
-        array = stored.array().reshape(as_matrix(stored.shape))[:rows]
+        array = stored.rows(rows)
         if plan is self.exact:
             return array
         return quantize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ PROPOSALS: Mapping[str, type[Proposal]] = {
 """By the codec's name, in the order in which they are asked: of equals the first is taken."""
 
 
-def choose(wanted: Wanted, choice: str, prefer: str) -> Proposal:
+def choose(wanted: Wanted, choice: Choice, prefer: Prefer) -> Proposal:
     """The proposal to take.
 
     Args:
@@ -43,10 +43,6 @@ def choose(wanted: Wanted, choice: str, prefer: str) -> Proposal:
     Raises:
         ParameterError: the codec asked for cannot store this mask, or ``factors`` are another mask's.
     """
-    if choice not in get_args(Choice):
-        raise ParameterError(f"mask codec {choice!r} is not one of {', '.join(get_args(Choice))}")
-    if prefer not in ("size", "speed"):
-        raise ParameterError(f"prefer = {prefer!r} is not size or speed")
     if wanted.factors is not None and not np.array_equal(wanted.factors.mask(), wanted.words):
         raise ParameterError("factors are not those of the tensor's mask")
     if choice != "auto":

@@ -1,0 +1,41 @@
+"""Expansion on the CPU: compiled, in plain Python, and the reference's are one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xorpack.code import expand as module
+from xorpack.code import expand_kernels as kernels
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes
+from xorpack.decoders import reference
+
+CASES = {
+    "whole panels": (5, 2048, 32, 3),
+    "a panel that ends early": (7, 2000, 32, 2),
+    "turns": (9, 700, 5, 4),
+    "one lane": (40, 33, 1, 2),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("compiled", [True, False], ids=["jit", "python"])
+def test_any_rows_are_the_reference_s(case: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(module, "expand_kernel", kernels.expand_kernel.py_func)
+        for part in ("wrap_taps", "place_word", "place_of", "step_of"):
+            monkeypatch.setattr(kernels, part, getattr(kernels, part).py_func)
+    rows, cols, lanes, n_planes = CASES[case]
+    rng = np.random.default_rng(rows)
+    layout = Layout.choose(rows, cols, rows * cols // 8, lanes=lanes)
+    network = XorNetwork.quasi_cyclic(window=3, n_rows=8)
+    shape = (n_planes, layout.n_segments, max(2, layout.n_steps // 4), layout.lanes)
+    coded = CodedPlanes(network=network, layout=layout, code=rng.integers(0, 1 << 32, shape, np.uint32))
+    mask = rng.integers(0, 1 << 32, (rows, layout.chunks), np.uint32)
+    expected = reference.expand(coded, 0, rows, mask)
+    for first, last in ((0, rows), (1, rows - 1), (rows // 2, rows // 2 + 1)):
+        for jobs in (1, 2):
+            found = module.expand(coded, first, last, mask[first:last], jobs=jobs)
+            assert (found == expected[:, first:last]).all()
