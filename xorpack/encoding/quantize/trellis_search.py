@@ -142,5 +142,7 @@ class Search:
         divisor = scales * gains
         x = np.divide(stripe, divisor, out=np.zeros_like(stripe), where=divisor > 0)
         cares = unpack(self.care[:, chunk : chunk + 1], len(columns))
-        size = divisor if self.balance == 1 else np.where(divisor > 0, scales**self.balance * gains, 0)
-        return x, np.asarray(size * size * self.importance[:, columns] * cares, np.float64)
+        size: NDArray[np.float64] = divisor
+        if self.balance != 1:
+            size = np.where(divisor > 0, scales**self.balance * gains, 0.0)
+        return x, size * size * self.importance[:, columns] * cares
