@@ -83,6 +83,7 @@ def encode_checkpoint(
     if not chosen_settings.lossless:
         refuse_quantized(layout, plain_tensors(files))
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
+    run.choose_rates()
     if dry_run:
         return run.estimate()
     if not layout.is_directory:
@@ -136,6 +137,13 @@ class _Run:
             source_bytes=sum(file.n_bytes for file in files),
             left_out=dict(self.plan.left_out),
         )
+
+    def choose_rates(self) -> None:
+        """Choose the rate of each tensor, where there is a budget."""
+        if self.settings.has_budget:
+            with ThreadPoolExecutor(self.jobs) as pool:
+                curves = list(pool.map(self.plan.curve, self.plan.selected))
+            self.plan.choose_rates(dict(zip(self.plan.selected, curves, strict=True)))
 
     def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
         """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
@@ -198,7 +206,7 @@ class _Run:
                 if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                     mask = how["factors"].mask()
-                encoded = encode(self._quantized(array, mask, jobs), **how)
+                encoded = encode(self._quantized(name, array, mask, jobs), **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
                 raise SelfCheckError(
                     "it does not decode to what was encoded, a fault of xorpack; please report it"
@@ -209,7 +217,7 @@ class _Run:
         return encoded
 
     def _quantized(
-        self, array: NDArray[Any], mask: NDArray[Any] | None, jobs: int
+        self, name: str, array: NDArray[Any], mask: NDArray[Any] | None, jobs: int
     ) -> BCQTensor | TrellisTensor:
         settings = self.settings
         how: dict[str, Any] = {
@@ -219,8 +227,8 @@ class _Run:
             "scale_dtype": settings.scale_dtype,
             "jobs": jobs,
         }
-        if settings.rate is not None:
-            return quantize(array, method="trellis", rate=settings.rate, **how)
+        if settings.is_trellis:
+            return quantize(array, method="trellis", rate=self.plan.rates[name], **how)
         return quantize(array, bits=settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
