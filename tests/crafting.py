@@ -12,6 +12,7 @@ import numpy as np
 
 import xorpack
 from xorpack.code.network import XorNetwork
+from xorpack.encoded import SECTIONS
 from xorpack.files import container, safetensors_file
 from xorpack.files.safetensors_file import Stored
 
@@ -50,7 +51,7 @@ def resign(path: Path, edit: Edit) -> Path:
     edit(document, tensors)
     records = document.get("tensors")
     for name, record in records.items() if isinstance(records, dict) else ():
-        keys = [f"{name}.xor_{section}" for section in container.SECTIONS]
+        keys = [f"{name}.xor_{section}" for section in SECTIONS]
         if isinstance(record, dict) and len(str(record.get("stored_sha256"))) == 64:
             data = b"".join(tensors[key].data.tobytes() for key in keys if key in tensors)
             record["stored_sha256"] = hashlib.sha256(data).hexdigest()

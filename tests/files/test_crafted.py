@@ -48,7 +48,7 @@ def record(document: dict[str, Any], name: str = NAME) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("version", [0, 3, -1, True, "1", 1.0, None, HUGE], ids=repr)
+@pytest.mark.parametrize("version", [0, 4, -1, True, "1", 1.0, None, HUGE], ids=repr)
 def test_unknown_version(path: Path, version: object) -> None:
     refused(path, lambda d, t: d.update(version=version), f"version {version!r}")
 
