@@ -1,4 +1,4 @@
-"""Which network for which rate: planes, taps and first codes, found by ``python -m benchmarks.trellis_search``.
+"""Which network for which rate: planes, taps and first codes, found as ``benchmarks.trellis_search`` does.
 
 Rows of a network are of few kinds: at a rate of 1 bit per weight or more they bring ``floor(rate)`` new bits or one
 more (kinds 0 and 1); below, kind p is the p-th row since the newest bit. All rows of a kind have the same taps. A
