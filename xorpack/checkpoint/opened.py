@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from xorpack.analysis.accounting import Account, Speed
 from xorpack.code.expand import expand
+from xorpack.code.planes import TrellisPlanes
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
@@ -98,6 +99,11 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         """The file that holds an encoded tensor."""
         return self._open()[name].path
 
+    @property
+    def rewritten(self) -> tuple[EncodedFile, ...]:
+        """Files whose header another tool wrote: of their carried tensors there are no checksums."""
+        return tuple(file for file in self.files if not file.sealed)
+
     def accounts(self) -> dict[str, Account]:
         """The account of every encoded tensor, whose mask is decoded for it once."""
         for name in self:
@@ -120,7 +126,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
 
         ``bits_per_weight`` and ``bound`` count encoded weights; ``metadata`` is the files' headers. Tensors that
         are carried unchanged stand apart, under ``carried``: ``bytes.total`` + ``carried.bytes`` is the size
-        of the files.
+        of the files. ``rewritten`` names the files whose header another tool wrote.
         """
         accounts = self.accounts()
         carried = {name: stored for file in self.files for name, stored in file.carried.items()}
@@ -134,19 +140,24 @@ class Checkpoint(Mapping[str, EncodedTensor]):
             **total.as_dict(),
             "file_bytes": file_bytes,
             "carried": {"n_tensors": len(carried), "bytes": carried_bytes},
+            "rewritten": [file.path.name for file in self.rewritten],
             "settings": self.files[0].settings,
             "tensors": {name: self._describe(name, account) for name, account in accounts.items()},
         }
 
     def _describe(self, name: str, account: Account) -> dict[str, Any]:
         tensor = self[name]
+        coded: dict[str, Any] = (
+            {"network": tensor.planes.network.get_config()}
+            if isinstance(tensor.planes, TrellisPlanes)
+            else {"network": tensor.network.get_config(), "lanes": tensor.layout.lanes}
+        )
         return {
             "kind": tensor.kind,
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
             "bits": tensor.bits,
-            "network": tensor.network.get_config(),
-            "lanes": tensor.layout.lanes,
+            **coded,
             "mask_codec": tensor.mask_codec,
             "group_size": tensor.group_size,
             "n_corrections": tensor.n_corrections,
