@@ -187,6 +187,8 @@ def write(
     tensors: dict[str, Stored] = dict(carried)
     records: dict[str, Record] = {}
     version = max((version_of(tensor) for tensor in encoded.values()), default=1)
+    if version >= TRELLIS_VERSION and (lost := [name for name in carried if name.endswith(_RECORD_SUFFIX)]):
+        raise ParameterError(f"the name {lost[0]!r} is taken: it is that of a record")
     for name, tensor in encoded.items():
         keys = {section: f"{name}.xor_{section}" for section in sections_of(version)}
         for key in (name, *keys.values()):
