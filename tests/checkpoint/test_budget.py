@@ -33,7 +33,7 @@ def test_no_choice_of_the_same_bytes_has_less_error(seed):
     found = choose_rates(curves, n_bytes)
 
     def total(rates: Any, what: str) -> float:
-        at = [int(np.flatnonzero(RATES == rate)[0]) for rate in rates]
+        at = [int(np.flatnonzero(rate == RATES)[0]) for rate in rates]
         return float(sum(getattr(c, what)[i] for c, i in zip(curves.values(), at, strict=True)))
 
     assert total(found.values(), "n_bytes") <= n_bytes
@@ -114,7 +114,10 @@ def test_a_pruned_tensor_keeps_its_zeros(model, tmp_path):
     [
         (["--target-bits", "2", "--rate", "2"], "rate and target_bits both say how large"),
         (["--target-bits", "2", "--max-size", "1MB"], "target_bits and max_size both say"),
-        (["--target-bits", "2", "--bits", "2"], "bits is of binary codes, and target_bits asks for a trellis"),
+        (
+            ["--target-bits", "2", "--bits", "2"],
+            "bits is of binary codes, and target_bits asks for a trellis",
+        ),
         (["--target-bits", "2", "--lossless"], "target_bits contradicts lossless"),
         (["--target-bits", "-1"], "target_bits = -1.0 is not positive"),
         (["--target-bits", "0.01"], "fewer than the least possible"),
