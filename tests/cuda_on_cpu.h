@@ -270,6 +270,7 @@ inline unsigned atomicOr(unsigned* to, unsigned bits) {
 }
 
 inline float xp_add(float a, float b) { return a + b; }
+inline float xp_times(float a, float b) { return a * b; }
 
 inline float xp_from_half(unsigned short bits) {
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;

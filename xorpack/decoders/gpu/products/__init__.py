@@ -28,6 +28,8 @@ def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared
             return f"{reason}, not {x_dtype}"
         if algorithm != Decode.NAME:
             return reason
+    if encoded.kind == "trellis" and algorithm in (Tables.NAME, TensorCores.NAME):
+        return "a trellis tensor has one code for all planes"
     return ALGORITHMS[algorithm].why_not(encoded, n, x_dtype, shared_limit)
 
 
