@@ -64,7 +64,11 @@ def test_any_rows(name):
         assert same(tile, np.ascontiguousarray(wanted[first:last]))
 
 
-PRODUCTS = [("decode", 1, "F16"), ("decode", 5, "F32")]
+PRODUCTS = [
+    ("binary", 1, "F16"),
+    ("binary", 3, "F32"),
+    ("decode", 5, "F32"),
+]
 
 
 @pytest.mark.parametrize(("algorithm", "n", "dtype"), PRODUCTS)

@@ -82,8 +82,17 @@ class Resident(ABC):
         """What adds up the partial sums of a product."""
 
     @abstractmethod
-    def finish_values(self, partial: int, n_parts: int, corrects: bool) -> tuple[np.generic, ...]:
-        """Its arguments up to x: ``n_parts`` sums of an output; ``corrects``: of corrected weights already."""
+    def finish_values(
+        self, partial: int, n_parts: int, part_cols: int, corrects: bool
+    ) -> tuple[np.generic, ...]:
+        """Its arguments up to x.
+
+        Args:
+            partial: where the sums are.
+            n_parts: sums of an output.
+            part_cols: see :class:`xorpack.decoders.gpu.products.product.Product`.
+            corrects: sums are of corrected weights already.
+        """
 
 
 class CodedResident(Resident):
@@ -110,7 +119,9 @@ class CodedResident(Resident):
         """See :class:`Resident`."""
         return Kernel.of("finish", self.macros)
 
-    def finish_values(self, partial: int, n_parts: int, corrects: bool) -> tuple[np.generic, ...]:
+    def finish_values(
+        self, partial: int, n_parts: int, part_cols: int, corrects: bool
+    ) -> tuple[np.generic, ...]:
         """See :class:`Resident`."""
         n_corrections = 0 if corrects else self.packed.n_corrections
         return (

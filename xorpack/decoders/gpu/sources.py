@@ -28,14 +28,17 @@ FILES: Mapping[str, str] = {
     "trellis_decode": "trellis_decode",
     "trellis_outliers": "trellis_decode",
     "trellis_finish": "trellis_finish",
+    "trellis_bits": "trellis_product",
+    "trellis_product": "trellis_product",
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
-PREFACES: Mapping[str, str] = {"trellis_decode": "trellis", "trellis_finish": "trellis"}
+PREFACES: Mapping[str, str] = {f"trellis_{what}": "trellis" for what in ("decode", "finish", "product")}
 """Files that stand between ``common.cu`` and a file."""
 
-OPTIONS = ("-std=c++17",)
-"""Options of the compiler besides the architecture; CuPy adds ``-ftz=true``, which the kernels allow for."""
+OPTIONS = ("-std=c++17", "-default-device")
+"""Options of the compiler besides the architecture; the second one is for generic lambdas. CuPy adds ``-ftz=true``,
+which the kernels allow for."""
 
 Macros = Mapping[str, int | str]
 

@@ -47,7 +47,7 @@ class TrellisResident(Resident):
             *(store.pointer("a"), store.pointer("gains")),
         )
         bits = struct.unpack("<I", struct.pack("<f", tensor.outlier_unit))[0]
-        self._outliers = (*self.corrections, np.int64(packed.n_corrections), np.uint64(bits))
+        self._unit = np.uint64(bits)
 
     def _decode_kernels(self, dtype: str) -> tuple[Kernel, Kernel]:
         types = {"OWN": TYPES.index(self.encoded.dtype), "ELEMENT": TYPES.index(dtype)}
@@ -74,7 +74,8 @@ class TrellisResident(Resident):
         span = (np.int64(first), np.int64(last), np.uint64(to))
         panels = (np.int64(layout.panel_chunks), np.int64(layout.n_panels))
         args: list[tuple[np.generic, ...]] = [(*self.weights, mask, *panels, *span)]
-        args.append((np.int64(layout.rows), np.int64(layout.cols), *self._outliers, *span))
+        listed = (*self.corrections, np.int64(self.packed.n_corrections), self._unit)
+        args.append((np.int64(layout.rows), np.int64(layout.cols), *listed, *span))
         for (kernel, launch), values in zip(steps, args, strict=False):
             self.device.launch(kernel, launch, values, stream)
 
@@ -82,7 +83,11 @@ class TrellisResident(Resident):
         """See :class:`Resident`."""
         return Kernel.of("trellis_finish", self.macros)
 
-    def finish_values(self, partial: int, n_parts: int, corrects: bool) -> tuple[np.generic, ...]:
+    def finish_values(
+        self, partial: int, n_parts: int, part_cols: int, corrects: bool
+    ) -> tuple[np.generic, ...]:
         """See :class:`Resident`."""
-        per_part = np.int64(0 if corrects else -(-self.layout.cols // n_parts))
-        return (*self.weights, np.uint64(partial), np.int64(n_parts), per_part, *self._outliers)
+        return (
+            *(*self.weights, np.uint64(partial), np.int64(n_parts), np.int64(part_cols)),
+            *(*self.corrections, np.int64(0 if corrects else self.packed.n_corrections), self._unit),
+        )

@@ -1,8 +1,8 @@
 // trellis_finish: partial sums of a trellis tensor and its outliers to the product. Behind common.cu and trellis.cu.
 //
 // In:     partial[(column * parts + part) * rows + r], float32; weights (trellis.cu); x as in matvec.
-//         per_part 0: partial sums are of the weights themselves. Else of weights without their scale and without
-//         outliers, per_part columns a part.
+//         per_part 0: partial sums are of the weights themselves. Else of weights without their scale, per_part
+//         columns a part. n_outliers 0 where sums have outliers already.
 // Out:    out[column * out_stride + r], type out_type: parts by their scales, from first to last; then outliers by
 //         column: the outlier counted and what the trellis gives in its place taken away. All in float32.
 // Launch: grid (ceil(rows / 256), n), 256 threads; no shared memory. A lane has a row.
@@ -20,7 +20,7 @@ trellis_finish(XP_WEIGHTS, const float* __restrict__ partial, i64 parts, i64 per
     float sum = 0.0f;
     for (i64 p = 0; p < parts; ++p)
         sum = fmaf(per_part ? w.scale(row, p * per_part) : 1.0f, part[p * rows], sum);
-    if (per_part && n_outliers) {
+    if (n_outliers) {
         const i64 tiles = (cols + XP_TILE_COLS - 1) / XP_TILE_COLS;
         const u32* start = starts + (row >> 5) * tiles;
         const u32 own = (u32)(row & 31) << 11;

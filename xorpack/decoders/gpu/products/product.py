@@ -23,6 +23,7 @@ class Product(ABC):
         steps: kernels with their launches, in order.
         workspace: bytes of scratch memory by purpose.
         n_parts: partial sums of an output.
+        part_cols: columns of a part, where its sums are still to be multiplied by the weights' scale; else 0.
     """
 
     NAME: ClassVar[str]
@@ -32,6 +33,7 @@ class Product(ABC):
         """Plan for ``n`` columns of ``dtype``; the algorithm must be one that can run."""
         layout = resident.layout
         self.resident, self.device, self.n_parts = resident, resident.device, 1
+        self.part_cols = 0
         self.steps, self.workspace = resident.prelude()
         self.steps += self.set_up(n, dtype)
         self.workspace["partial"] = 4 * n * self.n_parts * layout.rows
@@ -58,7 +60,7 @@ class Product(ABC):
         self.multiply(x, partial, resident.ready(stream), stream)
         kernel, launch = self._finish
         args = (
-            *resident.finish_values(partial, self.n_parts, self.CORRECTS),
+            *resident.finish_values(partial, self.n_parts, self.part_cols, self.CORRECTS),
             *(np.uint64(x.pointer), np.int64(TYPES.index(x.dtype)), np.int64(x.strides[0])),
             *(np.uint64(out.pointer), np.int64(TYPES.index(out.dtype)), np.int64(out.strides[0])),
         )
