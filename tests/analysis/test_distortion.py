@@ -169,4 +169,5 @@ def test_figures_of_a_tensor() -> None:
     assert exact["relative_squared_error"] == 0
     assert Distortion(error=math.inf, energy=1.0, rate=1.0).as_dict()["relative_squared_error"] is None
     both = Distortion.total([found, found], 0.5)
-    assert (both.relative, both.rate, both.bound) == (0.125, 0.5, None)
+    assert (both.relative, both.rate, both.bound) == (0.125, 0.5, 0.2)
+    assert Distortion.total([found, Distortion(error=1.0, energy=1.0, rate=1.0)], 0.5).bound is None

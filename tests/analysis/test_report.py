@@ -356,6 +356,15 @@ def test_errors_stand_beside_the_bounds_of_their_rate(plain, encoded, tmp_path) 
     assert "dB to own" in run(encoded, "--against", plain).stdout
 
 
+def test_errors_of_a_trellis_are_near_the_bound(tmp_path) -> None:
+    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    weight = np.random.default_rng(5).standard_normal((192, 256), dtype=np.float32)
+    save_file({"proj.weight": weight}, path)
+    xorpack.encode_checkpoint(path, out, rate=1.0)
+    (found,) = report_checkpoint(out, against=path).tensors
+    assert 0.3 < found.distortion.above_gaussian < found.distortion.above_bound < 1.2
+
+
 def test_errors_of_lossless_tensors_are_none(plain, tmp_path) -> None:
     exact = tmp_path / "exact.safetensors"
     xorpack.encode_checkpoint(plain, exact, lossless=True)

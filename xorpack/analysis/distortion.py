@@ -206,12 +206,15 @@ class Distortion:
 
     @classmethod
     def total(cls, parts: Iterable[Distortion], rate: float) -> Distortion:
-        """Several tensors together, of ``rate`` bits per weight; their bound is not known."""
+        """Several tensors together, of ``rate`` bits per weight; bounded by their own bounds, each at its own rate."""
         found = list(parts)
+        energy = sum(part.energy for part in found)
+        limits = [part.bound * part.energy for part in found if part.bound is not None]
         return cls(
             error=sum(part.error for part in found),
-            energy=sum(part.energy for part in found),
+            energy=energy,
             rate=rate,
+            bound=sum(limits) / energy if energy and len(limits) == len(found) else None,
             n_ruined=sum(part.n_ruined for part in found),
         )
 
