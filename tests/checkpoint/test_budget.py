@@ -1,4 +1,4 @@
-"""Bytes over tensors: never more than asked for, the least error that they allow, the same for any number of threads."""
+"""Bytes over tensors: never more than asked for, with the least error that they allow."""
 
 from __future__ import annotations
 
