@@ -30,7 +30,8 @@ from xorpack.encoding.quantize.trellis_design import (
     exact_rate,
     masked_design,
 )
-from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, normal_kernel, pooled, solve
+from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, pooled, solve
+from xorpack.encoding.quantize.trellis_fit_kernels import normal_kernel
 from xorpack.encoding.quantize.trellis_scales import Scaling, find_scales
 from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search
 from xorpack.errors import DataError, ParameterError
