@@ -23,7 +23,7 @@ from xorpack.tensors import DTYPES, as_matrix
 BLOCK_ELEMENTS = 1 << 18
 """Weights that are converted to float32 at a time (at least one row)."""
 
-Weights = Callable[[], Iterable[Any]] | Iterable[Any]
+Tensors = Callable[[], Iterable[Any]] | Iterable[Any]
 """Arrays or functions that load one, to be iterated twice; or a function that gives such an iterable."""
 
 
@@ -89,7 +89,7 @@ def magnitude_mask(weight: NDArray[Any], sparsity: float) -> Words:
     return _cut(lambda: [(weight, "weight")], sparsity).mask(0, weight)
 
 
-def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
+def global_thresholds(weights: Tensors, sparsity: float) -> GlobalThreshold:
     """Find where to cut several tensors as if they were one, laid end to end.
 
     Exactly ``round(sparsity * n)`` of all n weights are pruned (more only if more are zero); of equal
@@ -246,7 +246,7 @@ def n_of_m_mask(weight: NDArray[Any], n: int, m: int) -> Words:
     return mask
 
 
-def _tensors(weights: Weights) -> Iterator[tuple[NDArray[Any], str]]:
+def _tensors(weights: Tensors) -> Iterator[tuple[NDArray[Any], str]]:
     for i, item in enumerate(weights() if callable(weights) else weights):
         yield check_float(item() if callable(item) else item), f"weights[{i}]"
 
