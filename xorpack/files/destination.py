@@ -85,7 +85,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _identities(path: Path) -> Iterator[tuple[int, int]]:
-    """Of a path and all directories above it, as it is written and as its links lead on."""
+    """Identities of a path and all directories above it, as it is written and as its links lead on."""
     for place in (*_steps(path), path.resolve()):
         for directory in (place, *place.parents):
             found = _identity(directory)

@@ -81,7 +81,7 @@ class Bmf(Mask):
 
     @classmethod
     def of(cls, factors: Factors, cols: int) -> Bmf:
-        """From factors of a mask of ``cols`` columns."""
+        """Make the mask of factors of ``cols`` columns."""
         left = np.packbits(factors.left.reshape(-1), bitorder="little")
         right = bitmap.to_bytes(factors.right.reshape(-1, factors.right.shape[2]), cols)
         return cls(

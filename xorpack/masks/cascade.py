@@ -80,7 +80,7 @@ class Cascade(Mask):
 
     @classmethod
     def of(cls, filters: CodedPlanes, last: NDArray[np.uint32], wrong: Corrections) -> Cascade:
-        """From the filters, the code of the last plane, and the positions where the gates are wrong."""
+        """Make the mask of filters, the code of the last plane, and the positions where the gates are wrong."""
         layout, codes = filters.layout, (filters.code, last)
         octets = (np.ascontiguousarray(code, "<u4").reshape(-1).view(np.uint8) for code in codes)
         return cls(

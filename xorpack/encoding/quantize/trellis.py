@@ -53,7 +53,7 @@ STRIDE = 4.0
 SCALE_DTYPES = ("auto", "uint8", "float16", "float32")
 
 HEADROOM = 2.0**0.125
-"""Of the largest scale, which least squares may raise."""
+"""Room above the largest scale, which least squares may raise."""
 
 REFITS = 3
 """Rounds of least squares for scales, then codes, given the bits."""
