@@ -153,9 +153,8 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
         for outcome in (o for o in outcomes if o.params["source"] == source):
             rate, error, above = _point(outcome)
             kind = outcome.params["quantizer"]
-            name = {ALTERNATING: "BCQ, alternating", GREEDY: "BCQ, greedy", UNIFORM: "uniform, entropy"}.get(
-                kind, kind
-            )
+            names = {ALTERNATING: "BCQ, alternating", GREEDY: "BCQ, greedy", UNIFORM: "uniform, entropy"}
+            name = names.get(kind, str(kind))
             bound = f"{power * 4.0**-rate:.5f}"
             rows.append(
                 [name, _setting(outcome.params), f"{rate:.4f}", f"{error:.5f}", bound, f"{above:.2f}"]

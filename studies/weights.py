@@ -120,7 +120,7 @@ def example_weight() -> tuple[str, NDArray[np.float32]]:
 
 
 def _shuffled(names: Iterable[str]) -> list[str]:
-    """In a random order: layers repeat, so that every sixth matrix, say, would always be of one kind."""
+    """Names in a random order: layers repeat, so that every sixth matrix, say, would always be of one kind."""
     every = list(names)
     return [every[k] for k in np.random.default_rng(0).permutation(len(every))]
 

@@ -87,7 +87,7 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
 
 
 def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, Launch]]:
-    """Of masks that stay coded: a cascade of that many filters, blocks, a product; corrections of any."""
+    """Kernels of masks that stay coded: a cascade of that many filters, blocks, a product; corrections of any."""
     limits = MULTIPROCESSORS, 99 << 10
     for name, n_planes in (("cascade_candidates", n_filters), ("cascade_last", 1)):
         macros = launches.coded_macros(LAYOUT, network("default"), 1024, n_planes)
@@ -102,7 +102,7 @@ def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, Launch]]:
 
 
 def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, Launch]]:
-    """Of a tensor of elements of that many bytes."""
+    """Kernels of a tensor of elements of that many bytes."""
     bits = 8 * n_bytes
     macros = launches.coded_macros(LAYOUT, network("default"), 1024, bits)
     macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "LOSSLESS": n_bytes}

@@ -15,7 +15,7 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.row_errors import Rows
-from xorpack.checkpoint.plan import FLOATS, Plan
+from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.decoders import cpu
@@ -131,7 +131,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.settings, self.jobs, self.progress = settings, jobs, progress
-        self.plan = Plan(settings, files, include, exclude)
+        self.plan = CheckpointPlan(settings, files, include, exclude)
         self.version = 1  # of the format, of any file that was written
         self.report = EncodeReport(
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint

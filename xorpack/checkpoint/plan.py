@@ -62,7 +62,7 @@ class Preview:
     planes: PlaneEntropies | None
 
 
-class Plan:
+class CheckpointPlan:
     """Selected tensors of plain files, and the settings for them.
 
     Attributes:

@@ -23,7 +23,7 @@ QUANTIZER_TENSORS = re.compile(
 
 def find_source(
     source: Path, target: Path, *, overwrite: bool, dry_run: bool = False, others: Iterable[Path] = ()
-) -> model.Layout:
+) -> model.CheckpointLayout:
     """The files of ``source``, if ``target`` may be written from them and from the checkpoints in ``others``.
 
     Raises:
@@ -67,7 +67,7 @@ def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, Stored]:
     return tensors
 
 
-def refuse_quantized(layout: model.Layout, tensors: Mapping[str, Stored]) -> None:
+def refuse_quantized(layout: model.CheckpointLayout, tensors: Mapping[str, Stored]) -> None:
     """Refuse to lose something of weights that another tool quantized.
 
     Raises:
@@ -80,7 +80,7 @@ def refuse_quantized(layout: model.Layout, tensors: Mapping[str, Stored]) -> Non
         )
 
 
-def quantized_by(layout: model.Layout, tensors: Mapping[str, Stored]) -> str | None:
+def quantized_by(layout: model.CheckpointLayout, tensors: Mapping[str, Stored]) -> str | None:
     """What shows that another tool quantized a checkpoint; None if nothing does."""
     path = layout.root / model.CONFIG
     if layout.is_directory and path.is_file():

@@ -16,7 +16,7 @@ from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.fields.choice import FieldChoice, encode_field
 from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.encoding.options import Encoder, Options
-from xorpack.encoding.plan import Plan
+from xorpack.encoding.plan import TensorPlan
 from xorpack.encoding.planes import encode_plan
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.encoding.rings.gather import ElementSource, PlaneSource
@@ -92,7 +92,7 @@ def encode(
 def _encode_bcq(tensor: BCQTensor, options: Options) -> EncodedTensor:
     digest = _digest(_dequantized(tensor), options.jobs)
     source = PlaneSource(tensor.mask, tensor.planes)
-    coded = encode_plan(Plan.of(source, *as_matrix(tensor.shape), options), options)
+    coded = encode_plan(TensorPlan.of(source, *as_matrix(tensor.shape), options), options)
     scales = np.ascontiguousarray(tensor.scales)
     return EncodedTensor(
         shape=tensor.shape,
@@ -109,7 +109,7 @@ def _encode_array(array: NDArray[Any], options: Options) -> EncodedTensor:
     matrix = np.ascontiguousarray(array).reshape(rows_cols)
     digest = _digest(iter([matrix]), options.jobs)
     source = ElementSource(matrix)
-    plan = Plan.of(source, *rows_cols, options)
+    plan = TensorPlan.of(source, *rows_cols, options)
     coded = encode_plan(plan, options)
     field = None if plan.field is None else encode_field(plan.field, source.elements, options.jobs)
     return EncodedTensor(

@@ -25,7 +25,7 @@ MAX_DISTINCT_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Plan:
+class TensorPlan:
     """How a tensor is going to be encoded.
 
     Attributes:
@@ -49,7 +49,7 @@ class Plan:
     mask: Proposal
 
     @classmethod
-    def of(cls, source: PlaneSource | ElementSource, rows: int, cols: int, options: Options) -> Plan:
+    def of(cls, source: PlaneSource | ElementSource, rows: int, cols: int, options: Options) -> TensorPlan:
         """Choose for the planes of a matrix of ``rows`` x ``cols``."""
         n_planes, n_kept = source.n_planes, popcount(source.mask)
         field = None

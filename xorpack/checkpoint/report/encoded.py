@@ -24,9 +24,9 @@ from xorpack.checkpoint.report.common import (
     Wanted,
     carried_tensors,
     common,
+    counts_of,
     other_bytes,
     sample_parts,
-    weights,
 )
 from xorpack.code.planes import TrellisPlanes
 from xorpack.decoders import cpu
@@ -142,7 +142,7 @@ class _Encoded:
             bits_per_weight=total.per_weight(total.n_bytes),
             measured=True,
         )
-        return by_formula(ours, (weights(t.shape, t.account, t.bits, t.dtype) for t in chosen))
+        return by_formula(ours, (counts_of(t.shape, t.account, t.bits, t.dtype) for t in chosen))
 
     def _map(self, name: str) -> NDArray[np.float64]:
         tensor = self.checkpoint[name]

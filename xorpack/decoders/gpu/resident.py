@@ -130,7 +130,7 @@ class CodedResident(Resident):
         )
 
     def words_kernel(self) -> Kernel:
-        """Of the coded planes."""
+        """The kernel that decodes the coded planes."""
         return Kernel.of("decode_words", self.macros)
 
     def decode_words(self, to: int, stream: Any) -> None:

@@ -52,7 +52,7 @@ class Kernel:
 
     @classmethod
     def of(cls, name: str, macros: Macros) -> Kernel:
-        """From a mapping."""
+        """Make a kernel of its name and a mapping of macros."""
         return cls(name, tuple(sorted(macros.items())))
 
     def source(self) -> str:

@@ -38,7 +38,7 @@ RANK = 2
 
 SAMPLE_TILES = 256
 ENOUGH = 0.99
-"""Of the weights that are to be kept, what patterns must keep."""
+"""Share of the weights that are to be kept, which patterns must keep."""
 
 PASSES = 10
 SEEDS = 4

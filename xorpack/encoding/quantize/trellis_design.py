@@ -18,7 +18,7 @@ from xorpack.errors import ParameterError
 
 MAX_RATE = 6
 MAX_DENOMINATOR = 32
-"""Of a rate that is asked for; with a mask, of the stored bits per weight."""
+"""The largest rate, and the largest denominator of a rate that is asked for; with a mask, of stored bits per weight."""
 
 MIN_RATE = Fraction(1, MAX_DENOMINATOR)
 

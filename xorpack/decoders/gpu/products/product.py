@@ -68,5 +68,5 @@ class Product(ABC):
 
 
 def finish_launch(layout: Layout, n: int) -> Launch:
-    """Of ``finish``."""
+    """The launch of ``finish``."""
     return Launch(grid=(-(-layout.rows // 256), n, 1), block=256)

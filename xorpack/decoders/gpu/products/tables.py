@@ -66,7 +66,7 @@ def matvec_warps(n_planes: int) -> int:
 
 
 def matvec_launch(layout: Layout, n: int, n_planes: int, n_multiprocessors: int, fields: int) -> Launch:
-    """Of ``matvec``: a block a multiprocessor, at least 64 visits each."""
+    """The launch of ``matvec``: a block a multiprocessor, at least 64 visits each."""
     visits = layout.n_panels * layout.rows
     blocks = max(1, min(n_multiprocessors, -(-visits // 64)))
     return Launch(

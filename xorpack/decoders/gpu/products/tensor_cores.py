@@ -68,7 +68,7 @@ def n_parts_of(dtype: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matmul:
-    """Of ``matmul``: groups of 8 columns a pass, parts of the sum over panels, launch."""
+    """How ``matmul`` runs: groups of 8 columns a pass, parts of the sum over panels, launch."""
 
     tiles: int
     splits: int
@@ -83,7 +83,7 @@ def matmul_shared(n_planes: int, warps: int, tiles: int, parts: int) -> int:
 def matmul_plan(
     layout: Layout, n_planes: int, n: int, parts: int, n_multiprocessors: int, shared_limit: int
 ) -> Matmul:
-    """As many warps and columns as fit; at least two blocks a multiprocessor, by cutting the panels."""
+    """Choose as many warps and columns as fit, and at least two blocks a multiprocessor, by cutting the panels."""
     warps, tiles = MATMUL_WARPS, 4
     while tiles > 1 and (8 * tiles >= 2 * n or matmul_shared(n_planes, warps, tiles, parts) > shared_limit):
         tiles //= 2
