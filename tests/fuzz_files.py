@@ -141,7 +141,7 @@ def change_section(data: st.DataObject, tensors: dict[str, Stored]) -> None:
     name = data.draw(st.sampled_from(sorted(tensors)))
     stored = tensors[name]
     octets, shape = stored.data.copy(), list(stored.shape)
-    if data.draw(st.booleans()) and octets.size:
+    if data.draw(st.integers(0, 3)) and octets.size:
         for _ in range(data.draw(st.integers(1, 4))):
             octets[data.draw(st.integers(0, octets.size - 1))] = data.draw(st.integers(0, 255))
     elif shape:
@@ -206,7 +206,7 @@ def check(path: Path) -> None:
 def test_crafted_files(data: st.DataObject) -> None:
     def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
         for _ in range(data.draw(st.integers(1, 3))):
-            if data.draw(st.booleans()):
+            if data.draw(st.integers(0, 3)) == 0:  # most of these are refused at once
                 change_document(data, document)
             else:
                 change_section(data, tensors)

@@ -25,6 +25,8 @@ from xorpack.errors import (
     FormatError,
     MismatchError,
     ParameterError,
+    SelfCheckError,
+    SourceError,
     XorpackError,
 )
 
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from xorpack.decoders import decode
     from xorpack.encoded import EncodedTensor
     from xorpack.encoding.encoder import encode
-    from xorpack.encoding.quantize.bcq import quantize
+    from xorpack.encoding.quantize.methods import quantize
     from xorpack.files.record import from_sections
     from xorpack.tensors import BCQTensor, TrellisTensor
 
@@ -65,7 +67,9 @@ __all__ = [
     "ParameterError",
     "PruneReport",
     "PruneSettings",
+    "SelfCheckError",
     "Settings",
+    "SourceError",
     "TrellisTensor",
     "VerifyReport",
     "XorNetwork",
@@ -101,7 +105,7 @@ _HOMES = {
     "from_sections": "files.record",
     "open": "checkpoint.opened:open_checkpoint",
     "prune_checkpoint": "checkpoint",
-    "quantize": "encoding.quantize.bcq",
+    "quantize": "encoding.quantize.methods",
     "report_checkpoint": "checkpoint.report",
     "verify_checkpoint": "checkpoint",
 }

@@ -100,7 +100,7 @@ class Trellis:
 
     Attributes:
         a: float32 (q,), what each sign counts.
-        scales: float16 or float32 (rows, n_groups).
+        scales: uint8, float16 or float32 (rows, n_groups).
         group_size: columns that share a scale; 0 = the row.
         gains: float16 (cols,), or None for 1 everywhere.
         n_outliers, outliers: count and bytes of the weights that are kept apart: positions and float16 bits, packed as
@@ -126,9 +126,9 @@ class Trellis:
         if not 0 <= self.group_size < MAX_GROUP:
             raise FormatError(f"group_size {self.group_size} of kind trellis")
         expected = (rows, n_groups(cols, self.group_size))
-        if self.scales.shape != expected or self.scales.dtype not in (np.float16, np.float32):
+        if self.scales.shape != expected or self.scales.dtype not in (np.uint8, np.float16, np.float32):
             raise FormatError(
-                f"scales of {self.scales.dtype}, {self.scales.shape}, not of floats, {expected}"
+                f"scales of {self.scales.dtype}, {self.scales.shape}, not of octets or floats, {expected}"
             )
         if self.gains is not None and (self.gains.shape != (cols,) or self.gains.dtype != np.float16):
             raise FormatError(f"gains of {self.gains.dtype}, {self.gains.shape}, not of float16, {(cols,)}")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import packed_sizes
+from xorpack.code.scales import scale_values
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.trellis_kernels import expand_dense, expand_trellis
 from xorpack.code.words import Words, n_chunks, popcount, tail_mask, unpack
@@ -164,7 +165,7 @@ class TrellisTensor:
 
     The weight of row r and column c, of group g of columns, is, in float32 and in this order::
 
-        alpha_j = a[j] * scales[r, g]
+        alpha_j = a[j] * scales[r, g]                 scales as xorpack.code.scales says
         w = ((+0 +- alpha_0) +- alpha_1) ...          + where plane j is 1 (xorpack.code.trellis)
         w = w * gains[c]                              if there are gains
         w = +0                                        where the mask is 0
@@ -180,7 +181,7 @@ class TrellisTensor:
         network: how planes come from the code.
         code: uint32 (network.n_stored(rows), chunks); bits past the last column are 0.
         a: float32 (q,), finite; carries the magnitude of the tensor.
-        scales: float16 or float32 (rows, n_groups), finite.
+        scales: uint8, float16 or float32 (rows, n_groups), finite.
         group_size: columns that share a scale; 0 = the whole row.
         gains: float16 (cols,), finite, or None for 1 everywhere.
         mask: uint32 (rows, chunks), 1 = kept, or None where all are.
@@ -212,7 +213,7 @@ class TrellisTensor:
             raise ParameterError(f"code has ones past the last column, {cols - 1}")
         _check_array("a", self.a, (self.network.n_planes,), np.float32)
         expected = (rows, n_groups(cols, self.group_size))
-        _check_array("scales", self.scales, expected, np.float16, np.float32)
+        _check_array("scales", self.scales, expected, np.uint8, np.float16, np.float32)
         if self.gains is not None:
             _check_array("gains", self.gains, (cols,), np.float16)
         if not (found := reach(self.a, self.scales, self.gains)) < MAX_REACH:
@@ -274,7 +275,7 @@ class TrellisTensor:
 
     def alphas(self, first: int = 0, last: int | None = None) -> NDArray[np.float32]:
         """``a[j] * scales[r, g]``, float32 (n, n_groups, q), of rows ``first .. last - 1``."""
-        return self.scales[first:last].astype(np.float32)[:, :, None] * self.a
+        return scale_values(self.scales[first:last])[:, :, None] * self.a
 
     def dequantize_rows(self, first: int, last: int) -> NDArray[np.float32]:
         """Rows ``first .. last - 1`` of the matrix, float32, before rounding to ``dtype``."""

@@ -13,10 +13,13 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 import xorpack
+from xorpack import masks
 from xorpack.checkpoint import opened
 from xorpack.cli.commands import cli
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
+from xorpack.code.planes import CodedPlanes, StoredPlanes
+from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files import container
@@ -26,21 +29,16 @@ def write_pruned(path: Path, rows: int, cols: int, n_tensors: int = 1) -> Path:
     """Tensors of which nothing is kept, so that they take no bytes."""
     layout = Layout.raw(rows, cols)
     nothing = np.zeros(0, np.uint8)
+    code = np.zeros((0, layout.n_segments, 0, layout.lanes), np.uint32)
+    coded = CodedPlanes(network=XorNetwork.identity(), layout=layout, code=code)
     tensor = EncodedTensor(
-        kind="lossless",
         shape=(rows, cols),
         dtype="I8",
-        bits=8,
-        n_kept=0,
-        network=XorNetwork.identity(),
-        layout=layout,
-        constants=(255, 0),
-        code=np.zeros((0, layout.n_segments, 0, layout.lanes), np.uint32),
-        n_corrections=0,
-        corrections=nothing,
-        mask_codec="constant",
-        mask_config={"value": 0},
-        mask=nothing,
+        planes=StoredPlanes(
+            bits=8, n_kept=0, coded=coded, constants=(255, 0), n_corrections=0, corrections=nothing
+        ),
+        mask=masks.parse("constant", {"value": 0}, nothing, coded),
+        elements=Lossless(),
         content_sha256="0" * 64,
     )
     container.write(path, {f"l.{i}": tensor for i in range(n_tensors)}, {})
@@ -102,10 +100,10 @@ def test_what_grows_with_the_file_is_allowed(tmp_path: Path) -> None:
 def test_a_plain_tensor_of_endless_rows_without_weights(tmp_path: Path) -> None:
     entries = {
         "a.weight": {"dtype": "F32", "shape": [1 << 40, 0], "data_offsets": [0, 0]},
-        "b.weight": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        "b.weight": {"dtype": "F32", "shape": [64, 64], "data_offsets": [0, 16384]},
     }
     header = json.dumps(entries).encode()
-    data = np.arange(4, dtype=np.float32).tobytes()
+    data = (np.arange(4096, dtype=np.float32) % 2).tobytes()
     (tmp_path / "m").write_bytes(len(header).to_bytes(8, "little") + header + data)
     xorpack.report_checkpoint(tmp_path / "m")
     report = xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "x", lossless=True)

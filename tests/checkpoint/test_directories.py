@@ -111,7 +111,7 @@ def test_a_header_as_usual_is_not_kept_twice(tmp_path: Path) -> None:
     xorpack.encode_checkpoint(write_model(tmp_path / "m"), tmp_path / "x", lossless=True)
     header = safetensors_file.read(tmp_path / "x" / "model.safetensors").header
     assert container.ORIGINAL_HEADER.encode() not in header
-    assert sorted(os.listdir(tmp_path / "x")) == ["config.json", "model.safetensors"]
+    assert sorted(os.listdir(tmp_path / "x")) == ["README.md", "config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +238,19 @@ def test_links_in_the_place_of_the_model_itself(tmp_path: Path, caplog: pytest.L
     assert back == before
 
 
+def test_nothing_is_written_through_a_link_of_the_model_card(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "m")
+    (tmp_path / "elsewhere").mkdir()
+    for leads_to in (tmp_path / "elsewhere" / "new", Path("notes")):
+        (source / "notes").write_text("notes")
+        (source / "README.md").unlink(missing_ok=True)
+        (source / "README.md").symlink_to(leads_to)
+        xorpack.encode_checkpoint(source, tmp_path / "x", overwrite=True)
+        assert not (tmp_path / "x" / "README.md").is_symlink()
+        assert (tmp_path / "x" / "notes").read_text() == "notes"
+        assert not os.listdir(tmp_path / "elsewhere")
+
+
 def test_an_index_that_is_a_link_to_nothing(tmp_path: Path) -> None:
     source = write_model(tmp_path / "m")
     (source / INDEX).symlink_to("nowhere")
@@ -273,7 +286,7 @@ def test_twins_and_repositories_are_left_out_and_named(
             xorpack.prune_checkpoint(source, tmp_path / "x", sparsity=0.5)
         else:
             xorpack.decode_checkpoint(source, tmp_path / "x")
-    assert set(snapshot(tmp_path / "x")) == {
+    assert set(snapshot(tmp_path / "x")) - {"README.md"} == {
         "config.json", "model.safetensors", "onnx", "onnx/pytorch_model.bin", "training_args.bin",
     }  # fmt: skip
     for name in [*TWINS, ".git"]:

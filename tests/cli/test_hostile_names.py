@@ -138,3 +138,16 @@ def test_commands_to_copy_are_quoted(folder) -> None:
     text = " ".join(xorpack.report_checkpoint(folder / "m.safetensors").advice)
     assert "xorpack encode '/" in text
     assert "$(id)/m.safetensors' OUT" in text
+
+
+def test_the_progress_bar(folder, tmp_path, capfd, monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setattr(
+        sys, "argv", ["xorpack", "encode", str(folder / "m.safetensors"), str(tmp_path / "x")]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", capfd.readouterr().err)
+    assert stopped.value.code == 0
+    assert "encode" in shown
+    assert all(line.isprintable() for line in shown.split("\n"))

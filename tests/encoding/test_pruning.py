@@ -130,7 +130,7 @@ def test_no_tensors_and_empty_tensors() -> None:
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
 def test_sparsity_out_of_range(sparsity: float) -> None:
-    with pytest.raises(ParameterError, match=rf"sparsity {sparsity} is outside \[0, 1\)"):
+    with pytest.raises(ParameterError, match=rf"sparsity = {sparsity} is outside \[0, 1\)"):
         magnitude_mask(np.ones((1, 1), np.float32), sparsity)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import xorpack
+from xorpack.code.corrections import packed_sizes
 from xorpack.code.trellis import TrellisNetwork, expand_reference
 from xorpack.code.words import pack, unpack
 from xorpack.encoding.quantize import trellis_fit, trellis_kernels
@@ -228,7 +229,7 @@ def test_zeros():
 
 def test_one_column_is_scales():
     weight = np.random.default_rng(7).standard_normal((50, 1)).astype(np.float32)
-    assert distortion(weight, quantize_trellis(weight, rate=1)) < 1e-6
+    assert distortion(weight, quantize_trellis(weight, rate=1, scale_dtype="float16")) < 1e-6
 
 
 @pytest.mark.parametrize("magnitude", [1e-30, 1e-6, 1, 1e30])
@@ -298,6 +299,16 @@ def test_importance_is_heeded():
     assert distortion(weight, by_column) < 0.09
 
 
+def test_balance_of_rows():
+    """With balance 0 a quiet row is followed as closely as a loud one; by default the total error counts."""
+    weight = np.random.default_rng(17).standard_normal((400, 64)).astype(np.float32)
+    weight[::2] *= 0.1
+    total, even = (quantize_trellis(weight, balance=balance, window=10) for balance in (1.0, 0.0))
+    assert distortion(weight, total) < 0.5 * distortion(weight, even)
+    quiet = even.dequantize()[::2]
+    assert ((weight[::2] - quiet) ** 2).sum() < 0.09 * (weight[::2] ** 2).sum()
+
+
 def test_groups_and_gains_help_where_magnitudes_differ():
     rng = np.random.default_rng(13)
     weight = rng.standard_normal((400, 128)).astype(np.float32)
@@ -310,6 +321,30 @@ def test_groups_and_gains_help_where_magnitudes_differ():
     groups = quantize_trellis(weight, window=10, outliers=False, group_size=64)
     assert groups.scales.shape == (400, 2)
     assert distortion(weight[:, :64], _columns(groups, 64)) < 0.085
+
+
+def test_scales_in_octets():
+    rng = np.random.default_rng(16)
+    weight = rng.standard_normal((300, 64)).astype(np.float32)
+    weight *= np.exp(0.5 * rng.standard_normal((300, 1))).astype(np.float32)
+    auto, octets, floats = (
+        quantize_trellis(weight, scale_dtype=dtype, window=10) for dtype in ("auto", "uint8", "float16")
+    )
+    assert auto.scales.dtype == np.uint8
+    assert auto.scales.tobytes() == octets.scales.tobytes()
+    assert distortion(weight, octets) < 1.01 * distortion(weight, floats)
+    assert octets.payload_bits == floats.payload_bits - 8 * 300 + 8 * _outlier_bytes(
+        octets
+    ) - 8 * _outlier_bytes(floats)
+    weight[7] *= 1e-4
+    assert quantize_trellis(weight, window=10).scales.dtype == np.float16
+    assert quantize_trellis(weight, scale_dtype="float32", window=10).scales.dtype == np.float32
+    wide = rng.standard_normal((16, 4096)).astype(np.float32)
+    assert quantize_trellis(wide, rate=4).scales.dtype == np.float16
+
+
+def _outlier_bytes(tensor: TrellisTensor) -> int:
+    return sum(packed_sizes(len(tensor.positions), tensor.n_weights, 16))
 
 
 def _columns(tensor: TrellisTensor, n: int) -> TrellisTensor:
@@ -331,6 +366,7 @@ def _columns(tensor: TrellisTensor, n: int) -> TrellisTensor:
         ({"window": 5}, "window 5"),
         ({"window": 21}, "window 21"),
         ({"group_size": -1}, "group_size"),
+        ({"balance": 1.5}, "balance"),
         ({"jobs": 0}, "jobs"),
         ({"scale_dtype": "int8"}, "scale_dtype"),
         ({"mask": np.ones((3, 3), np.bool_)}, "mask of shape"),

@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 PROGRAM = """
 import sys
@@ -130,3 +132,16 @@ def test_an_interruption_keeps_what_was_measured(jobs, tmp_path):
     assert not (tmp_path / "o").exists()
     assert len(list((tmp_path / "c").rglob("*.json"))) >= 2
     assert not list((tmp_path / "c").rglob(".*"))
+
+
+def test_a_study_does_not_write_into_its_model(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    save_file({"l.weight": np.ones((64, 64), np.float32)}, model / "model.safetensors")
+    before = (model / "model.safetensors").read_bytes()
+    for output in (model, model / "new"):
+        done = run("masks", "--model", model, "--output", output)
+        assert done.returncode == 2
+        assert "lies in the source" in done.stderr
+    assert [path.name for path in model.iterdir()] == ["model.safetensors"]
+    assert (model / "model.safetensors").read_bytes() == before

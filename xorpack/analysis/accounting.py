@@ -11,9 +11,10 @@ import numpy as np
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import mask_counts, plane_entropies
 from xorpack.analysis.mask_models import MaskBounds
+from xorpack.code.planes import TrellisPlanes
 from xorpack.encoded import SECTIONS, EncodedTensor
 
-PAYLOAD = ("code", "corrections", "field")
+PAYLOAD = ("code", "corrections", "field", "outliers")
 """The sections that hold the kept weights."""
 
 
@@ -28,7 +29,8 @@ class Account:
         metadata_bytes: bytes of the file that are in no section: its headers.
         original_bytes: before encoding.
         payload_bound_bits: bound of code + corrections + field in bits: ``q`` per kept weight of quantized tensors,
-            whose planes are near uniform one by one; the entropy of the kept elements of lossless ones.
+            whose planes are near uniform one by one; the entropy of the kept elements of lossless ones; of a trellis,
+            whose bits are chosen for the error, those bits.
         mask_iid_bits: entropy of the mask in bits were its weights independent.
         mask_bound_bits: the same by the best model of its rows and columns, never more.
     """
@@ -54,6 +56,9 @@ class Account:
         per_kept = float(tensor.bits)
         if tensor.kind == "lossless":
             per_kept = (planes or plane_entropies(tensor)).symbol.value
+        if isinstance(tensor.planes, TrellisPlanes):
+            rows, cols = tensor.planes.shape
+            per_kept = tensor.planes.network.n_stored(rows) * cols / max(tensor.n_kept, 1)
         return cls(
             n_weights=tensor.n_weights,
             n_kept=tensor.n_kept,
@@ -100,8 +105,13 @@ class Account:
 
     @property
     def payload_bytes(self) -> int:
-        """Code + corrections + field."""
+        """Code + corrections + field + outliers."""
         return sum(self.section_bytes[name] for name in PAYLOAD)
+
+    @property
+    def scale_bytes(self) -> int:
+        """Scales + gains."""
+        return self.section_bytes["scales"] + self.section_bytes["gains"]
 
     def per_weight(self, n_bytes: float) -> float:
         """Bits per weight of ``n_bytes``."""
@@ -120,7 +130,7 @@ class Account:
     @property
     def total_overhead(self) -> float | None:
         """All bytes / (payload bound + mask bound + scales); None where that is 0."""
-        bound = self.payload_bound_bits + self.mask_bound_bits + 8 * self.section_bytes["scales"]
+        bound = self.payload_bound_bits + self.mask_bound_bits + 8 * self.scale_bytes
         return 8 * self.n_bytes / bound if bound else None
 
     def as_dict(self) -> dict[str, Any]:

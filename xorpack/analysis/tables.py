@@ -108,10 +108,10 @@ def _cells(account: Account) -> dict[str, str]:
         "sparsity": f"{account.sparsity:.4f}",
         "E %": f"{100 * account.efficiency:.3f}",
         "code": f"{account.per_weight(sizes['code']):.4f}",
-        "corr": f"{account.per_weight(sizes['corrections']):.4f}",
+        "corr": f"{account.per_weight(sizes['corrections'] + sizes['outliers']):.4f}",
         "field": f"{account.per_weight(sizes['field']):.4f}",
         "mask": f"{account.per_weight(sizes['mask']):.4f}",
-        "scales": f"{account.per_weight(sizes['scales']):.4f}",
+        "scales": f"{account.per_weight(account.scale_bytes):.4f}",
         "total": f"{account.per_weight(account.n_bytes):.4f}",
         "overhead": "-" if overhead is None else f"{overhead:.4f}",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import Stored
-from xorpack.files.tree import copy_mode
+from xorpack.files.tree import copy_mode, write_instead
 
 
 def decode_checkpoint(
@@ -96,8 +95,7 @@ def decode_checkpoint(
         readme = layout.root / card.NAME
         text = card.unmark(readme.read_bytes()) if readme.is_file() else None
         if text is not None:
-            (directory / card.NAME).write_bytes(text)
-            shutil.copymode(readme, directory / card.NAME)
+            write_instead(readme, directory / card.NAME, text)
         originals.decode(directory, model.index_text(weight_map, total_size))
         check_unchanged(file.source for file in checkpoint.files)
     return n_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,16 +19,16 @@ from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensor
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.quantize.bcq import quantize
+from xorpack.encoding.quantize.methods import quantize
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import SafetensorsFile, Stored
-from xorpack.files.tree import copy_mode
+from xorpack.files.tree import copy_mode, write_instead
 from xorpack.masks import Bmf
-from xorpack.tensors import DTYPES
+from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor
 
 Progress = Callable[[str, int, int], None]
 """Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
@@ -84,6 +83,7 @@ def encode_checkpoint(
     if not chosen_settings.lossless:
         refuse_quantized(layout, plain_tensors(files))
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
+    run.choose_rates()
     if dry_run:
         return run.estimate()
     if not layout.is_directory:
@@ -112,10 +112,8 @@ def encode_checkpoint(
 
 
 def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
-    found = source.is_file()
-    target.write_bytes(card.mark(source.read_bytes() if found else None, lossless=lossless))
-    if found:
-        shutil.copymode(source, target)
+    text = source.read_bytes() if source.is_file() else None
+    write_instead(source, target, card.mark(text, lossless=lossless))
 
 
 class _Run:
@@ -139,6 +137,13 @@ class _Run:
             source_bytes=sum(file.n_bytes for file in files),
             left_out=dict(self.plan.left_out),
         )
+
+    def choose_rates(self) -> None:
+        """Choose the rate of each tensor, where there is a budget."""
+        if self.settings.has_budget:
+            with ThreadPoolExecutor(self.jobs) as pool:
+                curves = list(pool.map(self.plan.curve, self.plan.selected))
+            self.plan.choose_rates(dict(zip(self.plan.selected, curves, strict=True)))
 
     def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
         """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
@@ -201,17 +206,7 @@ class _Run:
                 if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                     mask = how["factors"].mask()
-                quantized = quantize(
-                    array,
-                    bits=settings.bits,
-                    sparsity=None if mask is not None else settings.sparsity,
-                    mask=mask,
-                    group_size=settings.group_size,
-                    method=settings.method,
-                    scale_dtype=settings.scale_dtype,
-                    jobs=jobs,
-                )
-                encoded = encode(quantized, **how)
+                encoded = encode(self._quantized(name, array, mask, jobs), **how)
             if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
                 raise SelfCheckError(
                     "it does not decode to what was encoded, a fault of xorpack; please report it"
@@ -220,6 +215,21 @@ class _Run:
             raise type(error)(f"tensor {name!r}: {error}") from error
         self._done(name, Account.of(encoded), began)
         return encoded
+
+    def _quantized(
+        self, name: str, array: NDArray[Any], mask: NDArray[Any] | None, jobs: int
+    ) -> BCQTensor | TrellisTensor:
+        settings = self.settings
+        how: dict[str, Any] = {
+            "sparsity": None if mask is not None else settings.sparsity,
+            "mask": mask,
+            "group_size": settings.group_size,
+            "scale_dtype": settings.scale_dtype,
+            "jobs": jobs,
+        }
+        if settings.is_trellis:
+            return quantize(array, method="trellis", rate=self.plan.rates[name], **how)
+        return quantize(array, bits=settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Count the -0.0 of a lossless tensor, or make them +0.0."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account, LeftOut
@@ -14,16 +15,18 @@ from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
+from xorpack.checkpoint.budget import Curve, budget_bytes, choose_rates
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
-from xorpack.code.words import Words
+from xorpack.code.words import Words, popcount, tail_mask, unpack
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
 from xorpack.encoding.fields.sources import FieldSource
 from xorpack.encoding.masks.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.masks.choice import estimate_bits
 from xorpack.encoding.quantize.bcq import columns_per_scale
+from xorpack.encoding.quantize.methods import PRUNED_FROM
 from xorpack.encoding.quantize.pruning import (
     GlobalThreshold,
     global_thresholds,
@@ -66,6 +69,7 @@ class Plan:
         selected: the tensors to encode, by name.
         carried: all others.
         left_out: the same, and why.
+        rates: stored bits per kept weight of each selected tensor, where trellises quantize.
         n_weights: of the selected tensors.
         n_parameters: of all tensors.
     """
@@ -92,6 +96,7 @@ class Plan:
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
+        self.rates = dict.fromkeys(self.selected, settings.rate or 1.0)
         self._threshold: GlobalThreshold | None = None
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
@@ -109,7 +114,10 @@ class Plan:
         if self.settings.lossless:
             return ElementSource(matrix).mask
         if self.settings.sparsity is None:
-            return zeros_mask(matrix)
+            zeros = zeros_mask(matrix)
+            if not self.settings.is_trellis or popcount(zeros) <= (1 - PRUNED_FROM) * matrix.size:
+                return zeros
+            return np.tile(tail_mask(matrix.shape[1]), (len(matrix), 1))
         if self.settings.mask_codec == Bmf.NAME:
             return self.factors(name, matrix).mask()
         whole = self.global_mask(name)
@@ -140,6 +148,8 @@ class Plan:
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
         planes, scale_bytes, field_bytes = None, 0, 0
+        code: float
+        bound: float
         if settings.lossless:
             planes = element_entropies(_matrix(stored))
             bits, bound = 8 * DTYPES[stored.dtype].itemsize, planes.symbol.value
@@ -147,11 +157,15 @@ class Plan:
                 ElementSource(_matrix(stored)), self.settings.prefer
             )
         else:
-            bits = bound = code = settings.bits
             exceptions = 0.0
-            width = 4 if settings.scale_dtype == "float32" else 2
-            group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
-            scale_bytes = rows * n_groups(cols, group_size) * bits * width
+            width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 1 if settings.is_trellis else 2)
+            if not settings.is_trellis:
+                bits = bound = code = settings.bits
+                group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
+                scale_bytes = rows * n_groups(cols, group_size) * bits * width
+            else:
+                bits, bound, code = math.ceil(self.rates[name]), self.rates[name], self.rates[name]
+                scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
         account = Account(
             n_weights=n,
             n_kept=n_kept,
@@ -163,6 +177,8 @@ class Plan:
                 "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
                 "field": field_bytes,
+                "gains": 0,
+                "outliers": 0,
             },
             original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,
@@ -170,6 +186,24 @@ class Plan:
             mask_bound_bits=mask.best[1],
         )
         return Preview(account, mask, planes)
+
+    def curve(self, name: str) -> Curve:
+        """Bytes and error of a tensor by rate."""
+        matrix, words = _matrix(self.selected[name]), self.mask(name)
+        kept = unpack(words, matrix.shape[1])
+        mask = None if kept.all() else kept
+        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size or 0)
+
+    def choose_rates(self, curves: Mapping[str, Curve]) -> None:
+        """Take the rates of least error at the size that the settings ask for."""
+        n_bytes = budget_bytes(
+            target_bits=self.settings.target_bits,
+            max_size=self.settings.max_size,
+            n_weights=self.n_weights,
+            carried_bytes=sum(stored.n_bytes for stored in self.carried.values()),
+            names=[*self.selected, *self.carried],
+        )
+        self.rates = choose_rates(curves, n_bytes)
 
     def becomes_smaller(self, name: str, account: Account) -> bool:
         """Whether a tensor takes fewer bytes encoded than carried, by its estimated account."""

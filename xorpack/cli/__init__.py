@@ -63,8 +63,8 @@ def _run(command: Callable[[], Command]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    except click.Abort as error:  # which click makes of an interrupt
+        raise KeyboardInterrupt(*(error.__cause__.args if error.__cause__ else ())) from None
     return 0
 
 

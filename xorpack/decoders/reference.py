@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xorpack.code import depths
 from xorpack.code.corrections import check_kept, flip
 from xorpack.code.planes import CodedPlanes, TrellisPlanes
+from xorpack.code.scales import scale_values
 from xorpack.code.trellis import expand_reference
 from xorpack.code.words import Words, pack, unpack
 from xorpack.elements import Lossless, Trellis
@@ -132,7 +133,7 @@ def sum_trellis(
     """Elements of rows from ``first`` on, of signs ``bits[k]``, as :class:`xorpack.tensors.TrellisTensor` says."""
     rows, cols = kept.shape
     with np.errstate(over="ignore", invalid="ignore"):
-        alphas = trellis.scales[first : first + rows].astype(np.float32)[:, :, None] * trellis.a
+        alphas = scale_values(trellis.scales[first : first + rows])[:, :, None] * trellis.a
         total = sum_signs(bits, np.ones_like(kept), alphas, trellis.group_size)
         if trellis.gains is not None:
             total *= trellis.gains.astype(np.float32)

@@ -8,7 +8,6 @@ layout of the JSON, other line ends, an index that holds more), the original lie
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,7 @@ from typing import Any
 from xorpack.errors import FormatError
 from xorpack.files import model
 from xorpack.files.model import CONFIG, INDEX, ORIGINALS, Layout
-from xorpack.files.tree import copy_mode
-
-_log = logging.getLogger(__name__)
+from xorpack.files.tree import write_instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +58,19 @@ class Originals:
         """
         if CONFIG in self.data:
             marked = model.mark_config(self._text(CONFIG), quantization)
-            self._write(to, CONFIG, marked.encode())
+            write_instead(self.layout.root / CONFIG, to / CONFIG, marked.encode())
             self._keep(CONFIG, to, model.unmark_config(marked))
         if self.layout.weight_map is not None:
-            self._write(to, INDEX, encoded_index.encode())
+            write_instead(self.layout.root / INDEX, to / INDEX, encoded_index.encode())
             self._keep(INDEX, to, plain_index)
 
     def decode(self, to: Path, plain_index: str) -> None:
         """Write the texts of a decoded directory; ``plain_index`` would be made of what was written."""
         if CONFIG in self.data:
             text = model.unmark_config(self._text(CONFIG))
-            self._write(to, CONFIG, self._restored(CONFIG, text))
+            write_instead(self.layout.root / CONFIG, to / CONFIG, self._restored(CONFIG, text))
         if self.layout.weight_map is not None:
-            self._write(to, INDEX, self._restored(INDEX, plain_index))
-
-    def _write(self, to: Path, name: str, data: bytes) -> None:
-        path, source = to / name, self.layout.root / name
-        if path.is_symlink():  # copied from the source: to write through it would change another file
-            _log.warning("note: left out %s: the link, in whose place a file is written", source)
-            path.unlink()
-        path.write_bytes(data)
-        copy_mode(source, path)
+            write_instead(self.layout.root / INDEX, to / INDEX, self._restored(INDEX, plain_index))
 
     def _text(self, name: str) -> str:
         return model.decode(self.layout.root / name, self.data[name])

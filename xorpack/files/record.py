@@ -58,7 +58,7 @@ _PLANES: Mapping[str, type] = {
 }
 _TRELLIS: Mapping[str, type] = {**_COMMON, "network": dict, "a": list, "n_outliers": int}
 
-_DTYPES = {"code": ("U32",), "scales": ("F16", "F32"), "gains": ("F16",)}
+_DTYPES = {"code": ("U32",), "scales": ("U8", "F16", "F32"), "gains": ("F16",)}
 """Types of the sections that are not bytes."""
 
 _DIGEST = "record_sha256"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 REPOSITORY = ".git"
 """The folder of a repository, which is no part of the checkpoint that lies around it."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -78,3 +81,16 @@ def copy_mode(source: Path, path: Path) -> None:
     """Let ``path`` be executed by those who may execute ``source``."""
     if bits := source.stat().st_mode & 0o111:
         path.chmod(path.stat().st_mode | bits)
+
+
+def write_instead(source: Path, path: Path, data: bytes) -> None:
+    """Write a file that takes the place of ``source`` in a copy, and may be executed by the same.
+
+    Where ``source`` is a link and was copied as one, the link goes: to write through it would change another file.
+    """
+    if path.is_symlink():
+        _log.warning("note: left out %s: the link, in whose place a file is written", source)
+        path.unlink()
+    path.write_bytes(data)
+    if source.is_file():
+        copy_mode(source, path)

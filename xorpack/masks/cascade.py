@@ -17,7 +17,7 @@ Config: ``{"n_filters": r, "m_last": m, "n_corrections": n}``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,6 +49,7 @@ class Cascade(Mask):
         n_filters: filter planes.
         m_last: stored words per lane of a segment of the last plane.
         n_corrections: weights where the gates are wrong.
+        sizes: bytes of the filters' code, of the last plane's, of the corrections.
     """
 
     NAME: ClassVar[str] = "cascade"
@@ -59,6 +60,7 @@ class Cascade(Mask):
     n_filters: int
     m_last: int
     n_corrections: int
+    sizes: tuple[int, int, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.network.family != "quasi-cyclic":
@@ -69,9 +71,12 @@ class Cascade(Mask):
             )
         if not 0 <= self.n_corrections <= self.universe:
             raise FormatError(f"mask codec cascade: {self.n_corrections} corrections")
-        expected = sum(self._sizes())
-        if self.data.size != expected:
-            raise FormatError(f"mask codec cascade: section of {self.data.size} bytes, not {expected}")
+        per_word = 4 * self.layout.n_segments * self.layout.lanes
+        packed = corrections.packed_sizes(self.n_corrections, self.universe, 1)
+        sizes = self.n_filters * self.m_lane * per_word, self.m_last * per_word, sum(packed)
+        if self.data.size != sum(sizes):
+            raise FormatError(f"mask codec cascade: section of {self.data.size} bytes, not {sum(sizes)}")
+        object.__setattr__(self, "sizes", sizes)
 
     @classmethod
     def of(cls, filters: CodedPlanes, last: NDArray[np.uint32], wrong: Corrections) -> Cascade:
@@ -121,18 +126,18 @@ class Cascade(Mask):
     @property
     def filters(self) -> CodedPlanes:
         """The filters' code."""
-        size, _, _ = self._sizes()
+        size, _, _ = self.sizes
         return self._coded(self.data[:size], self.m_lane, self.n_filters)
 
     @property
     def last(self) -> CodedPlanes:
         """The last plane's code."""
-        begin, size, _ = self._sizes()
+        begin, size, _ = self.sizes
         return self._coded(self.data[begin : begin + size], self.m_last, 1)
 
     def load_corrections(self) -> Corrections:
         """Where the gates are wrong, unpacked and checked."""
-        begin, size, _ = self._sizes()
+        begin, size, _ = self.sizes
         return corrections.unpack(self.data[begin + size :], self.n_corrections, self.universe, 1)
 
     def rows(self, first: int, last: int, expand: Expand, *, jobs: int = 1) -> Words:
@@ -150,12 +155,6 @@ class Cascade(Mask):
 
     def _coded(self, data: NDArray[np.uint8], m_lane: int, n_planes: int) -> CodedPlanes:
         return CodedPlanes.of_bytes(self.network, self.layout, data, m_lane, n_planes)
-
-    def _sizes(self) -> tuple[int, int, int]:
-        """Bytes of the filters' code, of the last plane's, of the corrections."""
-        per_word = 4 * self.layout.n_segments * self.layout.lanes
-        packed = corrections.packed_sizes(self.n_corrections, self.universe, 1)
-        return self.n_filters * self.m_lane * per_word, self.m_last * per_word, sum(packed)
 
 
 def targets(n_filters: int, first: int, last: int, chunks: int) -> Words:

@@ -21,7 +21,9 @@ COLOURS = {
     "corrections": "#D55E00",
     "field": "#CC79A7",
     "mask": "#56B4E9",
+    "outliers": "#F0E442",
     "scales": "#E69F00",
+    "gains": "#999999",
     "bound": "#000000",
     "total": "#009E73",
 }
@@ -90,7 +92,7 @@ def stacked(report: Report) -> Any:
     figure = _figure(11, _height(report))
     axes = figure.subplots()
     x, bottom = np.arange(len(report.tensors)), np.zeros(len(report.tensors))
-    for part in (*PAYLOAD, "mask", "scales"):
+    for part in (*PAYLOAD, "mask", "scales", "gains"):
         sizes = np.array([t.account.per_weight(t.account.section_bytes[part]) for t in report.tensors])
         if sizes.any():
             axes.bar(x, sizes, 0.85, bottom=bottom, color=COLOURS[part], label=part, linewidth=0)

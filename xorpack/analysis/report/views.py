@@ -104,7 +104,7 @@ def labels(names: Sequence[str], room: int, among: Sequence[str] = ()) -> list[s
 
 def bound(account: Account) -> float:
     """Bits per weight: payload, mask, and scales as they are."""
-    bits = account.payload_bound_bits + account.mask_bound_bits + 8 * account.section_bytes["scales"]
+    bits = account.payload_bound_bits + account.mask_bound_bits + 8 * account.scale_bytes
     return account.per_weight(bits / 8)
 
 
@@ -260,7 +260,7 @@ def _encoded_row(found: TensorReport | Report) -> tuple[str, ...]:
         f"{100 * a.efficiency:.3f}",
         f"{a.per_weight(a.payload_bytes):.4f}",
         f"{a.per_weight(a.section_bytes['mask']):.4f}",
-        f"{a.per_weight(a.section_bytes['scales']):.4f}",
+        f"{a.per_weight(a.scale_bytes):.4f}",
         f"{a.per_weight(a.n_bytes):.4f}",
         f"{bound(a):.4f}",
         "-" if a.total_overhead is None else f"{a.total_overhead:.3f}",

@@ -96,7 +96,7 @@ def weights(shape: tuple[int, ...], account: Account, value_bits: int, dtype: st
         n=account.n_weights,
         kept=account.n_kept,
         value_bits=value_bits,
-        scale_bits=8 * account.section_bytes["scales"],
+        scale_bits=8 * account.scale_bytes,
         original_bits=8 * DTYPES[dtype].itemsize,
         payload_bits=account.payload_bound_bits,
         mask_bits=account.mask_bound_bits,

@@ -26,7 +26,9 @@ from xorpack.checkpoint.report.common import (
     sample_parts,
     weights,
 )
+from xorpack.code.planes import TrellisPlanes
 from xorpack.decoders import cpu
+from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import XorpackError
 from xorpack.tensors import BCQTensor
@@ -54,14 +56,17 @@ class _Encoded:
         )
         other = other_bytes(checkpoint.layout)
         parts = (
-            *(Part(name=name, n_bytes=total.section_bytes[name]) for name in (*PAYLOAD, "mask", "scales")),
+            *(
+                Part(name=name, n_bytes=total.section_bytes[name])
+                for name in (*PAYLOAD, "mask", "scales", "gains")
+            ),
             Part(name="metadata", n_bytes=total.metadata_bytes),
             Part(name="carried", n_bytes=carried_bytes),
             Part(name="other files", n_bytes=other),
         )
         variants: dict[str, list[str]] = {}
         for tensor in tensors:
-            label = "lossless" if tensor.kind == "lossless" else f"{tensor.bits}-bit"
+            label = f"{tensor.bits}-bit" if tensor.kind == "bcq" else tensor.kind
             variants.setdefault(label, []).append(tensor.name)
         return Report(
             **common(checkpoint.layout),
@@ -134,6 +139,9 @@ class _Encoded:
 
 
 def _network(tensor: EncodedTensor) -> str:
+    if isinstance(tensor.planes, TrellisPlanes):
+        trellis = tensor.planes.network
+        return f"trellis: {trellis.n_in} bits for {trellis.n_out} weights, window {trellis.window}"
     network = tensor.network
     text = {
         "quasi-cyclic": f"window {network.window}, {network.n_taps} taps, {network.n_rows} rows",
@@ -145,7 +153,7 @@ def _network(tensor: EncodedTensor) -> str:
 
 
 def _rows_of(tensor: EncodedTensor, rows: int) -> BCQTensor | NDArray[Any]:
-    if tensor.scales is None:
+    if not isinstance(tensor.elements, Bcq):
         return cpu.decode_rows(tensor, 0, rows)
     mask, planes = cpu.decode_planes(tensor, 0, rows)
     return BCQTensor(
@@ -153,6 +161,6 @@ def _rows_of(tensor: EncodedTensor, rows: int) -> BCQTensor | NDArray[Any]:
         dtype=tensor.dtype,
         mask=mask,
         planes=planes,
-        scales=tensor.scales[:rows],
-        group_size=tensor.group_size,
+        scales=tensor.elements.scales[:rows],
+        group_size=tensor.elements.group_size,
     )

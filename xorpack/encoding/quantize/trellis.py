@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack.code.scales import LOWEST, ROUNDING, scale_octets, scale_values
 from xorpack.code.trellis_kernels import expand_trellis
 from xorpack.code.words import Words, n_chunks, popcount, tail_mask
 from xorpack.encoding.quantize.bcq import packed_mask
@@ -48,6 +49,11 @@ RATE_SLACK = 0.003
 STRIDE = 4.0
 """How far a turn goes towards the best codes for its bits, and beyond: the bits follow the codes slowly."""
 
+SCALE_DTYPES = ("auto", "uint8", "float16", "float32")
+
+HEADROOM = 2.0**0.125
+"""Of the largest scale, which least squares may raise."""
+
 REFITS = 3
 """Rounds of least squares for scales, then codes, given the bits."""
 
@@ -62,12 +68,13 @@ def quantize_trellis(
     importance: NDArray[Any] | None = None,
     outliers: bool = True,
     column_gains: bool = False,
-    scale_dtype: Literal["float16", "float32"] = "float16",
+    balance: float = 1.0,
+    scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
     jobs: int = 1,
 ) -> TrellisTensor:
     """Quantize to ``rate`` stored bits per kept weight, at nearly the least squared error that so many bits allow.
 
-    Scales (16 bits for each row and group), gains (16 bits for each column) and outliers come on top:
+    Scales (8 or 16 bits for each row and group), gains (16 bits for each column) and outliers come on top:
     :attr:`TrellisTensor.payload_bits` counts them. The result is the same, byte for byte, whatever ``jobs`` is, and
     on every machine as far as numpy's float64 sums agree.
 
@@ -82,7 +89,10 @@ def quantize_trellis(
         importance: of a squared error, not negative: (cols,) or the weight's shape; None for 1.
         outliers: keep weights exactly, as float16, where that costs less than their clipping.
         column_gains: a float16 for each column, too; it can be folded into the input of a product.
-        scale_dtype: type that scales are stored in.
+        balance: 1 for the least total error: rows of small weights get little of the bits, a row far below the others
+            hardly any; 0 for the same relative error in every row and group, whatever its magnitude; or between.
+        scale_dtype: type that scales are stored in; uint8 is a logarithmic grid (:mod:`xorpack.code.scales`), and
+            ``"auto"`` takes it where it saves more than it costs and all scales are inside its eight octaves.
         jobs: threads.
 
     Raises:
@@ -93,8 +103,10 @@ def quantize_trellis(
     rows, cols = as_matrix(weight.shape)
     if group_size < 0:
         raise ParameterError(f"group_size {group_size} is negative")
-    if scale_dtype not in ("float16", "float32"):
-        raise ParameterError(f"scale_dtype {scale_dtype!r} is not one of float16, float32")
+    if scale_dtype not in SCALE_DTYPES:
+        raise ParameterError(f"scale_dtype {scale_dtype!r} is not one of {', '.join(SCALE_DTYPES)}")
+    if not 0 <= balance <= 1:
+        raise ParameterError(f"balance {balance} is outside 0..1")
     if jobs < 1:
         raise ParameterError(f"jobs {jobs} is less than 1")
     kept = np.tile(tail_mask(cols), (rows, 1)) if mask is None else packed_mask(weight, mask)
@@ -105,7 +117,8 @@ def quantize_trellis(
         plan=_design(rate, window, None if mask is None else popcount(kept) / max(weight.size, 1)),
         kept_rate=rate,
         group=min(group_size or cols, max(cols, 1)) or 1,
-        scale_dtype=np.dtype(scale_dtype),
+        scale_dtype=scale_dtype,
+        balance=balance,
         jobs=jobs,
     )
     scaling = find_scales(
@@ -139,7 +152,8 @@ class _Job:
     plan: Design
     kept_rate: float
     group: int
-    scale_dtype: np.dtype[Any]
+    scale_dtype: str
+    balance: float
     jobs: int
 
     @property
@@ -151,13 +165,22 @@ class _Job:
         """Code (m, chunks), codes a (q,) and scales (rows, n_groups)."""
         rows, cols = as_matrix(self.weight.shape)
         care = care_words(self.kept, scaling.outliers, cols)
-        unit = float(scaling.scales.max(initial=0)) or 1.0
+        stored = self._scale_type(scaling.scales)
+        unit = float(scaling.scales.max(initial=0)) * HEADROOM or 1.0
         code = np.zeros((self.plan.network.n_stored(rows), n_chunks(cols)), np.uint32)
         a = np.array(self.plan.a, np.float64)
         if code.size:
             a = self._fitted(scaling, care, a)
             self._search(scaling, care, a).run(code, range(code.shape[1]), self.jobs)
-        return code, *self._refitted(scaling, care, code, a * unit, scaling.scales / unit)
+        return code, *self._refitted(scaling, care, code, a * unit, _stored(scaling.scales / unit, stored))
+
+    def _scale_type(self, scales: NDArray[np.float64]) -> np.dtype[Any]:
+        """The type of the scales, chosen where that was left open."""
+        if self.scale_dtype != "auto":
+            return np.dtype(self.scale_dtype)
+        saved = 8 * 2 * np.log(2) * self.plan.distortion / self.group
+        low = scales[scales > 0].min(initial=np.inf) / (HEADROOM**2 * scales.max(initial=0) or 1.0)
+        return np.dtype(np.uint8 if saved > ROUNDING and low > LOWEST else np.float16)
 
     def _search(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> Search:
         return Search(
@@ -169,6 +192,7 @@ class _Job:
             group=self.group,
             care=care,
             importance=self.importance,
+            balance=self.balance,
             fine=self.kept_rate >= FINE_RATE,
         )
 
@@ -195,11 +219,10 @@ class _Job:
         return best
 
     def _refitted(
-        self, scaling: Scaling, care: Words, code: Words, a: NDArray[np.float64], start: NDArray[np.float64]
+        self, scaling: Scaling, care: Words, code: Words, a: NDArray[np.float64], scales: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[Any]]:
         """Codes and scales by least squares in turns, given the bits; a scale not determined stays as it was."""
         rows, _ = as_matrix(self.weight.shape)
-        scales = start.astype(self.scale_dtype)
         gains = scaling.gains.astype(np.float64)
         plain = bool((gains == 1).all() and (self.importance == 1).all())
         starts, step = block_starts(self.weight.shape)
@@ -218,8 +241,8 @@ class _Job:
                 normal_kernel(block, first, care, planes, gains, weights, plain, self.group, normal)
                 best = fit_scales(normal, a)
                 part = scales[first : first + len(block)]
-                part[...] = np.where(best != 0, best, part).astype(scales.dtype)
-                found[index] = pooled(normal, part)
+                part[...] = _stored(np.where(best != 0, best, scale_values(part)), scales.dtype)
+                found[index] = pooled(normal, scale_values(part))
 
             for_each(work, range(len(starts)), self.jobs)
             a = solve(found.sum(0), a)
@@ -235,6 +258,10 @@ def _design(rate: float, window: int | None, kept: float | None) -> Design:
     candidates = (Fraction(int(wanted * n), n) for n in range(1, MAX_DENOMINATOR + 1))
     stored = min(max(max(candidates), MIN_RATE), Fraction(MAX_RATE))
     return masked_design(stored, rate, window)
+
+
+def _stored(scales: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return scale_octets(scales) if dtype == np.uint8 else scales.astype(dtype)
 
 
 def _importance(importance: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -50,6 +50,7 @@ class Search:
         group: columns that share a scale.
         care: uint32 (rows, chunks): weights whose error counts.
         importance: float32 (rows or 1, cols).
+        balance: power of the scales by which errors count: 1 for their own size, 0 for what they are beside the scale.
         fine: whether errors are small.
     """
 
@@ -64,12 +65,14 @@ class Search:
         group: int,
         care: Words,
         importance: NDArray[np.float32],
+        balance: float = 1.0,
         fine: bool,
     ) -> None:
         rows, self.cols = as_matrix(weight.shape)
         self.rows, self.network, self.group = rows, network, group
         self.matrix = weight.reshape(rows, self.cols)
         self.scales, self.gains, self.care, self.importance, self.fine = scales, gains, care, importance, fine
+        self.balance = balance
         levels = network.levels(a)
         reach = float(np.abs(levels).max()) + MARGIN
         self.unit = min(UNIT, LARGEST / reach)
@@ -139,4 +142,7 @@ class Search:
         divisor = scales * gains
         x = np.divide(stripe, divisor, out=np.zeros_like(stripe), where=divisor > 0)
         cares = unpack(self.care[:, chunk : chunk + 1], len(columns))
-        return x, divisor * divisor * self.importance[:, columns] * cares
+        size: NDArray[np.float64] = divisor
+        if self.balance != 1:
+            size = np.where(divisor > 0, scales**self.balance * gains, 0.0)
+        return x, size * size * self.importance[:, columns] * cares

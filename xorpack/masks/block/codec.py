@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -74,6 +75,7 @@ class Block(Mask):
         layout, m_lane: how the code of the plane becomes the plane, with :data:`xorpack.code.depths.NETWORK`.
         n_wrong: bits of the plane where the network is wrong.
         n_corrections: weights that no codeword tells, or a wrong one.
+        parts: of the section.
     """
 
     NAME: ClassVar[str] = "block"
@@ -83,15 +85,18 @@ class Block(Mask):
     m_lane: int
     n_wrong: int
     n_corrections: int
+    parts: Parts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.n_wrong <= self.universe or not 0 <= self.n_corrections <= math.prod(self.shape):
             raise FormatError(
                 f"mask codec block: n_wrong {self.n_wrong} or n_corrections {self.n_corrections}"
             )
-        expected = sum(self._sizes())
-        if self.data.size != expected:
-            raise FormatError(f"mask codec block: section of {self.data.size} bytes, not {expected}")
+        ends = list(accumulate(self._sizes()))
+        if self.data.size != ends[-1]:
+            raise FormatError(f"mask codec block: section of {self.data.size} bytes, not {ends[-1]}")
+        parts = (self.data[begin:end] for begin, end in pairwise([0, *ends]))
+        object.__setattr__(self, "parts", Parts(*parts))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], data: NDArray[np.uint8], tensor: CodedPlanes) -> Block:
@@ -157,11 +162,6 @@ class Block(Mask):
     def universe(self) -> int:
         """Positions in the plane."""
         return self.layout.rows * self.layout.cols
-
-    @property
-    def parts(self) -> Parts:
-        """The parts of the section."""
-        return Parts(*np.split(self.data, np.cumsum(self._sizes())[:-1]))
 
     @property
     def coded(self) -> CodedPlanes:
