@@ -108,3 +108,8 @@ def test_files_of_earlier_versions_do_not_outlive_it(tmp_path: Path) -> None:
     path = unseal(write(tmp_path / "model.safetensors"))
     with pytest.raises(FormatError, match="not one that xorpack encoded"):
         EncodedFile(path)
+
+
+def test_it_is_not_encoded_again(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="encoded by xorpack already"):
+        xorpack.encode_checkpoint(path, tmp_path / "twice.safetensors", lossless=True)
