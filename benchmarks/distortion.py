@@ -13,7 +13,7 @@ from benchmarks.measure import Checks, Row
 from xorpack.encoding.quantize.trellis import quantize_trellis
 
 GOALS = {0.5: 0.520, 1.0: 0.262, 1.5: 0.137, 2.0: 0.0715, 3.0: 0.0195, 4.0: 0.0052}
-"""Errors of Gaussian weights to stay below, by rate."""
+"""Of Gaussian weights, by rate."""
 
 RATES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 
@@ -22,8 +22,8 @@ WINDOWS = (12, 14)
 HEAVY = ("Laplace", "Student t(5)")
 
 ENTROPY_POWER = {"Laplace": np.e / np.pi, "Student t(5)": 0.9106}
-"""Entropy power of the source at variance 1: its Shannon lower bound is that times 4**-R. That of t(5) is
-exp(2 h) / (2 pi e) of its entropy h = 1.6275 nats, over its variance 5/3."""
+"""Of the source at variance 1: its Shannon lower bound is that times 4**-R. Of t(5): exp(2 h) / (2 pi e) of its
+entropy h = 1.6275 nats, over its variance 5/3."""
 
 
 def run(quick: bool) -> Iterator[Row]:
