@@ -28,7 +28,7 @@ from xorpack.encoding.quantize.trellis import quantize_trellis
 from xorpack.tensors import TrellisTensor
 
 GOALS = {0.5: 0.520, 1.0: 0.262, 1.5: 0.137, 2.0: 0.0715, 3.0: 0.0195, 4.0: 0.0052}
-"""Errors of Gaussian weights to stay below, by rate."""
+"""Of Gaussian weights, by rate."""
 
 AGAINST = {0.5: 0.80, 1.0: 0.75, 2.0: 0.85, 3.0: 0.92, 4.0: 0.97}
 """Of all-MiniLM-L6-v2: our error over EntroPack's at the same bytes, by rate."""

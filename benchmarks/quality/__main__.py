@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: {' '.join(SETTINGS)}")
     parser.add_argument("--sequences", type=int, default=4, help="of the text; default: 4")
     parser.add_argument("--length", type=int, default=1024, help="tokens of a sequence; default: 1024")
-    parser.add_argument("--every", type=int, default=1, help="quantize each N-th block only, for a quick look")
+    parser.add_argument(
+        "--every", type=int, default=1, help="quantize each N-th block only, for a quick look"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="threads; default: 2")
     parser.add_argument("--save", action="store_true", help="into results/quality.json and docs/results.md")
     options = parser.parse_args()

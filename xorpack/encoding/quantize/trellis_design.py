@@ -23,7 +23,7 @@ MAX_DENOMINATOR = 32
 MIN_RATE = Fraction(1, MAX_DENOMINATOR)
 
 WINDOWS = ((1, 14), (MAX_RATE, 12))
-"""Default windows: of the rates below the first, at the second."""
+"""Default windows: rates below the first number of a pair have the second for theirs."""
 
 MASKED_WINDOW = 16
 """Default window where fewer than a quarter of the weights are kept: few bits reach from one to the next."""
