@@ -61,6 +61,8 @@ class EncodedTensor:
             )
         if isinstance(self.planes, TrellisPlanes) != isinstance(self.elements, Trellis):
             raise FormatError(f"{type(self.planes).__name__} cannot hold elements of kind {self.kind}")
+        if isinstance(self.elements, Trellis) and self.elements.n_outliers > self.n_kept:
+            raise FormatError(f"n_outliers {self.elements.n_outliers} of {self.n_kept} kept weights")
         self.elements.check(self.shape, self.dtype, self.bits, self.planes.constants)
         self.mask.check(self.planes.host)
 

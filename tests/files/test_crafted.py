@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crafting import CARRIED, NAME, PLAIN, Edit, resign, sign, write
+from crafting import CARRIED, HUGE, NAME, ODD, PLAIN, Edit, record, refused, resign, sign, write
 
 import xorpack
 from xorpack.code.words import pack
@@ -18,34 +18,17 @@ from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.safetensors_file import Stored
 
-HUGE = 1 << 70
 RECORD = (
     "kind", "dtype", "shape", "bits", "n_kept", "constants", "network", "layout", "n_corrections", "mask", "group_size",
     "method", "stored_sha256", "content_sha256",
 )  # fmt: skip
 TEXTS = ("method", "stored_sha256", "content_sha256")
 PARTS = [(), ("network",), ("layout",), ("mask",), ("mask", "config")]
-ODD: list[Any] = [None, True, -1, 0.5, 1e400, HUGE, 10**4000, "", "x", [], [1], {}, {"a": 1}]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write(tmp_path / "model.safetensors")
-
-
-def refused(path: Path, edit: Edit, match: str | None = None) -> None:
-    """Edit a file, see that it is refused, and restore it."""
-    before = path.read_bytes()
-    resign(path, edit)
-    with pytest.raises(FormatError, match=match) as caught:
-        EncodedFile(path)
-    assert str(path) in str(caught.value)
-    path.write_bytes(before)
-
-
-def record(document: dict[str, Any], name: str = NAME) -> dict[str, Any]:
-    found: dict[str, Any] = document["tensors"][name]
-    return found
 
 
 @pytest.mark.parametrize("version", [0, 4, -1, True, "1", 1.0, None, HUGE], ids=repr)

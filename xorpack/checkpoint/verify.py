@@ -26,12 +26,16 @@ class VerifyReport:
 
     Attributes:
         n_tensors, n_carried: encoded and carried tensors whose checksums hold.
+        n_unchecked: carried tensors that have no checksums, those of the files in ``rewritten``; not in ``n_carried``.
+        rewritten: files whose header another tool wrote, without what xorpack keeps there.
         n_identical: tensors, carried ones included, that equal the source's byte for byte.
         errors: relative error ``|w - w'| / |w|`` (Frobenius) of each quantized tensor that differs.
     """
 
     n_tensors: int = 0
     n_carried: int = 0
+    n_unchecked: int = 0
+    rewritten: tuple[Path, ...] = ()
     n_identical: int = 0
     errors: dict[str, float] = field(default_factory=dict)
 
@@ -64,7 +68,7 @@ def verify_checkpoint(
         mine = {name for file in checkpoint.files for name in file.order}
         if mine != set(source):
             raise MismatchError(f"only one of {path} and {against} has {sorted(mine ^ set(source))[:5]}")
-    report = VerifyReport()
+    report = VerifyReport(rewritten=tuple(file.path for file in checkpoint.rewritten))
     positive_zeros = any(file.settings.get("positive_zeros") is True for file in checkpoint.files)
 
     def one(name: str) -> None:
@@ -89,7 +93,10 @@ def verify_checkpoint(
                 file.check_carried(name, file.carried[name].sha256())
             else:
                 _compare(name, file.load_carried(name), source[name], True, report)
-            report.n_carried += 1
+            if file.sealed:
+                report.n_carried += 1
+            else:
+                report.n_unchecked += 1
     return report
 
 

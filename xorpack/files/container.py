@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xorpack.encoded import EncodedTensor, sections_sha256
+from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.files import safetensors_file
 from xorpack.files.record import (
@@ -27,6 +27,7 @@ from xorpack.files.record import (
     Record,
     build,
     check_record,
+    check_stored,
     pack_record,
     sections_of,
     to_record,
@@ -51,7 +52,12 @@ _RECORD_SUFFIX = f".xor_{RECORD}"
 
 def is_encoded(file: SafetensorsFile) -> bool:
     """Whether xorpack encoded something in ``file``."""
-    return KEY in file.metadata or any(name.endswith(_RECORD_SUFFIX) for name in file.tensors)
+    return _is_sealed(file) or any(name.endswith(_RECORD_SUFFIX) for name in file.tensors)
+
+
+def _is_sealed(file: SafetensorsFile) -> bool:
+    """One key of the two is enough: a bit that flips in the other must not let a file pass for one without either."""
+    return not file.metadata.keys().isdisjoint({KEY, DIGEST_KEY})
 
 
 class EncodedFile(Mapping[str, EncodedTensor]):
@@ -81,7 +87,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         if not is_encoded(file):
             raise FormatError(f"{path}: a safetensors file, but not one that xorpack encoded")
         self.source = file.source
-        self.sealed = KEY in file.metadata
+        self.sealed = _is_sealed(file)
         try:
             unsealed: dict[str, Any] = {"version": VERSION, "settings": {}}
             document = _document(file) if self.sealed else unsealed
@@ -90,12 +96,14 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             self.records = _records(document, file.tensors)
             self._taken = sections_of(self.version)
             claimed = {f"{name}.xor_{section}" for name in self.records for section in self._taken}
-            if taken := {safetensors_file.METADATA, *claimed} & set(self.records):
-                raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.carried = {name: t for name, t in file.tensors.items() if name not in claimed}
+            if taken := {safetensors_file.METADATA, *claimed, *self.carried} & set(self.records):
+                raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.order = [*self.records, *self.carried]
             self.carried_sha256: dict[str, str] = {}
-            if self.sealed:
+            if not self.sealed:
+                _check_owned(self.carried, self._taken)
+            else:
                 self.order, self.carried_sha256 = _names(document)
                 if set(self.carried) != set(self.carried_sha256):
                     raise FormatError("carried tensors differ from those listed")
@@ -115,13 +123,11 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         if name not in self.records:
             raise KeyError(name)
         tensor = self._build(name, Stored.array)
-        if self.verify and sections_sha256(tensor.sections()) != tensor.stored_sha256:
-            raise CorruptError(f"{self.path}: tensor {name!r}: stored bytes do not match their checksum")
         if self.verify:
             try:
-                tensor.elements.check_values()
+                check_stored(tensor)
             except FormatError as error:
-                raise FormatError(f"{self.path}: tensor {name!r}: {error}") from None
+                raise type(error)(f"{self.path}: tensor {name!r}: {error}") from None
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -181,6 +187,8 @@ def write(
     tensors: dict[str, Stored] = dict(carried)
     records: dict[str, Record] = {}
     version = max((version_of(tensor) for tensor in encoded.values()), default=1)
+    if version >= TRELLIS_VERSION and (lost := [name for name in carried if name.endswith(_RECORD_SUFFIX)]):
+        raise ParameterError(f"the name {lost[0]!r} is taken: it is that of a record")
     for name, tensor in encoded.items():
         keys = {section: f"{name}.xor_{section}" for section in sections_of(version)}
         for key in (name, *keys.values()):
@@ -248,7 +256,7 @@ def _document(file: SafetensorsFile) -> dict[str, Any]:
     if hashlib.sha256(blank).hexdigest() != digest:
         raise CorruptError("the header does not match its checksum")
     try:
-        document = safetensors_file.parse_json(file.metadata[KEY])
+        document = safetensors_file.parse_json(file.metadata.get(KEY, ""))
     except FormatError as error:
         raise FormatError(f"metadata {KEY!r}: {error}") from None
     version = document.get("version") if isinstance(document, dict) else None
@@ -280,12 +288,24 @@ def _records(document: Mapping[str, Any], stored: Mapping[str, Stored]) -> dict[
 
 
 def _unpacked(name: str, stored: Stored) -> Any:
-    if stored.dtype != "U8" or len(stored.shape) != 1 or stored.n_bytes > MAX_RECORD:
+    if stored.dtype != "U8" or len(stored.shape) != 1:
         raise FormatError(f"tensor {name!r}: record of type {stored.dtype} and shape {stored.shape}")
+    if stored.n_bytes > MAX_RECORD:
+        raise FormatError(f"tensor {name!r}: record of {stored.n_bytes} bytes, more than {MAX_RECORD}")
     try:
         return unpack_record(stored.data)
     except XorpackError as error:
         raise type(error)(f"tensor {name!r}: {error}") from None
+
+
+def _check_owned(carried: Mapping[str, Stored], sections: tuple[str, ...]) -> None:
+    """Raise FormatError if a section of a file without its document has lost its record: it would pass for a tensor."""
+    for key in carried:
+        name, dot, section = key.rpartition(".xor_")
+        if dot and section in sections:
+            raise FormatError(
+                f"section {key!r} stands without {name + _RECORD_SUFFIX!r}: a tool that rewrote the file lost it"
+            )
 
 
 def _names(document: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:

@@ -33,11 +33,13 @@ class Wanted:
         sample: weights to measure coders on, or None.
         n_maps: density maps.
         progress: told of every tensor that is done.
+        against: the weights that an encoded checkpoint was made from, or None.
     """
 
     sample: int | None = None
     n_maps: int = 0
     progress: Progress | None = None
+    against: Mapping[str, Stored] | None = None
 
     def mapped(self, tensors: Sequence[TensorReport]) -> list[TensorReport]:
         """The tensors to make a map of: those whose masks lose most bits to being taken as i.i.d."""

@@ -11,7 +11,7 @@ from xorpack.code.layout import Layout
 from xorpack.decoders.gpu.arrays import TYPES, View
 from xorpack.decoders.gpu.launches import TILE_ROWS, Launch, tile_bytes
 from xorpack.decoders.gpu.products.product import Product
-from xorpack.decoders.gpu.resident import Step
+from xorpack.decoders.gpu.resident import CodedResident, Step
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import n_groups
@@ -25,6 +25,8 @@ class TensorCores(Product):
     """Unrounded values; float32 activations in three parts of 16 bits."""
 
     NAME: ClassVar[str] = "tensor_cores"
+
+    resident: CodedResident
 
     @staticmethod
     def why_not(encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
