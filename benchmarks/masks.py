@@ -21,7 +21,7 @@ from xorpack.code.expand import expand
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.masks.block import BlockProposal
 from xorpack.encoding.masks.bmf import fit
-from xorpack.encoding.masks.proposal import Wanted
+from xorpack.encoding.masks.proposal import WantedMask
 from xorpack.files import container
 from xorpack.tensors import BCQTensor
 
@@ -74,7 +74,7 @@ def _encoded(tensor: BCQTensor, codec: str, **how: Any) -> EncodedTensor:
 
 
 def _proposal(tensor: BCQTensor) -> BlockProposal:
-    wanted = Wanted(words=tensor.mask, cols=tensor.shape[1], n_kept=tensor.n_kept)
+    wanted = WantedMask(words=tensor.mask, cols=tensor.shape[1], n_kept=tensor.n_kept)
     return BlockProposal.of(wanted)
 
 

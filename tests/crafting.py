@@ -20,10 +20,10 @@ from xorpack.errors import FormatError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.record import pack_record, unpack_record
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import TrellisTensor
 
-Edit = Callable[[dict[str, Any], dict[str, Stored]], None]
+Edit = Callable[[dict[str, Any], dict[str, StoredTensor]], None]
 NAME, CARRIED, PLAIN = "a.weight", "a.bias", "b.weight"
 
 HUGE = 1 << 70
@@ -46,7 +46,7 @@ def write(path: Path, mask_codec: Literal["bitmap", "cascade", "block"] = "bitma
         NAME: xorpack.encode(quantized, network=network, rate=0.15, lanes=2, mask_codec=mask_codec),
         PLAIN: xorpack.encode(matrix()[:3, :7].astype(np.int8)),
     }
-    carried = {CARRIED: Stored.of(np.arange(5, dtype=np.float32))}
+    carried = {CARRIED: StoredTensor.of(np.arange(5, dtype=np.float32))}
     container.write(path, encoded, carried, metadata={"format": "pt"})
     return path
 
@@ -78,7 +78,7 @@ def write_trellis(path: Path) -> Path:
         NAME: xorpack.encode(trellis(), mask_codec="bitmap"),
         PLAIN: xorpack.encode(matrix()[:3, :7].astype(np.int8)),
     }
-    carried = {CARRIED: Stored.of(np.arange(5, dtype=np.float32))}
+    carried = {CARRIED: StoredTensor.of(np.arange(5, dtype=np.float32))}
     container.write(path, encoded, carried, metadata={"format": "pt"})
     return path
 
@@ -90,7 +90,7 @@ def resign(path: Path, edit: Edit) -> Path:
     """
     file = safetensors_file.read(path)
     tensors = {
-        name: Stored(t.dtype, t.shape, t.data.copy())
+        name: StoredTensor(t.dtype, t.shape, t.data.copy())
         for name, t in file.tensors.items()
     }  # fmt: skip
     document = json.loads(file.metadata[container.KEY])
@@ -107,7 +107,7 @@ def resign(path: Path, edit: Edit) -> Path:
             data = b"".join(tensors[key].data.tobytes() for key in keys if key in tensors)
             record["stored_sha256"] = hashlib.sha256(data).hexdigest()
         if document.get("version") == 3 and isinstance(record, dict):
-            tensors[f"{name}.xor_record"] = Stored.of(pack_record(record))
+            tensors[f"{name}.xor_record"] = StoredTensor.of(pack_record(record))
         elif name in found:
             tensors.pop(found[name], None)
     if document.get("version") == 3:
@@ -115,7 +115,7 @@ def resign(path: Path, edit: Edit) -> Path:
     return sign(path, tensors, json.dumps(document), file.metadata)
 
 
-def sign(path: Path, tensors: dict[str, Stored], document: str, metadata: dict[str, str]) -> Path:
+def sign(path: Path, tensors: dict[str, StoredTensor], document: str, metadata: dict[str, str]) -> Path:
     full = {**metadata, container.KEY: document, container.DIGEST_KEY: "0" * 64}
     header = safetensors_file.header_bytes(tensors, full)
     digest = hashlib.sha256(header).hexdigest()
@@ -130,7 +130,9 @@ def sign(path: Path, tensors: dict[str, Stored], document: str, metadata: dict[s
 def unseal(path: Path) -> Path:
     """Rewrite a file as tools do that know nothing of its document: they keep tensors, not metadata."""
     file = safetensors_file.read(path)
-    tensors = {name: Stored(t.dtype, t.shape, t.data.copy()) for name, t in sorted(file.tensors.items())}
+    tensors = {
+        name: StoredTensor(t.dtype, t.shape, t.data.copy()) for name, t in sorted(file.tensors.items())
+    }
     path.unlink()
     safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, {}))
     return path

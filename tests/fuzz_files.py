@@ -32,7 +32,7 @@ from xorpack.encoding.masks.bmf import factor
 from xorpack.errors import XorpackError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES
 
 EXAMPLES = int(os.environ.get("FUZZ", "1000"))
@@ -103,7 +103,7 @@ def seeds() -> list[bytes]:
             {"a": xorpack.encode(pruned((30, 40), 0.0)), "b": xorpack.encode(np.zeros((0, 5), np.uint8))},
         ]
         for encoded in tensors:
-            container.write(path, encoded, {"carried": Stored.of(np.arange(3, dtype=np.float32))})
+            container.write(path, encoded, {"carried": StoredTensor.of(np.arange(3, dtype=np.float32))})
             found.append(path.read_bytes())
         for seed in found:
             path.write_bytes(seed)
@@ -136,7 +136,7 @@ def change_document(data: st.DataObject, document: dict[str, Any]) -> None:
     note(f"{key}: {value!r} -> {holder.get(key) if isinstance(holder, dict) else holder}")
 
 
-def change_section(data: st.DataObject, tensors: dict[str, Stored]) -> None:
+def change_section(data: st.DataObject, tensors: dict[str, StoredTensor]) -> None:
     """Bytes of one section are overwritten, or it becomes longer or shorter along an axis."""
     name = data.draw(st.sampled_from(sorted(tensors)))
     stored = tensors[name]
@@ -150,7 +150,7 @@ def change_section(data: st.DataObject, tensors: dict[str, Stored]) -> None:
         n_bytes = math.prod(shape) * safetensors_file.ITEM_BITS[stored.dtype] // 8
         octets = np.resize(octets, n_bytes) if octets.size else np.zeros(n_bytes, np.uint8)
     note(f"{name}: {stored.shape} -> {shape}")
-    tensors[name] = Stored(stored.dtype, tuple(shape), octets)
+    tensors[name] = StoredTensor(stored.dtype, tuple(shape), octets)
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def check(path: Path) -> None:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_crafted_files(data: st.DataObject) -> None:
-    def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
+    def edit(document: dict[str, Any], tensors: dict[str, StoredTensor]) -> None:
         for _ in range(data.draw(st.integers(1, 3))):
             if data.draw(st.integers(0, 3)) == 0:  # most of these are refused at once
                 change_document(data, document)

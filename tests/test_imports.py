@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
     (root / "b.py").write_text("from house import a\n")
     with pytest.raises(CycleError, match="nodes are in a cycle"):
         list(TopologicalSorter(graph(root)).static_order())
+
+
+ALIKE = {"View"}
+"""An array's memory to the GPU decoder, a table to a report: they never meet."""
+
+
+def test_a_name_stands_for_one_class() -> None:
+    modules = defaultdict(list)
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: found for name, found in modules.items() if len(found) > 1 and name not in ALIKE} == {}
 
 
 VECTOR = {f"xorpack.vector.{name}" for name in ("bitops", "select", "simd")}

@@ -32,7 +32,7 @@ from xorpack.errors import CorruptError, FormatError, XorpackError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import MAX_RECORD, EncodedFile
 from xorpack.files.record import pack_record, sections_of, to_record, unpack_record
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
 RECORD = (
     "kind", "dtype", "shape", "n_kept", "mask", "group_size", "stored_sha256", "content_sha256", "network", "a",
@@ -56,9 +56,9 @@ def path(tmp_path: Path, whole: bytes) -> Path:
 def put(section: str, change: Callable[[Any], Any]) -> Edit:
     """An edit of one section's array."""
 
-    def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
+    def edit(document: dict[str, Any], tensors: dict[str, StoredTensor]) -> None:
         key = f"{NAME}.xor_{section}"
-        tensors[key] = Stored.of(change(tensors[key].array().copy()))
+        tensors[key] = StoredTensor.of(change(tensors[key].array().copy()))
 
     return edit
 
@@ -95,14 +95,14 @@ def test_members_of_other_kinds_and_versions(path: Path, tmp_path: Path) -> None
         refused(path, lambda d, t, v=version: d.update(version=v), f"'{NAME}'.*lacks bits, constants")
     old = write(tmp_path / "old.safetensors")
 
-    def as_trellis(d: dict[str, Any], t: dict[str, Stored]) -> None:
+    def as_trellis(d: dict[str, Any], t: dict[str, StoredTensor]) -> None:
         new = to_record(EncodedFile(path)[NAME])
         record(d).update({key: new[key] for key in ("kind", "network")})
         del t[f"{NAME}.xor_corrections"]
 
     for version in (1, 2):
 
-        def edit(d: dict[str, Any], t: dict[str, Stored], v: int = version) -> None:
+        def edit(d: dict[str, Any], t: dict[str, StoredTensor], v: int = version) -> None:
             d.update(version=v)
             as_trellis(d, t)
 
@@ -116,7 +116,9 @@ def test_members_of_other_kinds_and_versions(path: Path, tmp_path: Path) -> None
         "record": np.ones(9, np.uint8),
     }
     for section, array in sections.items():  # such a name is free in version 1
-        refused(old, lambda d, t, s=section, a=array: t.update({f"{NAME}.xor_{s}": Stored.of(a)}), "carried")
+        refused(
+            old, lambda d, t, s=section, a=array: t.update({f"{NAME}.xor_{s}": StoredTensor.of(a)}), "carried"
+        )
 
 
 def test_a_document_of_version_3_has_no_tensors(path: Path) -> None:
@@ -126,10 +128,10 @@ def test_a_document_of_version_3_has_no_tensors(path: Path) -> None:
     for key in document:
         refused(path, lambda d, t, k=key: d.pop(k))
 
-    def named(d: dict[str, Any], t: dict[str, Stored]) -> None:
+    def named(d: dict[str, Any], t: dict[str, StoredTensor]) -> None:
         d["carried_sha256"] |= {NAME: "0" * 64}
         d["order"] += [NAME]
-        t[NAME] = Stored.of(np.arange(3, dtype=np.uint8))
+        t[NAME] = StoredTensor.of(np.arange(3, dtype=np.uint8))
 
     refused(path, named, "taken")
 
@@ -197,24 +199,26 @@ def test_wrong_sections(path: Path, section: str) -> None:
     good = safetensors_file.read(path).tensors[key]
     wrong = [
         None,
-        Stored("I8", (good.n_bytes,), good.data),
-        Stored("F64", (good.n_bytes // 8,), good.data[: good.n_bytes // 8 * 8]),
-        Stored("BF16", (good.n_bytes // 2,), good.data[: good.n_bytes // 2 * 2]),
-        Stored(good.dtype, (*good.shape, 1), good.data),
-        Stored(good.dtype, (1, *good.shape), good.data),
-        Stored(good.dtype, (1,) * 60 + good.shape, good.data),
-        Stored(good.dtype, (0, 1 << 62, 1 << 62, 1 << 62), good.data[:0]),
-        Stored(good.dtype, (0,), good.data[:0]),
-        Stored(good.dtype, (2 * good.shape[0], *good.shape[1:]), np.concatenate([good.data, good.data])),
+        StoredTensor("I8", (good.n_bytes,), good.data),
+        StoredTensor("F64", (good.n_bytes // 8,), good.data[: good.n_bytes // 8 * 8]),
+        StoredTensor("BF16", (good.n_bytes // 2,), good.data[: good.n_bytes // 2 * 2]),
+        StoredTensor(good.dtype, (*good.shape, 1), good.data),
+        StoredTensor(good.dtype, (1, *good.shape), good.data),
+        StoredTensor(good.dtype, (1,) * 60 + good.shape, good.data),
+        StoredTensor(good.dtype, (0, 1 << 62, 1 << 62, 1 << 62), good.data[:0]),
+        StoredTensor(good.dtype, (0,), good.data[:0]),
+        StoredTensor(
+            good.dtype, (2 * good.shape[0], *good.shape[1:]), np.concatenate([good.data, good.data])
+        ),
     ]
     if section == "gains":  # which may be missing
-        wrong[0] = Stored("F32", (20,), good.data)
+        wrong[0] = StoredTensor("F32", (20,), good.data)
     for one in wrong:
 
-        def edit(d: dict[str, Any], t: dict[str, Stored], one: Stored | None = one) -> None:
+        def edit(d: dict[str, Any], t: dict[str, StoredTensor], one: StoredTensor | None = one) -> None:
             t.pop(key)
             if one is not None:
-                t[key] = Stored(one.dtype, one.shape, one.data.copy())
+                t[key] = StoredTensor(one.dtype, one.shape, one.data.copy())
 
         refused(path, edit, rf"'{NAME}'.*({section}|{'bitmap' if section == 'mask' else section})")
 
@@ -227,7 +231,7 @@ def test_sections_that_are_not_a_kinds(path: Path) -> None:
         (PLAIN, "outliers"),
         (PLAIN, "scales"),
     ):
-        extra = {f"{name}.xor_{section}": Stored.of(np.zeros(0, np.uint8))}
+        extra = {f"{name}.xor_{section}": StoredTensor.of(np.zeros(0, np.uint8))}
         refused(path, lambda d, t, e=extra: t.update(e), f"'{name}'.*{section}.*belong")
     refused(path, lambda d, t: record(d).update(n_outliers=0), f"'{NAME}'.*outliers.*belong")
 
@@ -316,17 +320,17 @@ def test_wrong_record_sections(path: Path) -> None:
         (text.replace(b'"record_sha256":', b'"record_sha256": '), "does not end"),
         (b'{"record_sha256":"' + digest + b'",' + text[1:-84] + b"}", "does not end"),
     ):
-        stored = Stored.of(np.frombuffer(data, np.uint8))
+        stored = StoredTensor.of(np.frombuffer(data, np.uint8))
 
-        def edit(d: dict[str, Any], t: dict[str, Stored], stored: Stored = stored) -> None:
+        def edit(d: dict[str, Any], t: dict[str, StoredTensor], stored: StoredTensor = stored) -> None:
             del d["tensors"][NAME]
             t[key] = stored
 
         refused(path, edit, f"'{NAME}'.*record.*{message}")
     for stored in (
-        Stored("I8", (good.size,), good),
-        Stored("U8", (good.size, 1), good),
-        Stored("U8", (), good[:1]),
+        StoredTensor("I8", (good.size,), good),
+        StoredTensor("U8", (good.size, 1), good),
+        StoredTensor("U8", (), good[:1]),
     ):
         edit = {key: stored}
         refused(path, lambda d, t, e=edit: (d["tensors"].pop(NAME), t.update(e)), f"'{NAME}'.*record of type")
@@ -336,9 +340,9 @@ def test_wrong_record_sections(path: Path) -> None:
 def test_a_large_record_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = {**EncodedFile(path).records[NAME], "extra": "x" * (2 << 20)}
 
-    def edit(d: dict[str, Any], t: dict[str, Stored]) -> None:
+    def edit(d: dict[str, Any], t: dict[str, StoredTensor]) -> None:
         del d["tensors"][NAME]
-        t[f"{NAME}.xor_record"] = Stored.of(pack_record(large))
+        t[f"{NAME}.xor_record"] = StoredTensor.of(pack_record(large))
 
     resign(path, edit)
     monkeypatch.setattr("xorpack.files.container.unpack_record", lambda data: pytest.fail("it was read"))
@@ -347,7 +351,7 @@ def test_a_large_record_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_bit_of_the_data(path: Path) -> None:
-    """Of records all, of other sections one of each byte."""
+    """Every bit of records, one of each byte of other sections."""
     data = path.read_bytes()
     n = 8 + int.from_bytes(data[:8], "little")
     tensors = safetensors_file.read(path).tensors
@@ -389,7 +393,7 @@ def test_a_rewritten_file_that_lost_a_section(path: Path) -> None:
     for section in (*SECTIONS, "record"):
         path.write_bytes(whole)
         tensors = dict(safetensors_file.read(path).tensors)
-        held = {name: Stored(t.dtype, t.shape, t.data.copy()) for name, t in tensors.items()}
+        held = {name: StoredTensor(t.dtype, t.shape, t.data.copy()) for name, t in tensors.items()}
         del held[f"{NAME}.xor_{section}"]
         safetensors_file.write(path, held, safetensors_file.header_bytes(held, {}))
         if section == "gains":  # nothing but the checksum tells
@@ -401,7 +405,7 @@ def test_a_rewritten_file_that_lost_a_section(path: Path) -> None:
 
 
 def test_names_of_sections_of_version_3(tmp_path: Path) -> None:
-    tensor, bias = xorpack.encode(trellis()), Stored.of(np.arange(3, dtype=np.float32))
+    tensor, bias = xorpack.encode(trellis()), StoredTensor.of(np.arange(3, dtype=np.float32))
     assert sections_of(3) == ("code", "corrections", "mask", "scales", "field", "gains", "outliers", "record")
     for section in sections_of(3):
         with pytest.raises(xorpack.ParameterError, match="is taken"):

@@ -35,7 +35,7 @@ import xorpack
 from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
 from xorpack.code import layout, words
 from xorpack.files import container
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES
 
 DIGESTS = "SHA256.json"
@@ -49,7 +49,7 @@ class Case:
 
     inputs: dict[str, Input] = field(default_factory=dict)
     encoded: dict[str, EncodedTensor] = field(default_factory=dict)
-    carried: dict[str, Stored] = field(default_factory=dict)
+    carried: dict[str, StoredTensor] = field(default_factory=dict)
     order: list[str] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Case:
     def carry(self, salt: int, name: str, dtype: str, shape: tuple[int, ...], n_bytes: int) -> None:
         """Add a tensor that is carried."""
         data = hashed(n_bytes, salt).astype(np.uint8)
-        self.carried[name] = Stored(dtype, shape, data & np.uint8(1) if dtype == "BOOL" else data)
+        self.carried[name] = StoredTensor(dtype, shape, data & np.uint8(1) if dtype == "BOOL" else data)
 
     def write(self, path: Path) -> None:
         """Write the file."""

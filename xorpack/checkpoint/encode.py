@@ -27,7 +27,7 @@ from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.originals import Originals
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.tree import copy_mode, write_instead
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor
@@ -265,7 +265,7 @@ class _Run:
             self.progress(name, account.n_weights, self.plan.n_weights)
 
 
-def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
+def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
     """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
     if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
         return True

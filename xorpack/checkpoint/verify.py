@@ -17,7 +17,7 @@ from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.source import plain_tensors
 from xorpack.errors import MismatchError
 from xorpack.files import model
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ def verify_checkpoint(
     """
     checks.whole("jobs", jobs, 1)
     checkpoint = Checkpoint(path, max_weights=max_weights)
-    source: dict[str, Stored] | None = None
+    source: dict[str, StoredTensor] | None = None
     if against is not None:
         files = model.find(Path(against)).open()
         source = plain_tensors(files)
@@ -79,7 +79,7 @@ def verify_checkpoint(
             if positive_zeros and tensor.kind == "lossless":
                 array = theirs.array().copy()
                 array[negative_zeros(array)] = 0
-                theirs = Stored.of(array)
+                theirs = StoredTensor.of(array)
             _compare(name, decoded, theirs, tensor.kind == "lossless", report)
         if progress is not None:
             progress(name, tensor.n_weights, checkpoint.n_weights)
@@ -100,7 +100,7 @@ def verify_checkpoint(
     return report
 
 
-def _compare(name: str, mine: Stored, theirs: Stored, exact: bool, report: VerifyReport) -> None:
+def _compare(name: str, mine: StoredTensor, theirs: StoredTensor, exact: bool, report: VerifyReport) -> None:
     if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
         raise MismatchError(
             f"tensor {name!r}: {mine.dtype} {list(mine.shape)}, but {theirs.dtype} {list(theirs.shape)} in the source"

@@ -15,7 +15,7 @@ from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.fields.choice import FieldChoice, encode_field
 from xorpack.encoding.masks.choice import Choice, Prefer
-from xorpack.encoding.options import Encoder, Options
+from xorpack.encoding.options import Encoder, EncodingOptions
 from xorpack.encoding.plan import TensorPlan
 from xorpack.encoding.planes import encode_plan
 from xorpack.encoding.rings.elimination import scratch
@@ -68,7 +68,7 @@ def encode(
         raise ParameterError(
             f"a {type(tensor).__name__} cannot be encoded: give a BCQTensor, a TrellisTensor or a numpy array"
         )
-    options = Options(
+    options = EncodingOptions(
         network=network,
         encoder=encoder,
         rate=rate,
@@ -89,7 +89,7 @@ def encode(
         return _encode_array(tensor, options)
 
 
-def _encode_bcq(tensor: BCQTensor, options: Options) -> EncodedTensor:
+def _encode_bcq(tensor: BCQTensor, options: EncodingOptions) -> EncodedTensor:
     digest = _digest(_dequantized(tensor), options.jobs)
     source = PlaneSource(tensor.mask, tensor.planes)
     coded = encode_plan(TensorPlan.of(source, *as_matrix(tensor.shape), options), options)
@@ -104,7 +104,7 @@ def _encode_bcq(tensor: BCQTensor, options: Options) -> EncodedTensor:
     )
 
 
-def _encode_array(array: NDArray[Any], options: Options) -> EncodedTensor:
+def _encode_array(array: NDArray[Any], options: EncodingOptions) -> EncodedTensor:
     dtype, rows_cols = dtype_name(array.dtype), as_matrix(array.shape)
     matrix = np.ascontiguousarray(array).reshape(rows_cols)
     digest = _digest(iter([matrix]), options.jobs)

@@ -34,7 +34,7 @@ from xorpack.files.record import (
     unpack_record,
     version_of,
 )
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 
 KEY = "xorpack"
 DIGEST_KEY = "xorpack_header_sha256"
@@ -110,7 +110,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
                 if sorted(self.order) != sorted([*self.records, *self.carried]):
                     raise FormatError("the order of tensors does not name each of them once")
             for name in self.records:
-                self._build(name, Stored.blank)
+                self._build(name, StoredTensor.blank)
             self.original_header = document["settings"].pop(ORIGINAL_HEADER, None)
             if not isinstance(self.original_header, str | None):
                 raise FormatError(f"settings: {ORIGINAL_HEADER} is not a text")
@@ -122,7 +122,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
     def __getitem__(self, name: str) -> EncodedTensor:
         if name not in self.records:
             raise KeyError(name)
-        tensor = self._build(name, Stored.array)
+        tensor = self._build(name, StoredTensor.array)
         if self.verify:
             try:
                 check_stored(tensor)
@@ -136,14 +136,14 @@ class EncodedFile(Mapping[str, EncodedTensor]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def load_carried(self, name: str) -> Stored:
+    def load_carried(self, name: str) -> StoredTensor:
         """A carried tensor, checked.
 
         Raises:
             CorruptError: its bytes do not match their checksum.
         """
         stored = self.carried[name]
-        held = Stored(stored.dtype, stored.shape, stored.data)
+        held = StoredTensor(stored.dtype, stored.shape, stored.data)
         if self.verify:
             self.check_carried(name, held.sha256())
         return held
@@ -153,7 +153,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         if sha256 != self.carried_sha256.get(name, sha256):
             raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
 
-    def _build(self, name: str, load: Callable[[Stored], NDArray[Any]]) -> EncodedTensor:
+    def _build(self, name: str, load: Callable[[StoredTensor], NDArray[Any]]) -> EncodedTensor:
         try:
             return build(self.records[name], name, self.stored, self.version, load)
         except (ParameterError, FormatError) as error:
@@ -163,7 +163,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
 def write(
     path: Path,
     encoded: Mapping[str, EncodedTensor],
-    carried: Mapping[str, Stored],
+    carried: Mapping[str, StoredTensor],
     *,
     order: list[str] | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -184,7 +184,7 @@ def write(
     Raises:
         ParameterError: two tensors would have the same name in the file.
     """
-    tensors: dict[str, Stored] = dict(carried)
+    tensors: dict[str, StoredTensor] = dict(carried)
     records: dict[str, Record] = {}
     version = max((version_of(tensor) for tensor in encoded.values()), default=1)
     if version >= TRELLIS_VERSION and (lost := [name for name in carried if name.endswith(_RECORD_SUFFIX)]):
@@ -194,10 +194,10 @@ def write(
         for key in (name, *keys.values()):
             if key in carried or (key != name and key in encoded) or key == safetensors_file.METADATA:
                 raise ParameterError(f"the name {key!r} is taken: {name!r} needs it when encoded")
-        tensors |= {keys[section]: Stored.of(array) for section, array in tensor.sections().items()}
+        tensors |= {keys[section]: StoredTensor.of(array) for section, array in tensor.sections().items()}
         records[name] = to_record(tensor)
         if version >= TRELLIS_VERSION:
-            tensors[keys[RECORD]] = Stored.of(pack_record(records[name]))
+            tensors[keys[RECORD]] = StoredTensor.of(pack_record(records[name]))
     document = {
         "version": version,
         "settings": dict(settings or {}),
@@ -218,24 +218,26 @@ def write(
 
 def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
     """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
-    sections = {f"{name}.xor_{section}": Stored.of(array) for section, array in tensor.sections().items()}
+    sections = {
+        f"{name}.xor_{section}": StoredTensor.of(array) for section, array in tensor.sections().items()
+    }
     record = to_record(tensor)
     if version_of(tensor) >= TRELLIS_VERSION:
-        return _bytes({**sections, name + _RECORD_SUFFIX: Stored.of(pack_record(record))}, "")
+        return _bytes({**sections, name + _RECORD_SUFFIX: StoredTensor.of(pack_record(record))}, "")
     return _bytes(sections, json.dumps({name: record}, separators=(",", ":")))
 
 
-def carried_bytes(name: str, stored: Stored) -> int:
+def carried_bytes(name: str, stored: StoredTensor) -> int:
     """The same of a carried tensor."""
     return _bytes({name: stored}, json.dumps({name: _BLANK}, separators=(",", ":")))
 
 
-def _bytes(tensors: Mapping[str, Stored], text: str) -> int:
+def _bytes(tensors: Mapping[str, StoredTensor], text: str) -> int:
     return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(t.n_bytes for t in tensors.values())
 
 
 def _signed_header(
-    tensors: Mapping[str, Stored], metadata: Mapping[str, str], document: Mapping[str, Any]
+    tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str], document: Mapping[str, Any]
 ) -> bytes:
     """The header, with its digest; as long whatever the digests in ``document`` are."""
     full = {**metadata, KEY: json.dumps(document, separators=(",", ":")), DIGEST_KEY: _BLANK}
@@ -270,7 +272,7 @@ def _document(file: SafetensorsFile) -> dict[str, Any]:
     return dict(document)
 
 
-def _records(document: Mapping[str, Any], stored: Mapping[str, Stored]) -> dict[str, Record]:
+def _records(document: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> dict[str, Record]:
     """The records of a file by tensor, checked as far as :func:`check_record` does."""
     version = document["version"]
     records = document.get("tensors")
@@ -287,7 +289,7 @@ def _records(document: Mapping[str, Any], stored: Mapping[str, Stored]) -> dict[
     return records
 
 
-def _unpacked(name: str, stored: Stored) -> Any:
+def _unpacked(name: str, stored: StoredTensor) -> Any:
     if stored.dtype != "U8" or len(stored.shape) != 1:
         raise FormatError(f"tensor {name!r}: record of type {stored.dtype} and shape {stored.shape}")
     if stored.n_bytes > MAX_RECORD:
@@ -298,7 +300,7 @@ def _unpacked(name: str, stored: Stored) -> Any:
         raise type(error)(f"tensor {name!r}: {error}") from None
 
 
-def _check_owned(carried: Mapping[str, Stored], sections: tuple[str, ...]) -> None:
+def _check_owned(carried: Mapping[str, StoredTensor], sections: tuple[str, ...]) -> None:
     """Raise FormatError if a section of a file without its document has lost its record: it would pass for a tensor."""
     for key in carried:
         name, dot, section = key.rpartition(".xor_")

@@ -24,7 +24,7 @@ from xorpack.encoded import SECTIONS, EncodedTensor, check_shape, sections_sha25
 from xorpack.errors import CorruptError, FormatError, XorpackError
 from xorpack.fields.field import Field
 from xorpack.files import safetensors_file
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
 Record = dict[str, Any]
 
@@ -173,9 +173,9 @@ def to_record(tensor: EncodedTensor) -> Record:
 def build(
     record: Record,
     name: str,
-    sections: Mapping[str, Stored],
+    sections: Mapping[str, StoredTensor],
     version: int,
-    load: Callable[[Stored], NDArray[Any]] = Stored.array,
+    load: Callable[[StoredTensor], NDArray[Any]] = StoredTensor.array,
 ) -> EncodedTensor:
     """The tensor ``name`` of a record that :func:`check_record` has seen.
 
@@ -260,7 +260,7 @@ def from_sections(
                 kind = getattr(array, "dtype", type(array).__name__)
                 raise FormatError(f"section {section!r} is an array of {kind}, which no section is")
         read: Any = dict(record) if isinstance(record, Mapping) else unpack_record(_as_bytes(record))
-        stored = {f"{name}.xor_{section}": Stored.of(array) for section, array in arrays.items()}
+        stored = {f"{name}.xor_{section}": StoredTensor.of(array) for section, array in arrays.items()}
         tensor = build(check_record(read, VERSION), name, stored, VERSION)
         if verify:
             check_stored(tensor)
@@ -285,9 +285,9 @@ def _is_size(value: Any) -> bool:
 def _load(
     record: Record,
     name: str,
-    sections: Mapping[str, Stored],
+    sections: Mapping[str, StoredTensor],
     version: int,
-    load: Callable[[Stored], NDArray[Any]],
+    load: Callable[[StoredTensor], NDArray[Any]],
 ) -> dict[str, NDArray[Any]]:
     """The sections that the record's kind has, of the right types; none too many."""
     found = {}

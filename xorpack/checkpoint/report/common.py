@@ -15,7 +15,7 @@ from xorpack.analysis.formats import TensorCounts
 from xorpack.analysis.report.contents import Carried, TensorReport
 from xorpack.checkpoint.encode import Progress
 from xorpack.files import model
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES, as_matrix
 
 SAMPLE_PART = 1 << 18
@@ -39,7 +39,7 @@ class Wanted:
     sample: int | None = None
     n_maps: int = 0
     progress: Progress | None = None
-    against: Mapping[str, Stored] | None = None
+    against: Mapping[str, StoredTensor] | None = None
 
     def mapped(self, tensors: Sequence[TensorReport]) -> list[TensorReport]:
         """The tensors to make a map of: those whose masks lose most bits to being taken as i.i.d."""
@@ -66,7 +66,7 @@ def other_bytes(layout: model.CheckpointLayout) -> int:
 
 
 def carried_tensors(
-    tensors: Mapping[str, Stored], left_out: Mapping[str, LeftOut] | None = None
+    tensors: Mapping[str, StoredTensor], left_out: Mapping[str, LeftOut] | None = None
 ) -> tuple[Carried, ...]:
     """Tensors that are kept as they are; ``left_out``: why."""
     why = {} if left_out is None else {name: found.why for name, found in left_out.items()}

@@ -21,7 +21,7 @@ from xorpack.tensors import n_groups
 
 
 class TrellisResident(Resident):
-    """Of a trellis tensor.
+    """A trellis tensor, as arguments of kernels.
 
     Attributes:
         network: how planes come from the code.

@@ -19,7 +19,7 @@ SAMPLE = 1 << 18
 """Elements that are looked at to find constant planes, about."""
 
 
-class Source(Protocol):
+class RingSource(Protocol):
     """Planes that are about to be encoded."""
 
     @property
@@ -41,7 +41,7 @@ class PlaneSource:
 
     @property
     def n_planes(self) -> int:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         return len(self.coded)
 
     def count_ones(self) -> tuple[list[int], int]:
@@ -68,7 +68,7 @@ class PlaneSource:
         return Corrections(row * cols + 32 * chunk + j, values)
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
         planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
@@ -94,7 +94,7 @@ class ElementSource:
 
     @property
     def n_planes(self) -> int:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         return len(self.coded)
 
     def count_ones(self) -> tuple[list[int], int]:
@@ -120,7 +120,7 @@ class ElementSource:
         return Corrections(np.concatenate(positions), np.concatenate(values))
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
         planes = np.empty((self.n_bits, layout.lanes, layout.n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
@@ -138,18 +138,18 @@ class ElementSource:
 class FilteredSource:
     """A source with more planes after its own: the filters of a mask cascade."""
 
-    def __init__(self, source: Source, filters: Words) -> None:
+    def __init__(self, source: RingSource, filters: Words) -> None:
         """``filters``: uint32 (n_filters, rows, chunks)."""
         self.source = source
         self.filters = filters
 
     @property
     def n_planes(self) -> int:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         return self.source.n_planes + len(self.filters)
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         care, own = self.source.ring(layout, segment)
         planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
         planes[: len(own)] = own

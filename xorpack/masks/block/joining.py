@@ -91,7 +91,7 @@ def _depths(code: BlockCode) -> tuple[int, int]:
     return n_raw, max(runs[-1].length for runs in codes) - n_raw
 
 
-class Tables(NamedTuple):
+class DecodingTables(NamedTuple):
     """How the codes that occur are read.
 
     Attributes:
@@ -108,7 +108,7 @@ class Tables(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def decoding_tables(code: BlockCode) -> Tables:
+def decoding_tables(code: BlockCode) -> DecodingTables:
     """Tables of all codes of a mask."""
     codes = {level: code.runs(level) for level in code.levels()}
     of_level = np.zeros(prefix.EMPTY + 1, np.int64)
@@ -129,7 +129,7 @@ def decoding_tables(code: BlockCode) -> Tables:
                 begin, each = run.start << FAST_BITS >> code.max_length, 1 << FAST_BITS - run.length
                 ranks = slice(run.rank, run.rank + run.n)
                 fast[n, begin : begin + run.n * each] = np.repeat(symbols[ranks], each)
-    return Tables(of_level, runs, fast, hints)
+    return DecodingTables(of_level, runs, fast, hints)
 
 
 NOT_FAST = 0xFFFFFFFF
@@ -138,7 +138,7 @@ NOT_FAST = 0xFFFFFFFF
 
 def join(
     code: BlockCode,
-    tables: Tables,
+    tables: DecodingTables,
     row_classes: NDArray[np.int64],
     col_classes: NDArray[np.int64],
     raw: Words,
