@@ -28,10 +28,10 @@ from xorpack.encoding.quantize.trellis import quantize_trellis
 from xorpack.tensors import TrellisTensor
 
 GOALS = {0.5: 0.520, 1.0: 0.262, 1.5: 0.137, 2.0: 0.0715, 3.0: 0.0195, 4.0: 0.0052}
-"""Of Gaussian weights, by rate."""
+"""Errors of Gaussian weights to stay below, by rate."""
 
 AGAINST = {0.5: 0.80, 1.0: 0.75, 2.0: 0.85, 3.0: 0.92, 4.0: 0.97}
-"""Of all-MiniLM-L6-v2: our error over EntroPack's at the same bytes, by rate."""
+"""Our error over EntroPack's at the same bytes that all-MiniLM-L6-v2 is to stay below, by rate."""
 
 SPEEDS = {2.0: 1.0, 1.0: 2.5}
 """Goals of quantizing and encoding at L 12, M weights/s on two cores, by rate."""
@@ -41,7 +41,7 @@ POWERS = {"Gaussian": GAUSSIAN_POWER, "Laplace": LAPLACE_POWER, "Student t(5)": 
 MASKED_GOAL = 0.080
 
 STRIDE = 7
-"""Of the model's matrices, every so many are given to peers: one of each kind, each of another layer."""
+"""From one of the model's matrices to the next that is given to peers: one of each kind, each of another layer."""
 
 Weight = NDArray[np.float32]
 
@@ -144,7 +144,7 @@ class Measured:
 
 
 def stored_bits(tensor: TrellisTensor) -> int:
-    """Of everything that is stored of a tensor, once encoded."""
+    """Bits of everything that is stored of a tensor, once encoded."""
     return 8 * sum(xorpack.encode(tensor).section_bytes().values())
 
 

@@ -1,9 +1,9 @@
 """Searches taps of trellis networks: ``python -m benchmarks.trellis_search RATE WINDOW PLANES [--proposals N]``.
 
-Prints what stands in ``xorpack/encoding/quantize/trellis_taps.py``, one design at a time. Hill climbing: the best of a
-few drawn tables, then one or two changes at a time (a tap more or less, two planes exchanged), kept where the squared
-error on Gaussian columns falls after least squares for the codes. Draws come from the hash of
-:func:`xorpack.code.network.splitmix64`, columns from a fixed seed, so a search gives the same taps again.
+Prints one design as ``xorpack/encoding/quantize/trellis_taps.py`` has them; those there were found with other draws.
+Hill climbing: the best of a few drawn tables, then one or two changes at a time (a tap more or less, two planes
+exchanged), kept where the squared error on Gaussian columns falls after least squares for the codes. Draws come from
+the hash of :func:`xorpack.code.network.splitmix64`, columns from a fixed seed, so a search gives the same taps again.
 
 What was learned: newest bits belong into the planes of the largest codes, one each, and older bits everywhere (set
 partitioning: the newest choose the branch's level, the older its coset); codes want to be flatter than binary

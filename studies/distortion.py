@@ -39,7 +39,7 @@ PRUNED = (
 """Sparsity and planes of BCQ."""
 
 STEPS = (3.0, 2.4, 1.8, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25)
-"""Of the uniform quantizer, in standard deviations."""
+"""Steps of the uniform quantizer, in standard deviations."""
 
 TRELLIS, ALTERNATING, GREEDY, UNIFORM = "trellis", "alternating", "greedy", "uniform"
 NAMES = {

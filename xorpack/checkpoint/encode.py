@@ -15,7 +15,7 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.row_errors import Rows
-from xorpack.checkpoint.plan import FLOATS, Plan
+from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.decoders import cpu
@@ -27,7 +27,7 @@ from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.originals import Originals
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.tree import copy_mode, write_instead
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor
@@ -85,6 +85,7 @@ def encode_checkpoint(
     if not chosen_settings.lossless:
         refuse_quantized(layout, plain_tensors(files))
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
+    run.choose_rates()
     if dry_run:
         return run.estimate()
     if not layout.is_directory:
@@ -130,7 +131,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.settings, self.jobs, self.progress = settings, jobs, progress
-        self.plan = Plan(settings, files, include, exclude)
+        self.plan = CheckpointPlan(settings, files, include, exclude)
         self.version = 1  # of the format, of any file that was written
         self.report = EncodeReport(
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
@@ -138,6 +139,13 @@ class _Run:
             source_bytes=sum(file.n_bytes for file in files),
             left_out=dict(self.plan.left_out),
         )
+
+    def choose_rates(self) -> None:
+        """Choose the rate of each tensor, where there is a budget."""
+        if self.settings.has_budget:
+            with ThreadPoolExecutor(self.jobs) as pool:
+                curves = list(pool.map(self.plan.curve, self.plan.selected))
+            self.plan.choose_rates(dict(zip(self.plan.selected, curves, strict=True)))
 
     def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
         """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
@@ -200,7 +208,7 @@ class _Run:
                 if settings.mask_codec == Bmf.NAME:
                     how["factors"] = self.plan.factors(name, array, jobs)
                     mask = how["factors"].mask()
-                encoded = encode(self._quantized(array, mask, jobs), **how)
+                encoded = encode(self._quantized(name, array, mask, jobs), **how)
             blocks, rows = cpu.decode_blocks(encoded), None
             if not settings.lossless:
                 rows = Rows(array.reshape(encoded.rows, encoded.cols))
@@ -218,7 +226,7 @@ class _Run:
         return encoded
 
     def _quantized(
-        self, array: NDArray[Any], mask: NDArray[Any] | None, jobs: int
+        self, name: str, array: NDArray[Any], mask: NDArray[Any] | None, jobs: int
     ) -> BCQTensor | TrellisTensor:
         settings = self.settings
         how: dict[str, Any] = {
@@ -228,8 +236,8 @@ class _Run:
             "scale_dtype": settings.scale_dtype,
             "jobs": jobs,
         }
-        if settings.rate is not None:
-            return quantize(array, method="trellis", rate=settings.rate, **how)
+        if settings.is_trellis:
+            return quantize(array, method="trellis", rate=self.plan.rates[name], **how)
         return quantize(array, bits=settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -257,7 +265,7 @@ class _Run:
             self.progress(name, account.n_weights, self.plan.n_weights)
 
 
-def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
+def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
     """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
     if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
         return True

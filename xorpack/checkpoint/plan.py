@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
+from xorpack.checkpoint.budget import Curve, budget_bytes, choose_rates
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
-from xorpack.code.words import Words, popcount, tail_mask
+from xorpack.code.words import Words, popcount, tail_mask, unpack
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
 from xorpack.encoding.fields.sources import FieldSource
@@ -34,7 +35,7 @@ from xorpack.encoding.quantize.pruning import (
     zeros_mask,
 )
 from xorpack.encoding.rings.gather import ElementSource
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.selection import select
 from xorpack.masks import Block, Bmf
 from xorpack.masks.bmf import Factors
@@ -61,13 +62,14 @@ class Preview:
     planes: PlaneEntropies | None
 
 
-class Plan:
+class CheckpointPlan:
     """Selected tensors of plain files, and the settings for them.
 
     Attributes:
         selected: the tensors to encode, by name.
         carried: all others.
         left_out: the same, and why.
+        rates: stored bits per kept weight of each selected tensor, where trellises quantize.
         n_weights: of the selected tensors.
         n_parameters: of all tensors.
     """
@@ -94,6 +96,7 @@ class Plan:
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
+        self.rates = dict.fromkeys(self.selected, settings.rate or 1.0)
         self._threshold: GlobalThreshold | None = None
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
@@ -112,7 +115,7 @@ class Plan:
             return ElementSource(matrix).mask
         if self.settings.sparsity is None:
             zeros = zeros_mask(matrix)
-            if self.settings.rate is None or popcount(zeros) <= (1 - PRUNED_FROM) * matrix.size:
+            if not self.settings.is_trellis or popcount(zeros) <= (1 - PRUNED_FROM) * matrix.size:
                 return zeros
             return np.tile(tail_mask(matrix.shape[1]), (len(matrix), 1))
         if self.settings.mask_codec == Bmf.NAME:
@@ -155,13 +158,13 @@ class Plan:
             )
         else:
             exceptions = 0.0
-            width = 4 if settings.scale_dtype == "float32" else 2
-            if settings.rate is None:
+            width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 1 if settings.is_trellis else 2)
+            if not settings.is_trellis:
                 bits = bound = code = settings.bits
                 group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
                 scale_bytes = rows * n_groups(cols, group_size) * bits * width
             else:
-                bits, bound, code = math.ceil(settings.rate), settings.rate, settings.rate
+                bits, bound, code = math.ceil(self.rates[name]), self.rates[name], self.rates[name]
                 scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
         account = Account(
             n_weights=n,
@@ -183,6 +186,24 @@ class Plan:
             mask_bound_bits=mask.best[1],
         )
         return Preview(account, mask, planes)
+
+    def curve(self, name: str) -> Curve:
+        """Bytes and error of a tensor by rate."""
+        matrix, words = _matrix(self.selected[name]), self.mask(name)
+        kept = unpack(words, matrix.shape[1])
+        mask = None if kept.all() else kept
+        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size or 0)
+
+    def choose_rates(self, curves: Mapping[str, Curve]) -> None:
+        """Take the rates of least error at the size that the settings ask for."""
+        n_bytes = budget_bytes(
+            target_bits=self.settings.target_bits,
+            max_size=self.settings.max_size,
+            n_weights=self.n_weights,
+            carried_bytes=sum(stored.n_bytes for stored in self.carried.values()),
+            names=[*self.selected, *self.carried],
+        )
+        self.rates = choose_rates(curves, n_bytes)
 
     def becomes_smaller(self, name: str, account: Account) -> bool:
         """Whether a tensor takes fewer bytes encoded than carried, by its estimated account."""
@@ -215,10 +236,10 @@ def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int
     return source.n_planes - (zeros | ones).bit_count(), sum(left_out), field_bytes
 
 
-def _endless(stored: Stored) -> bool:
+def _endless(stored: StoredTensor) -> bool:
     """Whether a tensor without weights has rows or columns that would keep a loop over them busy: it is carried."""
     return 0 in stored.shape and math.prod(max(size, 1) for size in stored.shape) > MIN_DECLARED
 
 
-def _matrix(stored: Stored) -> NDArray[Any]:
+def _matrix(stored: StoredTensor) -> NDArray[Any]:
     return stored.array().reshape(as_matrix(stored.shape))

@@ -18,7 +18,9 @@ from xorpack.tensors import MAX_BITS
 
 SCOPES = ("tensor", "global")
 
-QUANTIZING = frozenset(("bits", "rate", "sparsity", "scope", "group_size", "method", "scale_dtype"))
+QUANTIZING = frozenset(
+    ("bits", "rate", "target_bits", "max_size", "sparsity", "scope", "group_size", "method", "scale_dtype")
+)
 """Settings that say how to lose something."""
 
 BCQ_ONLY = frozenset(("bits", "method"))
@@ -30,12 +32,15 @@ class Settings:
     """How tensors are pruned and quantized. Stands in the file, as information.
 
     See :func:`xorpack.quantize` and :func:`xorpack.encode` for what the fields mean and for their defaults. With a
-    ``rate``, weights are quantized by a trellis.
+    ``rate``, weights are quantized by a trellis; or a rate is chosen for each tensor, so that the encoded tensors take
+    ``target_bits`` per weight at the most, everything counted, or the safetensors files ``max_size`` bytes.
     """
 
     lossless: bool = False
     bits: int = 2
     rate: float | None = None
+    target_bits: float | None = None
+    max_size: int | None = None
     sparsity: float | None = None
     scope: Literal["tensor", "global"] = "tensor"
     group_size: int | None = None
@@ -57,6 +62,10 @@ class Settings:
         checks.whole("bits", self.bits, 1, MAX_BITS)
         if self.rate is not None:
             exact_rate(checks.positive("rate", self.rate))
+        if self.target_bits is not None:
+            checks.positive("target_bits", self.target_bits)
+        if self.max_size is not None:
+            checks.whole("max_size", self.max_size, 1)
         if self.sparsity is not None:
             checks.sparsity(self.sparsity)
         if self.group_size is not None:
@@ -76,8 +85,11 @@ class Settings:
     def _check_together(self, given: Set[str]) -> None:
         if self.lossless and (useless := given & QUANTIZING):
             raise ParameterError(f"{min(useless)} contradicts lossless, which keeps every value")
-        if self.rate is not None and (useless := given & BCQ_ONLY):
-            raise ParameterError(f"{min(useless)} is of binary codes, and rate asks for a trellis")
+        asked = [name for name in ("rate", "target_bits", "max_size") if getattr(self, name) is not None]
+        if len(asked) > 1:
+            raise ParameterError(f"{asked[0]} and {asked[1]} both say how large tensors may be")
+        if asked and (useless := given & BCQ_ONLY):
+            raise ParameterError(f"{min(useless)} is of binary codes, and {asked[0]} asks for a trellis")
         if "positive_zeros" in given and not self.lossless:
             raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
         if "scope" in given and self.sparsity is None:
@@ -89,20 +101,30 @@ class Settings:
         if "prefer" in given and self.mask_codec != "auto" and not self.lossless:
             raise ParameterError(f"prefer chooses a mask codec, and {self.mask_codec} is asked for")
 
+    @property
+    def is_trellis(self) -> bool:
+        """Whether weights are quantized by trellises."""
+        return self.rate is not None or self.has_budget
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether rates are to be chosen."""
+        return self.target_bits is not None or self.max_size is not None
+
     def config(self, version: int) -> dict[str, Any]:
         """The ``quantization_config`` of a model directory whose files have ``version`` at the most."""
         common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": version}
         if self.lossless:
             return {**common, "mode": "lossless"}
-        return {**common, "mode": "bcq" if self.rate is None else "trellis", **self.info()}
+        return {**common, "mode": "trellis" if self.is_trellis else "bcq", **self.info()}
 
     def info(self) -> dict[str, Any]:
         """The settings that matter."""
         if self.lossless:
             return {"lossless": True, **({"positive_zeros": True} if self.positive_zeros else {})}
         names = ["bits", "sparsity", "scope", "group_size", "method", "scale_dtype"]
-        if self.rate is not None:
-            names = ["rate", "sparsity", "scope", "group_size", "scale_dtype"]
+        if self.is_trellis:
+            names = ["rate", "target_bits", "max_size", "sparsity", "scope", "group_size", "scale_dtype"]
         if self.mask_codec == "bmf":
             names += ["mask_codec", "rank", "mask_bits"]
         return {name: getattr(self, name) for name in names}
@@ -114,6 +136,8 @@ class SettingsOptions(TypedDict, total=False):
     lossless: bool
     bits: int
     rate: float | None
+    target_bits: float | None
+    max_size: int | None
     sparsity: float | None
     scope: Literal["tensor", "global"]
     group_size: int | None

@@ -31,6 +31,20 @@ class Count(click.ParamType[int]):
         return int(found[1]) * _UNITS[found[2].lower()]
 
 
+class Size(click.ParamType[int]):
+    """A number of bytes such as 40MB, 1.5GiB, 40000000."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """See :class:`click.ParamType`."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b)?", str(value).strip(), re.IGNORECASE)
+        if found is None or float(found[1]) == 0:
+            self.fail(f"{value!r} is not a size such as 40MB, 1.5GiB or 40000000", param, ctx)
+        unit = 1024 if found[3] else 1000
+        return int(float(found[1]) * unit ** " kmgt".index((found[2] or " ").lower()))
+
+
 MAX_WEIGHTS = click.option(
     "--max-weights",
     type=Count(),
@@ -64,6 +78,11 @@ def say(*lines: str, err: bool = False) -> None:
     """Print lines that may hold names of tensors or files; ``err``: on standard error."""
     for line in lines:
         click.echo(escape.printable(line), err=err)
+
+
+def rewritten_note(file: str | Path) -> str:
+    """What is said of a file that :attr:`xorpack.Checkpoint.rewritten` holds."""
+    return f"note: {file}: another tool rewrote its header; carried tensors have no checksums"
 
 
 @contextmanager

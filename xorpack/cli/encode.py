@@ -8,7 +8,18 @@ from typing import Any
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_console, progress_bar, say
+from xorpack.cli.common import (
+    DST,
+    EXCLUDE,
+    JOBS,
+    OVERWRITE,
+    SCOPE,
+    SRC,
+    Size,
+    make_console,
+    progress_bar,
+    say,
+)
 
 
 @click.command()
@@ -22,6 +33,19 @@ from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, SCOPE, SRC, make_c
     type=float,
     default=None,
     help="Instead of --bits: stored bits per kept weight, 0.03 to 6, of a trellis: the least error for the bytes.",
+)
+@click.option(
+    "--target-bits",
+    type=float,
+    default=None,
+    help="Instead of --rate: bits per weight of all encoded tensors together, everything counted; each gets the rate "
+    "that makes the total squared error least.",
+)
+@click.option(
+    "--max-size",
+    type=Size(),
+    default=None,
+    help="The same by the size of all safetensors files: 40MB, 1.5GiB.",
 )
 @click.option(
     "--lossless", is_flag=True, default=None, help="Keep every value bit for bit instead of quantizing."

@@ -24,13 +24,13 @@ from xorpack.checkpoint.report.common import (
     Wanted,
     carried_tensors,
     common,
+    counts_of,
     other_bytes,
     sample_parts,
-    weights,
 )
 from xorpack.code.planes import TrellisPlanes
 from xorpack.decoders import cpu
-from xorpack.elements import Bcq
+from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import MismatchError, XorpackError
 from xorpack.tensors import BCQTensor
@@ -95,7 +95,9 @@ class _Encoded:
         except XorpackError as error:
             raise type(error)(f"{self.checkpoint.path_of(name)}: tensor {name!r}: {error}") from None
         zeros, ones = tensor.planes.constants
-        in_field = () if tensor.field is None else tensor.field.code.planes
+        elements = tensor.elements
+        field = elements.field if isinstance(elements, Lossless) else None
+        in_field = () if field is None else field.code.planes
         if self.wanted.progress is not None:
             self.wanted.progress(name, tensor.n_weights, self.n_weights)
         return TensorReport(
@@ -104,7 +106,7 @@ class _Encoded:
             shape=tensor.shape,
             kind=tensor.kind,
             bits=tensor.bits,
-            group_size=tensor.group_size,
+            group_size=0 if isinstance(elements, Lossless) else elements.group_size,
             mask_codec=tensor.mask_codec,
             network=_network(tensor),
             account=account,
@@ -142,7 +144,7 @@ class _Encoded:
             bits_per_weight=total.per_weight(total.n_bytes),
             measured=True,
         )
-        return by_formula(ours, (weights(t.shape, t.account, t.bits, t.dtype) for t in chosen))
+        return by_formula(ours, (counts_of(t.shape, t.account, t.bits, t.dtype) for t in chosen))
 
     def _map(self, name: str) -> NDArray[np.float64]:
         tensor = self.checkpoint[name]
