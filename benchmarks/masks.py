@@ -21,7 +21,7 @@ from xorpack.code.expand import expand
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.masks.block import BlockProposal
 from xorpack.encoding.masks.bmf import fit
-from xorpack.encoding.masks.proposal import Wanted
+from xorpack.encoding.masks.proposal import WantedMask
 from xorpack.files import container
 from xorpack.tensors import BCQTensor
 
@@ -50,7 +50,7 @@ def run(quick: bool) -> Iterator[Row]:
         )
     for sparsity, goal in BLOCK:
         tensor = random_bcq(size, sparsity, 1)
-        encoded, plan = _encoded(tensor, "block"), _plan(tensor)
+        encoded, proposal = _encoded(tensor, "block"), _proposal(tensor)
         bound = binary_entropy(encoded.n_kept / encoded.n_weights)
         yield Row(
             what=f"mask by block over the entropy, i.i.d. {size} x {size}, S {sparsity}",
@@ -58,7 +58,7 @@ def run(quick: bool) -> Iterator[Row]:
             unit="x",
             digits=4,
             at_most=goal,
-            note=f"{_mask_bits(encoded):.4f} bits per weight; {_losses(encoded, plan, bound)}",
+            note=f"{_mask_bits(encoded):.4f} bits per weight; {_losses(encoded, proposal, bound)}",
         )
     yield from _ans(random_bcq(size, 0.9, 1))
     yield from _times(size, n)
@@ -73,8 +73,8 @@ def _encoded(tensor: BCQTensor, codec: str, **how: Any) -> EncodedTensor:
     return encoded
 
 
-def _plan(tensor: BCQTensor) -> BlockProposal:
-    wanted = Wanted(words=tensor.mask, cols=tensor.shape[1], n_kept=tensor.n_kept)
+def _proposal(tensor: BCQTensor) -> BlockProposal:
+    wanted = WantedMask(words=tensor.mask, cols=tensor.shape[1], n_kept=tensor.n_kept)
     return BlockProposal.of(wanted)
 
 
@@ -84,8 +84,8 @@ def _mask_bits(encoded: EncodedTensor) -> float:
     return 8 * (encoded.mask.data.nbytes + config) / encoded.n_weights
 
 
-def _losses(encoded: EncodedTensor, plan: BlockProposal, bound: float) -> str:
-    codewords = plan.codeword_bits / encoded.n_weights
+def _losses(encoded: EncodedTensor, proposal: BlockProposal, bound: float) -> str:
+    codewords = proposal.codeword_bits / encoded.n_weights
     return f"codewords {codewords / bound:.4f} x, their code {_mask_bits(encoded) / codewords:.4f} x"
 
 
@@ -182,9 +182,9 @@ def _model() -> Iterator[Row]:
         totals["block"] += _mask_bits(one) * mask.size
         totals["i.i.d."] += binary_entropy(mask.mean()) * mask.size
         totals["by row"] += sum(map(binary_entropy, rows)) * mask.shape[1]
-        plan = _plan(tensor)
-        totals["codewords"] += plan.codeword_bits
-        totals["classes"] += len(mask) * (len(plan.code.row_levels) - 1).bit_length()
+        proposal = _proposal(tensor)
+        totals["codewords"] += proposal.codeword_bits
+        totals["classes"] += len(mask) * (len(proposal.code.row_levels) - 1).bit_length()
         totals["ANS"] += _ans_bits(mask, np.full(len(mask), mask.mean())) or np.nan
         totals["ANS by row"] += (_ans_bits(mask, _rows_in_a_byte(mask)) or np.nan) + 8 * len(mask)
     per = {key: value / n_weights for key, value in totals.items()}

@@ -88,7 +88,7 @@ def _groups(outcomes: Sequence[Outcome]) -> dict[tuple[str, float], list[Outcome
 
 
 def _sparsity(group: Sequence[Outcome]) -> str:
-    """Of all masks together: more than was asked for where a checkpoint was pruned further already."""
+    """Sparsity of all masks together: more than was asked for where a checkpoint was pruned further already."""
     kept, all_ = (sum(outcome.result[name] for outcome in group) for name in ("n_kept", "n_weights"))
     return f"{1 - kept / all_:.3g}"
 

@@ -29,7 +29,7 @@ KINDS = (
 HEADINGS = ("dense, Viterbi", "sparse, Viterbi", "dense, elim.", "sparse, elim.", "quasi-c., elim.")
 
 N_TAPS = 2
-"""Of the sparse networks, as in FleXOR."""
+"""Taps of a word of the sparse networks, as in FleXOR."""
 
 RING_WORDS = 8192
 """Stored words of a ring of dense or sparse taps; of a quasi-cyclic one, a quarter, all 32 bits of each."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from studies import alexnet, blocks, masks, networks, planes, windows
+from studies import alexnet, blocks, distortion, masks, networks, planes, windows
 from studies.table import Table
 from xorpack.errors import ParameterError
 
 TABLES: Mapping[str, Table] = {
-    module.TABLE.name: module.TABLE for module in (networks, masks, blocks, planes, alexnet, windows)
+    module.TABLE.name: module.TABLE
+    for module in (networks, masks, blocks, planes, alexnet, windows, distortion)
 }
 """All tables there are."""
 

@@ -69,7 +69,7 @@ class Sample:
         return self.rate + (binary_entropy(share) + share * math.log2(2**q - 1)) / q
 
     def as_dict(self) -> dict[str, int]:
-        """As it stands in a cell."""
+        """The sample as it stands in a cell."""
         return asdict(self)
 
     @classmethod

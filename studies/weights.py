@@ -16,7 +16,7 @@ from studies.patterns import generator, structured_weight
 from xorpack.encoding.quantize.pruning import float_rows
 from xorpack.errors import DataError, FormatError
 from xorpack.files import container, model
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.files.selection import left_out
 from xorpack.tensors import as_matrix
 
@@ -54,7 +54,7 @@ class Weights:
     """
 
     label: str
-    matrices: Mapping[str, Stored]
+    matrices: Mapping[str, StoredTensor]
     digests: Mapping[str, str]
     n_all: int
 
@@ -66,7 +66,7 @@ class Weights:
             FileNotFoundError, FormatError: it is missing, malformed, or encoded by xorpack.
             DataError: nothing in it is suitable; NaN or infinity.
         """
-        found: dict[str, Stored] = {}
+        found: dict[str, StoredTensor] = {}
         for file in model.find(Path(path)).open():
             if container.is_encoded(file):
                 raise FormatError(f"{file.path}: encoded by xorpack already; decode it first")
@@ -120,12 +120,12 @@ def example_weight() -> tuple[str, NDArray[np.float32]]:
 
 
 def _shuffled(names: Iterable[str]) -> list[str]:
-    """In a random order: layers repeat, so that every sixth matrix, say, would always be of one kind."""
+    """Names in a random order: layers repeat, so that every sixth matrix, say, would always be of one kind."""
     every = list(names)
     return [every[k] for k in np.random.default_rng(0).permutation(len(every))]
 
 
-def _suits(name: str, stored: Stored) -> bool:
+def _suits(name: str, stored: StoredTensor) -> bool:
     return (
         stored.dtype in FLOATS
         and left_out(name, stored.shape) is None
@@ -133,18 +133,18 @@ def _suits(name: str, stored: Stored) -> bool:
     )
 
 
-def _load(name: str, stored: Stored) -> NDArray[np.float32]:
+def _load(name: str, stored: StoredTensor) -> NDArray[np.float32]:
     rows, _ = _shape(stored)
     return float_rows(stored.rows(rows), 0, rows, name)
 
 
-def _shape(stored: Stored) -> tuple[int, int]:
+def _shape(stored: StoredTensor) -> tuple[int, int]:
     """Rows that are looked at, and columns."""
     rows, cols = as_matrix(stored.shape)
     return max(1, min(rows, MATRIX_WEIGHTS // cols)), cols
 
 
-def _digest(stored: Stored) -> str:
+def _digest(stored: StoredTensor) -> str:
     rows, _ = _shape(stored)
     digest = hashlib.sha256(f"{stored.dtype} {list(stored.shape)} {rows}".encode())
     digest.update(stored.part(0, rows * (stored.n_bytes // as_matrix(stored.shape)[0])).data)

@@ -270,6 +270,7 @@ inline unsigned atomicOr(unsigned* to, unsigned bits) {
 }
 
 inline float xp_add(float a, float b) { return a + b; }
+inline float xp_times(float a, float b) { return a * b; }
 
 inline float xp_from_half(unsigned short bits) {
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;
@@ -313,6 +314,25 @@ template <class Convert> void cpu_mma(float (&c)[4], const unsigned (&a)[4], uns
                 sum += double(value(left >> 16)) * value(right >> 16);
             }
         c[n] = float(c[n] + sum);
+    }
+    cpu::warp_wait();
+}
+
+// mma.m16n8k256 of bits with AND and population count, from the tables of the PTX ISA.
+inline void xp_count(int (&c)[4], const unsigned (&a)[4], uint2 b) {
+    auto& box = cpu::exchanges[cpu::warp()];
+    const unsigned lane = cpu::current % 32, g = lane / 4, t = lane % 4;
+    std::memcpy(box.words[lane], a, 16);
+    box.words[lane][4] = b.x;
+    box.words[lane][5] = b.y;
+    cpu::warp_wait();
+    for (unsigned n = 0; n < 4; ++n) {
+        const unsigned lower = n / 2, column = 2 * t + n % 2;
+        for (unsigned word = 0; word < 8; ++word) {
+            const unsigned left = box.words[g * 4 + word % 4][2 * (word / 4) + lower];
+            const unsigned right = box.words[column * 4 + word % 4][4 + word / 4];
+            c[n] += __builtin_popcount(left & right);
+        }
     }
     cpu::warp_wait();
 }

@@ -14,12 +14,13 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from crafting import matrix, resign, write
+from crafting import matrix, resign, trellis, unseal, write, write_trellis
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 from samples import bcq, hostile, pruned
@@ -31,7 +32,7 @@ from xorpack.encoding.masks.bmf import factor
 from xorpack.errors import XorpackError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES
 
 EXAMPLES = int(os.environ.get("FUZZ", "1000"))
@@ -72,6 +73,7 @@ NUDGES: list[Callable[[int], int]] = [
 ]
 
 
+ROWS: dict[str, Any] = {"scales": np.linspace(0.5, 2, 12, dtype=np.float32).reshape(12, 1)}
 CODECS: tuple[Literal["bitmap", "cascade", "block"], ...] = ("bitmap", "cascade", "block")
 
 
@@ -82,6 +84,7 @@ def seeds() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x"
         found += [write(path, codec).read_bytes() for codec in CODECS]
+        found += 3 * [write_trellis(path).read_bytes()]  # as often as the others
         mask = np.kron(np.eye(3, dtype=np.float32), np.ones((4, 14), np.float32))[:, :40]
         factors = factor(pack(mask != 0), 40, 3, 12, 64)
         tensors = [
@@ -91,10 +94,16 @@ def seeds() -> list[bytes]:
             {"a": xorpack.encode(bcq((20, 70), 0.5, 3, group_size=16), mask_codec="block")},
             {"a": xorpack.encode(bcq((20, 70), 0.9), network=xorpack.XorNetwork.dense(n_in=1, n_out=2))},
             {"a": xorpack.encode(bcq((20, 70), 0.9), network=xorpack.XorNetwork.sparse(n_in=2, n_out=3))},
+            {"a": xorpack.encode(trellis(), mask_codec="block"), "b": xorpack.encode(bcq((20, 70), 0.9))},
+            {
+                "a": xorpack.encode(
+                    replace(trellis(), dtype="F16", mask=None, gains=None, group_size=0, **ROWS)
+                )
+            },
             {"a": xorpack.encode(pruned((30, 40), 0.0)), "b": xorpack.encode(np.zeros((0, 5), np.uint8))},
         ]
         for encoded in tensors:
-            container.write(path, encoded, {"carried": Stored.of(np.arange(3, dtype=np.float32))})
+            container.write(path, encoded, {"carried": StoredTensor.of(np.arange(3, dtype=np.float32))})
             found.append(path.read_bytes())
         for seed in found:
             path.write_bytes(seed)
@@ -127,7 +136,7 @@ def change_document(data: st.DataObject, document: dict[str, Any]) -> None:
     note(f"{key}: {value!r} -> {holder.get(key) if isinstance(holder, dict) else holder}")
 
 
-def change_section(data: st.DataObject, tensors: dict[str, Stored]) -> None:
+def change_section(data: st.DataObject, tensors: dict[str, StoredTensor]) -> None:
     """Bytes of one section are overwritten, or it becomes longer or shorter along an axis."""
     name = data.draw(st.sampled_from(sorted(tensors)))
     stored = tensors[name]
@@ -141,7 +150,7 @@ def change_section(data: st.DataObject, tensors: dict[str, Stored]) -> None:
         n_bytes = math.prod(shape) * safetensors_file.ITEM_BITS[stored.dtype] // 8
         octets = np.resize(octets, n_bytes) if octets.size else np.zeros(n_bytes, np.uint8)
     note(f"{name}: {stored.shape} -> {shape}")
-    tensors[name] = Stored(stored.dtype, tuple(shape), octets)
+    tensors[name] = StoredTensor(stored.dtype, tuple(shape), octets)
 
 
 @contextmanager
@@ -195,7 +204,7 @@ def check(path: Path) -> None:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_crafted_files(data: st.DataObject) -> None:
-    def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
+    def edit(document: dict[str, Any], tensors: dict[str, StoredTensor]) -> None:
         for _ in range(data.draw(st.integers(1, 3))):
             if data.draw(st.integers(0, 3)) == 0:  # most of these are refused at once
                 change_document(data, document)
@@ -208,6 +217,8 @@ def test_crafted_files(data: st.DataObject) -> None:
         path.write_bytes(seed)
         try:
             resign(path, edit)
+            if data.draw(st.integers(0, 7)) == 0:
+                unseal(path)
         except (XorpackError, ValueError, KeyError, TypeError):
             return  # no such file can be written
         check(path)

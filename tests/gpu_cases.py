@@ -14,8 +14,11 @@ from samples import bcq, hostile, pruned
 
 import xorpack
 from xorpack import EncodedTensor, XorNetwork
-from xorpack.code.words import unpack
+from xorpack.code.trellis import TrellisNetwork
+from xorpack.code.words import n_chunks, pack, tail_mask, unpack
 from xorpack.decoders import reference
+from xorpack.elements import Trellis
+from xorpack.tensors import TrellisTensor, as_matrix, n_groups
 
 
 def _plain(shape: tuple[int, ...], sparsity: float, bits: int, **options: Any) -> EncodedTensor:
@@ -157,6 +160,86 @@ LOSSLESS: Mapping[str, Callable[[], EncodedTensor]] = {
     "lossless unrolled": lambda: xorpack.encode(pruned((100, 1024), 0.7, np.int8), lanes=32),
 }
 
+
+def trellis(
+    shape: tuple[int, ...],
+    rate: tuple[int, int] = (2, 1),
+    bits: int = 6,
+    window: int = 12,
+    *,
+    dtype: str = "F16",
+    group_size: int = 0,
+    gains: bool = False,
+    outliers: int = 0,
+    sparsity: float = 0.0,
+    scales: type[np.generic] = np.float16,
+    **options: Any,
+) -> EncodedTensor:
+    """A trellis tensor of random code, taps and numbers."""
+    rows, cols = as_matrix(shape)
+    rng = np.random.default_rng([rows, cols, *rate, bits])
+    taps = rng.integers(1, 1 << window, (rate[1], bits)).tolist()
+    network = TrellisNetwork(n_in=rate[0], n_out=rate[1], window=window, taps=tuple(map(tuple, taps)))
+    code = rng.integers(0, 1 << 32, (network.n_stored(rows), n_chunks(cols)), dtype=np.uint32)
+    kept = rng.random((rows, cols)) >= sparsity
+    free = np.flatnonzero(kept)
+    positions = np.sort(rng.choice(free, min(outliers, len(free)), replace=False)).astype(np.int64)
+    values = (rng.choice([-1, 1], len(positions)) * rng.uniform(3, 9, len(positions))).astype(np.float16)
+    sizes = rng.uniform(0.5, 2, (rows, n_groups(cols, group_size)))
+    tensor = TrellisTensor(
+        shape=shape,
+        dtype=dtype,
+        network=network,
+        code=code & tail_mask(cols),
+        a=(0.02 * 0.8 ** np.arange(bits)).astype(np.float32),
+        scales=sizes.astype(scales),
+        group_size=group_size,
+        gains=rng.uniform(0.5, 2, cols).astype(np.float16) if gains else None,
+        mask=pack(kept) if sparsity else None,
+        positions=positions,
+        values=values,
+    )
+    return xorpack.encode(tensor, **options)
+
+
+def _tiny_numbers() -> EncodedTensor:
+    """Scales, gains and outliers whose products are subnormal; a weight's sign of zero."""
+    encoded = trellis((70, 300), bits=4, dtype="F32", gains=True, outliers=50, scales=np.float32)
+    elements = encoded.elements
+    assert isinstance(elements, Trellis)
+    assert elements.gains is not None
+    rng = np.random.default_rng(6)
+    scales = rng.choice([1e-38, -3e-40, 2e-45, 0.0, -0.0, 1.0], elements.scales.shape).astype(np.float32)
+    gains = rng.choice([6e-8, 1.0, 0.0, -2.0], elements.gains.shape).astype(np.float16)
+    return replace(encoded, elements=replace(elements, scales=scales, gains=gains))
+
+
+TRELLIS: Mapping[str, Callable[[], EncodedTensor]] = {
+    "trellis": lambda: trellis((100, 1056)),
+    "trellis, row of panels": lambda: trellis((70, 2304), (1, 1), 4, outliers=300, gains=True),
+    "trellis, odd": lambda: trellis((45, 301), outliers=40, gains=True, dtype="F32", scales=np.float32),
+    "trellis, period": lambda: trellis((133, 640), (3, 2), 5, 14, outliers=100),
+    "trellis, low rate": lambda: trellis((300, 512), (1, 4), 2, dtype="BF16", outliers=90),
+    "trellis, long period": lambda: trellis((70, 96), (7, 9), 3, 9),
+    "trellis, 4 bits": lambda: trellis((50, 544), (4, 1), 8, 16, gains=True),
+    "trellis, 16 planes": lambda: trellis((40, 130), (6, 1), 16, 20, dtype="F32"),
+    "trellis, groups": lambda: trellis((60, 1100), group_size=100, outliers=30),
+    "trellis, even groups": lambda: trellis((60, 2048), group_size=512, outliers=30),
+    "trellis, groups of half a panel": lambda: trellis((60, 2048), (1, 1), 4, group_size=256),
+    "trellis, one row": lambda: trellis((1, 1000), gains=True),
+    "trellis, one column": lambda: trellis((500, 1), (1, 2), 3, 9),
+    "trellis, one weight": lambda: trellis((), (1, 1), 2, 7),
+    "trellis, conv": lambda: trellis((16, 3, 3, 7), dtype="BF16"),
+    "trellis, tall": lambda: trellis((2100, 33), (1, 1), 4, outliers=200),
+    "trellis, empty": lambda: trellis((0, 5)),
+    "trellis, no columns": lambda: trellis((5, 0)),
+    "trellis, tiny numbers": _tiny_numbers,
+    "trellis, bitmap": lambda: trellis((70, 1100), sparsity=0.6, outliers=50, mask_codec="bitmap"),
+    "trellis, block": lambda: trellis((200, 700), (1, 1), 4, sparsity=0.8, mask_codec="block", gains=True),
+    "trellis, all pruned": lambda: trellis((20, 100), sparsity=1.1),
+}
+"""Trellis codes: every way of the kernels through rates, windows, scales, masks."""
+
 EPSILON = {"F32": 2.0**-24, "F16": 2.0**-11, "BF16": 2.0**-8}
 TINY = {"F32": 2.0**-149, "F16": 2.0**-24, "BF16": 2.0**-133}
 DEPTH = 40
@@ -165,18 +248,33 @@ DEPTH = 40
 
 def products(encoded: EncodedTensor, x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """``x W^T`` of the unrounded quantized weights in float64, and the same of magnitudes: (n, rows) each."""
+    weights, sizes = _weights(encoded)
+    wide = x.astype(np.float64)
+    return wide @ weights.T, np.abs(wide) @ sizes.T
+
+
+def _weights(encoded: EncodedTensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unrounded weights, and the sums of the magnitudes of their terms: (rows, cols)."""
     mask, planes = reference.decode_planes(encoded)
     assert encoded.scales is not None
     group = np.arange(encoded.cols) // (encoded.group_size or max(encoded.cols, 1))
     weights = np.zeros((encoded.rows, encoded.cols))
     sizes = np.zeros_like(weights)
+    kept = unpack(mask, encoded.cols)
+    tensor = encoded.trellis(None) if encoded.kind == "trellis" else None
+    scales = encoded.scales.astype(np.float64) if tensor is None else tensor.alphas().astype(np.float64)
     for k in range(encoded.bits):
-        alpha = encoded.scales.astype(np.float64)[:, group, k]
+        alpha = scales[:, group, k]
         weights += np.where(unpack(planes[k], encoded.cols), alpha, -alpha)
         sizes += np.abs(alpha)
-    kept = unpack(mask, encoded.cols)
-    wide = x.astype(np.float64)
-    return wide @ (weights * kept).T, np.abs(wide) @ (sizes * kept).T
+    if tensor is not None:
+        if tensor.gains is not None:
+            weights *= tensor.gains.astype(np.float64)
+            sizes *= np.abs(tensor.gains.astype(np.float64))
+        values = tensor.values.astype(np.float64) * tensor.outlier_unit
+        weights.reshape(-1)[tensor.positions] = values
+        sizes.reshape(-1)[tensor.positions] += np.abs(values)
+    return weights * kept, sizes * kept
 
 
 def check_product(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -44,3 +47,44 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
     (root / "b.py").write_text("from house import a\n")
     with pytest.raises(CycleError, match="nodes are in a cycle"):
         list(TopologicalSorter(graph(root)).static_order())
+
+
+ALIKE = {"View"}
+"""An array's memory to the GPU decoder, a table to a report: they never meet."""
+
+
+def test_a_name_stands_for_one_class() -> None:
+    modules = defaultdict(list)
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: found for name, found in modules.items() if len(found) > 1 and name not in ALIKE} == {}
+
+
+VECTOR = {f"xorpack.vector.{name}" for name in ("bitops", "select", "simd")}
+"""What kernels are made of: functions whose bodies numba takes, too."""
+
+
+def compiled(root: Path) -> set[str]:
+    """Modules with functions that numba compiles."""
+    found = set()
+    for path in root.rglob("*.py"):
+        if re.search(r"^@(?:njit|intrinsic)\b", path.read_text(), re.MULTILINE):
+            found.add(".".join(path.relative_to(root.parent).with_suffix("").parts))
+    return found
+
+
+def test_kernels_stand_in_modules_of_their_own_and_all_others_are_typed() -> None:
+    """The list of modules that mypy lets go without types is the list of those that hold kernels."""
+    found = compiled(ROOT)
+    assert len(found) > 20
+    assert {name for name in found if not name.endswith("_kernels")} == VECTOR
+    settings = ROOT.parent / "pyproject.toml"
+    if not settings.is_file():
+        pytest.skip("not in a checkout")
+    overrides = tomllib.loads(settings.read_text())["tool"]["mypy"]["overrides"]
+    exempt = [
+        module for each in overrides if "ignore_missing_imports" not in each for module in each["module"]
+    ]
+    assert sorted(exempt) == sorted(found)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from xorpack.encoded import EncodedTensor
     from xorpack.encoding.encoder import encode
     from xorpack.encoding.quantize.methods import quantize
+    from xorpack.files.record import from_sections
     from xorpack.tensors import BCQTensor, TrellisTensor
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "decode_checkpoint",
     "encode",
     "encode_checkpoint",
+    "from_sections",
     "open",
     "prune_checkpoint",
     "quantize",
@@ -100,6 +102,7 @@ _HOMES = {
     "decode_checkpoint": "checkpoint",
     "encode": "encoding.encoder",
     "encode_checkpoint": "checkpoint",
+    "from_sections": "files.record",
     "open": "checkpoint.opened:open_checkpoint",
     "prune_checkpoint": "checkpoint",
     "quantize": "encoding.quantize.methods",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections, packed_sizes, unpack
 from xorpack.errors import FormatError
 from xorpack.fields.field import Field
-from xorpack.tensors import BCQ_DTYPES, DTYPES, MAX_BITS, as_matrix, n_groups
+from xorpack.tensors import BCQ_DTYPES, DTYPES, MAX_BITS, MAX_REACH, as_matrix, n_groups, reach
 
 MAX_GROUP = 1 << 48
 """Limit of a group's columns (exclusive)."""
@@ -133,16 +133,18 @@ class Trellis:
         if self.gains is not None and (self.gains.shape != (cols,) or self.gains.dtype != np.float16):
             raise FormatError(f"gains of {self.gains.dtype}, {self.gains.shape}, not of float16, {(cols,)}")
         if not 0 <= self.n_outliers <= rows * cols:
-            raise FormatError(f"{self.n_outliers} outliers of {rows * cols} weights")
+            raise FormatError(f"n_outliers {self.n_outliers} of {rows * cols} weights")
         expected_bytes = sum(packed_sizes(self.n_outliers, rows * cols, 16))
         if self.outliers.size != expected_bytes:
             raise FormatError(f"{self.outliers.size} bytes of outliers, not {expected_bytes}")
 
     def check_values(self) -> None:
-        """Raise FormatError if a scale or gain is NaN or infinite."""
+        """Raise FormatError if a scale or gain is NaN or infinite, or if weights could overflow on the way."""
         for name, array in (("scales", self.scales), ("gains", self.gains)):
             if array is not None and not np.isfinite(array).all():
                 raise FormatError(f"{name} that are NaN or infinite")
+        if not (found := reach(self.a, self.scales, self.gains)) < MAX_REACH:
+            raise FormatError(f"a, scales and gains give weights of up to {found:.3g}, not below 2**127")
 
     def load_outliers(self, n_weights: int) -> Corrections:
         """Positions and float16 bits of the outliers, unpacked and checked.
@@ -150,7 +152,10 @@ class Trellis:
         Raises:
             FormatError: the bytes break a rule, or a value is NaN, infinite or 0.
         """
-        found = unpack(self.outliers, self.n_outliers, n_weights, 16)
+        try:
+            found = unpack(self.outliers, self.n_outliers, n_weights, 16)
+        except FormatError as error:
+            raise FormatError(f"outliers: {error}") from None
         values = found.values.astype(np.uint16).view(np.float16)
         if not np.isfinite(values).all() or not values.all():
             raise FormatError("an outlier that is NaN, infinite or 0")

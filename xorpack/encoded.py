@@ -61,6 +61,8 @@ class EncodedTensor:
             )
         if isinstance(self.planes, TrellisPlanes) != isinstance(self.elements, Trellis):
             raise FormatError(f"{type(self.planes).__name__} cannot hold elements of kind {self.kind}")
+        if isinstance(self.elements, Trellis) and self.elements.n_outliers > self.n_kept:
+            raise FormatError(f"n_outliers {self.elements.n_outliers} of {self.n_kept} kept weights")
         self.elements.check(self.shape, self.dtype, self.bits, self.planes.constants)
         self.mask.check(self.planes.host)
 
@@ -101,17 +103,17 @@ class EncodedTensor:
 
     @property
     def scales(self) -> NDArray[Any] | None:
-        """Of quantized weights, else None."""
+        """Scales of quantized weights; None of lossless elements."""
         return None if isinstance(self.elements, Lossless) else self.elements.scales
 
     @property
     def group_size(self) -> int:
-        """Of quantized weights, else 0."""
+        """Columns that share a scale, 0 for all of a row; 0 of lossless elements, too."""
         return 0 if isinstance(self.elements, Lossless) else self.elements.group_size
 
     @property
     def field(self) -> Field | None:
-        """Of lossless elements, else None."""
+        """The field of lossless elements that have one, else None."""
         return self.elements.field if isinstance(self.elements, Lossless) else None
 
     @property

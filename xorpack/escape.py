@@ -40,14 +40,14 @@ def printable(text: str) -> str:
 
 
 def rich(text: str, style: str = "") -> Text:
-    """For a terminal, by rich: no markup."""
+    """Text for a terminal, by rich: no markup."""
     from rich.text import Text
 
     return Text(printable(text), style)
 
 
 def markdown(text: str) -> str:
-    r"""For Markdown, in a paragraph, a list or a cell of a table.
+    r"""Text for Markdown, in a paragraph, a list or a cell of a table.
 
     >>> markdown("a_b|<i>[x](http://y)")
     'a_b\\|\\<i>\\[x\\](http\\://y)'
@@ -58,7 +58,7 @@ def markdown(text: str) -> str:
 
 
 def csv(text: str) -> str:
-    """For a cell of text in a CSV file: what a spreadsheet would calculate begins with an apostrophe.
+    """Text for a cell of a CSV file: what a spreadsheet would calculate begins with an apostrophe.
 
     >>> csv("=1+1"), csv("layer.weight")
     ("'=1+1", 'layer.weight')
@@ -68,5 +68,5 @@ def csv(text: str) -> str:
 
 
 def mathtext(text: str) -> str:
-    """For a label of matplotlib, to which dollars are mathematics."""
+    """Text for a label of matplotlib, to which dollars are mathematics."""
     return printable(text).replace("$", r"\$")

@@ -146,6 +146,15 @@ def n_groups(cols: int, group_size: int) -> int:
     return -(-cols // group_size) if group_size else 1
 
 
+def reach(a: NDArray[Any], scales: NDArray[Any], gains: NDArray[Any] | None) -> float:
+    """What no weight of a trellis tensor exceeds, outliers aside; below :data:`MAX_REACH`, no step of it overflows."""
+    largest = [float(np.abs(array).max(initial=0)) for array in (scales, *([] if gains is None else [gains]))]
+    return float(np.abs(a.astype(np.float64)).sum()) * largest[0] * max([1.0, *largest[1:]])
+
+
+MAX_REACH = 2.0**127
+"""Limit of :func:`reach` (exclusive): infinity less infinity is a NaN, whose bits differ from machine to machine."""
+
 NO_POSITIONS = np.zeros(0, np.int64)
 NO_VALUES = np.zeros(0, np.float16)
 
@@ -162,7 +171,9 @@ class TrellisTensor:
         w = +0                                        where the mask is 0
         w = values[i] * outlier_unit                  at outlier i
 
-    and is then rounded to ``dtype``. Without gains and outliers that is a :class:`BCQTensor` of float32 scales.
+    and is then rounded to ``dtype``. The sum of ``|a|``, times the largest scale, times the largest gain or 1, is
+    below 2**127: no step overflows but an outlier's. Without gains and outliers that is a :class:`BCQTensor` of float32
+    scales.
 
     Attributes:
         shape: of the weight; coded as ``as_matrix(shape)`` = (rows, cols).
@@ -205,6 +216,8 @@ class TrellisTensor:
         _check_array("scales", self.scales, expected, np.uint8, np.float16, np.float32)
         if self.gains is not None:
             _check_array("gains", self.gains, (cols,), np.float16)
+        if not (found := reach(self.a, self.scales, self.gains)) < MAX_REACH:
+            raise ParameterError(f"a, scales and gains give weights of up to {found:.3g}, not below 2**127")
         if self.mask is not None:
             _check_array("mask", self.mask, (rows, chunks), np.uint32)
             if (self.mask & ~tail_mask(cols)).any():
@@ -274,7 +287,8 @@ class TrellisTensor:
         if self.mask is not None:
             out[~unpack(self.mask[first:last], cols)] = 0
         i, j = np.searchsorted(self.positions, (first * cols, last * cols))
-        values = self.values[i:j].astype(np.float32) * np.float32(self.outlier_unit)
+        with np.errstate(over="ignore"):
+            values = self.values[i:j].astype(np.float32) * np.float32(self.outlier_unit)
         out.reshape(-1)[self.positions[i:j] - first * cols] = values
         return out
 

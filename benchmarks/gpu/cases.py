@@ -38,7 +38,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As rows of the table name it."""
+        """The case as rows of the table name it."""
         return f"{self.rows} x {self.cols}, S {self.sparsity}, q {self.bits}"
 
 

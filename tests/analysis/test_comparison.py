@@ -13,14 +13,14 @@ from xorpack.analysis import coders
 from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.coders import CODERS, Content
 from xorpack.analysis.comparison import OURS, compare
-from xorpack.analysis.formats import BOUND, FORMATS, FormatRow, Weights, by_formula
+from xorpack.analysis.formats import BOUND, FORMATS, FormatRow, TensorCounts, by_formula
 from xorpack.code import words
 from xorpack.errors import ParameterError
 
 
-def weights(kept, value_bits: int = 4, scale_bits: int = 0) -> Weights:
+def weights(kept, value_bits: int = 4, scale_bits: int = 0) -> TensorCounts:
     k = int(kept.sum())
-    return Weights(
+    return TensorCounts(
         rows=kept.shape[0],
         n=kept.size,
         kept=k,

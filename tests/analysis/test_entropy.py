@@ -9,7 +9,8 @@ from samples import bcq, hostile
 
 import xorpack
 from xorpack.analysis.bounds import binary_entropy
-from xorpack.analysis.entropy import count_symbols, entropy_of_counts
+from xorpack.analysis.counting_kernels import count_symbols
+from xorpack.analysis.entropy import entropy_of_counts
 from xorpack.analysis.inspect import element_entropies, plane_entropies, row_blocks, sample_blocks
 from xorpack.code import dense, words
 from xorpack.tensors import as_matrix

@@ -9,8 +9,9 @@ import pytest
 
 from xorpack.analysis import mask_models
 from xorpack.analysis.bounds import binary_entropy
+from xorpack.analysis.counting_kernels import count_columns
 from xorpack.analysis.density import density_map
-from xorpack.analysis.mask_models import MODELS, MaskBounds, MaskCounts, count_columns
+from xorpack.analysis.mask_models import MODELS, MaskBounds, MaskCounts
 from xorpack.code import words
 
 SHAPES = [(1, 1), (1, 40), (40, 1), (33, 100), (64, 64), (257, 384)]

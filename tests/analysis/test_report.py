@@ -22,7 +22,7 @@ from xorpack.analysis.report import RENDERERS, Options, render
 from xorpack.analysis.report.contents import SORT
 from xorpack.checkpoint.report import report_checkpoint
 from xorpack.checkpoint.settings import Settings
-from xorpack.errors import FormatError, ParameterError
+from xorpack.errors import FormatError, MismatchError, ParameterError
 
 GOLDEN = sorted(Path(__file__).parents[1].joinpath("golden").glob("*.safetensors"))
 
@@ -329,3 +329,84 @@ def test_settings_of_lossless_are_refused(plain) -> None:
         report_checkpoint(plain, settings=Settings(lossless=True))
     with pytest.raises(ParameterError, match="sample = 0"):
         report_checkpoint(plain, sample=0)
+
+
+def test_errors_stand_beside_the_bounds_of_their_rate(plain, encoded, tmp_path) -> None:
+    report = report_checkpoint(encoded, against=plain)
+    weights = {name: weight.astype(np.float64) for name, weight in tensors().items()}
+    opened = xorpack.open(encoded)
+    for found in report.tensors:
+        weight, stored = weights[found.name], xorpack.decode(opened[found.name]).dequantize()
+        d = np.square(weight - stored).sum() / np.square(weight).sum()
+        assert found.distortion.relative == pytest.approx(d, rel=1e-6)
+        rate = 8 * sum(opened[found.name].section_bytes().values()) / weight.size
+        assert found.distortion.above_gaussian == pytest.approx(10 * np.log10(d * 4**rate), abs=1e-6)
+        assert found.distortion.above_bound > 0
+    text = render(report, "text", width=160)
+    assert re.search(r"D +dB to Gauss +dB to own", text)
+    document = json.loads(render(report, "json"))
+    assert document["distortion"]["relative_squared_error"] == report.distortion.relative
+    for form in RENDERERS:
+        assert "dB to own" in render(report, form) or form in ("json", "csv")
+        assert "dB to own" not in render(report_checkpoint(encoded), form)
+    done = run(encoded, "--against", plain, "--output", plain, "--overwrite")
+    assert done.returncode == 2
+    assert str(plain) in done.stderr
+    assert plain.stat().st_size > 50_000
+    assert "dB to own" in run(encoded, "--against", plain).stdout
+
+
+def test_errors_of_a_trellis_are_near_the_bound(tmp_path) -> None:
+    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    weight = np.random.default_rng(5).standard_normal((192, 256), dtype=np.float32)
+    save_file({"proj.weight": weight}, path)
+    xorpack.encode_checkpoint(path, out, rate=1.0)
+    (found,) = report_checkpoint(out, against=path).tensors
+    assert 0.3 < found.distortion.above_gaussian < found.distortion.above_bound < 1.2
+
+
+def test_errors_of_lossless_tensors_are_none(plain, tmp_path) -> None:
+    exact = tmp_path / "exact.safetensors"
+    xorpack.encode_checkpoint(plain, exact, lossless=True)
+    assert report_checkpoint(exact, against=plain).distortion is None
+
+
+def test_what_cannot_be_compared_says_so(plain, encoded, tmp_path) -> None:
+    other = {**tensors(), "model.layers.1.mlp.weight": np.zeros((128, 33), np.float32)}
+    save_file(other, tmp_path / "shape.safetensors")
+    with pytest.raises(
+        MismatchError, match=r"layers.1.*F32 \[128, 128\] was encoded, .* has F32 \[128, 33\]"
+    ):
+        report_checkpoint(encoded, against=tmp_path / "shape.safetensors")
+    del other["model.layers.1.mlp.weight"]
+    save_file(other, tmp_path / "less.safetensors")
+    with pytest.raises(MismatchError, match="has none of that name"):
+        report_checkpoint(encoded, against=tmp_path / "less.safetensors")
+    with pytest.raises(ParameterError, match="is plain: against is for what was encoded"):
+        report_checkpoint(plain, against=plain)
+    with pytest.raises(FileNotFoundError):
+        report_checkpoint(encoded, against=tmp_path / "nothing")
+
+
+def test_a_row_that_one_weight_ruins_is_not_silent(tmp_path) -> None:
+    weight = pruned((128, 256), 0.0)
+    weight[3, 5] *= 1000
+    path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_file({"proj.weight": weight}, path)
+    options = ["--bits", "2", "--group-size", "0", "--jobs", "1"]
+    command = [sys.executable, "-m", "xorpack", "encode", str(path), str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert "note: 1 row of 1 tensor ruined, most in proj.weight: one weight is larger" in done.stderr
+    assert re.search(r" D +dB +seconds", done.stdout)
+    assert report_checkpoint(out, against=path).advice[0].startswith("1 row of 1 tensor ruined")
+    assert "ruined" not in " ".join(report_checkpoint(out).advice)
+
+
+def test_the_report_of_encoding_has_the_errors(plain, tmp_path) -> None:
+    done = xorpack.encode_checkpoint(plain, tmp_path / "x.safetensors", bits=2)
+    report = report_checkpoint(tmp_path / "x.safetensors", against=plain)
+    assert set(done.distortions) == {t.name for t in report.tensors} == set(done.accounts)
+    for found in report.tensors:
+        assert done.distortions[found.name].relative == found.distortion.relative
+    assert done.distortion.relative == report.distortion.relative
+    assert xorpack.encode_checkpoint(plain, tmp_path / "y", dry_run=True).distortion is None

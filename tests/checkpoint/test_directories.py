@@ -380,7 +380,7 @@ def test_small_files_are_checked_before_large_ones_are_read(
     for root in (source, tmp_path / "e"):
         (root / "config.json").write_bytes(text)
 
-    def read(stored: safetensors_file.Stored, begin: int, end: int) -> None:
+    def read(stored: safetensors_file.StoredTensor, begin: int, end: int) -> None:
         raise AssertionError("a tensor was read")
 
     monkeypatch.setattr(safetensors_file.StoredInFile, "part", read)

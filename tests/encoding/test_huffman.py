@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xorpack.encoding.fields.huffman import code_bits, limited_lengths
+from xorpack.encoding.fields.huffman import limited_lengths
+from xorpack.encoding.fields.huffman_kernels import code_bits
 
 laws = settings(max_examples=100, deadline=None, derandomize=True)
 counted = st.lists(st.integers(1, 1000), min_size=2, max_size=9)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from xorpack.code.words import pack, popcount, unpack
-from xorpack.encoding.quantize import pruning
+from xorpack.encoding.quantize import pruning, pruning_kernels
 from xorpack.encoding.quantize.pruning import global_thresholds, magnitude_mask, zeros_mask
 from xorpack.errors import DataError, ParameterError
 
@@ -183,10 +183,10 @@ def test_kernels_run_as_plain_python() -> None:
         high, low, nonfinite, keep = (
             kernel.py_func if plain else kernel
             for kernel in (
-                pruning.high_kernel,
-                pruning.low_kernel,
-                pruning.nonfinite_kernel,
-                pruning.mask_kernel,
+                pruning_kernels.high_kernel,
+                pruning_kernels.low_kernel,
+                pruning_kernels.nonfinite_kernel,
+                pruning_kernels.mask_kernel,
             )
         )
         counts = np.zeros((2, 1 << 16), np.int64)

@@ -11,7 +11,7 @@ import xorpack
 from xorpack.code.corrections import packed_sizes
 from xorpack.code.trellis import TrellisNetwork, expand_reference
 from xorpack.code.words import pack, unpack
-from xorpack.encoding.quantize import trellis_fit, trellis_kernels
+from xorpack.encoding.quantize import trellis_fit, trellis_fit_kernels, trellis_kernels
 from xorpack.encoding.quantize.trellis import quantize_trellis
 from xorpack.encoding.quantize.trellis_design import design, exact_rate, kinds
 from xorpack.encoding.quantize.trellis_search import Search
@@ -424,7 +424,9 @@ def test_fit_kernels_as_plain_python():
         g = np.ones(40) if plain else gains
         normals = np.empty((2, 3, 2, 3, 4))
         for kernel, out in zip(
-            (trellis_fit.normal_kernel, trellis_fit.normal_kernel.py_func), normals, strict=True
+            (trellis_fit_kernels.normal_kernel, trellis_fit_kernels.normal_kernel.py_func),
+            normals,
+            strict=True,
         ):
             kernel(block, 1, care, planes, g, weights, plain, 24, out)
         np.testing.assert_allclose(*normals, rtol=1e-12)
@@ -433,7 +435,7 @@ def test_fit_kernels_as_plain_python():
         expected = np.einsum("jrc,krc,rc->rjk", signs[..., :24], signs[..., :24], shares[:, :24])
         np.testing.assert_allclose(normals[0, :, 0, :, :3], expected, rtol=1e-5, atol=1e-6)
     found = []
-    for kernel in (trellis_fit.moments_kernel, trellis_fit.moments_kernel.py_func):
+    for kernel in (trellis_fit_kernels.moments_kernel, trellis_fit_kernels.moments_kernel.py_func):
         sums, counts = np.empty((3, 2)), np.empty((3, 2), np.int64)
         histogram = np.zeros(trellis_fit.N_BINS, np.int64)
         kernel(block, 1, care, scales, gains, 3.0, 24, sums, counts, histogram)

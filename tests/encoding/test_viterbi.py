@@ -136,13 +136,13 @@ def test_kernels_are_plain_python_too(n_in: int, n_s: int) -> None:
     masks = viterbi._row_masks(network)
     if n_s == 0:
         table = np.zeros((1, 1 << n_in), np.uint64)
-        viterbi.search.py_func(care, planes, masks, n_in, 5, table, code)
+        trellis.search.py_func(care, planes, masks, n_in, 5, table, code)
     else:
         survivors = np.zeros((2 * m_lane // n_in, 1 << n_in * n_s), np.uint8)
-        viterbi.walk.py_func(care, planes, masks, n_in, 5, n_s, 1, survivors, code)
+        trellis.walk.py_func(care, planes, masks, n_in, 5, n_s, 1, survivors, code)
     assert (code == ring.code).all()
     positions, values = np.zeros(2000, np.int64), np.zeros(2000, np.uint64)
-    n = viterbi.find_wrong.py_func(care, planes, masks, n_in, 5, m_lane, code, positions, values)
+    n = trellis.find_wrong.py_func(care, planes, masks, n_in, 5, m_lane, code, positions, values)
     assert (positions[:n] == ring.positions).all()
     assert (values[:n] == ring.values).all()
 

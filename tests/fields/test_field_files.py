@@ -21,7 +21,7 @@ from xorpack.errors import CorruptError, FormatError, ParameterError
 from xorpack.fields.field import Field, FieldCode
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
 FIELD = "c.weight"
 ODD: list[Any] = [
@@ -89,7 +89,7 @@ def test_the_lowest_version_that_suffices(path: Path, tmp_path: Path) -> None:
 def test_names_of_version_2(tmp_path: Path) -> None:
     """A carried tensor may have the name of a field's section in version 1 alone."""
     with_field = xorpack.encode(values(), field="always")
-    carried = {"a.xor_field": Stored.of(np.arange(5, dtype=np.float32))}
+    carried = {"a.xor_field": StoredTensor.of(np.arange(5, dtype=np.float32))}
     plain = tmp_path / "1.safetensors"
     assert container.write(plain, {"a": xorpack.encode(values(), field="none")}, carried) == 1
     assert set(EncodedFile(plain).carried) == {"a.xor_field"}
@@ -99,7 +99,7 @@ def test_names_of_version_2(tmp_path: Path) -> None:
 
 
 def test_version_1_has_no_fields(path: Path) -> None:
-    refused(path, lambda d, t: d.update(version=1), "record needs exactly")
+    refused(path, lambda d, t: d.update(version=1), "unknown in version 1: 'field'")
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda v: repr(v)[:12])
@@ -115,7 +115,7 @@ def test_wrong_members(path: Path, value: object) -> None:
 @pytest.mark.parametrize("at", [0, 1, 2])
 @pytest.mark.parametrize("value", [0, 1, 7, 15, 16, 17, 33, 1 << 40])
 def test_wrong_codes(path: Path, at: int, value: int) -> None:
-    def edit(d: dict[str, Any], t: dict[str, Stored]) -> None:
+    def edit(d: dict[str, Any], t: dict[str, StoredTensor]) -> None:
         field_of(d)["code"][at] = value
 
     if value != EncodedFile(path).records[FIELD]["field"]["code"][at]:
@@ -140,24 +140,24 @@ def test_wrong_layouts_and_sections(path: Path) -> None:
     key = f"{FIELD}.xor_field"
     stored = EncodedFile(path).stored[key]
     for wrong in (
-        Stored("I8", stored.shape, stored.data),
-        Stored("U8", (1, *stored.shape), stored.data),
-        Stored("U8", (stored.data.size - 1,), stored.data[:-1]),
-        Stored("U8", (0,), stored.data[:0]),
+        StoredTensor("I8", stored.shape, stored.data),
+        StoredTensor("U8", (1, *stored.shape), stored.data),
+        StoredTensor("U8", (stored.data.size - 1,), stored.data[:-1]),
+        StoredTensor("U8", (0,), stored.data[:0]),
     ):
-        refused(path, lambda d, t, wrong=wrong: t.update({key: Stored(*astuple(wrong))}), f"'{FIELD}'")
+        refused(path, lambda d, t, wrong=wrong: t.update({key: StoredTensor(*astuple(wrong))}), f"'{FIELD}'")
     refused(path, lambda d, t: t.pop(key) and None, "missing")
     refused(path, lambda d, t: d["tensors"][FIELD].pop("field") and None, "without a field")
-    extra = Stored.of(np.zeros(3, np.uint8))
+    extra = StoredTensor.of(np.zeros(3, np.uint8))
     refused(path, lambda d, t: t.update({f"{PLAIN}.xor_field": extra}), "without a field")
 
 
-def astuple(stored: Stored) -> tuple[str, tuple[int, ...], Any]:
+def astuple(stored: StoredTensor) -> tuple[str, tuple[int, ...], Any]:
     return stored.dtype, stored.shape, stored.data.copy()
 
 
 def test_fields_where_there_can_be_none(path: Path) -> None:
-    def move(d: dict[str, Any], t: dict[str, Stored], to: str = NAME) -> None:
+    def move(d: dict[str, Any], t: dict[str, StoredTensor], to: str = NAME) -> None:
         d["tensors"][to]["field"] = d["tensors"][FIELD]["field"]
         t[f"{to}.xor_field"] = t[f"{FIELD}.xor_field"]
 
@@ -167,7 +167,7 @@ def test_fields_where_there_can_be_none(path: Path) -> None:
     unused = EncodedFile(path)[FIELD].field.code.unused  # type: ignore[union-attr]
     low = unused & -unused
 
-    def code_one_more(d: dict[str, Any], t: dict[str, Stored]) -> None:
+    def code_one_more(d: dict[str, Any], t: dict[str, StoredTensor]) -> None:
         d["tensors"][FIELD]["constants"] = [zeros & ~low, low]
 
     refused(path, code_one_more, "not all constantly 0")
@@ -190,7 +190,7 @@ def test_wrong_symbols(path: Path, which: str) -> None:
         symbols[at : at + 2] = symbols[at] if which == "twice" else symbols[[at + 1, at]]
     packed = corrections.pack_fields(symbols.astype(np.uint64), field.code.width)
 
-    def edit(d: dict[str, Any], t: dict[str, Stored]) -> None:
+    def edit(d: dict[str, Any], t: dict[str, StoredTensor]) -> None:
         t[f"{FIELD}.xor_field"].data[: packed.size] = packed
 
     resign(path, edit)

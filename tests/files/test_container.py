@@ -15,7 +15,7 @@ from xorpack.decoders import cpu, reference
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
 
 def read_all(path: Path) -> None:
@@ -98,7 +98,7 @@ def test_trailing_bytes(path: Path) -> None:
 
 
 def test_a_plain_file_is_not_an_encoded_one(path: Path) -> None:
-    tensors = {CARRIED: Stored.of(np.arange(5, dtype=np.float32))}
+    tensors = {CARRIED: StoredTensor.of(np.arange(5, dtype=np.float32))}
     safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, {}))
     with pytest.raises(FormatError, match="not one that xorpack encoded"):
         xorpack.open(path)
@@ -109,7 +109,7 @@ def test_a_plain_file_is_not_an_encoded_one(path: Path) -> None:
 
 
 def test_content_that_is_not_what_was_encoded(path: Path) -> None:
-    def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
+    def edit(document: dict[str, Any], tensors: dict[str, StoredTensor]) -> None:
         tensors[f"{NAME}.xor_code"].data[0] ^= 1
 
     with pytest.raises(CorruptError, match=rf"model\.safetensors.*'{NAME}'.*content"):
@@ -117,7 +117,7 @@ def test_content_that_is_not_what_was_encoded(path: Path) -> None:
 
 
 def test_scales_that_are_not_finite(path: Path) -> None:
-    def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
+    def edit(document: dict[str, Any], tensors: dict[str, StoredTensor]) -> None:
         tensors[f"{NAME}.xor_scales"].data.view(np.float16)[3] = np.nan
 
     opened = EncodedFile(resign(path, edit))
@@ -137,10 +137,10 @@ def test_corrections_that_contradict_themselves(path: Path, decoder: Any) -> Non
         ([*good.positions[:-1], 12 * 40], good.values, "rise"),
     ):
 
-        def edit(document: dict[str, Any], tensors: dict[str, Stored], p=positions, v=values) -> None:
+        def edit(document: dict[str, Any], tensors: dict[str, StoredTensor], p=positions, v=values) -> None:
             broken = Corrections(np.array(p, np.int64), np.array(v, np.uint64))
             packed = pack(broken, 12 * 40, 2)[: tensor.planes.corrections.size]
-            tensors[f"{NAME}.xor_corrections"] = Stored.of(packed)
+            tensors[f"{NAME}.xor_corrections"] = StoredTensor.of(packed)
 
         opened = EncodedFile(resign(write(path), edit))
         with pytest.raises(FormatError, match=message):
@@ -148,7 +148,7 @@ def test_corrections_that_contradict_themselves(path: Path, decoder: Any) -> Non
 
 
 def test_a_mask_that_keeps_another_number(path: Path) -> None:
-    def edit(document: dict[str, Any], tensors: dict[str, Stored]) -> None:
+    def edit(document: dict[str, Any], tensors: dict[str, StoredTensor]) -> None:
         tensors[f"{NAME}.xor_mask"].data[-1] ^= 0x10
 
     with pytest.raises(FormatError, match=rf"model\.safetensors.*'{NAME}'.*the mask keeps"):
@@ -170,7 +170,7 @@ def test_corrections_of_a_mask_that_contradict_themselves(tmp_path: Path, decode
         ([*good.positions[:-1], 12 * 40], good.values, "rise"),
     ):
 
-        def edit(document: dict[str, Any], tensors: dict[str, Stored], p=positions, v=values) -> None:
+        def edit(document: dict[str, Any], tensors: dict[str, StoredTensor], p=positions, v=values) -> None:
             broken = Corrections(np.array(p, np.int64), np.array(v, np.uint64))
             tensors[f"{NAME}.xor_mask"].data[-size:] = pack(broken, 12 * 40, 1)[:size]
 

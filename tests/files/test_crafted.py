@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crafting import CARRIED, NAME, PLAIN, Edit, resign, sign, write
+from crafting import CARRIED, HUGE, NAME, ODD, PLAIN, Edit, record, refused, resign, sign, write
 
 import xorpack
 from xorpack.code.words import pack
@@ -16,36 +16,19 @@ from xorpack.encoding.masks.bmf import factor
 from xorpack.errors import CorruptError, FormatError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
-HUGE = 1 << 70
 RECORD = (
     "kind", "dtype", "shape", "bits", "n_kept", "constants", "network", "layout", "n_corrections", "mask", "group_size",
     "method", "stored_sha256", "content_sha256",
 )  # fmt: skip
 TEXTS = ("method", "stored_sha256", "content_sha256")
 PARTS = [(), ("network",), ("layout",), ("mask",), ("mask", "config")]
-ODD: list[Any] = [None, True, -1, 0.5, 1e400, HUGE, 10**4000, "", "x", [], [1], {}, {"a": 1}]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write(tmp_path / "model.safetensors")
-
-
-def refused(path: Path, edit: Edit, match: str | None = None) -> None:
-    """Edit a file, see that it is refused, and restore it."""
-    before = path.read_bytes()
-    resign(path, edit)
-    with pytest.raises(FormatError, match=match) as caught:
-        EncodedFile(path)
-    assert str(path) in str(caught.value)
-    path.write_bytes(before)
-
-
-def record(document: dict[str, Any], name: str = NAME) -> dict[str, Any]:
-    found: dict[str, Any] = document["tensors"][name]
-    return found
 
 
 @pytest.mark.parametrize("version", [0, 4, -1, True, "1", 1.0, None, HUGE], ids=repr)
@@ -117,9 +100,9 @@ def test_stored_words_have_a_limit(path: Path) -> None:
     limit = 2 * good.layout.n_steps + good.network.window
     for m_lane in (limit, limit + 1, 2 * limit):
         words = np.zeros((n_coded, n_segments, m_lane, lanes), np.uint32)
-        stored = Stored.of(words)
+        stored = StoredTensor.of(words)
 
-        def edit(d: dict[str, Any], t: dict[str, Stored], stored: Stored = stored) -> None:
+        def edit(d: dict[str, Any], t: dict[str, StoredTensor], stored: StoredTensor = stored) -> None:
             t[f"{NAME}.xor_code"] = stored
 
         if m_lane > limit:
@@ -256,7 +239,7 @@ def test_wrong_document(path: Path, key: str, value: object) -> None:
 )  # fmt: skip
 def test_documents_that_are_none(path: Path, text: str) -> None:
     file = safetensors_file.read(path)
-    tensors = {name: Stored(t.dtype, t.shape, t.data.copy()) for name, t in file.tensors.items()}
+    tensors = {name: StoredTensor(t.dtype, t.shape, t.data.copy()) for name, t in file.tensors.items()}
     sign(path, tensors, text, file.metadata)
     with pytest.raises(FormatError, match=r"metadata|version"):
         EncodedFile(path)
@@ -269,33 +252,33 @@ def test_wrong_sections(path: Path, section: str) -> None:
     width = {"scales": 2}.get(section, 1)
     for wrong in (
         None,
-        Stored("U8" if section in ("code", "scales") else "I8", (good.data.size,), good.data),
-        Stored("F32" if section == "code" else "BOOL", good.shape, good.data[: good.data.size // width]),
-        Stored(good.dtype, (*good.shape, 1), good.data),
-        Stored(good.dtype, (1,) * 60 + good.shape, good.data),
-        Stored(good.dtype, (0, 1 << 62, 1 << 62, 1 << 62), good.data[:0]),
-        Stored(good.dtype, (0,), good.data[:0]),
-        Stored(good.dtype, (*good.shape[:-1], 2 * good.shape[-1]), np.concatenate([good.data, good.data])),
+        StoredTensor("U8" if section in ("code", "scales") else "I8", (good.data.size,), good.data),
+        StoredTensor("F32" if section == "code" else "BOOL", good.shape, good.data[: good.data.size // width]),
+        StoredTensor(good.dtype, (*good.shape, 1), good.data),
+        StoredTensor(good.dtype, (1,) * 60 + good.shape, good.data),
+        StoredTensor(good.dtype, (0, 1 << 62, 1 << 62, 1 << 62), good.data[:0]),
+        StoredTensor(good.dtype, (0,), good.data[:0]),
+        StoredTensor(good.dtype, (*good.shape[:-1], 2 * good.shape[-1]), np.concatenate([good.data, good.data])),
     ):  # fmt: skip
 
-        def edit(d: dict[str, Any], t: dict[str, Stored], wrong: Stored | None = wrong) -> None:
+        def edit(d: dict[str, Any], t: dict[str, StoredTensor], wrong: StoredTensor | None = wrong) -> None:
             if wrong is None:
                 del t[key]
             else:
-                t[key] = Stored(wrong.dtype, wrong.shape, wrong.data.copy())
+                t[key] = StoredTensor(wrong.dtype, wrong.shape, wrong.data.copy())
 
         refused(path, edit, f"'{NAME}'")
 
 
 def test_sections_that_belong_to_nothing(path: Path) -> None:
-    extra = Stored.of(np.zeros(3, np.uint8))
+    extra = StoredTensor.of(np.zeros(3, np.uint8))
     for name in (f"{PLAIN}.xor_scales", "c.xor_mask", "c"):
         refused(path, lambda d, t, name=name: t.update({name: extra}), "scales|carried")
 
 
 def test_names_that_collide(path: Path) -> None:
     def rename(to: str) -> Edit:
-        def edit(d: dict[str, Any], t: dict[str, Stored]) -> None:
+        def edit(d: dict[str, Any], t: dict[str, StoredTensor]) -> None:
             d["tensors"][to] = d["tensors"].pop(PLAIN)
             d["order"] = [NAME, to, CARRIED]
             for section in ("code", "corrections", "mask"):

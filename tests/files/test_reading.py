@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 import xorpack
 from xorpack.errors import SourceError
 from xorpack.files import safetensors_file
-from xorpack.files.reading import Source
+from xorpack.files.reading import SourceFile
 
 
 def write_source(path: Path) -> Path:
@@ -139,8 +139,8 @@ def test_what_is_written_is_hashed_as_it_is_written(
     places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even a change that neither size nor time betrays gives a file whose digests are right."""
-    monkeypatch.setattr(Source, "_compare", lambda self, found: None)
-    monkeypatch.setattr(Source, "check", lambda self: None)
+    monkeypatch.setattr(SourceFile, "_compare", lambda self, found: None)
+    monkeypatch.setattr(SourceFile, "check", lambda self: None)
     out = tmp_path / "out"
     write = safetensors_file.write
 
@@ -202,7 +202,7 @@ def test_blocks_rows_and_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(safetensors_file, "_BLOCK_BYTES", 1000)
     path = write_source(tmp_path / "m.safetensors")
     for stored in safetensors_file.read(path).tensors.values():
-        held = safetensors_file.Stored(stored.dtype, stored.shape, stored.data)
+        held = safetensors_file.StoredTensor(stored.dtype, stored.shape, stored.data)
         for one in (stored, held):
             blocks = list(one.blocks())
             assert max(block.size for block in blocks) == 1000

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack import BCQTensor
+from xorpack import BCQTensor, TrellisTensor
 from xorpack.code import words
+from xorpack.code.trellis import TrellisNetwork
 from xorpack.masks.bmf import Factors
 from xorpack.tensors import DTYPES, as_matrix, n_groups
 
@@ -155,3 +156,61 @@ def few_signs(tensor: BCQTensor, salt: int, plane: int, value: int, n_odd: int =
     planes = tensor.planes.copy()
     planes[plane] = words.pack(bits.reshape(rows, cols) != 0) & tensor.mask
     return replace(tensor, planes=planes)
+
+
+def trellis(
+    salt: int,
+    shape: tuple[int, ...],
+    rate: tuple[int, int],
+    window: int,
+    q: int,
+    *,
+    dtype: str = "F32",
+    kept: int = 1000,
+    mask: NDArray[np.uint32] | None = None,
+    group_size: int = 0,
+    a: NDArray[np.float32] | None = None,
+    scales: NDArray[Any] | None = None,
+    gains: bool = False,
+    n_outliers: int = 0,
+) -> TrellisTensor:
+    """A trellis tensor of any taps, code and scales, chosen for nothing; see :func:`bcq` for ``kept``.
+
+    ``rate`` is ``(n_in, n_out)``; there are ``n_outliers`` or some fewer, at kept weights.
+    """
+    rows, cols = as_matrix(shape)
+    n_in, n_out = rate
+    taps = hashed(n_out * q, salt) % ((1 << window) - 1) + 1
+    network = TrellisNetwork(
+        n_in=n_in, n_out=n_out, window=window, taps=tuple(map(tuple, taps.reshape(n_out, q).tolist()))
+    )
+    chunks, m = words.n_chunks(cols), network.n_stored(rows)
+    code = hashed(m * chunks, salt + 1).astype(np.uint32).reshape(m, chunks) & words.tail_mask(cols)
+    if scales is None:
+        size = rows * n_groups(cols, group_size)
+        scales = ((hashed(size, salt + 2) % 1021 + 3) / 256).astype(np.float16)
+    if a is None:
+        a = ((hashed(q, salt + 3) % 4093 + 1) / 1024).astype(np.float32)
+    if mask is None and kept < 1000:
+        mask = bcq(salt + 4, shape, 1, kept).mask
+    gain = ((hashed(cols, salt + 5) % 509 + 2).astype(np.float64) / 128).astype(np.float16)
+    gain[2::7] *= np.float16(-1)
+    positions = np.unique(hashed(n_outliers, salt + 6) % max(rows * cols, 1)).astype(np.int64)
+    if mask is not None:
+        positions = positions[words.unpack(mask, cols).reshape(-1)[positions]]
+    values = hashed(len(positions), salt + 7).astype(np.uint16)
+    values[values & 0x7C00 == 0x7C00] ^= 0x4000  # neither infinite nor NaN
+    values[values & 0x7FFF == 0] |= 1
+    return TrellisTensor(
+        shape=shape,
+        dtype=dtype,
+        network=network,
+        code=code,
+        a=a,
+        scales=scales.reshape(rows, n_groups(cols, group_size)),
+        group_size=group_size,
+        gains=gain if gains else None,
+        mask=mask,
+        positions=positions,
+        values=values.view(np.float16),
+    )

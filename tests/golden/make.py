@@ -16,31 +16,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden.inputs import bcq, bmf, crowded, few, few_signs, hashed, odd_scales, plain, skewed, small
+from golden.inputs import (
+    bcq,
+    bmf,
+    crowded,
+    few,
+    few_signs,
+    hashed,
+    odd_scales,
+    plain,
+    skewed,
+    small,
+    trellis,
+)
 from numpy.typing import NDArray
 
 import xorpack
-from xorpack import BCQTensor, EncodedTensor, XorNetwork
+from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
 from xorpack.code import layout, words
 from xorpack.files import container
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES
 
 DIGESTS = "SHA256.json"
+
+Input = BCQTensor | TrellisTensor | NDArray[Any]
 
 
 @dataclass
 class Case:
     """One file: inputs, encoded tensors, carried ones."""
 
-    inputs: dict[str, BCQTensor | NDArray[Any]] = field(default_factory=dict)
+    inputs: dict[str, Input] = field(default_factory=dict)
     encoded: dict[str, EncodedTensor] = field(default_factory=dict)
-    carried: dict[str, Stored] = field(default_factory=dict)
+    carried: dict[str, StoredTensor] = field(default_factory=dict)
     order: list[str] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, name: str, tensor: BCQTensor | NDArray[Any], **how: Any) -> None:
+    def add(self, name: str, tensor: Input, **how: Any) -> None:
         """Encode a tensor, without a field unless ``how`` says so: those are of version 2."""
         how.setdefault("field", "none")
         self.inputs[name] = tensor
@@ -49,7 +63,7 @@ class Case:
     def carry(self, salt: int, name: str, dtype: str, shape: tuple[int, ...], n_bytes: int) -> None:
         """Add a tensor that is carried."""
         data = hashed(n_bytes, salt).astype(np.uint8)
-        self.carried[name] = Stored(dtype, shape, data & np.uint8(1) if dtype == "BOOL" else data)
+        self.carried[name] = StoredTensor(dtype, shape, data & np.uint8(1) if dtype == "BOOL" else data)
 
     def write(self, path: Path) -> None:
         """Write the file."""
@@ -66,7 +80,7 @@ class Case:
         """Bytes that decoding must give."""
         found = {name: stored.data.tobytes() for name, stored in self.carried.items()}
         for name, tensor in self.inputs.items():
-            found[name] = (tensor.dequantize() if isinstance(tensor, BCQTensor) else tensor).tobytes()
+            found[name] = (tensor if isinstance(tensor, np.ndarray) else tensor.dequantize()).tobytes()
         return found
 
 
@@ -255,6 +269,61 @@ def fields(case: Case) -> None:
     case.carry(1300, "bias", "F32", (5,), 20)
 
 
+def trellises(case: Case) -> None:
+    """Version 3: rates from 1/64 to 8, all codecs of masks but one, gains, groups, outliers; what else a file holds."""
+    case.add("quarter", trellis(1310, (37, 70), (1, 4), 9, 3, n_outliers=9))
+    case.add("three halves", trellis(1320, (41, 45), (3, 2), 12, 5, dtype="BF16", group_size=20))
+    case.add("two", trellis(1330, (50, 77), (2, 1), 12, 6, dtype="F16", kept=300, gains=True, n_outliers=30))
+    float32 = ((hashed(21, 1345) % 65521 + 1) / 4096).astype(np.float32)
+    case.add("four", trellis(1340, (21, 33), (4, 1), 16, 8, scales=float32, n_outliers=5))
+    case.add("eight", trellis(1350, (9, 40), (8, 1), 20, 16, dtype="BF16", gains=True))
+    case.add("sixty-fourth", trellis(1360, (150, 35), (1, 64), 7, 1, group_size=7, kept=600))
+    case.add("not reduced", trellis(1370, (31, 64), (6, 4), 11, 4, dtype="F16", n_outliers=4))
+    case.add("vector", trellis(1380, (77,), (2, 1), 10, 4, group_size=32, n_outliers=3))
+    case.add("few rows", trellis(1390, (3, 50), (3, 2), 14, 4, gains=True))
+    case.add("wide", trellis(1400, (5, 1051), (1, 2), 8, 2, group_size=100, n_outliers=20))
+    case.add("conv", trellis(1410, (6, 5, 3, 3), (5, 4), 13, 5, dtype="BF16", group_size=13, kept=700))
+    odd = np.array([65504, 3.0e30, 1.0e-40, -0.0, 1 / 3, -7.7e-6], np.float32)
+    a = np.array([1.5, -0.75, 0.0, 2**-30, -0.0, 1 / 3], np.float32)
+    for dtype in ("F32", "F16", "BF16"):
+        tensor = trellis(
+            1420,
+            (3, 75),
+            (2, 1),
+            9,
+            6,
+            dtype=dtype,
+            group_size=40,
+            a=a,
+            scales=odd,
+            gains=True,
+            n_outliers=12,
+        )
+        case.add(f"odd.{dtype}", tensor)
+    large = np.array([2.0**100, -(2.0**110)], np.float32)
+    case.add("large", trellis(1430, (8, 40), (1, 1), 9, 2, a=large, n_outliers=9))
+    case.add("zeros", trellis(1440, (8, 40), (1, 1), 9, 2, a=np.zeros(2, np.float32), n_outliers=9))
+    case.add("all pruned", trellis(1450, (6, 50), (1, 1), 8, 2, kept=0))
+    case.add("bitmap", trellis(1460, (13, 150), (1, 2), 8, 2, kept=500), mask_codec="bitmap")
+    case.add("block", trellis(1470, (40, 133), (1, 4), 8, 2, kept=60, n_outliers=50), mask_codec="block")
+    product, factors = bmf(1480, (23, 70), 2, (7, 32))
+    case.add(
+        "bmf",
+        trellis(1490, (23, 70), (1, 2), 8, 3, mask=product.mask, n_outliers=20),
+        mask_codec="bmf",
+        factors=factors,
+    )
+    for i, shape in enumerate([(0, 5), (5, 0), (0,), (), (1,), (2, 0, 3)]):
+        name = "x".join(map(str, shape)) or "scalar"
+        case.add(f"empty.{name}", trellis(1500 + 8 * i, shape, (3, 2), 8, 2, group_size=3, gains=i % 2 == 0))
+    case.add("bcq", bcq(1560, (20, 70), 2, 90, group_size=30), mask_codec="cascade")
+    case.add("lossless", skewed(1570, (30, 64), 550, "BF16"), field="always")
+    case.carry(1580, "bias", "F32", (5,), 20)
+    case.carry(1581, "weight.xor_corrections", "U8", (3,), 3)
+    case.order = ["bias", *case.encoded, "weight.xor_corrections"]
+    case.metadata = {"format": "pt"}
+
+
 def lossless(dtype: str) -> Callable[[Case], None]:
     """Two tensors of one type: default, and a network that must correct."""
 
@@ -303,6 +372,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "block": block,
     "bmf": product,
     "fields": fields,
+    "trellis": trellises,
 }
 
 

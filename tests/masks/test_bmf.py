@@ -16,7 +16,8 @@ from xorpack.code import words
 from xorpack.encoding.masks import bmf, bmf_kernels
 from xorpack.encoding.masks.bmf import choose_tile, cover, factor, fit
 from xorpack.errors import DataError, FormatError, ParameterError
-from xorpack.masks.bmf import Factors, product_kernel, sizes
+from xorpack.masks.bmf import Factors, sizes
+from xorpack.masks.bmf_kernels import product_kernel
 
 
 def magnitudes(shape: tuple[int, int], seed: int = 0, spread: float = 0.0) -> np.ndarray[Any, Any]:

@@ -22,7 +22,7 @@ from xorpack.decoders.gpu import masks as device_masks
 from xorpack.encoding.masks import choice
 from xorpack.encoding.masks.bmf import fit
 from xorpack.errors import FormatError, ParameterError
-from xorpack.masks import cascade
+from xorpack.masks import cascade, cascade_kernels
 
 CONFIG = {"n_filters": 3, "m_last": 5, "n_corrections": 2}
 
@@ -157,7 +157,7 @@ def plain_target(k: int, row: int, chunk: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "kernel", [cascade.fill_targets, cascade.fill_targets.py_func], ids=["jit", "python"]
+    "kernel", [cascade_kernels.fill_targets, cascade_kernels.fill_targets.py_func], ids=["jit", "python"]
 )
 @pytest.mark.parametrize("first", [0, 5, 99_991, (1 << 31) - 9])
 def test_targets(kernel, first):
@@ -182,7 +182,7 @@ def test_candidates_are_where_all_filters_meet_their_targets():
     assert (cascade.candidates(filters, 20, 45) == words.pack(expected)).all()
     found = np.tile(words.tail_mask(45), (9, 1))
     with np.errstate(over="ignore"):
-        cascade.meet_targets.py_func(filters, 20, found)
+        cascade_kernels.meet_targets.py_func(filters, 20, found)
     assert (found == words.pack(expected)).all()
 
 

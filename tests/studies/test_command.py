@@ -34,7 +34,7 @@ def test_list():
     done = run("--list")
     assert done.returncode == 0
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == ["networks", "masks", "blocks", "planes", "alexnet", "windows"]
+    assert names == ["networks", "masks", "blocks", "planes", "alexnet", "windows", "distortion"]
 
 
 def test_a_study(tmp_path):
@@ -65,7 +65,11 @@ def test_the_cache_is_the_users(tmp_path):
 
 
 WRONG = [
-    (["bogus"], 2, "table 'bogus' is not one of networks, masks, blocks, planes, alexnet, windows"),
+    (
+        ["bogus"],
+        2,
+        "table 'bogus' is not one of networks, masks, blocks, planes, alexnet, windows, distortion",
+    ),
     (["masks", "--model", "nothing"], 1, "nothing: no such file or directory"),
     (["masks", "--model", "T"], 1, "not a safetensors file"),
     (["masks", "--output", "T"], 1, "output T is not a directory"),

@@ -58,7 +58,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
+class CoderResult:
     """What a coder made of one tensor: bytes, seconds to encode and to decode."""
 
     n_bytes: int
@@ -70,18 +70,18 @@ class CoderError(SelfCheckError):
     """A coder did not give back what it was given."""
 
 
-def zstd_dense(level: int) -> Callable[[Content], Coded]:
+def zstd_dense(level: int) -> Callable[[Content], CoderResult]:
     """Zstd on the dense bytes: what happens to a checkpoint in an archive."""
     return lambda content: _zstd(content.dense, level, 0)
 
 
-def zstd_sparse(content: Content) -> Coded:
+def zstd_sparse(content: Content) -> CoderResult:
     """Zstd -19 on a bitmap and the kept values, packed or byte by byte."""
     bitmap = np.packbits(content.mask, bitorder="little").tobytes()
     return _zstd(bitmap + _packed(content.symbols, content.bits), 19, content.extra_bytes)
 
 
-def _zstd(data: bytes, level: int, extra: int) -> Coded:
+def _zstd(data: bytes, level: int, extra: int) -> CoderResult:
     import zstandard
 
     compressor, decompressor = zstandard.ZstdCompressor(level=level), zstandard.ZstdDecompressor()
@@ -92,7 +92,7 @@ def _zstd(data: bytes, level: int, extra: int) -> Coded:
     end = time.perf_counter()
     if back != data:
         raise CoderError(f"zstd -{level} does not give back its input")
-    return Coded(len(packed) + extra, middle - began, end - middle)
+    return CoderResult(len(packed) + extra, middle - began, end - middle)
 
 
 def _packed(symbols: NDArray[np.uint32], bits: int) -> bytes:
@@ -103,20 +103,20 @@ def _packed(symbols: NDArray[np.uint32], bits: int) -> bytes:
     return np.packbits(planes.astype(np.bool_), bitorder="little").tobytes()
 
 
-def ans_iid(content: Content) -> Coded:
+def ans_iid(content: Content) -> CoderResult:
     """ANS: one probability for the mask, one table for the symbols."""
     share = float(content.mask.mean()) if content.mask.size else 0.0
     return _ans(content, [_Stream.bits(content.mask.reshape(-1), share)], 4)
 
 
-def ans_rows(content: Content) -> Coded:
+def ans_rows(content: Content) -> CoderResult:
     """ANS: a probability of 16 bits for every row of the mask, one table for the symbols."""
     rows, cols = content.mask.shape
     share = np.clip(np.round(content.mask.mean(axis=1) * 65536), 1, 65535) / 65536
     return _ans(content, [_Stream.bits(content.mask.reshape(-1), np.repeat(share, cols))], 2 * rows)
 
 
-def _ans(content: Content, mask: list[_Stream], parameter_bytes: int) -> Coded:
+def _ans(content: Content, mask: list[_Stream], parameter_bytes: int) -> CoderResult:
     low = max(0, content.bits - JOINT_BITS)  # mantissa bits, kept raw
     high = content.symbols >> np.uint32(low)
     known, index, counts = np.unique(high, return_inverse=True, return_counts=True)
@@ -126,7 +126,7 @@ def _ans(content: Content, mask: list[_Stream], parameter_bytes: int) -> Coded:
     table_bytes = known.size * (2 + 4)
     raw_bytes = -(-low * high.size // 8)
     coded = [stream.run() for stream in streams]
-    return Coded(
+    return CoderResult(
         sum(c.n_bytes for c in coded) + parameter_bytes + table_bytes + raw_bytes + content.extra_bytes,
         sum(c.encode_seconds for c in coded),
         sum(c.decode_seconds for c in coded),
@@ -156,7 +156,7 @@ class _Stream:
 
         return cls(symbols, constriction.stream.model.Categorical(shares, perfect=False), ())
 
-    def run(self) -> Coded:
+    def run(self) -> CoderResult:
         import constriction
 
         make = constriction.stream.stack.AnsCoder
@@ -170,10 +170,10 @@ class _Stream:
         end = time.perf_counter()
         if not np.array_equal(back, self.symbols):
             raise CoderError("ANS does not give back its input")
-        return Coded(packed.nbytes, middle - began, end - middle)
+        return CoderResult(packed.nbytes, middle - began, end - middle)
 
 
-CODERS: Mapping[str, tuple[str, str, Callable[[Content], Coded]]] = {
+CODERS: Mapping[str, tuple[str, str, Callable[[Content], CoderResult]]] = {
     "zstd -3, dense": ("zstandard", "the dense bytes", zstd_dense(3)),
     "zstd -19, dense": ("zstandard", "the dense bytes", zstd_dense(19)),
     "zstd -19, bitmap + values": ("zstandard", "a bitmap and the kept values", zstd_sparse),
@@ -183,7 +183,7 @@ CODERS: Mapping[str, tuple[str, str, Callable[[Content], Coded]]] = {
 """Name: package, what it is run on, the coder."""
 
 
-def available() -> dict[str, tuple[str, Callable[[Content], Coded]]]:
+def available() -> dict[str, tuple[str, Callable[[Content], CoderResult]]]:
     """Coders whose package is installed: name to what it is run on, and the coder."""
     return {
         name: (what, coder)

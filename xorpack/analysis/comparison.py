@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xorpack.analysis import coders
-from xorpack.analysis.coders import Coded, Content
+from xorpack.analysis.coders import CoderResult, Content
 from xorpack.analysis.formats import FormatRow
 from xorpack.code.expand import expand
 from xorpack.decoders import cpu
@@ -45,7 +45,7 @@ def compare(samples: Iterable[BCQTensor | NDArray[Any]]) -> Comparison:
     Args:
         samples: quantized tensors, or arrays to be kept bit for bit.
     """
-    found: dict[str, list[Coded]] = {}
+    found: dict[str, list[CoderResult]] = {}
     notes = {OURS: "XOR code, mask, corrections, scales"}
     n_weights = n_tensors = 0
     mask_seconds = 0.0
@@ -71,7 +71,7 @@ def compare(samples: Iterable[BCQTensor | NDArray[Any]]) -> Comparison:
     )
 
 
-def _ours(tensor: BCQTensor | NDArray[Any], content: Content) -> tuple[Coded, float]:
+def _ours(tensor: BCQTensor | NDArray[Any], content: Content) -> tuple[CoderResult, float]:
     began = time.perf_counter()
     encoded = encode(tensor)
     middle = time.perf_counter()
@@ -81,10 +81,10 @@ def _ours(tensor: BCQTensor | NDArray[Any], content: Content) -> tuple[Coded, fl
         raise coders.CoderError("xorpack does not give back its input")
     encoded.load_mask(expand)
     mask_seconds = time.perf_counter() - end
-    return Coded(sum(encoded.section_bytes().values()), middle - began, end - middle), mask_seconds
+    return CoderResult(sum(encoded.section_bytes().values()), middle - began, end - middle), mask_seconds
 
 
-def _row(name: str, note: str, runs: list[Coded], n: int) -> FormatRow:
+def _row(name: str, note: str, runs: list[CoderResult], n: int) -> FormatRow:
     return FormatRow(
         name=name,
         note=note,

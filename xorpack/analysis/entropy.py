@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.bounds import Z95, binary_entropy
+from xorpack.analysis.counting_kernels import count_symbols
 from xorpack.code import dense
 from xorpack.code.words import Words
 from xorpack.encoding.fields.choice import FewValues
-from xorpack.vector.compiled import njit
 
 JOINT_BITS = 16
 """Planes that are taken together at the most; lower ones of wider symbols (mantissa bits) are taken one by one, unless
@@ -109,20 +109,3 @@ def entropy_of_counts(counts: NDArray[np.int64]) -> Estimate:
     bias = (found.size - 1) / (2 * n * np.log(2))
     most = float(np.log2(counts.size))
     return Estimate(float(min(value + bias, most)), float(Z95 * (variance / n) ** 0.5))
-
-
-@njit(cache=True, nogil=True)
-def count_symbols(mask, planes, counts):
-    """Add the symbols at the ones of ``mask`` (n,) to ``counts`` (2^q,); ``planes`` uint32 (q, n)."""
-    q = planes.shape[0]
-    for i in range(mask.size):
-        kept = mask[i]
-        j = np.uint32(0)
-        while kept:
-            if kept & np.uint32(1):
-                symbol = np.int64(0)
-                for k in range(q):
-                    symbol |= np.int64((planes[k, i] >> j) & np.uint32(1)) << k
-                counts[symbol] += 1
-            kept >>= np.uint32(1)
-            j += np.uint32(1)

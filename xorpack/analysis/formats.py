@@ -17,7 +17,7 @@ INDEX_BITS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
+class TensorCounts:
     """What the size of a tensor depends on in other formats.
 
     Attributes:
@@ -38,7 +38,7 @@ class Weights:
     mask_bits: float
 
 
-def relative_index_bits(w: Weights) -> float:
+def relative_index_bits(w: TensorCounts) -> float:
     """``(k + fillers) (v + 4)``: a filler value bridges every gap of 16 positions, here of i.i.d. masks.
 
     A gap is longer than 16 j with probability ``S^(16 j)``, so there are ``x / (1 - x)`` fillers for a value, with
@@ -50,14 +50,14 @@ def relative_index_bits(w: Weights) -> float:
     return w.kept * (1 + x / (1 - x)) * (w.value_bits + INDEX_BITS) + w.scale_bits
 
 
-def csr_bits(w: Weights, index_bits: int) -> float:
+def csr_bits(w: TensorCounts, index_bits: int) -> float:
     """``k (v + index) + 32 (rows + 1)``."""
     return w.kept * (w.value_bits + index_bits) + 32 * (w.rows + 1) + w.scale_bits
 
 
 BOUND = "bound, given mask"
 
-FORMATS: Mapping[str, tuple[Callable[[Weights], float], str]] = {
+FORMATS: Mapping[str, tuple[Callable[[TensorCounts], float], str]] = {
     "dense float32": (lambda w: 32.0 * w.n, "32 n"),
     "dense float16": (lambda w: 16.0 * w.n, "16 n; loses bits of float32"),
     "dense, packed": (
@@ -103,7 +103,7 @@ class FormatTable:
     rows: tuple[FormatRow, ...]
 
 
-def by_formula(ours: FormatRow, tensors: Iterable[Weights]) -> FormatTable:
+def by_formula(ours: FormatRow, tensors: Iterable[TensorCounts]) -> FormatTable:
     """Our format beside all of :data:`FORMATS`, for several tensors together.
 
     ``dense float16`` is left out where values are 16 bits wide or less.

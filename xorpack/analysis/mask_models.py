@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.bounds import binary_entropy, parameter_bits
+from xorpack.analysis.counting_kernels import count_columns
 from xorpack.code.words import Words
-from xorpack.vector.compiled import njit
 
 N_CLASSES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of classes that are tried."""
@@ -157,19 +157,3 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = np.clip(p, 1e-15, 1 - 1e-15)
     return np.asarray(np.log(inside / (1 - inside)))
-
-
-@njit(cache=True, nogil=True)
-def count_columns(mask, counts):
-    """Add the ones of every column of ``mask``, uint32 (n, chunks), to ``counts``, int64 (32 * chunks,)."""
-    for r in range(mask.shape[0]):
-        for c in range(mask.shape[1]):
-            word = mask[r, c]
-            while word:
-                low = word & (~word + np.uint32(1))
-                j = 0
-                for shift in (16, 8, 4, 2, 1):
-                    if low >> np.uint32(j + shift):
-                        j += shift
-                counts[32 * c + j] += 1
-                word ^= low

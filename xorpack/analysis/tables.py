@@ -11,6 +11,7 @@ from rich.text import Text
 
 from xorpack import escape
 from xorpack.analysis.accounting import PAYLOAD, Account, LeftOut, Pruned, Speed
+from xorpack.analysis.distortion import Distortion
 
 COLUMNS = ("sparsity", "E %", "code", "corr", "field", "mask", "scales", "total", "overhead")
 PARTS = ("code", "corr", "field", "mask", "scales")
@@ -23,11 +24,15 @@ NARROW = 110
 def accounts(
     found: Mapping[str, Account],
     seconds: Mapping[str, float] | None = None,
+    distortions: Mapping[str, Distortion] | None = None,
     *,
     estimated: bool = False,
     width: int = 160,
 ) -> Table:
     """One row per tensor and a total; sizes in bits per weight, overhead of the payload over its bound.
+
+    ``distortions``: D is squared error over squared weights; dB, how far that is above 4^-R, the least of white
+    Gaussian weights at the total rate R (other weights can be below).
 
     Fits ``width`` columns: long names lose their beginning, a narrow table its parts.
     """
@@ -37,15 +42,23 @@ def accounts(
     shown = [name for name in COLUMNS if width >= NARROW or name not in PARTS]
     if not total.section_bytes["field"]:
         shown = [name for name in shown if name != "field"]
-    room = max(12, width - 10 * (len(shown) + (seconds is not None)))
+    lossy = distortions or {}
+    room = max(12, width - 10 * (len(shown) + (seconds is not None) + 2 * bool(lossy)))
     table.add_column("tensor", footer=f"total of {len(found)}", no_wrap=True)
     for name in shown:
         table.add_column(name, footer=_cells(total)[name], justify="right", no_wrap=True)
+    if lossy:
+        for column, footer in zip(
+            ("D", "dB"), _errors(Distortion.total(lossy.values(), _rate(found, lossy))), strict=True
+        ):
+            table.add_column(column, footer=footer, justify="right", no_wrap=True)
     if seconds is not None:
         table.add_column("seconds", footer=f"{sum(seconds.values()):.2f}", justify="right", no_wrap=True)
     for name, account in found.items():
         cells = _cells(account)
         row: list[Text | str] = [_name(name, room), *(cells[key] for key in shown)]
+        if lossy:
+            row += _errors(lossy.get(name))
         if seconds is not None:
             row.append(f"{seconds[name]:.2f}")
         table.add_row(*row)
@@ -99,6 +112,31 @@ def _shares(one: Pruned) -> tuple[str, str, str, str]:
     shares = (one.kept / whole if whole else 1.0 for whole in (one.importance, one.best))
     kept, best = (f"{100 * share:.2f}" for share in shares)
     return str(one.n_weights), f"{one.sparsity:.4f}", kept, best
+
+
+def _rate(found: Mapping[str, Account], lossy: Mapping[str, Distortion]) -> float:
+    total = Account.total(found[name] for name in lossy)
+    return total.per_weight(total.n_bytes)
+
+
+def _errors(found: Distortion | None) -> tuple[str, str]:
+    if found is None:
+        return "-", "-"
+    return f"{found.relative:.4f}", f"{found.above_gaussian:.2f}" if found.error else "-"
+
+
+def ruined(found: Mapping[str, Distortion]) -> str | None:
+    """A sentence on rows that one weight ruined; None where there are none."""
+    spoilt = {name: one.n_ruined for name, one in found.items() if one.n_ruined}
+    if not spoilt:
+        return None
+    worst = max(spoilt, key=lambda name: spoilt[name])
+    n = sum(spoilt.values())
+    return (
+        f"{n} row{'s' * (n > 1)} of {len(spoilt)} tensor{'s' * (len(spoilt) > 1)} ruined, most in {worst}: one weight "
+        "is larger than all others of its row together, and these pay for it with more than twice the error of other "
+        "rows. Smaller groups (--group-size 64) confine that, --lossless or --exclude avoids it."
+    )
 
 
 def _cells(account: Account) -> dict[str, str]:

@@ -16,7 +16,7 @@ from xorpack.files import card, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.originals import Originals
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.files.tree import copy_mode, write_instead
 
 
@@ -60,7 +60,7 @@ def decode_checkpoint(
     headers = {file.path: _original_header(file) for file in checkpoint.files}
 
     def write(file: EncodedFile, path: Path) -> None:
-        def one(name: str) -> Stored:
+        def one(name: str) -> StoredTensor:
             if name in file.carried:
                 return file.carried[name]
             tensor = file[name]
@@ -118,7 +118,7 @@ def _original_header(file: EncodedFile) -> bytes | None:
         raise FormatError(f"{file.path}: {error}") from None
 
 
-def decode_checked(tensor: EncodedTensor, what: str) -> Stored:
+def decode_checked(tensor: EncodedTensor, what: str) -> StoredTensor:
     """Decode one tensor, called ``what`` in messages, and compare it with its content checksum.
 
     Raises:
@@ -130,4 +130,4 @@ def decode_checked(tensor: EncodedTensor, what: str) -> Stored:
         raise type(error)(f"{what}: {error}") from None
     if blocks_sha256(iter([array])) != tensor.content_sha256:
         raise CorruptError(f"{what}: decoded content does not match its checksum")
-    return Stored.of(array)
+    return StoredTensor.of(array)

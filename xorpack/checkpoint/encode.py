@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
-from xorpack.checkpoint.plan import FLOATS, Plan
+from xorpack.analysis.distortion import Distortion
+from xorpack.analysis.row_errors import Rows
+from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.decoders import cpu
@@ -25,7 +27,7 @@ from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.originals import Originals
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.tree import copy_mode, write_instead
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor
@@ -129,7 +131,7 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.settings, self.jobs, self.progress = settings, jobs, progress
-        self.plan = Plan(settings, files, include, exclude)
+        self.plan = CheckpointPlan(settings, files, include, exclude)
         self.version = 1  # of the format, of any file that was written
         self.report = EncodeReport(
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
@@ -207,13 +209,20 @@ class _Run:
                     how["factors"] = self.plan.factors(name, array, jobs)
                     mask = how["factors"].mask()
                 encoded = encode(self._quantized(name, array, mask, jobs), **how)
-            if blocks_sha256(cpu.decode_blocks(encoded)) != encoded.content_sha256:
+            blocks, rows = cpu.decode_blocks(encoded), None
+            if not settings.lossless:
+                rows = Rows(array.reshape(encoded.rows, encoded.cols))
+                blocks = rows.watch(blocks)
+            if blocks_sha256(blocks) != encoded.content_sha256:
                 raise SelfCheckError(
                     "it does not decode to what was encoded, a fault of xorpack; please report it"
                 )
         except XorpackError as error:
             raise type(error)(f"tensor {name!r}: {error}") from error
-        self._done(name, Account.of(encoded), began)
+        account = Account.of(encoded)
+        if rows is not None:
+            self.report.distortions[name] = Distortion.of(rows, account.per_weight(account.n_bytes))
+        self._done(name, account, began)
         return encoded
 
     def _quantized(
@@ -244,7 +253,8 @@ class _Run:
 
     def _leave_out(self, name: str) -> None:
         """Carry a tensor that was to be encoded, for it would take no fewer bytes."""
-        for found in (self.report.accounts, self.report.seconds, self.report.negative_zeros):
+        report = self.report
+        for found in (report.accounts, report.seconds, report.negative_zeros, report.distortions):
             found.pop(name, None)
         self.report.left_out[name] = LeftOut("would not become smaller", self.plan.selected[name].n_bytes)
 
@@ -255,7 +265,7 @@ class _Run:
             self.progress(name, account.n_weights, self.plan.n_weights)
 
 
-def _smaller(name: str, encoded: EncodedTensor, stored: Stored) -> bool:
+def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
     """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
     if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
         return True

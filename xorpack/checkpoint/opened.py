@@ -99,6 +99,11 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         """The file that holds an encoded tensor."""
         return self._open()[name].path
 
+    @property
+    def rewritten(self) -> tuple[EncodedFile, ...]:
+        """Files whose header another tool wrote: of their carried tensors there are no checksums."""
+        return tuple(file for file in self.files if not file.sealed)
+
     def accounts(self) -> dict[str, Account]:
         """The account of every encoded tensor, whose mask is decoded for it once."""
         for name in self:
@@ -121,7 +126,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
 
         ``bits_per_weight`` and ``bound`` count encoded weights; ``metadata`` is the files' headers. Tensors that
         are carried unchanged stand apart, under ``carried``: ``bytes.total`` + ``carried.bytes`` is the size
-        of the files.
+        of the files. ``rewritten`` names the files whose header another tool wrote.
         """
         accounts = self.accounts()
         carried = {name: stored for file in self.files for name, stored in file.carried.items()}
@@ -135,30 +140,30 @@ class Checkpoint(Mapping[str, EncodedTensor]):
             **total.as_dict(),
             "file_bytes": file_bytes,
             "carried": {"n_tensors": len(carried), "bytes": carried_bytes},
+            "rewritten": [file.path.name for file in self.rewritten],
             "settings": self.files[0].settings,
             "tensors": {name: self._describe(name, account) for name, account in accounts.items()},
         }
 
     def _describe(self, name: str, account: Account) -> dict[str, Any]:
         tensor = self[name]
+        coded: dict[str, Any] = (
+            {"network": tensor.planes.network.get_config()}
+            if isinstance(tensor.planes, TrellisPlanes)
+            else {"network": tensor.network.get_config(), "lanes": tensor.layout.lanes}
+        )
         return {
             "kind": tensor.kind,
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
             "bits": tensor.bits,
-            **_network(tensor),
+            **coded,
             "mask_codec": tensor.mask_codec,
             "group_size": tensor.group_size,
             "n_corrections": tensor.n_corrections,
             **({} if tensor.field is None else {"field": tensor.field.get_config()}),
             **account.as_dict(),
         }
-
-
-def _network(tensor: EncodedTensor) -> dict[str, Any]:
-    if isinstance(tensor.planes, TrellisPlanes):
-        return {"network": tensor.planes.network.get_config()}
-    return {"network": tensor.network.get_config(), "lanes": tensor.layout.lanes}
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -35,7 +35,7 @@ from xorpack.encoding.quantize.pruning import (
     zeros_mask,
 )
 from xorpack.encoding.rings.gather import ElementSource
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.selection import select
 from xorpack.masks import Block, Bmf
 from xorpack.masks.bmf import Factors
@@ -62,7 +62,7 @@ class Preview:
     planes: PlaneEntropies | None
 
 
-class Plan:
+class CheckpointPlan:
     """Selected tensors of plain files, and the settings for them.
 
     Attributes:
@@ -236,10 +236,10 @@ def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int
     return source.n_planes - (zeros | ones).bit_count(), sum(left_out), field_bytes
 
 
-def _endless(stored: Stored) -> bool:
+def _endless(stored: StoredTensor) -> bool:
     """Whether a tensor without weights has rows or columns that would keep a loop over them busy: it is carried."""
     return 0 in stored.shape and math.prod(max(size, 1) for size in stored.shape) > MIN_DECLARED
 
 
-def _matrix(stored: Stored) -> NDArray[Any]:
+def _matrix(stored: StoredTensor) -> NDArray[Any]:
     return stored.array().reshape(as_matrix(stored.shape))

@@ -31,7 +31,7 @@ from xorpack.encoding.quantize.pruning import (
 from xorpack.errors import ParameterError, XorpackError
 from xorpack.files import model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.selection import select
 from xorpack.files.tree import copy_file, copy_mode
 from xorpack.tensors import as_matrix
@@ -197,7 +197,7 @@ class _Run:
         self,
         settings: PruneSettings,
         files: Sequence[SafetensorsFile],
-        given: Mapping[str, Stored] | None,
+        given: Mapping[str, StoredTensor] | None,
         include: Sequence[str],
         exclude: Sequence[str],
         jobs: int,
@@ -220,7 +220,7 @@ class _Run:
             loaders = [lambda n=name: self._importance(n) for name in self.selected]
             self.cut = global_thresholds(loaders, settings.sparsity)
 
-    def _check_given(self, given: Mapping[str, Stored]) -> None:
+    def _check_given(self, given: Mapping[str, StoredTensor]) -> None:
         for name, stored in self.selected.items():
             if name not in given:
                 raise ParameterError(f"tensor {name!r}: no importance of this name is given")
@@ -253,7 +253,7 @@ class _Run:
             return fit(magnitudes(importance), sparsity, mask_bits=bits, rank=settings.rank, jobs=jobs).mask()
         return magnitude_mask(importance, sparsity)
 
-    def prune(self, file: SafetensorsFile) -> dict[str, Stored]:
+    def prune(self, file: SafetensorsFile) -> dict[str, StoredTensor]:
         """All tensors of a file, pruned where they are selected."""
         names = [name for name in file.tensors if name in self.selected]
         with ThreadPoolExecutor(self.jobs) as pool:
@@ -262,7 +262,7 @@ class _Run:
         self.report.tensors |= {name: found for name, (_, found) in pruned.items()}
         return {name: pruned[name][0] if name in pruned else stored for name, stored in file.tensors.items()}
 
-    def _one(self, name: str, jobs: int) -> tuple[Stored, Pruned]:
+    def _one(self, name: str, jobs: int) -> tuple[StoredTensor, Pruned]:
         stored = self.selected[name]
         try:
             importance = self._importance(name)
@@ -274,7 +274,7 @@ class _Run:
         array[~unpack(mask, array.shape[1])] = 0
         if self.progress is not None:
             self.progress(name, found.n_weights, self.n_weights)
-        return Stored.of(array.reshape(stored.shape)), found
+        return StoredTensor.of(array.reshape(stored.shape)), found
 
     def write(self, file: SafetensorsFile, path: Path) -> None:
         """Write one file's tensors, pruned."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
+from xorpack.analysis.distortion import Distortion
 from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
 from xorpack.encoding.quantize.trellis_design import exact_rate
@@ -156,6 +157,7 @@ class EncodeReport:
     Attributes:
         accounts: sizes of every encoded tensor (of a dry run: estimates).
         seconds: time spent on each.
+        distortions: squared error of every quantized tensor against what was read; none of a dry run.
         n_parameters: elements of all tensors, carried ones included.
         source_bytes, stored_bytes: size of the safetensors files before and after.
         left_out: the tensors that are carried as they are, and why.
@@ -165,6 +167,7 @@ class EncodeReport:
 
     accounts: dict[str, Account] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    distortions: dict[str, Distortion] = field(default_factory=dict)
     n_parameters: int = 0
     source_bytes: int = 0
     stored_bytes: int = 0
@@ -176,6 +179,13 @@ class EncodeReport:
     def n_negative_zeros(self) -> int:
         """The sum of ``negative_zeros``."""
         return sum(self.negative_zeros.values())
+
+    @property
+    def distortion(self) -> Distortion | None:
+        """The error of all quantized tensors together; None where there are none."""
+        total = Account.total(self.accounts[name] for name in self.distortions)
+        rate = total.per_weight(total.n_bytes)
+        return Distortion.total(self.distortions.values(), rate) if self.distortions else None
 
     @property
     def total(self) -> Account:

@@ -10,8 +10,8 @@ from pathlib import Path
 from xorpack.errors import FormatError, ParameterError, SourceError
 from xorpack.files import container, model
 from xorpack.files.destination import check_destination
-from xorpack.files.reading import Source
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.reading import SourceFile
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 
 QUANTIZER_CONFIGS = ("quantization_config", "compression_config")
 """Keys of a config.json under which quantizers say what they did."""
@@ -23,7 +23,7 @@ QUANTIZER_TENSORS = re.compile(
 
 def find_source(
     source: Path, target: Path, *, overwrite: bool, dry_run: bool = False, others: Iterable[Path] = ()
-) -> model.Layout:
+) -> model.CheckpointLayout:
     """The files of ``source``, if ``target`` may be written from them and from the checkpoints in ``others``.
 
     Raises:
@@ -41,19 +41,19 @@ def find_source(
     return layouts[0]
 
 
-def check_unchanged(sources: Iterable[Source]) -> None:
+def check_unchanged(sources: Iterable[SourceFile]) -> None:
     """Raise SourceError unless all files are what they were: asked when all is read, before the last rename."""
     for source in sources:
         source.check()
 
 
-def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, Stored]:
+def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, StoredTensor]:
     """All tensors of the files of a checkpoint that is not encoded.
 
     Raises:
         FormatError: it is encoded, or a tensor stands in two files.
     """
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
     for file in files:
         if container.is_encoded(file):
             raise FormatError(f"{file.path}: encoded by xorpack already")
@@ -67,7 +67,7 @@ def plain_tensors(files: Sequence[SafetensorsFile]) -> dict[str, Stored]:
     return tensors
 
 
-def refuse_quantized(layout: model.Layout, tensors: Mapping[str, Stored]) -> None:
+def refuse_quantized(layout: model.CheckpointLayout, tensors: Mapping[str, StoredTensor]) -> None:
     """Refuse to lose something of weights that another tool quantized.
 
     Raises:
@@ -80,7 +80,7 @@ def refuse_quantized(layout: model.Layout, tensors: Mapping[str, Stored]) -> Non
         )
 
 
-def quantized_by(layout: model.Layout, tensors: Mapping[str, Stored]) -> str | None:
+def quantized_by(layout: model.CheckpointLayout, tensors: Mapping[str, StoredTensor]) -> str | None:
     """What shows that another tool quantized a checkpoint; None if nothing does."""
     path = layout.root / model.CONFIG
     if layout.is_directory and path.is_file():

@@ -17,7 +17,7 @@ from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.source import plain_tensors
 from xorpack.errors import MismatchError
 from xorpack.files import model
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
 
 @dataclass(slots=True)
@@ -26,12 +26,16 @@ class VerifyReport:
 
     Attributes:
         n_tensors, n_carried: encoded and carried tensors whose checksums hold.
+        n_unchecked: carried tensors that have no checksums, those of the files in ``rewritten``; not in ``n_carried``.
+        rewritten: files whose header another tool wrote, without what xorpack keeps there.
         n_identical: tensors, carried ones included, that equal the source's byte for byte.
         errors: relative error ``|w - w'| / |w|`` (Frobenius) of each quantized tensor that differs.
     """
 
     n_tensors: int = 0
     n_carried: int = 0
+    n_unchecked: int = 0
+    rewritten: tuple[Path, ...] = ()
     n_identical: int = 0
     errors: dict[str, float] = field(default_factory=dict)
 
@@ -57,14 +61,14 @@ def verify_checkpoint(
     """
     checks.whole("jobs", jobs, 1)
     checkpoint = Checkpoint(path, max_weights=max_weights)
-    source: dict[str, Stored] | None = None
+    source: dict[str, StoredTensor] | None = None
     if against is not None:
         files = model.find(Path(against)).open()
         source = plain_tensors(files)
         mine = {name for file in checkpoint.files for name in file.order}
         if mine != set(source):
             raise MismatchError(f"only one of {path} and {against} has {sorted(mine ^ set(source))[:5]}")
-    report = VerifyReport()
+    report = VerifyReport(rewritten=tuple(file.path for file in checkpoint.rewritten))
     positive_zeros = any(file.settings.get("positive_zeros") is True for file in checkpoint.files)
 
     def one(name: str) -> None:
@@ -75,7 +79,7 @@ def verify_checkpoint(
             if positive_zeros and tensor.kind == "lossless":
                 array = theirs.array().copy()
                 array[negative_zeros(array)] = 0
-                theirs = Stored.of(array)
+                theirs = StoredTensor.of(array)
             _compare(name, decoded, theirs, tensor.kind == "lossless", report)
         if progress is not None:
             progress(name, tensor.n_weights, checkpoint.n_weights)
@@ -89,11 +93,14 @@ def verify_checkpoint(
                 file.check_carried(name, file.carried[name].sha256())
             else:
                 _compare(name, file.load_carried(name), source[name], True, report)
-            report.n_carried += 1
+            if file.sealed:
+                report.n_carried += 1
+            else:
+                report.n_unchecked += 1
     return report
 
 
-def _compare(name: str, mine: Stored, theirs: Stored, exact: bool, report: VerifyReport) -> None:
+def _compare(name: str, mine: StoredTensor, theirs: StoredTensor, exact: bool, report: VerifyReport) -> None:
     if (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
         raise MismatchError(
             f"tensor {name!r}: {mine.dtype} {list(mine.shape)}, but {theirs.dtype} {list(theirs.shape)} in the source"

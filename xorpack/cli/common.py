@@ -80,6 +80,11 @@ def say(*lines: str, err: bool = False) -> None:
         click.echo(escape.printable(line), err=err)
 
 
+def rewritten_note(file: str | Path) -> str:
+    """What is said of a file that :attr:`xorpack.Checkpoint.rewritten` holds."""
+    return f"note: {file}: another tool rewrote its header; carried tensors have no checksums"
+
+
 @contextmanager
 def progress_bar(verb: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on a terminal's standard error; yields what tells it of every tensor that is done."""

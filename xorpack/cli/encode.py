@@ -130,10 +130,18 @@ def encode(
         )
     console = make_console()
     console.print(
-        tables.accounts(report.accounts, report.seconds, estimated=report.estimated, width=console.width)
+        tables.accounts(
+            report.accounts,
+            report.seconds,
+            report.distortions,
+            estimated=report.estimated,
+            width=console.width,
+        )
     )
     console.print(tables.left_out(report.left_out, width=console.width))
     say(*tables.closing_lines(report.source_bytes, report.stored_bytes, report.n_parameters, report.total))
+    if note := tables.ruined(report.distortions):
+        say(f"note: {note}", err=True)
     share = report.n_negative_zeros / max(report.total.n_weights, 1)
     if share > 0.01:
         say(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import MAX_WEIGHTS, make_console, say
+from xorpack.cli.common import MAX_WEIGHTS, make_console, rewritten_note, say
 
 
 @click.command()
@@ -32,5 +32,7 @@ def info(file: Path, as_json: bool, speed: bool, max_weights: int | None) -> Non
     console.print(tables.accounts(checkpoint.accounts(), width=console.width))
     for line in tables.summary(description):
         say(line)
+    for name in description["rewritten"]:
+        say(rewritten_note(name))
     if measured is not None:
         say(tables.speed(measured))

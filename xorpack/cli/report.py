@@ -55,6 +55,13 @@ MAPS = 4
     "--include", multiple=True, metavar="PATTERN", help="Of a plain checkpoint: only these tensors."
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Of a plain checkpoint: leave these out.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="MODEL",
+    help="Of an encoded one: show its error against the checkpoint that it was made from, beside the bounds.",
+)
 @MAX_WEIGHTS
 def report(
     path: Path,
@@ -67,6 +74,7 @@ def report(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     max_weights: int | None,
+    against: Path | None,
     **judged: Any,
 ) -> None:
     """Say how far every byte of PATH is from the limit, and what could be done.
@@ -81,7 +89,9 @@ def report(
     from xorpack.files.destination import check_destination
 
     if output is not None:
-        check_destination(output, overwrite=overwrite, inputs=model.find(path).inputs())
+        read = [path] if against is None else [path, against]
+        inputs = [file for place in read for file in model.find(place).inputs()]
+        check_destination(output, overwrite=overwrite, inputs=inputs)
     elif overwrite:
         raise ParameterError("--overwrite is for --output, which is not given")
     elif form == "html" and sys.stdout.isatty():
@@ -96,6 +106,7 @@ def report(
             sample=sample,
             n_maps=MAPS if form == "html" else 0,
             max_weights=max_weights,
+            against=against,
             progress=progress,
         )
     console = make_console()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from xorpack.cli.common import JOBS, MAX_WEIGHTS, progress_bar, say
+from xorpack.cli.common import JOBS, MAX_WEIGHTS, progress_bar, rewritten_note, say
 
 
 @click.command()
@@ -24,7 +24,12 @@ def verify(file: Path, against: Path | None, max_weights: int | None, jobs: int)
         report = verify_checkpoint(
             file, against=against, jobs=jobs, max_weights=max_weights, progress=progress
         )
-    say(f"{file}: {report.n_tensors} encoded and {report.n_carried} carried tensors, every checksum holds")
+    for path in report.rewritten:
+        say(rewritten_note(path))
+    unchecked = f"; carried tensors without one: {report.n_unchecked}" if report.n_unchecked else ""
+    say(
+        f"{file}: {report.n_tensors} encoded and {report.n_carried} carried tensors, every checksum holds{unchecked}"
+    )
     if against is not None:
         say(f"against {against}: {report.n_identical} tensors identical, {len(report.errors)} quantized")
     if report.errors:

@@ -46,11 +46,11 @@ class Corrections:
         return Corrections(self.positions[a:b] - first * cols, self.values[a:b])
 
 
-def check_kept(corrections: Corrections, mask: Words, cols: int) -> None:
-    """Raise FormatError where a correction stands at a pruned weight of ``mask`` (rows, chunks)."""
+def check_kept(corrections: Corrections, mask: Words, cols: int, what: str = "a correction") -> None:
+    """Raise FormatError where ``what`` stands at a pruned weight of ``mask`` (rows, chunks)."""
     r, c = np.divmod(corrections.positions, max(cols, 1))
     if not (mask[r, c >> 5] >> (c & 31).astype(np.uint32) & np.uint32(1)).all():
-        raise FormatError("a correction at a pruned weight")
+        raise FormatError(f"{what} at a pruned weight")
 
 
 def flip(words: Words, part: Corrections, cols: int) -> None:

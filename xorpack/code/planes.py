@@ -160,7 +160,7 @@ class TrellisPlanes:
     def __post_init__(self) -> None:
         rows, cols = self.shape
         if not 0 <= self.n_kept <= rows * cols:
-            raise FormatError(f"{self.n_kept} kept of {rows * cols} weights")
+            raise FormatError(f"n_kept {self.n_kept} of {rows * cols} weights")
         expected = (self.network.n_stored(rows), n_chunks(cols))
         if self.code.shape != expected or self.code.dtype != np.uint32:
             raise FormatError(f"code of type {self.code.dtype} and shape {self.code.shape}, not {expected}")

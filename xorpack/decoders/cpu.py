@@ -14,13 +14,13 @@ from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
 from xorpack.code.planes import StoredPlanes
 from xorpack.code.words import Words, n_chunks, popcount
+from xorpack.decoders.cpu_kernels import correct
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.elements import Bcq, Elements, Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
-from xorpack.vector.compiled import njit
 from xorpack.vector.threads import for_each
 
 BLOCK_WORDS = 1 << 16
@@ -59,8 +59,8 @@ def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None)
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
-    step = max(1, BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     mask, loaded = load_mask(encoded), load(encoded)
+    step = max(1, BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
         out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
@@ -162,14 +162,3 @@ class _LoadedPlanes(NamedTuple):
             self.field.join(planes, mask, first, out)
         else:
             dense.join_planes(planes, out)
-
-
-@njit(cache=True, nogil=True)
-def correct(planes, positions, values, cols):
-    """XOR the bits of ``values`` into planes (q, rows, chunks) at element indices ``positions``."""
-    for n in range(positions.size):
-        r = positions[n] // cols
-        c = positions[n] - r * cols
-        for k in range(planes.shape[0]):
-            bit = np.uint32((values[n] >> np.uint64(k)) & np.uint64(1))
-            planes[k, r, c // 32] ^= bit << np.uint32(c % 32)

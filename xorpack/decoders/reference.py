@@ -139,9 +139,10 @@ def sum_trellis(
             total *= trellis.gains.astype(np.float32)
     total[~kept] = 0
     listed = trellis.load_outliers(len(trellis.scales) * cols).in_rows(first, first + rows, cols)
-    check_kept(listed, pack(kept), cols)
+    check_kept(listed, pack(kept), cols, "an outlier")
     largest = float(np.abs(trellis.a).max())
     unit = np.float32(2.0 ** (math.frexp(largest)[1] - 1)) if largest else np.float32(1)
     values = listed.values.astype(np.uint16).view(np.float16).astype(np.float32)
-    total.reshape(-1)[listed.positions] = values * unit
+    with np.errstate(over="ignore"):
+        total.reshape(-1)[listed.positions] = values * unit
     return total

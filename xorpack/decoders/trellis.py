@@ -48,7 +48,7 @@ class LoadedTrellis(NamedTuple):
     def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
         """See :class:`xorpack.decoders.cpu.Loaded`."""
         cols = as_matrix(self.tensor.shape)[1]
-        check_kept(self.outliers.in_rows(first, first + len(mask), cols), mask, cols)
+        check_kept(self.outliers.in_rows(first, first + len(mask), cols), mask, cols, "an outlier")
         whole = self.n_kept == self.tensor.n_weights
 
         def part(r: int, end: int) -> None:

@@ -15,8 +15,8 @@ from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.fields.choice import FieldChoice, encode_field
 from xorpack.encoding.masks.choice import Choice, Prefer
-from xorpack.encoding.options import Encoder, Options
-from xorpack.encoding.plan import Plan
+from xorpack.encoding.options import Encoder, EncodingOptions
+from xorpack.encoding.plan import TensorPlan
 from xorpack.encoding.planes import encode_plan
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.encoding.rings.gather import ElementSource, PlaneSource
@@ -68,7 +68,7 @@ def encode(
         raise ParameterError(
             f"a {type(tensor).__name__} cannot be encoded: give a BCQTensor, a TrellisTensor or a numpy array"
         )
-    options = Options(
+    options = EncodingOptions(
         network=network,
         encoder=encoder,
         rate=rate,
@@ -89,10 +89,10 @@ def encode(
         return _encode_array(tensor, options)
 
 
-def _encode_bcq(tensor: BCQTensor, options: Options) -> EncodedTensor:
+def _encode_bcq(tensor: BCQTensor, options: EncodingOptions) -> EncodedTensor:
     digest = _digest(_dequantized(tensor), options.jobs)
     source = PlaneSource(tensor.mask, tensor.planes)
-    coded = encode_plan(Plan.of(source, *as_matrix(tensor.shape), options), options)
+    coded = encode_plan(TensorPlan.of(source, *as_matrix(tensor.shape), options), options)
     scales = np.ascontiguousarray(tensor.scales)
     return EncodedTensor(
         shape=tensor.shape,
@@ -104,12 +104,12 @@ def _encode_bcq(tensor: BCQTensor, options: Options) -> EncodedTensor:
     )
 
 
-def _encode_array(array: NDArray[Any], options: Options) -> EncodedTensor:
+def _encode_array(array: NDArray[Any], options: EncodingOptions) -> EncodedTensor:
     dtype, rows_cols = dtype_name(array.dtype), as_matrix(array.shape)
     matrix = np.ascontiguousarray(array).reshape(rows_cols)
     digest = _digest(iter([matrix]), options.jobs)
     source = ElementSource(matrix)
-    plan = Plan.of(source, *rows_cols, options)
+    plan = TensorPlan.of(source, *rows_cols, options)
     coded = encode_plan(plan, options)
     field = None if plan.field is None else encode_field(plan.field, source.elements, options.jobs)
     return EncodedTensor(

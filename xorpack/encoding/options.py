@@ -19,7 +19,7 @@ Encoder = Literal["elimination", "viterbi"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Options:
+class EncodingOptions:
     """The keywords of :func:`xorpack.encode`, checked one by one and against each other."""
 
     network: XorNetwork | None = None

@@ -12,8 +12,8 @@ from xorpack.encoding.constants import choose_constants, coded_planes
 from xorpack.encoding.fields.choice import FieldPlan, choose_field, takes_fields
 from xorpack.encoding.fields.sources import FieldSource
 from xorpack.encoding.masks.choice import choose
-from xorpack.encoding.masks.proposal import Proposal, Wanted
-from xorpack.encoding.options import Options
+from xorpack.encoding.masks.proposal import Proposal, WantedMask
+from xorpack.encoding.options import EncodingOptions
 from xorpack.encoding.rings.gather import ElementSource, PlaneSource
 from xorpack.masks import Cascade
 
@@ -25,7 +25,7 @@ MAX_DISTINCT_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Plan:
+class TensorPlan:
     """How a tensor is going to be encoded.
 
     Attributes:
@@ -49,7 +49,9 @@ class Plan:
     mask: Proposal
 
     @classmethod
-    def of(cls, source: PlaneSource | ElementSource, rows: int, cols: int, options: Options) -> Plan:
+    def of(
+        cls, source: PlaneSource | ElementSource, rows: int, cols: int, options: EncodingOptions
+    ) -> TensorPlan:
         """Choose for the planes of a matrix of ``rows`` x ``cols``."""
         n_planes, n_kept = source.n_planes, popcount(source.mask)
         field = None
@@ -69,7 +71,7 @@ class Plan:
         if may_be_raw and 8 * raw_bytes(raw, n_coded) <= RAW_OVERHEAD * n_kept * n_coded:
             network, layout, may_be_raw = XorNetwork.identity(), raw, False
         gates = options.encoder == "elimination" and network.family == "quasi-cyclic"
-        wanted = Wanted(words=source.mask, cols=cols, n_kept=n_kept, gates=gates, factors=options.factors)
+        wanted = WantedMask(words=source.mask, cols=cols, n_kept=n_kept, gates=gates, factors=options.factors)
         return cls(
             source=source,
             n_kept=n_kept,

@@ -12,8 +12,8 @@ from xorpack.code.planes import CodedPlanes, StoredPlanes
 from xorpack.encoding.constants import merge
 from xorpack.encoding.masks.bitmap import BitmapProposal
 from xorpack.encoding.masks.choice import encode_mask, split_riders
-from xorpack.encoding.options import Options
-from xorpack.encoding.plan import Plan, raw_bytes
+from xorpack.encoding.options import EncodingOptions
+from xorpack.encoding.plan import TensorPlan, raw_bytes
 from xorpack.encoding.rings.gather import FilteredSource
 from xorpack.encoding.rings.tensor import encode_planes
 from xorpack.masks import Mask
@@ -26,7 +26,7 @@ class Coded(NamedTuple):
     mask: Mask
 
 
-def encode_plan(plan: Plan, options: Options) -> Coded:
+def encode_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
     """Carry out ``plan``; raw planes take its network's place where they are smaller after all."""
     source, network, layout, proposal = plan.source, plan.network, plan.layout, plan.mask
     n_coded, n_weights = source.n_planes, layout.rows * layout.cols

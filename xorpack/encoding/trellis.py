@@ -14,15 +14,15 @@ from xorpack.code.words import tail_mask
 from xorpack.elements import Trellis
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.masks.choice import choose, encode_mask
-from xorpack.encoding.masks.proposal import Wanted
-from xorpack.encoding.options import Options
+from xorpack.encoding.masks.proposal import WantedMask
+from xorpack.encoding.options import EncodingOptions
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
 
 _BLOCK_ELEMENTS = 1 << 20
 
 
-def encode_trellis(tensor: TrellisTensor, options: Options) -> EncodedTensor:
+def encode_trellis(tensor: TrellisTensor, options: EncodingOptions) -> EncodedTensor:
     """Encode; of the options only those of the mask apply.
 
     Raises:
@@ -35,7 +35,7 @@ def encode_trellis(tensor: TrellisTensor, options: Options) -> EncodedTensor:
     rows, cols = as_matrix(tensor.shape)
     kept = np.tile(tail_mask(cols), (rows, 1)) if tensor.mask is None else tensor.mask
     planes = TrellisPlanes(network=tensor.network, shape=(rows, cols), n_kept=tensor.n_kept, code=tensor.code)
-    wanted = Wanted(words=kept, cols=cols, n_kept=tensor.n_kept, factors=options.factors)
+    wanted = WantedMask(words=kept, cols=cols, n_kept=tensor.n_kept, factors=options.factors)
     proposal = choose(wanted, options.mask_codec, options.prefer)
     mask = encode_mask(proposal, planes.host, np.zeros(0, np.int64), options.mask_codec, options.jobs)
     listed = Corrections(tensor.positions, tensor.values.view(np.uint16).astype(np.uint64))

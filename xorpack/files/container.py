@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xorpack.encoded import EncodedTensor, sections_sha256
+from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.files import safetensors_file
 from xorpack.files.record import (
@@ -27,13 +27,14 @@ from xorpack.files.record import (
     Record,
     build,
     check_record,
+    check_stored,
     pack_record,
     sections_of,
     to_record,
     unpack_record,
     version_of,
 )
-from xorpack.files.safetensors_file import SafetensorsFile, Stored
+from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 
 KEY = "xorpack"
 DIGEST_KEY = "xorpack_header_sha256"
@@ -51,7 +52,12 @@ _RECORD_SUFFIX = f".xor_{RECORD}"
 
 def is_encoded(file: SafetensorsFile) -> bool:
     """Whether xorpack encoded something in ``file``."""
-    return KEY in file.metadata or any(name.endswith(_RECORD_SUFFIX) for name in file.tensors)
+    return _is_sealed(file) or any(name.endswith(_RECORD_SUFFIX) for name in file.tensors)
+
+
+def _is_sealed(file: SafetensorsFile) -> bool:
+    """One key of the two is enough: a bit that flips in the other must not let a file pass for one without either."""
+    return not file.metadata.keys().isdisjoint({KEY, DIGEST_KEY})
 
 
 class EncodedFile(Mapping[str, EncodedTensor]):
@@ -81,7 +87,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         if not is_encoded(file):
             raise FormatError(f"{path}: a safetensors file, but not one that xorpack encoded")
         self.source = file.source
-        self.sealed = KEY in file.metadata
+        self.sealed = _is_sealed(file)
         try:
             unsealed: dict[str, Any] = {"version": VERSION, "settings": {}}
             document = _document(file) if self.sealed else unsealed
@@ -90,19 +96,21 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             self.records = _records(document, file.tensors)
             self._taken = sections_of(self.version)
             claimed = {f"{name}.xor_{section}" for name in self.records for section in self._taken}
-            if taken := {safetensors_file.METADATA, *claimed} & set(self.records):
-                raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.carried = {name: t for name, t in file.tensors.items() if name not in claimed}
+            if taken := {safetensors_file.METADATA, *claimed, *self.carried} & set(self.records):
+                raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.order = [*self.records, *self.carried]
             self.carried_sha256: dict[str, str] = {}
-            if self.sealed:
+            if not self.sealed:
+                _check_owned(self.carried, self._taken)
+            else:
                 self.order, self.carried_sha256 = _names(document)
                 if set(self.carried) != set(self.carried_sha256):
                     raise FormatError("carried tensors differ from those listed")
                 if sorted(self.order) != sorted([*self.records, *self.carried]):
                     raise FormatError("the order of tensors does not name each of them once")
             for name in self.records:
-                self._build(name, Stored.blank)
+                self._build(name, StoredTensor.blank)
             self.original_header = document["settings"].pop(ORIGINAL_HEADER, None)
             if not isinstance(self.original_header, str | None):
                 raise FormatError(f"settings: {ORIGINAL_HEADER} is not a text")
@@ -114,14 +122,12 @@ class EncodedFile(Mapping[str, EncodedTensor]):
     def __getitem__(self, name: str) -> EncodedTensor:
         if name not in self.records:
             raise KeyError(name)
-        tensor = self._build(name, Stored.array)
-        if self.verify and sections_sha256(tensor.sections()) != tensor.stored_sha256:
-            raise CorruptError(f"{self.path}: tensor {name!r}: stored bytes do not match their checksum")
+        tensor = self._build(name, StoredTensor.array)
         if self.verify:
             try:
-                tensor.elements.check_values()
+                check_stored(tensor)
             except FormatError as error:
-                raise FormatError(f"{self.path}: tensor {name!r}: {error}") from None
+                raise type(error)(f"{self.path}: tensor {name!r}: {error}") from None
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -130,14 +136,14 @@ class EncodedFile(Mapping[str, EncodedTensor]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def load_carried(self, name: str) -> Stored:
+    def load_carried(self, name: str) -> StoredTensor:
         """A carried tensor, checked.
 
         Raises:
             CorruptError: its bytes do not match their checksum.
         """
         stored = self.carried[name]
-        held = Stored(stored.dtype, stored.shape, stored.data)
+        held = StoredTensor(stored.dtype, stored.shape, stored.data)
         if self.verify:
             self.check_carried(name, held.sha256())
         return held
@@ -147,7 +153,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         if sha256 != self.carried_sha256.get(name, sha256):
             raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
 
-    def _build(self, name: str, load: Callable[[Stored], NDArray[Any]]) -> EncodedTensor:
+    def _build(self, name: str, load: Callable[[StoredTensor], NDArray[Any]]) -> EncodedTensor:
         try:
             return build(self.records[name], name, self.stored, self.version, load)
         except (ParameterError, FormatError) as error:
@@ -157,7 +163,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
 def write(
     path: Path,
     encoded: Mapping[str, EncodedTensor],
-    carried: Mapping[str, Stored],
+    carried: Mapping[str, StoredTensor],
     *,
     order: list[str] | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -178,18 +184,20 @@ def write(
     Raises:
         ParameterError: two tensors would have the same name in the file.
     """
-    tensors: dict[str, Stored] = dict(carried)
+    tensors: dict[str, StoredTensor] = dict(carried)
     records: dict[str, Record] = {}
     version = max((version_of(tensor) for tensor in encoded.values()), default=1)
+    if version >= TRELLIS_VERSION and (lost := [name for name in carried if name.endswith(_RECORD_SUFFIX)]):
+        raise ParameterError(f"the name {lost[0]!r} is taken: it is that of a record")
     for name, tensor in encoded.items():
         keys = {section: f"{name}.xor_{section}" for section in sections_of(version)}
         for key in (name, *keys.values()):
             if key in carried or (key != name and key in encoded) or key == safetensors_file.METADATA:
                 raise ParameterError(f"the name {key!r} is taken: {name!r} needs it when encoded")
-        tensors |= {keys[section]: Stored.of(array) for section, array in tensor.sections().items()}
+        tensors |= {keys[section]: StoredTensor.of(array) for section, array in tensor.sections().items()}
         records[name] = to_record(tensor)
         if version >= TRELLIS_VERSION:
-            tensors[keys[RECORD]] = Stored.of(pack_record(records[name]))
+            tensors[keys[RECORD]] = StoredTensor.of(pack_record(records[name]))
     document = {
         "version": version,
         "settings": dict(settings or {}),
@@ -210,24 +218,26 @@ def write(
 
 def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
     """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
-    sections = {f"{name}.xor_{section}": Stored.of(array) for section, array in tensor.sections().items()}
+    sections = {
+        f"{name}.xor_{section}": StoredTensor.of(array) for section, array in tensor.sections().items()
+    }
     record = to_record(tensor)
     if version_of(tensor) >= TRELLIS_VERSION:
-        return _bytes({**sections, name + _RECORD_SUFFIX: Stored.of(pack_record(record))}, "")
+        return _bytes({**sections, name + _RECORD_SUFFIX: StoredTensor.of(pack_record(record))}, "")
     return _bytes(sections, json.dumps({name: record}, separators=(",", ":")))
 
 
-def carried_bytes(name: str, stored: Stored) -> int:
+def carried_bytes(name: str, stored: StoredTensor) -> int:
     """The same of a carried tensor."""
     return _bytes({name: stored}, json.dumps({name: _BLANK}, separators=(",", ":")))
 
 
-def _bytes(tensors: Mapping[str, Stored], text: str) -> int:
+def _bytes(tensors: Mapping[str, StoredTensor], text: str) -> int:
     return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(t.n_bytes for t in tensors.values())
 
 
 def _signed_header(
-    tensors: Mapping[str, Stored], metadata: Mapping[str, str], document: Mapping[str, Any]
+    tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str], document: Mapping[str, Any]
 ) -> bytes:
     """The header, with its digest; as long whatever the digests in ``document`` are."""
     full = {**metadata, KEY: json.dumps(document, separators=(",", ":")), DIGEST_KEY: _BLANK}
@@ -248,7 +258,7 @@ def _document(file: SafetensorsFile) -> dict[str, Any]:
     if hashlib.sha256(blank).hexdigest() != digest:
         raise CorruptError("the header does not match its checksum")
     try:
-        document = safetensors_file.parse_json(file.metadata[KEY])
+        document = safetensors_file.parse_json(file.metadata.get(KEY, ""))
     except FormatError as error:
         raise FormatError(f"metadata {KEY!r}: {error}") from None
     version = document.get("version") if isinstance(document, dict) else None
@@ -262,7 +272,7 @@ def _document(file: SafetensorsFile) -> dict[str, Any]:
     return dict(document)
 
 
-def _records(document: Mapping[str, Any], stored: Mapping[str, Stored]) -> dict[str, Record]:
+def _records(document: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> dict[str, Record]:
     """The records of a file by tensor, checked as far as :func:`check_record` does."""
     version = document["version"]
     records = document.get("tensors")
@@ -279,13 +289,25 @@ def _records(document: Mapping[str, Any], stored: Mapping[str, Stored]) -> dict[
     return records
 
 
-def _unpacked(name: str, stored: Stored) -> Any:
-    if stored.dtype != "U8" or len(stored.shape) != 1 or stored.n_bytes > MAX_RECORD:
+def _unpacked(name: str, stored: StoredTensor) -> Any:
+    if stored.dtype != "U8" or len(stored.shape) != 1:
         raise FormatError(f"tensor {name!r}: record of type {stored.dtype} and shape {stored.shape}")
+    if stored.n_bytes > MAX_RECORD:
+        raise FormatError(f"tensor {name!r}: record of {stored.n_bytes} bytes, more than {MAX_RECORD}")
     try:
         return unpack_record(stored.data)
     except XorpackError as error:
         raise type(error)(f"tensor {name!r}: {error}") from None
+
+
+def _check_owned(carried: Mapping[str, StoredTensor], sections: tuple[str, ...]) -> None:
+    """Raise FormatError if a section of a file without its document has lost its record: it would pass for a tensor."""
+    for key in carried:
+        name, dot, section = key.rpartition(".xor_")
+        if dot and section in sections:
+            raise FormatError(
+                f"section {key!r} stands without {name + _RECORD_SUFFIX!r}: a tool that rewrote the file lost it"
+            )
 
 
 def _names(document: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:

@@ -26,8 +26,8 @@ def check_destination(
         path: of the file or directory to write.
         overwrite: what stands there may be replaced; a directory only if it looks like a checkpoint, see
             :func:`xorpack.files.model.looks_like_checkpoint`.
-        inputs: all files and directories that are read (:meth:`xorpack.files.model.Layout.inputs`). They must not be
-            ``path``, nor lie in it, themselves or what their links point to; nor may ``path`` lie in one of them.
+        inputs: all files and directories that are read (:meth:`xorpack.files.model.CheckpointLayout.inputs`). They must
+            not be ``path``, nor lie in it, themselves or what their links point to; nor may ``path`` lie in one.
         dry_run: only ``inputs`` count, for nothing will be written.
 
     Raises:
@@ -85,7 +85,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _identities(path: Path) -> Iterator[tuple[int, int]]:
-    """Of a path and all directories above it, as it is written and as its links lead on."""
+    """Identities of a path and all directories above it, as it is written and as its links lead on."""
     for place in (*_steps(path), path.resolve()):
         for directory in (place, *place.parents):
             found = _identity(directory)

@@ -38,7 +38,7 @@ after that.
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class CheckpointLayout:
     """Files of a checkpoint.
 
     Attributes:
@@ -94,7 +94,7 @@ class Layout:
             raise FormatError(f"{index}: names tensor {name!r} in {named}, which does not hold it")
 
 
-def find(root: Path) -> Layout:
+def find(root: Path) -> CheckpointLayout:
     """The files of a checkpoint.
 
     Raises:
@@ -104,7 +104,7 @@ def find(root: Path) -> Layout:
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such file or directory")
     if not root.is_dir():
-        return Layout(root, (root,))
+        return CheckpointLayout(root, (root,))
     weight_map = _weight_map(root / INDEX) if (root / INDEX).exists() else None
     top = {path.name for path in root.glob("*.safetensors") if path.is_file()}
     if weight_map is not None:
@@ -119,7 +119,7 @@ def find(root: Path) -> Layout:
         instead = foreign.instead_of_weights(root)
         raise FormatError(f"{root}: a directory without .safetensors files{instead and ': ' + instead}")
     tree = _other_files(root, shards, passed_over=top - shards, indexed=weight_map is not None)
-    return Layout(root, tuple(root / name for name in sorted(shards)), tree, weight_map)
+    return CheckpointLayout(root, tuple(root / name for name in sorted(shards)), tree, weight_map)
 
 
 def _other_files(root: Path, shards: set[str], *, passed_over: set[str], indexed: bool) -> Tree:
@@ -230,7 +230,7 @@ def parse_object(path: Path, text: str, parse: Callable[[str], Any] = json.loads
     return value
 
 
-def copy_others(layout: Layout, to: Path, *, skip: Iterable[Path] = ()) -> None:
+def copy_others(layout: CheckpointLayout, to: Path, *, skip: Iterable[Path] = ()) -> None:
     """Copy what else a directory holds, and say what is left out."""
     left_out, tree, root = set(skip), layout.tree, layout.root
     for folder in tree.folders:

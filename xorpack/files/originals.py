@@ -15,7 +15,7 @@ from typing import Any
 
 from xorpack.errors import FormatError
 from xorpack.files import model
-from xorpack.files.model import CONFIG, INDEX, ORIGINALS, Layout
+from xorpack.files.model import CONFIG, INDEX, ORIGINALS, CheckpointLayout
 from xorpack.files.tree import write_instead
 
 
@@ -29,12 +29,12 @@ class Originals:
         kept: bytes of those in :data:`ORIGINALS`.
     """
 
-    layout: Layout
+    layout: CheckpointLayout
     data: Mapping[str, bytes]
     kept: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, layout: Layout, *, encoded: bool) -> Originals:
+    def of(cls, layout: CheckpointLayout, *, encoded: bool) -> Originals:
         """Read the texts of a plain or of an ``encoded`` directory; of a file, there are none.
 
         Raises:

@@ -17,7 +17,7 @@ from xorpack.errors import SourceError
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """A file as it was when it was first looked at.
 
     Attributes:
@@ -31,7 +31,7 @@ class Source:
     stamp: tuple[int, int, int, int]
 
     @classmethod
-    def of(cls, path: Path) -> Source:
+    def of(cls, path: Path) -> SourceFile:
         """The file as it is now.
 
         Raises:

@@ -21,10 +21,10 @@ from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.elements import Bcq, Elements, Lossless, Trellis
 from xorpack.encoded import SECTIONS, EncodedTensor, check_shape, sections_sha256
-from xorpack.errors import CorruptError, FormatError
+from xorpack.errors import CorruptError, FormatError, XorpackError
 from xorpack.fields.field import Field
 from xorpack.files import safetensors_file
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 
 Record = dict[str, Any]
 
@@ -94,7 +94,10 @@ def unpack_record(data: NDArray[np.uint8]) -> Any:
         CorruptError: it does not match its digest.
     """
     text = data.tobytes()
-    record = safetensors_file.parse_json(text)
+    try:
+        record = safetensors_file.parse_json(text)
+    except FormatError as error:
+        raise FormatError(f"record: {error}") from None
     digest = record.pop(_DIGEST, None) if isinstance(record, dict) else None
     if not isinstance(digest, str) or not text.endswith(f'"{_DIGEST}":"{digest}"}}'.encode()):
         raise FormatError(f"the record does not end with its {_DIGEST}")
@@ -109,8 +112,15 @@ def check_record(record: Any, version: int) -> Record:
     trellis = version >= TRELLIS_VERSION and isinstance(record, dict) and record.get("kind") == Trellis.KIND
     needed = _TRELLIS if trellis else _PLANES
     optional = {"field"} if version >= FIELD_VERSION and not trellis else set()
-    if not isinstance(record, dict) or set(record) - optional != set(needed):
-        raise FormatError(f"record needs exactly {sorted(needed)}")
+    if not isinstance(record, dict):
+        raise FormatError(f"record is not an object but {type(record).__name__}")
+    if lacking := sorted(set(needed) - set(record)):
+        raise FormatError(f"record of kind {record.get('kind')!r} lacks {', '.join(lacking)}")
+    if unknown := sorted(set(record) - optional - set(needed)):
+        raise FormatError(
+            f"record of kind {record['kind']!r} has members that are unknown in version {version}: "
+            + ", ".join(map(repr, unknown[:5]))
+        )
     if type(record.get("field", {})) is not dict:
         raise FormatError(f"field = {record['field']!r} is not of type dict")
     for key, kind in needed.items():
@@ -163,9 +173,9 @@ def to_record(tensor: EncodedTensor) -> Record:
 def build(
     record: Record,
     name: str,
-    sections: Mapping[str, Stored],
+    sections: Mapping[str, StoredTensor],
     version: int,
-    load: Callable[[Stored], NDArray[Any]] = Stored.array,
+    load: Callable[[StoredTensor], NDArray[Any]] = StoredTensor.array,
 ) -> EncodedTensor:
     """The tensor ``name`` of a record that :func:`check_record` has seen.
 
@@ -184,10 +194,9 @@ def build(
         raise FormatError(f"shape {shape} is not a list of sizes")
     if set(mask) != {"codec", "config"} or not isinstance(mask["config"], dict):
         raise FormatError("mask needs codec and config")
-    if record["kind"] not in (Bcq.KIND, Lossless.KIND, Trellis.KIND):
-        raise FormatError(
-            f"unknown kind {record['kind']!r}; known: {Bcq.KIND}, {Lossless.KIND}, {Trellis.KIND}"
-        )
+    known = (Bcq.KIND, Lossless.KIND, *([Trellis.KIND] if version >= TRELLIS_VERSION else []))
+    if record["kind"] not in known:
+        raise FormatError(f"unknown kind {record['kind']!r}; known: {', '.join(known)}")
     found = _load(record, name, sections, version, load)
     rows, cols = check_shape(tuple(shape))
     planes: StoredPlanes | TrellisPlanes
@@ -209,6 +218,66 @@ def build(
     )
 
 
+def check_stored(tensor: EncodedTensor) -> None:
+    """Look into the arrays of a tensor.
+
+    Raises:
+        CorruptError: their bytes do not match the record's checksum.
+        FormatError: a value is none that it may be.
+    """
+    if sections_sha256(tensor.sections()) != tensor.stored_sha256:
+        raise CorruptError("stored bytes do not match their checksum")
+    tensor.elements.check_values()
+
+
+def from_sections(
+    record: Mapping[str, Any] | bytes | NDArray[np.uint8],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    name: str = "",
+    verify: bool = True,
+) -> EncodedTensor:
+    """An encoded tensor from the arrays that stand for it in a file, however they were read.
+
+    Args:
+        record: the bytes of ``NAME.xor_record``; or a record without its digest, a dict.
+        arrays: ``NAME.xor_code`` under ``"code"``, and so on for every other section. They are kept, not copied.
+        name: of the tensor, for messages.
+        verify: look into the arrays: compare them with the record's checksum, check their values.
+
+    Raises:
+        FormatError: the record, or an array's type or shape or value, breaks a rule; an array is missing or one too
+            many.
+        CorruptError: record or arrays do not match their checksums.
+    """
+    try:
+        if unknown := sorted(set(arrays) - {*SECTIONS}):
+            raise FormatError(
+                f"unknown sections {', '.join(map(repr, unknown))}; known: {', '.join(SECTIONS)}"
+            )
+        for section, array in dict[str, Any](arrays).items():
+            if not isinstance(array, np.ndarray) or array.dtype not in safetensors_file.NUMPY.values():
+                kind = getattr(array, "dtype", type(array).__name__)
+                raise FormatError(f"section {section!r} is an array of {kind}, which no section is")
+        read: Any = dict(record) if isinstance(record, Mapping) else unpack_record(_as_bytes(record))
+        stored = {f"{name}.xor_{section}": StoredTensor.of(array) for section, array in arrays.items()}
+        tensor = build(check_record(read, VERSION), name, stored, VERSION)
+        if verify:
+            check_stored(tensor)
+    except XorpackError as error:
+        kind = CorruptError if isinstance(error, CorruptError) else FormatError
+        raise kind(f"tensor {name!r}: {error}") from None
+    return tensor
+
+
+def _as_bytes(record: Any) -> NDArray[np.uint8]:
+    if isinstance(record, np.ndarray) and record.dtype == np.uint8 and record.ndim == 1:
+        return record
+    if not isinstance(record, bytes):
+        raise FormatError(f"record is not a dict, bytes or an array of bytes but {type(record).__name__}")
+    return np.frombuffer(record, np.uint8)
+
+
 def _is_size(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 48
 
@@ -216,26 +285,31 @@ def _is_size(value: Any) -> bool:
 def _load(
     record: Record,
     name: str,
-    sections: Mapping[str, Stored],
+    sections: Mapping[str, StoredTensor],
     version: int,
-    load: Callable[[Stored], NDArray[Any]],
+    load: Callable[[StoredTensor], NDArray[Any]],
 ) -> dict[str, NDArray[Any]]:
     """The sections that the record's kind has, of the right types; none too many."""
     found = {}
     for section in sections_of(version):
+        if section == RECORD:
+            continue
         key = f"{name}.xor_{section}"
         owner = _owner(record, section)
         if key in sections and owner is not None:
             raise FormatError(f"section {key!r} does not belong to {owner}")
         if key not in sections and owner is None and section != "gains":
             raise FormatError(f"section {key!r} is missing")
-        if key not in sections or section == RECORD:
+        if key not in sections:
             continue
         stored = sections[key]
         known = _DTYPES.get(section, ("U8",))
         if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
-        found[section] = load(stored)
+        try:
+            found[section] = load(stored)
+        except FormatError as error:
+            raise FormatError(f"section {key!r}: {error}") from None
     return found
 
 
@@ -299,7 +373,7 @@ def _alphas(values: list[Any]) -> NDArray[np.float32]:
     Raises:
         FormatError: one is no number, or float32 has no such number.
     """
-    for value in values:
+    for i, value in enumerate(values):
         if type(value) not in (int, float) or not abs(value) <= _LARGEST or float(np.float32(value)) != value:
-            raise FormatError(f"a = {values} are not float32 numbers")
+            raise FormatError(f"a[{i}] = {value!r} is not a float32 number")
     return np.array(values, np.float32)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from xorpack.errors import FormatError
 from xorpack.files import foreign
-from xorpack.files.reading import Source
+from xorpack.files.reading import SourceFile
 from xorpack.tensors import DTYPES, as_matrix
 
 MAX_HEADER_BYTES = 100_000_000
@@ -53,7 +53,7 @@ NUMPY: Mapping[str, np.dtype[Any]] = {**DTYPES, "U32": np.dtype(np.uint32)}
 _BLOCK_BYTES = 1 << 22
 
 
-class Stored:
+class StoredTensor:
     """A tensor as it stands in a file: name of its type, shape, bytes.
 
     Attributes:
@@ -69,12 +69,12 @@ class Stored:
         self.dtype, self.shape, self.n_bytes, self._data = dtype, shape, data.size, data
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> Stored:
+    def of(cls, array: NDArray[Any]) -> StoredTensor:
         """An array of one of the types in :data:`NUMPY`."""
         for name, dtype in NUMPY.items():
             if dtype == array.dtype:
                 flat = np.ascontiguousarray(array).reshape(-1)
-                return Stored(name, array.shape, flat.view(np.uint8))
+                return StoredTensor(name, array.shape, flat.view(np.uint8))
         raise FormatError(f"arrays of {array.dtype} are not written")
 
     @property
@@ -119,7 +119,7 @@ class Stored:
         """The first ``n`` rows of the matrix that the tensor is coded as; no more than these are read."""
         rows, cols = as_matrix(self.shape)
         n = min(n, rows)
-        return Stored(self.dtype, (n, cols), self.part(0, self.n_bytes // max(rows, 1) * n)).array()
+        return StoredTensor(self.dtype, (n, cols), self.part(0, self.n_bytes // max(rows, 1) * n)).array()
 
     def _numpy(self) -> np.dtype[Any]:
         if self.dtype not in NUMPY:
@@ -127,23 +127,25 @@ class Stored:
         return NUMPY[self.dtype]
 
 
-class StoredInFile(Stored):
+class StoredInFile(StoredTensor):
     """A tensor that is read when it is asked for."""
 
     __slots__ = ("_begin", "_source")
 
-    def __init__(self, dtype: str, shape: tuple[int, ...], source: Source, begin: int, n_bytes: int) -> None:
+    def __init__(
+        self, dtype: str, shape: tuple[int, ...], source: SourceFile, begin: int, n_bytes: int
+    ) -> None:
         """``n_bytes`` from ``begin`` on, in ``source``."""
         self.dtype, self.shape, self.n_bytes = dtype, shape, n_bytes
         self._source, self._begin = source, begin
 
     @property
     def data(self) -> NDArray[np.uint8]:
-        """See :meth:`Stored.data`."""
+        """See :meth:`StoredTensor.data`."""
         return self.part(0, self.n_bytes)
 
     def part(self, begin: int, end: int) -> NDArray[np.uint8]:
-        """See :meth:`Stored.part`."""
+        """See :meth:`StoredTensor.part`."""
         return self._source.read(self._begin + begin, end - begin)
 
 
@@ -154,9 +156,9 @@ class SafetensorsFile:
     path: Path
     header: bytes
     metadata: dict[str, str]
-    tensors: dict[str, Stored] = field(repr=False)
+    tensors: dict[str, StoredTensor] = field(repr=False)
     n_bytes: int
-    source: Source
+    source: SourceFile
 
 
 def read(path: Path) -> SafetensorsFile:
@@ -166,7 +168,7 @@ def read(path: Path) -> SafetensorsFile:
         FormatError: the file is not well-formed; the message says where.
         OSError: it cannot be opened.
     """
-    source = Source.of(path)
+    source = SourceFile.of(path)
     size = source.n_bytes
     if problem := foreign.recognise(path):
         raise FormatError(f"{path}: {problem}")
@@ -271,7 +273,7 @@ def _naturals(value: object) -> bool:
     return isinstance(value, list) and all(type(x) is int and 0 <= x < 1 << 63 for x in value)
 
 
-def header_bytes(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> bytes:
+def header_bytes(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]) -> bytes:
     """The JSON header, written as the safetensors library writes it, padded to a multiple of 8."""
     entries: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     at = 0
@@ -286,7 +288,7 @@ def header_bytes(tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> 
     return text
 
 
-def by_alignment(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+def by_alignment(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """The tensors with the widest elements first, so that all of them are aligned."""
     return dict(sorted(tensors.items(), key=lambda item: -ITEM_BITS[item[1].dtype]))
 
@@ -312,7 +314,7 @@ def restored_header(text: str, tensors: Mapping[str, tuple[str, tuple[int, ...]]
 
 
 def write(
-    path: Path, tensors: Mapping[str, Stored], header: bytes, *, digest: Collection[str] = ()
+    path: Path, tensors: Mapping[str, StoredTensor], header: bytes, *, digest: Collection[str] = ()
 ) -> dict[str, str]:
     """Write a file in place; callers make it atomic (:mod:`xorpack.files.atomic`).
 

@@ -33,7 +33,7 @@ class Bitmap(Mask):
 
     @classmethod
     def of(cls, mask: Words, cols: int) -> Bitmap:
-        """From words, uint32 (rows, chunks)."""
+        """Make the mask of words, uint32 (rows, chunks)."""
         return cls(shape=(len(mask), cols), data=to_bytes(mask, cols))
 
     @classmethod

@@ -27,8 +27,8 @@ from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import WORD_BITS, Words, n_chunks, pack
 from xorpack.errors import FormatError
 from xorpack.masks import bitmap
+from xorpack.masks.bmf_kernels import product_kernel
 from xorpack.masks.mask import Mask, shape_of
-from xorpack.vector.compiled import njit
 
 MAX_RANK = 1 << 16
 
@@ -81,7 +81,7 @@ class Bmf(Mask):
 
     @classmethod
     def of(cls, factors: Factors, cols: int) -> Bmf:
-        """From factors of a mask of ``cols`` columns."""
+        """Make the mask of factors of ``cols`` columns."""
         left = np.packbits(factors.left.reshape(-1), bitorder="little")
         right = bitmap.to_bytes(factors.right.reshape(-1, factors.right.shape[2]), cols)
         return cls(
@@ -153,20 +153,6 @@ def product(left: NDArray[np.uint8], right: Words, skip: int, tile_rows: int, ti
     mask = np.zeros((len(left), right.shape[2]), np.uint32)
     product_kernel(left, right, skip, tile_rows, tile_cols // WORD_BITS, mask)
     return mask
-
-
-@njit(cache=True, nogil=True)
-def product_kernel(left, right, skip, tile_rows, tile_words, mask):
-    """Kernel of :func:`product`; ``mask`` (rows, chunks) holds zeros before."""
-    chunks = mask.shape[1]
-    for r in range(mask.shape[0]):
-        t = (skip + r) // tile_rows
-        for j in range(left.shape[1]):
-            begin, end = j * tile_words, min((j + 1) * tile_words, chunks)
-            for i in range(left.shape[2]):
-                if left[r, j, i]:
-                    for c in range(begin, end):
-                        mask[r, c] |= right[t, i, c]
 
 
 def words_of(bits: NDArray[np.uint8]) -> Words:

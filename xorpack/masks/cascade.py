@@ -30,9 +30,9 @@ from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes, Expand
 from xorpack.code.words import Words, tail_mask
 from xorpack.errors import FormatError
+from xorpack.masks.cascade_kernels import fill_targets, meet_targets
 from xorpack.masks.mask import Mask, shape_of
 from xorpack.masks.rows import by_rows
-from xorpack.vector.compiled import njit
 
 MAX_FILTERS = 16
 
@@ -80,7 +80,7 @@ class Cascade(Mask):
 
     @classmethod
     def of(cls, filters: CodedPlanes, last: NDArray[np.uint32], wrong: Corrections) -> Cascade:
-        """From the filters, the code of the last plane, and the positions where the gates are wrong."""
+        """Make the mask of filters, the code of the last plane, and the positions where the gates are wrong."""
         layout, codes = filters.layout, (filters.code, last)
         octets = (np.ascontiguousarray(code, "<u4").reshape(-1).view(np.uint8) for code in codes)
         return cls(
@@ -164,35 +164,8 @@ def targets(n_filters: int, first: int, last: int, chunks: int) -> Words:
     return out
 
 
-@njit(cache=True, nogil=True)
-def _target(row, chunk, k):
-    x = np.uint32(row) * np.uint32(0x9E3779B1) + np.uint32(k + 1) * np.uint32(0xC2B2AE3D)
-    x = np.uint32(x + np.uint32(chunk) * np.uint32(0x85EBCA77))
-    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))
-    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
-    return np.uint32(x ^ (x >> np.uint32(16)))
-
-
-@njit(cache=True, nogil=True)
-def fill_targets(first, out):
-    """Kernel of :func:`targets`."""
-    for k in range(out.shape[0]):
-        for r in range(out.shape[1]):
-            for c in range(out.shape[2]):
-                out[k, r, c] = _target(first + r, c, k)
-
-
 def candidates(filters: Words, first: int, cols: int) -> Words:
     """Positions where all filter planes (n_filters, rows, chunks) meet their targets: uint32 (rows, chunks)."""
     found: Words = np.tile(tail_mask(cols), (filters.shape[1], 1))
     meet_targets(filters, first, found)
     return found
-
-
-@njit(cache=True, nogil=True)
-def meet_targets(filters, first, found):
-    """Kernel of :func:`candidates`: clear the bits of ``found`` where a filter differs from its target."""
-    for k in range(filters.shape[0]):
-        for r in range(filters.shape[1]):
-            for c in range(filters.shape[2]):
-                found[r, c] &= ~(_target(first + r, c, k) ^ filters[k, r, c])

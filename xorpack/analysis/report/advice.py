@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import mask_bound
 from xorpack.analysis.report.contents import Carried, Part, TensorReport
-from xorpack.analysis.tables import mebibytes
+from xorpack.analysis.tables import mebibytes, ruined
 from xorpack.tensors import DTYPES
 
 WORTH = 0.02
@@ -39,7 +39,9 @@ def for_encoded(
     found = [
         (part.n_bytes, about[part.name]()) for part in parts if part.name in about and part.n_bytes > least
     ]
-    return tuple(text for _, text in sorted(found, key=lambda item: -item[0]) if text)
+    texts = tuple(text for _, text in sorted(found, key=lambda item: -item[0]) if text)
+    spoilt = ruined({t.name: t.distortion for t in tensors if t.distortion is not None})
+    return texts if spoilt is None else (spoilt, *texts)
 
 
 def _share(n_bytes: int, total: Account) -> str:

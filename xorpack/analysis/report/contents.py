@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xorpack import checks
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import Comparison
+from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.mask_models import MaskBounds
@@ -36,6 +37,7 @@ class TensorReport:
         planes: entropies of the kept weights.
         coded: planes that are coded one by one.
         in_field: planes whose bits are under a prefix code; all others are constant.
+        distortion: error against the weights that it was made from, where these were given.
     """
 
     name: str
@@ -52,6 +54,7 @@ class TensorReport:
     planes: PlaneEntropies | None = None
     coded: tuple[int, ...] = ()
     in_field: tuple[int, ...] = ()
+    distortion: Distortion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +135,12 @@ class Report:
         if self.kind == "encoded":
             return Account.total((t.account for t in self.tensors), metadata_bytes=headers)
         return Account.total(t.account for t in self.tensors if t.exact is not None)
+
+    @cached_property
+    def distortion(self) -> Distortion | None:
+        """The error of all tensors together; None where weights to compare with were not given."""
+        found = [t.distortion for t in self.tensors if t.distortion is not None]
+        return Distortion.total(found, self.total.per_weight(self.total.n_bytes)) if found else None
 
     @cached_property
     def exact(self) -> Account | None:

@@ -29,6 +29,7 @@ def as_json(report: Report, options: Options) -> str:
         "parts": {part.name: part.n_bytes for part in report.parts},
         "total": report.total.as_dict(),
         "exact": None if report.exact is None else report.exact.as_dict(),
+        "distortion": None if report.distortion is None else report.distortion.as_dict(),
         "advice": list(report.advice),
         "formats": {label: [asdict(row) for row in table.rows] for label, table in report.formats.items()},
         "measured": {label: asdict(found) for label, found in report.comparison.items()},
@@ -53,6 +54,7 @@ def _tensor(tensor: TensorReport) -> dict[str, Any]:
         "coded_planes": list(tensor.coded),
         **account.as_dict(),
         "exact": None if tensor.exact is None else tensor.exact.as_dict(),
+        "distortion": None if tensor.distortion is None else tensor.distortion.as_dict(),
         "mask_entropy": {
             **{model: bits / n for model, bits in asdict(tensor.mask).items()},
             "best": tensor.mask.best[0],
@@ -83,7 +85,7 @@ def as_csv(report: Report, options: Options) -> str:
 
 def _line(tensor: TensorReport) -> Mapping[str, Any]:
     account, n = tensor.account, max(tensor.account.n_weights, 1)
-    exact = tensor.exact
+    exact, found = tensor.exact, tensor.distortion
     return {
         "tensor": escape.csv(tensor.name),
         "kind": tensor.kind,
@@ -107,6 +109,9 @@ def _line(tensor: TensorReport) -> Mapping[str, Any]:
         "mask_overhead": _number(account.mask_overhead),
         "total_overhead": _number(account.total_overhead),
         "lossless_bits_per_weight": "" if exact is None else f"{exact.per_weight(exact.n_bytes):.6f}",
+        "relative_squared_error": _number(None if found is None else found.relative),
+        "above_gaussian_db": _number(None if found is None else found.above_gaussian),
+        "above_bound_db": _number(None if found is None else found.above_bound),
     }
 
 

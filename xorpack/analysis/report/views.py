@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from xorpack.analysis.accounting import PAYLOAD as PAYLOAD_PARTS
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import OURS, Comparison
+from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.report.contents import Options, Report, TensorReport
 from xorpack.analysis.tables import by_reason, mebibytes
@@ -228,12 +229,15 @@ def tensors(report: Report, options: Options) -> View:
     return View(
         key="tensors",
         title=f"Tensors{order}, bits per weight" + (f" ({more} more: --top 0 lists all)" if more else ""),
-        columns=ENCODED_COLUMNS if report.kind == "encoded" else PLAIN_COLUMNS,
-        rows=[(t.name, *maker(t)) for t in listed],
-        total=(f"total of {len(report.tensors)}", *maker(report)),
+        columns=(ENCODED_COLUMNS if report.kind == "encoded" else PLAIN_COLUMNS)
+        + (() if report.distortion is None else ERROR_COLUMNS),
+        rows=[(t.name, *maker(t), *_error_cells(report, t.distortion)) for t in listed],
+        total=(f"total of {len(report.tensors)}", *maker(report), *_error_cells(report, report.distortion)),
+        note="" if report.distortion is None else ERROR_NOTE,
         optional=(
             *("shape", "mask codec", "type", "scales", "E %"),
             *("mask entropy", "value entropy", "payload", "mask"),
+            *(() if report.distortion is None else ("bound", "overhead", "sparsity")),
         ),
         words=("shape", "mask codec", "type"),
         names=tuple(t.name for t in report.tensors),
@@ -246,6 +250,31 @@ ENCODED_COLUMNS = (
 PLAIN_COLUMNS = (
     "tensor", "shape", "type", "sparsity", "mask entropy", "value entropy", "lossless", "quantized",
 )  # fmt: skip
+ERROR_COLUMNS = ("D", "dB to Gauss", "dB to own")
+ERROR_NOTE = (
+    "D: squared error over squared weights. dB to Gauss: above 4^-R, the least D of white Gaussian weights at the "
+    "total R; other weights can be below. dB to own: above Shannon's lower bound of weights distributed as these, "
+    "row by row, were they independent."
+)
+
+
+def _error_cells(report: Report, found: Distortion | None) -> tuple[str, ...]:
+    if report.distortion is None:
+        return ()
+    return ("-", "-", "-") if found is None else error_cells(found)
+
+
+def error_cells(found: Distortion) -> tuple[str, str, str]:
+    """D, and dB above the Gaussian's bound and above its own.
+
+    >>> error_cells(Distortion(error=0.5, energy=8.0, rate=1.5))
+    ('0.0625', '-3.01', '-')
+    """
+    gauss, own = (
+        "-" if above is None or not found.error else f"{above:.2f}"
+        for above in (found.above_gaussian, found.above_bound)
+    )
+    return f"{found.relative:.4g}", gauss, own
 
 
 def _shape(found: TensorReport | Report) -> str:

@@ -27,6 +27,7 @@ def report_checkpoint(
     sample: int | None = None,
     n_maps: int = 0,
     max_weights: int | None = None,
+    against: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Report on an encoded or a plain checkpoint, a file or a directory.
@@ -40,12 +41,15 @@ def report_checkpoint(
         sample: weights to measure real coders on, and our own; None for none.
         n_maps: tensors to make a density map of, those whose masks are furthest from i.i.d.
         max_weights: of an encoded checkpoint, see :func:`xorpack.checkpoint.open_checkpoint`.
+        against: the plain checkpoint that an encoded one was made from: the errors of its quantized tensors are
+            reported beside the bounds of their rate.
         progress: told of every tensor that is done.
 
     Raises:
         FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
         ParameterError: a setting breaks its rule, a pattern matches nothing, nothing can be encoded; settings to
-            quantize what another tool quantized.
+            quantize what another tool quantized; ``against`` for a plain checkpoint.
+        MismatchError: ``against`` has not the tensors that were encoded.
     """
     if sample is not None:
         checks.whole("sample", sample, 1)
@@ -58,8 +62,16 @@ def report_checkpoint(
                 f"{path} is encoded already: patterns and settings are for plain checkpoints"
             )
         return report_encoded(
-            Checkpoint(path, verify=False, max_weights=max_weights), Wanted(sample, n_maps, progress)
+            Checkpoint(path, verify=False, max_weights=max_weights),
+            Wanted(
+                sample,
+                n_maps,
+                progress,
+                None if against is None else plain_tensors(model.find(Path(against)).open()),
+            ),
         )
+    if against is not None:
+        raise ParameterError(f"{path} is plain: against is for what was encoded, whose error it shows")
     chosen = settings or Settings()
     if chosen.lossless:
         raise ParameterError("a plain checkpoint is reported both lossless and quantized: leave lossless out")

@@ -11,11 +11,11 @@ import numpy as np
 
 from xorpack._version import __version__
 from xorpack.analysis.accounting import Account, LeftOut
-from xorpack.analysis.formats import Weights
+from xorpack.analysis.formats import TensorCounts
 from xorpack.analysis.report.contents import Carried, TensorReport
 from xorpack.checkpoint.encode import Progress
 from xorpack.files import model
-from xorpack.files.safetensors_file import Stored
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES, as_matrix
 
 SAMPLE_PART = 1 << 18
@@ -33,11 +33,13 @@ class Wanted:
         sample: weights to measure coders on, or None.
         n_maps: density maps.
         progress: told of every tensor that is done.
+        against: the weights that an encoded checkpoint was made from, or None.
     """
 
     sample: int | None = None
     n_maps: int = 0
     progress: Progress | None = None
+    against: Mapping[str, StoredTensor] | None = None
 
     def mapped(self, tensors: Sequence[TensorReport]) -> list[TensorReport]:
         """The tensors to make a map of: those whose masks lose most bits to being taken as i.i.d."""
@@ -45,7 +47,7 @@ class Wanted:
         return [t for t in by_loss[: self.n_maps] if 0 < t.account.n_kept < t.account.n_weights]
 
 
-def common(layout: model.Layout) -> dict[str, Any]:
+def common(layout: model.CheckpointLayout) -> dict[str, Any]:
     """Fields of a report that follow from its files."""
     return {
         "path": str(layout.root),
@@ -54,7 +56,7 @@ def common(layout: model.Layout) -> dict[str, Any]:
     }
 
 
-def other_bytes(layout: model.Layout) -> int:
+def other_bytes(layout: model.CheckpointLayout) -> int:
     """Bytes of a directory's files that hold no tensors."""
     others = [layout.root / relative for relative in layout.tree.files]
     others += (layout.root / model.ORIGINALS).glob("*")
@@ -64,7 +66,7 @@ def other_bytes(layout: model.Layout) -> int:
 
 
 def carried_tensors(
-    tensors: Mapping[str, Stored], left_out: Mapping[str, LeftOut] | None = None
+    tensors: Mapping[str, StoredTensor], left_out: Mapping[str, LeftOut] | None = None
 ) -> tuple[Carried, ...]:
     """Tensors that are kept as they are; ``left_out``: why."""
     why = {} if left_out is None else {name: found.why for name, found in left_out.items()}
@@ -89,9 +91,9 @@ def sample_parts(shapes: Mapping[str, tuple[int, ...]], n_weights: int) -> Itera
         yield names[i], min(rows, max(1, n_weights // n_parts // cols))
 
 
-def weights(shape: tuple[int, ...], account: Account, value_bits: int, dtype: str) -> Weights:
+def counts_of(shape: tuple[int, ...], account: Account, value_bits: int, dtype: str) -> TensorCounts:
     """A tensor as formulas of other formats see it."""
-    return Weights(
+    return TensorCounts(
         rows=as_matrix(shape)[0],
         n=account.n_weights,
         kept=account.n_kept,

@@ -12,25 +12,27 @@ from numpy.typing import NDArray
 from xorpack.analysis.accounting import PAYLOAD, Account
 from xorpack.analysis.comparison import Comparison, compare
 from xorpack.analysis.density import density_map
+from xorpack.analysis.distortion import Distortion, Source
 from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
 from xorpack.analysis.inspect import mask_blocks, mask_counts, plane_entropies
 from xorpack.analysis.mask_models import MaskBounds
 from xorpack.analysis.report import advice
 from xorpack.analysis.report.contents import Part, Report, TensorReport
+from xorpack.analysis.row_errors import Rows
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.report.common import (
     Wanted,
     carried_tensors,
     common,
+    counts_of,
     other_bytes,
     sample_parts,
-    weights,
 )
 from xorpack.code.planes import TrellisPlanes
 from xorpack.decoders import cpu
-from xorpack.elements import Bcq
+from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor
-from xorpack.errors import XorpackError
+from xorpack.errors import MismatchError, XorpackError
 from xorpack.tensors import BCQTensor
 
 
@@ -89,10 +91,13 @@ class _Encoded:
         try:
             mask, planes = MaskBounds.of(mask_counts(tensor)), plane_entropies(tensor)
             account = Account.of(tensor, mask, planes)
+            distortion = self._distortion(name, tensor, account)
         except XorpackError as error:
             raise type(error)(f"{self.checkpoint.path_of(name)}: tensor {name!r}: {error}") from None
         zeros, ones = tensor.planes.constants
-        in_field = () if tensor.field is None else tensor.field.code.planes
+        elements = tensor.elements
+        field = elements.field if isinstance(elements, Lossless) else None
+        in_field = () if field is None else field.code.planes
         if self.wanted.progress is not None:
             self.wanted.progress(name, tensor.n_weights, self.n_weights)
         return TensorReport(
@@ -101,7 +106,7 @@ class _Encoded:
             shape=tensor.shape,
             kind=tensor.kind,
             bits=tensor.bits,
-            group_size=tensor.group_size,
+            group_size=0 if isinstance(elements, Lossless) else elements.group_size,
             mask_codec=tensor.mask_codec,
             network=_network(tensor),
             account=account,
@@ -109,7 +114,25 @@ class _Encoded:
             planes=planes,
             coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1 and k not in in_field),
             in_field=tuple(in_field),
+            distortion=distortion,
         )
+
+    def _distortion(self, name: str, tensor: EncodedTensor, account: Account) -> Distortion | None:
+        if self.wanted.against is None or tensor.kind == "lossless":
+            return None
+        theirs = self.wanted.against.get(name)
+        if theirs is None or (theirs.dtype, theirs.shape) != (tensor.dtype, tensor.shape):
+            what = "has none of that name" if theirs is None else f"has {theirs.dtype} {list(theirs.shape)}"
+            raise MismatchError(
+                f"{tensor.dtype} {list(tensor.shape)} was encoded, the checkpoint to compare {what}"
+            )
+        weight = theirs.array().reshape(tensor.rows, tensor.cols)
+        rows = Rows.of(weight, cpu.decode_blocks(tensor))
+        n_bytes, n_kept = account.n_bytes, int(rows.n_kept.sum())
+        if n_kept == account.n_kept < account.n_weights:  # the zeros were there: their places are given
+            n_bytes -= account.section_bytes["mask"]
+        bound = Source.of(weight, rows).distortion(8 * n_bytes / max(n_kept, 1))
+        return Distortion.of(rows, account.per_weight(account.n_bytes), bound or None)
 
     def _formats(self, names: Sequence[str], tensors: Sequence[TensorReport]) -> FormatTable:
         chosen = [t for t in tensors if t.name in set(names)]
@@ -121,7 +144,7 @@ class _Encoded:
             bits_per_weight=total.per_weight(total.n_bytes),
             measured=True,
         )
-        return by_formula(ours, (weights(t.shape, t.account, t.bits, t.dtype) for t in chosen))
+        return by_formula(ours, (counts_of(t.shape, t.account, t.bits, t.dtype) for t in chosen))
 
     def _map(self, name: str) -> NDArray[np.float64]:
         tensor = self.checkpoint[name]

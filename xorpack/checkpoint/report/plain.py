@@ -17,14 +17,14 @@ from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
 from xorpack.analysis.report import advice
 from xorpack.analysis.report.contents import Becoming, Part, Report, TensorReport
 from xorpack.checkpoint.encode import negative_zeros
-from xorpack.checkpoint.plan import FLOATS, Plan
+from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.report.common import (
     Wanted,
     carried_tensors,
     common,
+    counts_of,
     other_bytes,
     sample_parts,
-    weights,
 )
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import quantized_by
@@ -42,7 +42,7 @@ LOSSLESS = "lossless"
 
 
 def report_plain(
-    layout: model.Layout,
+    layout: model.CheckpointLayout,
     files: Sequence[SafetensorsFile],
     settings: Settings,
     patterns: tuple[Sequence[str], Sequence[str]],
@@ -55,7 +55,7 @@ def report_plain(
 class _Plain:
     def __init__(
         self,
-        layout: model.Layout,
+        layout: model.CheckpointLayout,
         files: Sequence[SafetensorsFile],
         settings: Settings,
         patterns: tuple[Sequence[str], Sequence[str]],
@@ -63,10 +63,12 @@ class _Plain:
     ) -> None:
         self.layout, self.files, self.settings = layout, files, settings
         self.wanted = wanted
-        self.exact = Plan(Settings(lossless=True), files, *patterns)
+        self.exact = CheckpointPlan(Settings(lossless=True), files, *patterns)
         floats = any(t.dtype in FLOATS for t in self.exact.selected.values())
         self.quantized_by = quantized_by(layout, {**self.exact.selected, **self.exact.carried})
-        self.quantized = Plan(settings, files, *patterns) if floats and self.quantized_by is None else None
+        self.quantized = (
+            CheckpointPlan(settings, files, *patterns) if floats and self.quantized_by is None else None
+        )
         self.label = f"{settings.bits}-bit"
         self.n_negative_zeros = 0
         self.unfit: dict[str, str] = {}  # tensors that cannot be quantized, and why
@@ -155,7 +157,7 @@ class _Plain:
             note="by what its networks need as a rule",
             bits_per_weight=total.per_weight(total.n_bytes),
         )
-        return by_formula(ours, (weights(t.shape, account, bits, t.dtype) for t, account, bits in chosen))
+        return by_formula(ours, (counts_of(t.shape, account, bits, t.dtype) for t, account, bits in chosen))
 
     def _becoming(self, tensors: Sequence[TensorReport]) -> Iterator[Becoming]:
         n_weights = max(sum(t.account.n_weights for t in tensors), 1)
@@ -188,7 +190,7 @@ class _Plain:
             if parts:
                 yield label, compare(parts)
 
-    def _rows(self, plan: Plan, name: str, rows: int) -> BCQTensor | NDArray[Any]:
+    def _rows(self, plan: CheckpointPlan, name: str, rows: int) -> BCQTensor | NDArray[Any]:
         stored, settings = plan.selected[name], self.settings
         array = stored.rows(rows)
         if plan is self.exact:

@@ -42,12 +42,12 @@ def passes(store: Store, name: str, layout: Layout, m_lane: int, to: str) -> lis
 
 
 def n_bytes(layout: Layout) -> int:
-    """Of a plane."""
+    """Bytes of a plane."""
     return 4 * layout.rows * layout.chunks
 
 
 def stride(n_depths: int) -> int:
-    """From the depth of a place in a group to that of the next, modulo ``n_depths``."""
+    """Step from the depth of a place in a group to that of the next, modulo ``n_depths``."""
     return int(depths.order(n_depths)[1]) if n_depths > 1 else 0
 
 

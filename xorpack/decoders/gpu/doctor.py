@@ -17,7 +17,7 @@ CUPY = {"cupy-cuda13x": 13, "cupy-cuda12x": 12, "cupy-cuda11x": 11, "cupy": None
 """Packages that bring CuPy, and the CUDA major version each is built for."""
 
 SHARED_ATTRIBUTE, MAJOR_ATTRIBUTE, MINOR_ATTRIBUTE, COUNT_ATTRIBUTE = 97, 75, 76, 16
-"""Of ``cuDeviceGetAttribute``: shared memory of a block by opt-in, compute capability, multiprocessors."""
+"""Arguments of ``cuDeviceGetAttribute``: shared memory of a block by opt-in, compute capability, multiprocessors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

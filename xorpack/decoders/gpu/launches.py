@@ -63,7 +63,7 @@ def decode_warps(n_planes: int, shared_limit: int) -> int:
 def decode_launch(
     layout: Layout, n_rows: int, n_planes: int, n_multiprocessors: int, shared_limit: int
 ) -> Launch:
-    """Of decode_words, decode_dense and the passes of the mask, over ``n_rows`` row indices of every panel."""
+    """The launch of decode_words, decode_dense and the mask's passes, over ``n_rows`` row indices of every panel."""
     warps = decode_warps(n_planes, shared_limit)
     items = -(-n_rows // TILE_ROWS) * layout.n_panels
     blocks = max(1, min(-(-items // warps), 64 * n_multiprocessors))
@@ -71,10 +71,10 @@ def decode_launch(
 
 
 def flat_launch(n: int) -> Launch:
-    """One thread an item."""
+    """The launch of a kernel that gives every item a thread."""
     return Launch(grid=(max(1, min(-(-n // 256), 1 << 20)), 1, 1), block=256)
 
 
 def warp_launch(n: int) -> Launch:
-    """One warp an item."""
+    """The launch of a kernel that gives every item a warp."""
     return Launch(grid=(max(1, min(-(-n // 8), 1 << 20)), 1, 1), block=256)

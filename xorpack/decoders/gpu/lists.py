@@ -77,6 +77,21 @@ def tiled(
     return starts(tile[order], n_tiles), entry[order].astype(np.uint16), order
 
 
+def tiled_rows(
+    positions: NDArray[np.int64], rows: int, cols: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
+    """``(starts, entries, order)`` of elements ``row * cols + col`` in tiles, by rows: see ``kernels/trellis.cu``.
+
+    ``order``: which position is the n-th.
+    """
+    row, col = np.divmod(positions, max(cols, 1))
+    col_tiles = -(-cols // TILE_COLS)
+    tile = row // TILE_ROWS * col_tiles + col // TILE_COLS
+    entry = row % TILE_ROWS * TILE_COLS + col % TILE_COLS
+    order = np.lexsort((entry, tile))
+    return starts(tile[order], -(-rows // TILE_ROWS) * col_tiles), entry[order].astype(np.uint16), order
+
+
 def as_words(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Bytes as words, padded to whole ones and one more that a kernel may read, for nothing."""
     return np.pad(data, (0, -data.size % 4 + 4)).view(np.uint32)

@@ -101,7 +101,7 @@ class ScaleOrder:
 
     @classmethod
     def of(cls, layout: Layout, group_size: int, q: int) -> ScaleOrder:
-        """For a tensor with that many columns a group, 0 = the row."""
+        """The order of the scales of a tensor with that many columns a group, 0 = the row."""
         group = group_size or max(layout.cols, 1)
         per_panel = 32 * layout.panel_chunks // group
         if not group_size or 32 * layout.panel_chunks % group:

@@ -8,7 +8,7 @@ access.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections
 from xorpack.code.dense import UNSIGNED
 from xorpack.code.layout import Layout
+from xorpack.code.planes import TrellisPlanes
 from xorpack.code.words import Words
 from xorpack.decoders import cpu
 from xorpack.decoders.gpu.fields import DeviceField
-from xorpack.decoders.gpu.lists import tiled
+from xorpack.decoders.gpu.lists import tiled, tiled_rows
 from xorpack.decoders.gpu.masks import DeviceMask, on_device
 from xorpack.decoders.gpu.order import ScaleOrder, coded_order, visited_rows
 from xorpack.encoded import EncodedTensor, sections_sha256
@@ -38,14 +39,16 @@ class Packed:
 
     Attributes:
         arrays: ``code``; those of the mask and of the field; ``scales``; ``starts``, ``entries`` and ``values`` of
-            corrections.
+            corrections; of trellis tensors ``a`` and ``gains``, and outliers for corrections.
+        layout: the order in which weights are visited; a trellis's rows in their own order.
         mask: None where every weight is kept, or none: no mask is read.
         field: None of tensors that have none.
-        scale_order: where the scales lie; of ``lossless`` tensors it means nothing.
-        n_corrections: of the weights.
+        scale_order: where the scales lie; of ``lossless`` and ``trellis`` tensors it means nothing.
+        n_corrections: of the weights; outliers of a trellis.
     """
 
     arrays: dict[str, NDArray[Any]]
+    layout: Layout
     mask: DeviceMask[Any] | None
     field: DeviceField | None
     scale_order: ScaleOrder
@@ -67,6 +70,8 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
         raise CorruptError("the stored bytes of the tensor do not match their checksum")
     if encoded.scales is not None and not np.isfinite(encoded.scales).all():
         raise FormatError("scales that are not finite")
+    if isinstance(encoded.planes, TrellisPlanes):
+        return _pack_trellis(encoded, encoded.planes, form, jobs)
     mask, planes = cpu.decode_planes(
         encoded, jobs=jobs
     )  # checks the mask's count and the corrections' places
@@ -91,7 +96,39 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     wrong = encoded.load_corrections()
     if len(wrong):
         arrays |= _corrections(encoded, wrong, planes)
-    return Packed(arrays=arrays, mask=on, field=field, scale_order=order, n_corrections=len(wrong))
+    return Packed(
+        arrays=arrays, layout=layout, mask=on, field=field, scale_order=order, n_corrections=len(wrong)
+    )
+
+
+def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm, jobs: int) -> Packed:
+    words = cpu.load_mask(encoded, jobs=jobs)  # checks its count
+    whole = encoded.n_kept == encoded.n_weights
+    tensor = encoded.trellis(None if whole else words)  # checks code, numbers and outliers
+    host = planes.host
+    host = replace(host, layout=replace(host.layout, row_stride=1))
+    arrays: dict[str, NDArray[Any]] = {
+        "code": np.ascontiguousarray(tensor.code).reshape(-1),
+        "scales": np.ascontiguousarray(tensor.scales).reshape(-1),
+        "a": tensor.a,
+    }
+    if tensor.gains is not None:
+        arrays["gains"] = tensor.gains.view(np.uint16)
+    on = None
+    if encoded.n_kept and not whole:
+        on = on_device(encoded.mask if form == "stored" else Bitmap.of(words, encoded.cols), host)
+        arrays |= on.arrays()
+    if len(tensor.positions):
+        starts, entries, order = tiled_rows(tensor.positions, encoded.rows, encoded.cols)
+        arrays |= {"starts": starts, "entries": entries, "values": tensor.values[order].view(np.uint16)}
+    return Packed(
+        arrays=arrays,
+        layout=host.layout,
+        mask=on,
+        field=None,
+        scale_order=ScaleOrder.of(host.layout, encoded.group_size, 1),
+        n_corrections=len(tensor.positions),
+    )
 
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -21,37 +22,27 @@ from xorpack.tensors import DTYPES
 Step = tuple[Kernel, Launch]
 
 
-class Resident:
+class Resident(ABC):
     """A :class:`Packed` on ``device``, as arguments of kernels.
 
     Attributes:
         store: its arrays.
-        order: of the planes' code, as kernels take it.
-        macros: of kernels that work on the weights.
-        code, scales, corrections: arguments of kernels.
-        n_planes: planes that are coded.
+        layout: the order in which weights are visited.
+        corrections: arguments of kernels.
     """
 
     def __init__(self, encoded: EncodedTensor, packed: Packed, device: Device) -> None:
         self.encoded, self.packed, self.device = encoded, packed, device
         self.store = store = Store(device, packed.arrays)
-        self.order = coded_order(encoded.coded)
-        self.macros = launches.tensor_macros(encoded, mask=packed.mask is not None)
-        self.code = (store.pointer("code"), store.taps(encoded.network))
-        lies = packed.scale_order
-        self.scales = (store.pointer("scales", lies.padding), *lies.values())
+        self.layout = packed.layout
         self.corrections = tuple(store.pointer(name) for name in ("starts", "entries", "values"))
-        self.n_planes = encoded.code.shape[0]
         self._mask = Prelude() if packed.mask is None else packed.mask.prelude(store)
         self._field = Prelude() if packed.field is None else packed.field.prelude(store)
-        self._decode_kernels: dict[str, tuple[Kernel, Kernel]] = {}
 
     @property
     def is_zero(self) -> bool:
         """Whether every weight is pruned, or there is none."""
         return self.encoded.n_kept == 0
-
-    # The mask
 
     def mask(self, stream: Any) -> np.uint64:
         """The mask's words in order of visits, decoded into the stream's workspace first where they are coded."""
@@ -66,16 +57,86 @@ class Resident:
         steps = [(each.kernel, each.launch) for prelude in both for each in prelude.passes]
         return steps, {**self._mask.workspaces, **self._field.workspaces}
 
-    # Planes and elements
+    def ready(self, stream: Any) -> np.uint64:
+        """:meth:`mask`, with all else that :meth:`decode` needs before its first call on ``stream``."""
+        self.store.run(self._field, stream)
+        return self.mask(stream)
+
+    # Elements and products
+
+    @abstractmethod
+    def decode_steps(self, dtype: str, n_rows: int) -> list[Step]:
+        """Kernels that :meth:`decode` launches for ``n_rows`` row indices."""
+
+    @abstractmethod
+    def decode(
+        self, to: int, dtype: str, mask: np.uint64, first: int, last: int, by_index: bool, stream: Any
+    ) -> None:
+        """Elements of row indices ``first .. last - 1``: at their index from ``first``, or at their row.
+
+        ``mask``: from :meth:`ready`.
+        """
+
+    @abstractmethod
+    def finish_kernel(self) -> Kernel:
+        """What adds up the partial sums of a product."""
+
+    @abstractmethod
+    def finish_values(
+        self, partial: int, n_parts: int, part_cols: int, corrects: bool
+    ) -> tuple[np.generic, ...]:
+        """Its arguments up to x.
+
+        Args:
+            partial: where the sums are.
+            n_parts: sums of an output.
+            part_cols: see :class:`xorpack.decoders.gpu.products.product.Product`.
+            corrects: sums are of corrected weights already.
+        """
+
+
+class CodedResident(Resident):
+    """Planes that are coded one by one.
+
+    Attributes:
+        order: of the planes' code, as kernels take it.
+        macros: of kernels that work on the weights.
+        code, scales: arguments of kernels.
+        n_planes: planes that are coded.
+    """
+
+    def __init__(self, encoded: EncodedTensor, packed: Packed, device: Device) -> None:
+        super().__init__(encoded, packed, device)
+        store, lies = self.store, packed.scale_order
+        self.order = coded_order(encoded.coded)
+        self.macros = launches.tensor_macros(encoded, mask=packed.mask is not None)
+        self.code = (store.pointer("code"), store.taps(encoded.network))
+        self.scales = (store.pointer("scales", lies.padding), *lies.values())
+        self.n_planes = encoded.code.shape[0]
+        self._decode_kernels: dict[str, tuple[Kernel, Kernel]] = {}
+
+    def finish_kernel(self) -> Kernel:
+        """See :class:`Resident`."""
+        return Kernel.of("finish", self.macros)
+
+    def finish_values(
+        self, partial: int, n_parts: int, part_cols: int, corrects: bool
+    ) -> tuple[np.generic, ...]:
+        """See :class:`Resident`."""
+        n_corrections = 0 if corrects else self.packed.n_corrections
+        return (
+            *(*self.order, *self.scales, np.uint64(partial), np.int64(n_parts)),
+            *(*self.corrections, np.int64(n_corrections)),
+        )
 
     def words_kernel(self) -> Kernel:
-        """Of the coded planes."""
+        """The kernel that decodes the coded planes."""
         return Kernel.of("decode_words", self.macros)
 
     def decode_words(self, to: int, stream: Any) -> None:
         """All coded planes, row-major, ANDed with the mask."""
         mask = self.mask(stream)
-        launch = self.store.decode_launch(self.encoded.layout, self.encoded.rows, self.n_planes)
+        launch = self.store.decode_launch(self.layout, self.encoded.rows, self.n_planes)
         args = (*self.order, *self.code, mask, np.uint64(to))
         self.device.launch(self.words_kernel(), launch, args, stream)
 
@@ -92,15 +153,10 @@ class Resident:
             self._decode_kernels[dtype] = pair
         return self._decode_kernels[dtype]
 
-    def ready(self, stream: Any) -> np.uint64:
-        """:meth:`mask`, with all else that :meth:`decode` needs before its first call on ``stream``."""
-        self.store.run(self._field, stream)
-        return self.mask(stream)
-
     def decode_steps(self, dtype: str, n_rows: int) -> list[Step]:
-        """Kernels that :meth:`decode` launches for ``n_rows`` row indices."""
+        """See :class:`Resident`."""
         dense, correct = self.decode_kernels(dtype)
-        steps = [(dense, self.store.decode_launch(self.encoded.layout, n_rows, self.n_planes))]
+        steps = [(dense, self.store.decode_launch(self.layout, n_rows, self.n_planes))]
         if self.packed.field is not None:
             steps.append(self.packed.field.symbols_step(n_rows))
         if self.packed.n_corrections:
@@ -110,13 +166,10 @@ class Resident:
     def decode(
         self, to: int, dtype: str, mask: np.uint64, first: int, last: int, by_index: bool, stream: Any
     ) -> None:
-        """Elements of row indices ``first .. last - 1``: at their index from ``first``, or at their row.
-
-        ``mask``: from :meth:`ready`.
-        """
+        """See :class:`Resident`."""
         dense, correct = self.decode_kernels(dtype)
         span = (np.int64(first), np.int64(last), np.int64(by_index), np.uint64(to))
-        launch = self.store.decode_launch(self.encoded.layout, last - first, self.n_planes)
+        launch = self.store.decode_launch(self.layout, last - first, self.n_planes)
         self.device.launch(dense, launch, (*self.order, *self.code, mask, *self.scales, *span), stream)
         if self.packed.field is not None:
             symbols = self.packed.field.symbols_pass(self.store, mask, span)

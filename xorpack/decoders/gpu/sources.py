@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from xorpack.code.network import XorNetwork
+from xorpack.code.trellis import TrellisNetwork
 
 FILES: Mapping[str, str] = {
     "decode_words": "decode_words",
@@ -24,11 +25,20 @@ FILES: Mapping[str, str] = {
     "matvec": "matvec",
     "finish": "finish",
     "matmul": "matmul",
+    "trellis_decode": "trellis_decode",
+    "trellis_outliers": "trellis_decode",
+    "trellis_finish": "trellis_finish",
+    "trellis_bits": "trellis_product",
+    "trellis_product": "trellis_product",
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
-OPTIONS = ("-std=c++17",)
-"""Options of the compiler besides the architecture; CuPy adds ``-ftz=true``, which the kernels allow for."""
+PREFACES: Mapping[str, str] = {f"trellis_{what}": "trellis" for what in ("decode", "finish", "product")}
+"""Files that stand between ``common.cu`` and a file."""
+
+OPTIONS = ("-std=c++17", "-default-device")
+"""Options of the compiler besides the architecture; the second one is for generic lambdas. CuPy adds ``-ftz=true``,
+which the kernels allow for."""
 
 Macros = Mapping[str, int | str]
 
@@ -42,13 +52,15 @@ class Kernel:
 
     @classmethod
     def of(cls, name: str, macros: Macros) -> Kernel:
-        """From a mapping."""
+        """Make a kernel of its name and a mapping of macros."""
         return cls(name, tuple(sorted(macros.items())))
 
     def source(self) -> str:
         """The text to compile."""
         head = "".join(f"#define XP_{name} {value}\n" for name, value in self.macros)
-        return head + _text("common") + "\n" + _text(FILES[self.name])
+        file = FILES[self.name]
+        files = ("common", PREFACES[file], file) if file in PREFACES else ("common", file)
+        return head + "\n".join(map(_text, files))
 
 
 @cache
@@ -70,5 +82,17 @@ def network_macros(network: XorNetwork, *, unrolled: bool) -> dict[str, int | st
     return macros
 
 
-def _braces(table: list[list[int]]) -> str:
+def trellis_macros(network: TrellisNetwork) -> dict[str, int | str]:
+    """A trellis network as constants."""
+    return {
+        "PLANES": 0,
+        "BITS": network.n_planes,
+        "N_IN": network.n_in,
+        "N_OUT": network.n_out,
+        "WINDOW": network.window,
+        "NETWORK": _braces(network.taps),
+    }
+
+
+def _braces(table: Sequence[Sequence[int]]) -> str:
     return "{" + ", ".join("{" + ", ".join(map(str, row)) + "}" for row in table) + "}"

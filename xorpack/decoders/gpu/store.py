@@ -34,7 +34,7 @@ class Store:
         self.shared_bytes: dict[Hashable, int] = {}
 
     def pointer(self, name: str, skip: int = 0) -> np.uint64:
-        """Of element ``skip`` of an array of the tensor; 0 where it has none."""
+        """Pointer to element ``skip`` of an array of the tensor; 0 where it has none."""
         if name not in self.arrays:
             return np.uint64(0)
         array = self.arrays[name]
@@ -51,7 +51,7 @@ class Store:
         return self.constant(network, lambda: tap_table(network).reshape(-1))
 
     def decode_launch(self, layout: Layout, n_rows: int, n_planes: int) -> Launch:
-        """Of a kernel that decodes ``n_rows`` row indices of all panels of ``layout``."""
+        """The launch of a kernel that decodes ``n_rows`` row indices of all panels of ``layout``."""
         limits = self.device.n_multiprocessors, self.device.shared_limit
         return launches.decode_launch(layout, n_rows, n_planes, *limits)
 

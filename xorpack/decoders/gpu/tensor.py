@@ -17,7 +17,8 @@ from xorpack.decoders.gpu.arrays import TYPES, View, is_dense
 from xorpack.decoders.gpu.device import Device, device
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
 from xorpack.decoders.gpu.products import ALGORITHMS, Product, choose
-from xorpack.decoders.gpu.resident import Resident, Step
+from xorpack.decoders.gpu.resident import CodedResident, Resident, Step
+from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
@@ -47,13 +48,19 @@ def load(
     return GpuTensor(encoded, pack(encoded, mask, jobs=jobs), target)
 
 
+def resident(encoded: EncodedTensor, packed: Packed, target: Device) -> Resident:
+    """The tensor in the memory of ``target``."""
+    kind = TrellisResident if encoded.kind == "trellis" else CodedResident
+    return kind(encoded, packed, target)
+
+
 class GpuTensor:
     """Made by :func:`load`."""
 
     def __init__(self, encoded: EncodedTensor, packed: Packed, target: Device) -> None:
         self._encoded = encoded
         self._device = target
-        self._resident = Resident(encoded, packed, target)
+        self._resident = resident(encoded, packed, target)
         self._products: dict[tuple[str, int, str], Product] = {}
 
     @property
@@ -115,14 +122,20 @@ class GpuTensor:
         return result
 
     def decode_words(self, *, out: Any = None, stream: Any = None) -> Any:
-        """The coded planes before corrections, uint32 (n_coded, rows, chunks), 0 where the mask is."""
+        """The coded planes before corrections, uint32 (n_coded, rows, chunks), 0 where the mask is.
+
+        Raises:
+            ParameterError: a trellis tensor, which has one code for all planes.
+        """
         encoded = self._encoded
-        shape = (encoded.code.shape[0], encoded.rows, encoded.layout.chunks)
+        coded, held = encoded.coded, self._resident
+        assert isinstance(held, CodedResident)
+        shape = (coded.code.shape[0], encoded.rows, coded.layout.chunks)
         result, to, on = self._result(out, "U32", shape, stream)
-        if self._resident.is_zero or not to.size:
+        if held.is_zero or not to.size:
             self._device.fill_zero(to.pointer, 4 * to.size, on)
         else:
-            self._resident.decode_words(to.pointer, on)
+            held.decode_words(to.pointer, on)
         return result
 
     def matvec(self, x: Any, *, out: Any = None, stream: Any = None, algorithm: str = "auto") -> Any:

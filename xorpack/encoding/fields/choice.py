@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from xorpack.code import corrections, depths
 from xorpack.encoding.constants import exception_bits, is_constant
 from xorpack.encoding.fields.field_kernels import HASH, count_distinct, count_values, field_bits
-from xorpack.encoding.fields.huffman import code_bits, limited_lengths
+from xorpack.encoding.fields.huffman import limited_lengths
+from xorpack.encoding.fields.huffman_kernels import code_bits
 from xorpack.encoding.fields.sources import DepthSource, SymbolTable
 from xorpack.encoding.rings.tensor import encode_planes
 from xorpack.fields.field import MAX_LENGTH, Field, FieldCode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
-from xorpack.encoding.fields.huffman import code_bits
+from xorpack.encoding.fields.huffman_kernels import code_bits
 from xorpack.vector.compiled import njit
 from xorpack.vector.simd import split_bits
 

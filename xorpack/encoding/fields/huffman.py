@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.vector.compiled import njit
-
 
 def limited_lengths(counts: NDArray[np.int64], least: int, most: int) -> NDArray[np.int64]:
     """Lengths of the best codewords of ``least`` to ``most`` bits, int64 (n,), for ``counts`` that fall, all above 0.
@@ -38,23 +36,3 @@ def limited_lengths(counts: NDArray[np.int64], least: int, most: int) -> NDArray
         lengths[n - n_leaves :] += 1
         take = 2 * (take - n_leaves)
     return lengths
-
-
-@njit(cache=True, nogil=True)
-def code_bits(counts):
-    """Bits of all symbols under a Huffman code: ``counts`` (n,) int64 rises; sums of pairs are written over it."""
-    n = counts.size
-    total = np.int64(0)
-    leaf, first = 0, 0  # sums that are not yet used stand at first .. last - 1
-    for last in range(n - 1):
-        pair = np.int64(0)
-        for _ in range(2):
-            if leaf < n and (first == last or counts[leaf] <= counts[first]):
-                pair += counts[leaf]
-                leaf += 1
-            else:
-                pair += counts[first]
-                first += 1
-        counts[last] = pair
-        total += pair
-    return total

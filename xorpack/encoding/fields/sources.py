@@ -105,11 +105,11 @@ class DepthSource:
 
     @property
     def n_planes(self) -> int:
-        """See :class:`~xorpack.encoding.rings.gather.Source`."""
+        """See :class:`~xorpack.encoding.rings.gather.RingSource`."""
         return 1
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """See :class:`~xorpack.encoding.rings.gather.Source`."""
+        """See :class:`~xorpack.encoding.rings.gather.RingSource`."""
         code, table = self.code, self.table
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
         planes = np.empty((1, layout.lanes, layout.n_steps), np.uint32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.planes import CodedPlanes
-from xorpack.encoding.masks.proposal import Proposal, Wanted
+from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.masks import Bitmap
 
 
@@ -21,7 +21,7 @@ class BitmapProposal(Proposal):
     FAST: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, wanted: Wanted) -> BitmapProposal:
+    def of(cls, wanted: WantedMask) -> BitmapProposal:
         """See :class:`Proposal`."""
         return cls(wanted=wanted, bits=wanted.n_weights)
 

@@ -28,7 +28,7 @@ from xorpack.encoding.masks.block_kernels import (
     split_kernel,
     sum_costs,
 )
-from xorpack.encoding.masks.proposal import Proposal, Wanted
+from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.encoding.rings.gather import PlaneSource
 from xorpack.encoding.rings.tensor import encode_planes
 from xorpack.masks import Block, bitmap
@@ -107,7 +107,7 @@ class BlockProposal(Proposal):
     codeword_bits: float
 
     @classmethod
-    def of(cls, wanted: Wanted) -> BlockProposal:
+    def of(cls, wanted: WantedMask) -> BlockProposal:
         """See :class:`Proposal`."""
         mask, cols = wanted.words, wanted.cols
         sample = mask[:: max(1, len(mask) // SAMPLE_ROWS)]

@@ -23,7 +23,7 @@ from xorpack import checks
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import WORD_BITS, Words, n_chunks, popcount, unpack
 from xorpack.encoding.masks.bmf_kernels import fit_strip, losses, remove
-from xorpack.encoding.masks.proposal import Proposal, Wanted
+from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.encoding.quantize.pruning import check_sparsity
 from xorpack.errors import DataError, ParameterError
 from xorpack.masks import Bmf
@@ -38,7 +38,7 @@ RANK = 2
 
 SAMPLE_TILES = 256
 ENOUGH = 0.99
-"""Of the weights that are to be kept, what patterns must keep."""
+"""Share of the weights that are to be kept, which patterns must keep."""
 
 PASSES = 10
 SEEDS = 4
@@ -300,7 +300,7 @@ class BmfProposal(Proposal):
     factors: Factors
 
     @classmethod
-    def of(cls, wanted: Wanted) -> BmfProposal:
+    def of(cls, wanted: WantedMask) -> BmfProposal:
         """See :class:`Proposal`."""
         shape, factors = (len(wanted.words), wanted.cols), wanted.factors
         if factors is None:

@@ -16,7 +16,7 @@ from xorpack.code.corrections import Corrections
 from xorpack.code.expand import expand
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words, n_chunks, popcount
-from xorpack.encoding.masks.proposal import Proposal, Wanted
+from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.encoding.rings.gather import PlaneSource
 from xorpack.encoding.rings.tensor import encode_planes
 from xorpack.errors import ParameterError
@@ -50,7 +50,7 @@ class CascadeProposal(Proposal):
     n_filters: int
 
     @classmethod
-    def of(cls, wanted: Wanted) -> CascadeProposal:
+    def of(cls, wanted: WantedMask) -> CascadeProposal:
         """See :class:`Proposal`."""
         if not wanted.gates:
             raise ParameterError("mask codec 'cascade' needs the default encoder and a quasi-cyclic network")

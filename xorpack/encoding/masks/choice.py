@@ -17,7 +17,7 @@ from xorpack.encoding.masks.block import BlockProposal
 from xorpack.encoding.masks.bmf import BmfProposal
 from xorpack.encoding.masks.cascade import CascadeProposal
 from xorpack.encoding.masks.constant import ConstantProposal
-from xorpack.encoding.masks.proposal import Proposal, Wanted
+from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.errors import ParameterError
 from xorpack.masks import Mask
 
@@ -31,7 +31,7 @@ PROPOSALS: Mapping[str, type[Proposal]] = {
 """By the codec's name, in the order in which they are asked: of equals the first is taken."""
 
 
-def choose(wanted: Wanted, choice: Choice, prefer: Prefer) -> Proposal:
+def choose(wanted: WantedMask, choice: Choice, prefer: Prefer) -> Proposal:
     """The proposal to take.
 
     Args:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import tail_mask
-from xorpack.encoding.masks.proposal import Proposal, Wanted
+from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.errors import ParameterError
 from xorpack.masks import Constant
 
@@ -23,7 +23,7 @@ class ConstantProposal(Proposal):
     FAST: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, wanted: Wanted) -> ConstantProposal:
+    def of(cls, wanted: WantedMask) -> ConstantProposal:
         """See :class:`Proposal`."""
         if wanted.words.any() and not (wanted.words == tail_mask(wanted.cols)).all():
             raise ParameterError(

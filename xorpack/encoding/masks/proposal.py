@@ -16,7 +16,7 @@ from xorpack.masks.bmf import Factors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Wanted:
+class WantedMask:
     """A mask that is to be stored.
 
     Attributes:
@@ -62,12 +62,12 @@ class Proposal(ABC):
     FAST: ClassVar[bool] = False
     CONFIG_BYTES: ClassVar[int] = 0
 
-    wanted: Wanted
+    wanted: WantedMask
     bits: float
 
     @classmethod
     @abstractmethod
-    def of(cls, wanted: Wanted) -> Self:
+    def of(cls, wanted: WantedMask) -> Self:
         """The codec's proposal.
 
         Raises:

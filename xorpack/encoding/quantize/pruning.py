@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from xorpack import checks
 from xorpack.code.words import Words, n_chunks, pack
+from xorpack.encoding.quantize.pruning_kernels import high_kernel, low_kernel, mask_kernel, nonfinite_kernel
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import DTYPES, as_matrix
-from xorpack.vector.compiled import njit
 
 BLOCK_ELEMENTS = 1 << 18
 """Weights that are converted to float32 at a time (at least one row)."""
 
-Weights = Callable[[], Iterable[Any]] | Iterable[Any]
+Tensors = Callable[[], Iterable[Any]] | Iterable[Any]
 """Arrays or functions that load one, to be iterated twice; or a function that gives such an iterable."""
 
 
@@ -89,7 +89,7 @@ def magnitude_mask(weight: NDArray[Any], sparsity: float) -> Words:
     return _cut(lambda: [(weight, "weight")], sparsity).mask(0, weight)
 
 
-def global_thresholds(weights: Weights, sparsity: float) -> GlobalThreshold:
+def global_thresholds(weights: Tensors, sparsity: float) -> GlobalThreshold:
     """Find where to cut several tensors as if they were one, laid end to end.
 
     Exactly ``round(sparsity * n)`` of all n weights are pruned (more only if more are zero); of equal
@@ -246,7 +246,7 @@ def n_of_m_mask(weight: NDArray[Any], n: int, m: int) -> Words:
     return mask
 
 
-def _tensors(weights: Weights) -> Iterator[tuple[NDArray[Any], str]]:
+def _tensors(weights: Tensors) -> Iterator[tuple[NDArray[Any], str]]:
     for i, item in enumerate(weights() if callable(weights) else weights):
         yield check_float(item() if callable(item) else item), f"weights[{i}]"
 
@@ -256,62 +256,3 @@ def _select(counts: NDArray[np.int64], k: int) -> tuple[int, int]:
     total = np.cumsum(counts)
     bucket = int(np.searchsorted(total, k))
     return bucket, k - int(total[bucket] - counts[bucket])
-
-
-@njit(cache=True, nogil=True)
-def nonfinite_kernel(bits):
-    """First index of a NaN or infinity among the bits of float32, uint32 (n,); -1 if there is none."""
-    largest = np.uint32(0)
-    for i in range(bits.size):
-        largest = max(largest, np.uint32(bits[i] & np.uint32(0x7FFFFFFF)))
-    if largest >= np.uint32(0x7F800000):
-        for i in range(bits.size):
-            if bits[i] & np.uint32(0x7F800000) == np.uint32(0x7F800000):
-                return i
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def high_kernel(bits, counts):
-    """Add the high 15 bits of ``|w|`` to ``counts``, int64 (65536,); return the number of zeros."""
-    zeros = np.int64(0)
-    for r in range(bits.shape[0]):
-        for c in range(bits.shape[1]):
-            magnitude = np.uint32(bits[r, c] & np.uint32(0x7FFFFFFF))
-            counts[magnitude >> np.uint32(16)] += 1
-            zeros += magnitude == 0
-    return zeros
-
-
-@njit(cache=True, nogil=True)
-def low_kernel(bits, bucket, counts):
-    """Add the low 16 bits of every ``|w|`` whose high bits are ``bucket`` to ``counts``."""
-    for r in range(bits.shape[0]):
-        for c in range(bits.shape[1]):
-            magnitude = np.uint32(bits[r, c] & np.uint32(0x7FFFFFFF))
-            if magnitude >> np.uint32(16) == bucket:
-                counts[magnitude & np.uint32(0xFFFF)] += 1
-
-
-@njit(cache=True, nogil=True)
-def mask_kernel(bits, threshold, ties, mask):
-    """Keep ``|w|`` above ``threshold`` and the first ``ties`` equal to it; return the ties left over."""
-    rows, cols = bits.shape
-    limit = np.uint32(threshold)
-    for r in range(rows):
-        for chunk in range(mask.shape[1]):
-            first = 32 * chunk
-            n = min(32, cols - first)
-            above = np.uint32(0)
-            equal = np.uint32(0)
-            for j in range(n):
-                magnitude = np.uint32(bits[r, first + j] & np.uint32(0x7FFFFFFF))
-                above |= np.uint32(magnitude > limit) << np.uint32(j)
-                equal |= np.uint32(magnitude == limit) << np.uint32(j)
-            if ties > 0 and equal:
-                for j in range(n):
-                    if ties > 0 and (equal >> np.uint32(j)) & np.uint32(1):
-                        above |= np.uint32(1) << np.uint32(j)
-                        ties -= 1
-            mask[r, chunk] = above
-    return ties

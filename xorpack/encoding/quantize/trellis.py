@@ -30,7 +30,8 @@ from xorpack.encoding.quantize.trellis_design import (
     exact_rate,
     masked_design,
 )
-from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, normal_kernel, pooled, solve
+from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, pooled, solve
+from xorpack.encoding.quantize.trellis_fit_kernels import normal_kernel
 from xorpack.encoding.quantize.trellis_scales import Scaling, find_scales
 from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search
 from xorpack.errors import DataError, ParameterError
@@ -52,7 +53,7 @@ STRIDE = 4.0
 SCALE_DTYPES = ("auto", "uint8", "float16", "float32")
 
 HEADROOM = 2.0**0.125
-"""Of the largest scale, which least squares may raise."""
+"""Room above the largest scale, which least squares may raise."""
 
 REFITS = 3
 """Rounds of least squares for scales, then codes, given the bits."""

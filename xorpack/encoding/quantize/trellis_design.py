@@ -18,12 +18,12 @@ from xorpack.errors import ParameterError
 
 MAX_RATE = 6
 MAX_DENOMINATOR = 32
-"""Of a rate that is asked for; with a mask, of the stored bits per weight."""
+"""The largest rate, and the largest denominator of a rate that is asked for; with a mask, of stored bits per weight."""
 
 MIN_RATE = Fraction(1, MAX_DENOMINATOR)
 
 WINDOWS = ((1, 14), (MAX_RATE, 12))
-"""Default windows: of the rates below the first, at the second."""
+"""Default windows: rates below the first number of a pair have the second for theirs."""
 
 MASKED_WINDOW = 16
 """Default window where fewer than a quarter of the weights are kept: few bits reach from one to the next."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from xorpack.code.words import Words, unpack
 from xorpack.encoding.quantize.pruning import block_starts, float_rows
 from xorpack.encoding.quantize.trellis_design import Design
-from xorpack.encoding.quantize.trellis_fit import N_BINS, moments_kernel, outlier_threshold
+from xorpack.encoding.quantize.trellis_fit import N_BINS, outlier_threshold
+from xorpack.encoding.quantize.trellis_fit_kernels import moments_kernel
 from xorpack.tensors import NO_POSITIONS, as_matrix
 from xorpack.vector.threads import for_each
 

@@ -19,7 +19,7 @@ UNIT = 6500.0
 """Integers for one standard deviation, at the most."""
 
 LARGEST = 32000.0
-"""Of levels and targets."""
+"""Largest level and target, as an integer."""
 
 MARGIN = 1.0
 """Standard deviations beyond the largest level to which a target is clipped."""
@@ -31,7 +31,7 @@ EDGE_WINDOWS = 4
 """Windows after which the past of a path is taken not to matter."""
 
 SURVIVOR_BYTES = 1 << 26
-"""Of the survivors that a thread keeps, about."""
+"""Bytes of the survivors that a thread keeps, about."""
 
 EVEN = 0.95
 """Ratio of the least to the largest weight of an error from which all are taken as equal."""

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections
 from xorpack.code.dense import UNSIGNED
 from xorpack.code.layout import Layout
-from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.code.words import Words, popcount, unpack
-from xorpack.vector.compiled import njit
-from xorpack.vector.simd import split_bits
+from xorpack.encoding.rings.gather_kernels import count_bits, gather_elements, gather_words, mark_nonzero
 
 _BLOCK = 1 << 20
 
@@ -21,7 +19,7 @@ SAMPLE = 1 << 18
 """Elements that are looked at to find constant planes, about."""
 
 
-class Source(Protocol):
+class RingSource(Protocol):
     """Planes that are about to be encoded."""
 
     @property
@@ -43,7 +41,7 @@ class PlaneSource:
 
     @property
     def n_planes(self) -> int:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         return len(self.coded)
 
     def count_ones(self) -> tuple[list[int], int]:
@@ -70,7 +68,7 @@ class PlaneSource:
         return Corrections(row * cols + 32 * chunk + j, values)
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
         planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
@@ -96,7 +94,7 @@ class ElementSource:
 
     @property
     def n_planes(self) -> int:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         return len(self.coded)
 
     def count_ones(self) -> tuple[list[int], int]:
@@ -122,7 +120,7 @@ class ElementSource:
         return Corrections(np.concatenate(positions), np.concatenate(values))
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         care = np.empty((layout.lanes, layout.n_steps), np.uint32)
         planes = np.empty((self.n_bits, layout.lanes, layout.n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
@@ -140,74 +138,21 @@ class ElementSource:
 class FilteredSource:
     """A source with more planes after its own: the filters of a mask cascade."""
 
-    def __init__(self, source: Source, filters: Words) -> None:
+    def __init__(self, source: RingSource, filters: Words) -> None:
         """``filters``: uint32 (n_filters, rows, chunks)."""
         self.source = source
         self.filters = filters
 
     @property
     def n_planes(self) -> int:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         return self.source.n_planes + len(self.filters)
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
-        """See :class:`Source`."""
+        """See :class:`RingSource`."""
         care, own = self.source.ring(layout, segment)
         planes = np.empty((self.n_planes, layout.lanes, layout.n_steps), np.uint32)
         planes[: len(own)] = own
         for plane, out in zip(self.filters, planes[len(own) :], strict=True):
             gather_words(plane, segment, *layout.params(), out)
         return care, planes
-
-
-@njit(cache=True, nogil=True)
-def mark_nonzero(elements, mask):
-    """Set the bits of ``mask`` (rows, chunks), zeros before, where ``elements`` (rows, cols) is not 0."""
-    rows, cols = elements.shape
-    for r in range(rows):
-        for c in range(cols):
-            if elements[r, c] != 0:
-                mask[r, c // 32] |= np.uint32(1) << np.uint32(c % 32)
-
-
-@njit(cache=True, nogil=True)
-def count_bits(elements, counts):
-    """Add to ``counts`` (q,) how many of ``elements`` (n,) have each bit set."""
-    for k in range(counts.size):
-        total = 0
-        for x in elements:
-            total += (x >> k) & 1
-        counts[k] += total
-
-
-@njit(cache=True, nogil=True)
-def gather_words(words, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
-    """Words (rows, chunks) of a segment in coding order: ``out`` (lanes, n_steps), 0 where absent."""
-    for step in range(n_steps):
-        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
-        for lane in range(lanes):
-            chunk = chunk_of(p, k, chunks, panel_chunks)
-            out[lane, step] = words[r, chunk] if chunk >= 0 else np.uint32(0)
-            k = next_place(k, lanes, n_sub)
-
-
-@njit(cache=True, nogil=True)
-def gather_elements(elements, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
-    """Bit-planes of ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
-    cols = elements.shape[1]
-    q = out.shape[0]
-    flat, flat_out = elements.reshape(-1), out.reshape(-1)
-    block = np.zeros(32, elements.dtype)
-    for step in range(n_steps):
-        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
-        for lane in range(lanes):
-            chunk = chunk_of(p, k, chunks, panel_chunks)
-            n = cols - 32 * chunk if chunk >= 0 else 0
-            word = lane * n_steps + step
-            if n >= 32:
-                split_bits(flat, r * cols + 32 * chunk, flat_out, word, lanes * n_steps, q)
-            else:
-                for j in range(32):
-                    block[j] = elements[r, 32 * chunk + j] if j < n else 0
-                split_bits(block, 0, flat_out, word, lanes * n_steps, q)
-            k = next_place(k, lanes, n_sub)

@@ -20,7 +20,7 @@ import numpy as np
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings.elimination import RingCode, encode_ring
-from xorpack.encoding.rings.gather import Source
+from xorpack.encoding.rings.gather import RingSource
 
 SOFTNESS = 0.0045
 """Measured on i.i.d. masks, 12 words of window, S .5 to .9."""
@@ -58,7 +58,7 @@ def guess(density: float, q: int) -> float:
 
 
 def choose_m_lane(
-    network: XorNetwork, source: Source, layout: Layout, n_kept: int, jobs: int
+    network: XorNetwork, source: RingSource, layout: Layout, n_kept: int, jobs: int
 ) -> tuple[int, dict[int, RingCode]]:
     """Stored words per lane, and the codes at that rate of those segments that were encoded on the way."""
     n_lanes = layout.n_segments * layout.lanes

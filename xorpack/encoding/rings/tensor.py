@@ -13,7 +13,7 @@ from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings import elimination, viterbi
 from xorpack.encoding.rings.elimination import RingCode
-from xorpack.encoding.rings.gather import Source
+from xorpack.encoding.rings.gather import RingSource
 from xorpack.encoding.rings.rate import choose_m_lane
 
 RingEncoder = Callable[[XorNetwork, NDArray[np.uint32], NDArray[np.uint32], int], RingCode]
@@ -26,7 +26,7 @@ ENCODERS: dict[str, RingEncoder] = {
 
 def encode_planes(
     network: XorNetwork,
-    source: Source,
+    source: RingSource,
     layout: Layout,
     n_kept: int,
     encoder: str,

@@ -55,10 +55,7 @@ __device__ __forceinline__ Element xp_element(const Scales& scales, i64 at, u32 
         const u32 alpha = __float_as_uint(xp_load(scales.data, at + j, XP_SCALE));
         total = xp_add(total, __uint_as_float(alpha ^ (~bits >> j & 1) << 31));
     }
-    if (XP_OWN == 1 && XP_ELEMENT != 1) total = xp_from_half(xp_to_half(total));
-    if (XP_OWN == 2 && XP_ELEMENT != 2) total = xp_from_bfloat(xp_to_bfloat(total));
-    if (XP_ELEMENT == 0) return (Element)__float_as_uint(total);
-    return (Element)(XP_ELEMENT == 1 ? xp_to_half(total) : xp_to_bfloat(total));
+    return (Element)xp_rounded(total, XP_OWN, XP_ELEMENT);
 #endif
 }
 
@@ -98,26 +95,7 @@ decode_dense(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ tap
                     if (!one_group && col + e < o.cols) at = scales.at(p, i, col + e);
                     elements[e] = kept >> e & 1 ? xp_element(scales, at, bits[e]) : (Element)0;
                 }
-                Element* to = (Element*)out + row * o.cols + col;
-                if (col + 8 <= o.cols && (u64)to % (XP_BYTES < 2 ? 8 : 16) == 0) {
-                    u32 packed[2 * XP_BYTES];
-#pragma unroll
-                    for (int w = 0; w < 2 * XP_BYTES; ++w) packed[w] = 0;
-#pragma unroll
-                    for (int e = 0; e < 8; ++e)
-                        packed[e * XP_BYTES / 4] |= (u32)elements[e] << (e * XP_BYTES % 4 * 8);
-#if XP_BYTES == 1
-                    *(uint2*)to = make_uint2(packed[0], packed[1]);
-#else
-#pragma unroll
-                    for (int w = 0; w < 2 * XP_BYTES; w += 4)
-                        ((uint4*)to)[w / 4] = make_uint4(packed[w], packed[w + 1], packed[w + 2], packed[w + 3]);
-#endif
-                } else {
-#pragma unroll
-                    for (int e = 0; e < 8; ++e)
-                        if (col + e < o.cols) to[e] = elements[e];
-                }
+                xp_store_8((Element*)out + row * o.cols + col, elements, o.cols - col);
             }
         }
     });

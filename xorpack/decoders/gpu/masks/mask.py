@@ -53,6 +53,6 @@ class DeviceMask(ABC, Generic[M]):
 
     @property
     def n_bytes(self) -> int:
-        """Of the words and their padding."""
+        """Bytes of the words and their padding."""
         layout = self.layout
         return 4 * (layout.n_panels * layout.rows + VISIT_PADDING) * layout.panel_chunks

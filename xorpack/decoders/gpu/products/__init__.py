@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from xorpack.decoders.gpu.products.binary import Binary
 from xorpack.decoders.gpu.products.decode import Decode
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.products.tables import Tables
@@ -13,7 +14,7 @@ from xorpack.errors import ParameterError
 
 __all__ = ["ALGORITHMS", "MAX_FUSED", "Product", "choose", "why_not"]
 
-ALGORITHMS: Mapping[str, type[Product]] = {each.NAME: each for each in (Tables, TensorCores, Decode)}
+ALGORITHMS: Mapping[str, type[Product]] = {each.NAME: each for each in (Tables, TensorCores, Binary, Decode)}
 """By name."""
 
 MAX_FUSED = 128
@@ -28,6 +29,8 @@ def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared
             return f"{reason}, not {x_dtype}"
         if algorithm != Decode.NAME:
             return reason
+    if encoded.kind == "trellis" and algorithm in (Tables.NAME, TensorCores.NAME):
+        return "a trellis tensor has one code for all planes"
     return ALGORITHMS[algorithm].why_not(encoded, n, x_dtype, shared_limit)
 
 
@@ -49,6 +52,8 @@ def choose(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_
         order = []
     elif n > 8:
         order = [TensorCores.NAME]
+    if encoded.kind == "trellis":
+        order = [Binary.NAME]
     for name in (*order, Decode.NAME):
         if not why_not(name, encoded, n, x_dtype, shared_limit):
             return name

@@ -34,7 +34,7 @@ class Decode(Product):
     def set_up(self, n: int, dtype: str) -> list[Step]:
         """See :class:`Product`."""
         resident, itemsize = self.resident, DTYPES[dtype].itemsize
-        self._tile_rows = decode_tile_rows(resident.encoded.layout, itemsize)
+        self._tile_rows = decode_tile_rows(resident.layout, itemsize)
         self.workspace["weights"] = self._tile_rows * resident.encoded.cols * itemsize
         return resident.decode_steps(dtype, self._tile_rows)
 

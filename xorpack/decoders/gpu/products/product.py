@@ -11,7 +11,6 @@ from xorpack.code.layout import Layout
 from xorpack.decoders.gpu.arrays import TYPES, View
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.resident import Resident, Step
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 
 
@@ -24,6 +23,7 @@ class Product(ABC):
         steps: kernels with their launches, in order.
         workspace: bytes of scratch memory by purpose.
         n_parts: partial sums of an output.
+        part_cols: columns of a part, where its sums are still to be multiplied by the weights' scale; else 0.
     """
 
     NAME: ClassVar[str]
@@ -31,12 +31,13 @@ class Product(ABC):
 
     def __init__(self, resident: Resident, n: int, dtype: str) -> None:
         """Plan for ``n`` columns of ``dtype``; the algorithm must be one that can run."""
-        layout = resident.encoded.layout
+        layout = resident.layout
         self.resident, self.device, self.n_parts = resident, resident.device, 1
+        self.part_cols = 0
         self.steps, self.workspace = resident.prelude()
         self.steps += self.set_up(n, dtype)
         self.workspace["partial"] = 4 * n * self.n_parts * layout.rows
-        self._finish = (Kernel.of("finish", resident.macros), finish_launch(layout, n))
+        self._finish = (resident.finish_kernel(), finish_launch(layout, n))
         self.steps.append(self._finish)
 
     @staticmethod
@@ -58,10 +59,8 @@ class Product(ABC):
         partial = target.workspace(stream, "partial", self.workspace["partial"])
         self.multiply(x, partial, resident.ready(stream), stream)
         kernel, launch = self._finish
-        n_corrections = 0 if self.CORRECTS else resident.packed.n_corrections
         args = (
-            *(*resident.order, *resident.scales, np.uint64(partial), np.int64(self.n_parts)),
-            *(*resident.corrections, np.int64(n_corrections)),
+            *resident.finish_values(partial, self.n_parts, self.part_cols, self.CORRECTS),
             *(np.uint64(x.pointer), np.int64(TYPES.index(x.dtype)), np.int64(x.strides[0])),
             *(np.uint64(out.pointer), np.int64(TYPES.index(out.dtype)), np.int64(out.strides[0])),
         )
@@ -69,5 +68,5 @@ class Product(ABC):
 
 
 def finish_launch(layout: Layout, n: int) -> Launch:
-    """Of ``finish``."""
+    """The launch of ``finish``."""
     return Launch(grid=(-(-layout.rows // 256), n, 1), block=256)

@@ -10,7 +10,7 @@ from xorpack.code.layout import Layout
 from xorpack.decoders.gpu.arrays import TYPES, View
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.products.product import Product
-from xorpack.decoders.gpu.resident import Step
+from xorpack.decoders.gpu.resident import CodedResident, Step
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import n_groups
@@ -20,6 +20,8 @@ class Tables(Product):
     """Unrounded values, a panel a part."""
 
     NAME: ClassVar[str] = "tables"
+
+    resident: CodedResident
 
     @staticmethod
     def why_not(encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
@@ -64,7 +66,7 @@ def matvec_warps(n_planes: int) -> int:
 
 
 def matvec_launch(layout: Layout, n: int, n_planes: int, n_multiprocessors: int, fields: int) -> Launch:
-    """Of ``matvec``: a block a multiprocessor, at least 64 visits each."""
+    """The launch of ``matvec``: a block a multiprocessor, at least 64 visits each."""
     visits = layout.n_panels * layout.rows
     blocks = max(1, min(n_multiprocessors, -(-visits // 64)))
     return Launch(

@@ -11,7 +11,7 @@ from xorpack.code.layout import Layout
 from xorpack.decoders.gpu.arrays import TYPES, View
 from xorpack.decoders.gpu.launches import TILE_ROWS, Launch, tile_bytes
 from xorpack.decoders.gpu.products.product import Product
-from xorpack.decoders.gpu.resident import Step
+from xorpack.decoders.gpu.resident import CodedResident, Step
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import n_groups
@@ -25,6 +25,8 @@ class TensorCores(Product):
     """Unrounded values; float32 activations in three parts of 16 bits."""
 
     NAME: ClassVar[str] = "tensor_cores"
+
+    resident: CodedResident
 
     @staticmethod
     def why_not(encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
@@ -66,7 +68,7 @@ def n_parts_of(dtype: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matmul:
-    """Of ``matmul``: groups of 8 columns a pass, parts of the sum over panels, launch."""
+    """How ``matmul`` runs: groups of 8 columns a pass, parts of the sum over panels, launch."""
 
     tiles: int
     splits: int
@@ -81,7 +83,7 @@ def matmul_shared(n_planes: int, warps: int, tiles: int, parts: int) -> int:
 def matmul_plan(
     layout: Layout, n_planes: int, n: int, parts: int, n_multiprocessors: int, shared_limit: int
 ) -> Matmul:
-    """As many warps and columns as fit; at least two blocks a multiprocessor, by cutting the panels."""
+    """Choose as many warps and columns as fit, and at least two blocks a multiprocessor, by cutting the panels."""
     warps, tiles = MATMUL_WARPS, 4
     while tiles > 1 and (8 * tiles >= 2 * n or matmul_shared(n_planes, warps, tiles, parts) > shared_limit):
         tiles //= 2

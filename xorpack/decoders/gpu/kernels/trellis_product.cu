@@ -1,0 +1,279 @@
+// trellis_bits, trellis_product, then trellis_finish: the fused product of a trellis tensor without a mask, by binary
+// tensor cores. Behind common.cu and trellis.cu.
+//
+//   XP_CHUNKS    chunks of a lane: 2 or 4; a panel is 4 * XP_CHUNKS chunks of 32 columns
+//   XP_VECTOR    1: rows of code are whole groups of XP_CHUNKS words, 8 or 16 bytes a load; 0: words one by one
+//   XP_BODY      rows that the loop is unrolled for: a multiple of 2 and of XP_N_OUT
+//   XP_WARPS     warps of a block, a panel each
+//   XP_BLOCKS    blocks that a multiprocessor has registers for
+//   XP_COLUMNS   columns of activations at a time, 1 to 8
+//
+//   y[r] = sum over panels p, by scale[r, p] * unit[p] * sum_j a_j * (2 <plane_j, X> - <1, X>)
+//
+// X are activations (times gains) as whole numbers of 24 bits of a panel's unit, in four digits d = -32 .. 31 of base 64,
+// the lowest first: rounded to nearest they differ by half a unit, 2^-24 of the panel's largest, and sums of them are exact
+// whatever their order. A decoded word is an operand as it is: mma.m16n8k256 with AND and population count has
+//
+//      A 16 x 256   rows g and g + 8, words t and t + 4: what lane (g, t) = (lane / 4, lane % 4) decodes
+//      B 256 x 8    columns n: bits of digits. Product i = 0 .. 2 has bits 2 i and 2 i + 1 of digit t in columns
+//                   2 t and 2 t + 1, so that lane (g, t) gets all bits of digit t of its rows
+//      C 16 x 8     c0 c1: row g, columns 2 t, 2 t + 1; c2 c3: row g + 8
+//
+// The order of rows and columns in an operand is free: lane (g, t) walks down rows of its own, two at a time, and has chunks
+// XP_CHUNKS * t .. of the panel, so that its window stays in registers and stored words are loaded once.
+//
+// Numbers whose sums are taken are small: of a digit, at most 32 * 512. They become float32 exactly; sums over planes, digits,
+// panels and outliers are float32 in a fixed order: the same input gives the same bits, whatever the launch.
+// Where an activation of a panel is infinite or NaN, products of all rows are NaN.
+//
+// Bytes:   code once from memory (and XP_WINDOW words a lane at the start of its rows), 4 bytes a row and panel of
+//          partial sums written and read again, x twice.
+// Instructions for 1024 weights: 31 at R 2 (q 6), 27 at R 1 (q 4) on sm_90, counted in the machine code by
+//          tests/sass.py; 4.5 and 3 of them are products, a third are XORs.
+// Oracle:  reference.decode_planes and a product in float64.
+
+#ifndef XP_CHUNKS
+#define XP_CHUNKS 4
+#endif
+#ifndef XP_VECTOR
+#define XP_VECTOR 1
+#endif
+#ifndef XP_BODY
+#define XP_BODY (8 * XP_N_OUT)
+#endif
+#ifndef XP_WARPS
+#define XP_WARPS 4
+#endif
+#ifndef XP_BLOCKS
+#define XP_BLOCKS 1
+#endif
+#ifndef XP_COLUMNS
+#define XP_COLUMNS 1
+#endif
+#define XP_PANEL (4 * XP_CHUNKS)
+#define XP_PARTS (XP_CHUNKS / 2)
+#define XP_FRAGMENTS (XP_PARTS * 3)
+#define XP_NEW (XP_BODY * XP_N_IN / XP_N_OUT)
+#define XP_END(u) (((u) + 1) * XP_N_IN / XP_N_OUT + (((u) + 1) * XP_N_IN % XP_N_OUT != 0))
+
+// In:     gains or null; x (n, cols), type x_type, x_stride elements from row to row.
+// Out:    fragments[(at * XP_FRAGMENTS + part * 3 + i) * 32 + lane] and units[at], where columns z * XP_COLUMNS + c of a
+//         panel lie side by side: at = (z * n_panels + p) * XP_COLUMNS + c.
+// Launch: grid (n_panels, n), XP_PANEL warps, 4 * XP_PANEL bytes of shared memory. A thread has an activation, a ballot
+//         makes a word of bits.
+extern "C" __global__ void __launch_bounds__(XP_PANEL * 32, 1)
+trellis_bits(i64 cols, const unsigned short* __restrict__ gains, const void* __restrict__ x, i64 x_type, i64 x_stride,
+             u32* __restrict__ fragments, float* __restrict__ units) {
+    const int lane = threadIdx.x & 31, k = threadIdx.x >> 5;
+    const i64 col = (blockIdx.x * (i64)XP_PANEL + k) * 32 + lane;
+    const i64 at = (blockIdx.y / XP_COLUMNS * (i64)gridDim.x + blockIdx.x) * XP_COLUMNS + blockIdx.y % XP_COLUMNS;
+    float value = 0.0f;
+    if (col < cols) {
+        value = xp_load(x, blockIdx.y * x_stride + col, (int)x_type);
+        if (gains) value *= xp_from_half(gains[col]);
+    }
+    u32 most = __float_as_uint(value) & 0x7FFFFFFF;
+#pragma unroll
+    for (int distance = 16; distance >= 1; distance /= 2)
+        most = max(most, __shfl_xor_sync(0xFFFFFFFF, most, distance));
+    u32* largest = xp_shared();
+    if (lane == 0) largest[k] = most;
+    __syncthreads();
+#pragma unroll
+    for (int warp = 0; warp < XP_PANEL; ++warp) most = max(most, largest[warp]);
+    // The unit is a power of two by which the largest is at most 8255455 = 31 * (1 + 64 + 64^2 + 64^3).
+    const bool finite = most < 0x7F800000;
+    const u32 exponent = max(most >> 23, 24u) + ((most & 0x7FFFFF) > 0x7BEF00);
+    const float inverse = __uint_as_float((276 - exponent) << 23);
+    const u32 digits = finite ? ((u32)(int)rintf(value * inverse) + 0x820820) ^ 0x820820 : 0;  // 6 bits each
+    u32 mine = 0;
+#pragma unroll
+    for (int bit = 0; bit < 24; ++bit) {
+        const u32 word = __ballot_sync(0xFFFFFFFF, digits >> bit & 1);
+        if (lane == bit) mine = word;
+    }
+    if (lane < 24) {
+        const int digit = lane / 6, bit = lane % 6, column = 2 * digit + (bit & 1);
+        const int t = k / XP_CHUNKS, part = k % XP_CHUNKS / 2;
+        const i64 fragment = at * XP_FRAGMENTS + part * 3 + (bit >> 1);
+        fragments[(fragment * 32 + column * 4 + t) * 2 + (k & 1)] = mine;
+    }
+    if (threadIdx.x == 0) units[at] = __uint_as_float(finite ? (exponent - 22) << 23 : 0x7FC00000);
+}
+
+#ifndef XP_ON_HOST
+__device__ __forceinline__ void xp_count(int (&c)[4], const u32 (&a)[4], uint2 b) {
+    asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+}
+#endif
+
+// A lane's digit, summed over the columns of the panel where its two rows have ones.
+__device__ __forceinline__ void xp_sums(const u32 (&ones)[XP_PARTS][4], const uint2* b, int stride, int (&sums)[2]) {
+    int c[3][4];
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) c[i][e] = 0;
+#pragma unroll
+        for (int part = 0; part < XP_PARTS; ++part) xp_count(c[i], ones[part], b[(part * 3 + i) * stride]);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int e = 2 * half;
+        int sum = c[2][e] - 2 * c[2][e + 1];
+        sum = 2 * sum + c[1][e + 1];
+        sum = 2 * sum + c[1][e];
+        sum = 2 * sum + c[0][e + 1];
+        sums[half] = 2 * sum + c[0][e];
+    }
+}
+
+template <int U> struct Pair {
+    static constexpr int row = U;
+};
+
+// body(Pair<0>), body(Pair<2>) .. for the rows of a body: a loop of that many rows is not unrolled by every compiler.
+template <int U, class Body> __device__ __forceinline__ void xp_pairs(Body body) {
+    if constexpr (U < XP_BODY) {
+        body(Pair<U>());
+        xp_pairs<U + 2>(body);
+    }
+}
+
+// Out:    partial[(column * n_panels + p) * rows + r], float32, without the scale of row r in panel p.
+// Launch: grid (ceil(rows / (8 * stripe)), ceil(n_panels / XP_WARPS), ceil(n_columns / XP_COLUMNS)), XP_WARPS * 32 threads, no shared memory; stripe, a
+//         multiple of XP_BODY, is the rows of a lane.
+extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, XP_BLOCKS)
+trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const float* __restrict__ a, i64 stripe,
+                i64 n_panels, i64 n_columns, const uint2* __restrict__ fragments, const float* __restrict__ units,
+                float* __restrict__ partial) {
+    const int lane = threadIdx.x & 31, t = lane & 3;
+    const i64 p = blockIdx.y * (i64)XP_WARPS + (threadIdx.x >> 5);
+    if (p >= n_panels) return;
+    const i64 row = (blockIdx.x * 8ll + (lane >> 2)) * stripe;
+    const i64 first = (blockIdx.z * n_panels + p) * XP_COLUMNS;  // those of columns behind n are not stored
+    fragments += first * XP_FRAGMENTS * 32 + lane;
+
+    uint2 kept[XP_FRAGMENTS];
+    float twice[XP_BITS], minus[XP_COLUMNS], weight[XP_COLUMNS];
+    float all = 0.0f;
+#pragma unroll
+    for (int j = 0; j < XP_BITS; ++j) {
+        twice[j] = 2.0f * a[j];
+        all += a[j];
+    }
+#pragma unroll
+    for (int column = 0; column < XP_COLUMNS; ++column) {
+        u32 ones[XP_PARTS][4];
+#pragma unroll
+        for (int part = 0; part < XP_PARTS; ++part)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) ones[part][e] = 0xFFFFFFFF;
+        int sums[2];
+        xp_sums(ones, fragments + column * XP_FRAGMENTS * 32, 32, sums);
+        minus[column] = -all * (float)sums[0];
+        weight[column] = units[first + column] * (float)(1 << 6 * t);
+    }
+    if (XP_COLUMNS == 1) {  // registers are saved
+        minus[0] *= weight[0];
+#pragma unroll
+        for (int j = 0; j < XP_BITS; ++j) twice[j] *= weight[0];
+        weight[0] = 1.0f;
+    }
+#pragma unroll
+    for (int f = 0; f < XP_FRAGMENTS; ++f) kept[f] = fragments[f * 32];
+
+    // Words of code: those before the first row, then those of the rows of a body, then those of the next pair of rows.
+    u32 words[XP_CHUNKS][XP_WINDOW - 1 + XP_NEW + XP_END(1)];
+    u32 at[XP_VECTOR ? 1 : XP_CHUNKS], last[XP_VECTOR ? 1 : XP_CHUNKS];
+    const i64 begin = row < rows ? row / XP_N_OUT * XP_N_IN : 0;  // m or less: rows behind the last are not stored
+    const i64 chunk = p * XP_PANEL + t * XP_CHUNKS;
+#pragma unroll
+    for (int c = 0; c < (XP_VECTOR ? 1 : XP_CHUNKS); ++c) {
+        // Chunks that do not exist read some that do: their activations are 0.
+        const i64 from = chunk + c < chunks ? chunk + c : 0;
+        at[c] = (u32)(begin * chunks + from);
+        last[c] = (u32)((m - 1) * chunks + from);
+    }
+    auto load = [&](int n, const u32 (&from)[XP_VECTOR ? 1 : XP_CHUNKS]) {
+#if XP_VECTOR && XP_CHUNKS == 4
+        const uint4 found = *(const uint4*)(code + from[0]);
+        words[0][n] = found.x, words[1][n] = found.y, words[2][n] = found.z, words[3][n] = found.w;
+#elif XP_VECTOR
+        const uint2 found = *(const uint2*)(code + from[0]);
+        words[0][n] = found.x, words[1][n] = found.y;
+#else
+#pragma unroll
+        for (int c = 0; c < XP_CHUNKS; ++c) words[c][n] = code[from[c]];
+#endif
+    };
+    auto forward = [&](int n) {
+        load(n, at);
+#pragma unroll
+        for (int c = 0; c < (XP_VECTOR ? 1 : XP_CHUNKS); ++c) at[c] = min(at[c] + (u32)chunks, last[c]);
+    };
+    i64 before = begin;
+#pragma unroll
+    for (int age = 0; age < XP_WINDOW - 1; ++age) {
+        u32 from[XP_VECTOR ? 1 : XP_CHUNKS];
+        before = before ? before - 1 : m - 1;
+#pragma unroll
+        for (int c = 0; c < (XP_VECTOR ? 1 : XP_CHUNKS); ++c) from[c] = last[c] - (u32)((m - 1 - before) * chunks);
+        load(XP_WINDOW - 2 - age, from);
+    }
+#pragma unroll
+    for (int n = 0; n < XP_END(1); ++n) forward(XP_WINDOW - 1 + n);
+
+    partial += (blockIdx.z * XP_COLUMNS * n_panels + p) * rows;
+    n_columns -= blockIdx.z * XP_COLUMNS;
+    const u32 to = (u32)row + t;
+    const int own = t < 2 ? (int)max(0ll, min(rows - row, stripe)) - t : 0;
+    for (int i = 0; i < (int)stripe; i += XP_BODY) {
+        xp_pairs<0>([&](auto pair) {
+            constexpr int u = pair.row;
+#pragma unroll
+            for (int n = XP_END(u + 1); n < XP_END(u + 3); ++n) forward(XP_WINDOW - 1 + n);
+            float y[XP_COLUMNS][2];
+#pragma unroll
+            for (int column = 0; column < XP_COLUMNS; ++column) y[column][0] = y[column][1] = minus[column];
+#pragma unroll
+            for (int j = 0; j < XP_BITS; ++j) {
+                u32 ones[XP_PARTS][4];
+#pragma unroll
+                for (int e = 0; e < 4 * XP_PARTS; ++e) {
+                    const int half = e & 1, c = e >> 1, r = u + half;
+                    u32 word = 0;
+#pragma unroll
+                    for (int age = 0; age < XP_WINDOW; ++age)
+                        if (xp_network[r % XP_N_OUT][j] >> age & 1) word ^= words[c][XP_WINDOW - 2 + XP_END(r) - age];
+                    ones[c >> 1][(c & 1) * 2 + half] = word;
+                }
+#pragma unroll
+                for (int column = 0; column < XP_COLUMNS; ++column) {
+                    int sums[2];
+                    if (XP_COLUMNS == 1) xp_sums(ones, kept, 1, sums);
+                    else xp_sums(ones, fragments + column * XP_FRAGMENTS * 32, 32, sums);
+                    y[column][0] = fmaf(twice[j], (float)sums[0], y[column][0]);
+                    y[column][1] = fmaf(twice[j], (float)sums[1], y[column][1]);
+                }
+            }
+            // Digits are summed over the four lanes of a row; lane t = 0 ends with the first row, 1 with the second.
+#pragma unroll
+            for (int column = 0; column < XP_COLUMNS; ++column) {
+                const float give = t & 1 ? y[column][0] : y[column][1], keep = t & 1 ? y[column][1] : y[column][0];
+                float sum = weight[column] * keep;
+                sum += __shfl_xor_sync(0xFFFFFFFF, give * weight[column], 1);
+                sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
+                if (i + u < own && (XP_COLUMNS == 1 || column < n_columns)) partial[column * n_panels * rows + (to + (i + u))] = sum;
+            }
+            __syncwarp();  // a pair at a time: mixed by the compiler, two take more registers than there are
+        });
+#pragma unroll
+        for (int n = 0; n < XP_WINDOW - 1 + XP_END(1); ++n)
+#pragma unroll
+            for (int c = 0; c < XP_CHUNKS; ++c) words[c][n] = words[c][XP_NEW + n];
+    }
+}

@@ -1,0 +1,62 @@
+"""Kernels of :mod:`xorpack.encoding.rings.gather`: words and elements in the order of coding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xorpack.code.layout_kernels import chunk_of, next_place, visit
+from xorpack.vector.compiled import njit
+from xorpack.vector.simd import split_bits
+
+
+@njit(cache=True, nogil=True)
+def mark_nonzero(elements, mask):
+    """Set the bits of ``mask`` (rows, chunks), zeros before, where ``elements`` (rows, cols) is not 0."""
+    rows, cols = elements.shape
+    for r in range(rows):
+        for c in range(cols):
+            if elements[r, c] != 0:
+                mask[r, c // 32] |= np.uint32(1) << np.uint32(c % 32)
+
+
+@njit(cache=True, nogil=True)
+def count_bits(elements, counts):
+    """Add to ``counts`` (q,) how many of ``elements`` (n,) have each bit set."""
+    for k in range(counts.size):
+        total = 0
+        for x in elements:
+            total += (x >> k) & 1
+        counts[k] += total
+
+
+@njit(cache=True, nogil=True)
+def gather_words(words, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
+    """Words (rows, chunks) of a segment in coding order: ``out`` (lanes, n_steps), 0 where absent."""
+    for step in range(n_steps):
+        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
+        for lane in range(lanes):
+            chunk = chunk_of(p, k, chunks, panel_chunks)
+            out[lane, step] = words[r, chunk] if chunk >= 0 else np.uint32(0)
+            k = next_place(k, lanes, n_sub)
+
+
+@njit(cache=True, nogil=True)
+def gather_elements(elements, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
+    """Bit-planes of ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
+    cols = elements.shape[1]
+    q = out.shape[0]
+    flat, flat_out = elements.reshape(-1), out.reshape(-1)
+    block = np.zeros(32, elements.dtype)
+    for step in range(n_steps):
+        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
+        for lane in range(lanes):
+            chunk = chunk_of(p, k, chunks, panel_chunks)
+            n = cols - 32 * chunk if chunk >= 0 else 0
+            word = lane * n_steps + step
+            if n >= 32:
+                split_bits(flat, r * cols + 32 * chunk, flat_out, word, lanes * n_steps, q)
+            else:
+                for j in range(32):
+                    block[j] = elements[r, 32 * chunk + j] if j < n else 0
+                split_bits(block, 0, flat_out, word, lanes * n_steps, q)
+            k = next_place(k, lanes, n_sub)
