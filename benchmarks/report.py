@@ -32,8 +32,8 @@ def environment() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
         "machine": f"{_cpu()}, {cores} cores",
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.pythonversion(),
+        "versions": {name: version(name) for name in PACKAGES},
     }
 
 
@@ -48,7 +48,8 @@ def others_cpu_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - own
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
+    """Of an installed package, ``-`` where there is none."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

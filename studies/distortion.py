@@ -42,6 +42,12 @@ STEPS = (3.0, 2.4, 1.8, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25)
 """Steps of the uniform quantizer, in standard deviations."""
 
 TRELLIS, ALTERNATING, GREEDY, UNIFORM = "trellis", "alternating", "greedy", "uniform"
+NAMES = {
+    TRELLIS: TRELLIS,
+    ALTERNATING: "BCQ, alternating",
+    GREEDY: "BCQ, greedy",
+    UNIFORM: "uniform, entropy",
+}
 
 ABOUT = (
     "D is squared error over squared weights, R stored bits per weight: code, mask, scales, outliers, all of it "
@@ -152,9 +158,7 @@ def grids(outcomes: Sequence[Outcome]) -> list[Grid]:
         rows = []
         for outcome in (o for o in outcomes if o.params["source"] == source):
             rate, error, above = _point(outcome)
-            kind = outcome.params["quantizer"]
-            names = {ALTERNATING: "BCQ, alternating", GREEDY: "BCQ, greedy", UNIFORM: "uniform, entropy"}
-            name = names.get(kind, str(kind))
+            name = NAMES[outcome.params["quantizer"]]
             bound = f"{power * 4.0**-rate:.5f}"
             rows.append(
                 [name, _setting(outcome.params), f"{rate:.4f}", f"{error:.5f}", bound, f"{above:.2f}"]

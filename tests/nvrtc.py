@@ -10,16 +10,19 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from xorpack import XorNetwork
 from xorpack.code import depths
 from xorpack.code.layout import Layout
 from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.launches import Launch
+from xorpack.decoders.gpu.products.binary import plan
 from xorpack.decoders.gpu.products.product import finish_launch
 from xorpack.decoders.gpu.products.tables import matvec_launch, table_fields
 from xorpack.decoders.gpu.products.tensor_cores import matmul_plan
-from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros
+from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros, trellis_macros
+from xorpack.encoding.quantize.trellis_design import design
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
@@ -28,6 +31,8 @@ SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120"
 MULTIPROCESSORS = 132
 LAYOUT = Layout(rows=49152, cols=12288, lanes=32, n_steps=10170, row_stride=30377)
 PLANE = Layout(rows=16 * 49152, cols=32 * 28, lanes=28, n_steps=49152, row_stride=486035)
+RATES = tuple(map(Fraction, ("1/2", "1", "3/2", "2", "3", "4")))
+"""Of trellis tensors."""
 _NOISE = re.compile(
     r"ptxas info\s*: (Compiling entry function|Function properties|Compile time|\d+ bytes gmem)|^\s*$"
 )
@@ -113,8 +118,38 @@ def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, Launch]]:
     yield Kernel.of("decode_field", field), launches.warp_launch(LAYOUT.rows * LAYOUT.n_panels)
 
 
+def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]]:
+    """Of a trellis tensor of that rate, with row scales: decoding, products of 1, 2 and 8 columns."""
+    network = design(rate).network
+    rows, cols, chunks = LAYOUT.rows, LAYOUT.cols, LAYOUT.chunks
+    macros = trellis_macros(network) | {"SCALE": 1, "MASK": 0, "SKEW": 1}
+    types = {"OWN": 1, "ELEMENT": 1}
+    yield Kernel.of("trellis_decode", macros | types), launches.warp_launch(rows // 16 * LAYOUT.n_panels)
+    yield Kernel.of("trellis_outliers", macros | types), launches.flat_launch(1 << 20)
+    yield Kernel.of("trellis_finish", macros), finish_launch(LAYOUT, 1)
+    for n in (1, 2, 4):
+        chosen = plan(network, cols, 0, n)
+        own = macros | chosen.macros(chunks)
+        warps = 4 * chosen.chunks
+        if n == 1:
+            yield (
+                Kernel.of("trellis_bits", own),
+                Launch(grid=(24, n, 1), block=32 * warps, shared_bytes=4 * warps),
+            )
+        yield Kernel.of("trellis_product", own), chosen.launch(rows, cols, MULTIPROCESSORS)[1]
+
+
 def compile_kernel(kernel: Kernel, arch: str) -> Resources:
     """Compile for one architecture, as CuPy would; a warning is an error."""
+    return _compile(kernel, arch)[0]
+
+
+def cubin(kernel: Kernel, arch: str) -> bytes:
+    """The file of machine code."""
+    return _compile(kernel, arch)[1]
+
+
+def _compile(kernel: Kernel, arch: str) -> tuple[Resources, bytes]:
     from cuda.bindings import nvrtc
 
     text = kernel.source().encode()
@@ -123,6 +158,7 @@ def compile_kernel(kernel: Kernel, arch: str) -> Resources:
     options += [option.encode() for option in OPTIONS]
     began = time.perf_counter()
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    seconds = time.perf_counter() - began
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = bytes(size)
     nvrtc.nvrtcGetProgramLog(program, log)
@@ -130,8 +166,10 @@ def compile_kernel(kernel: Kernel, arch: str) -> Resources:
     if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         raise AssertionError(f"{kernel.name} for {arch}: {result}\n" + "\n".join(lines))
     _, code_bytes = nvrtc.nvrtcGetCUBINSize(program)
+    code = bytes(code_bytes)
+    nvrtc.nvrtcGetCUBIN(program, code)
     nvrtc.nvrtcDestroyProgram(program)
-    return _read_log(kernel.name, arch, lines, code_bytes, time.perf_counter() - began)
+    return _read_log(kernel.name, arch, lines, code_bytes, seconds), code
 
 
 def _read_log(name: str, arch: str, lines: list[str], code_bytes: int, seconds: float) -> Resources:
@@ -182,6 +220,9 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
     groups = [("default", bits, kernels("default", bits, arch)) for bits in (1, 2, 3, 4)]
     groups += [(kind, 2, kernels(kind, 2, arch)) for kind in ("many rows", "raw")]
     groups.append(("masks, r = 3", 3, mask_kernels(3)))
+    for rate in RATES:
+        bits = design(rate).network.n_planes
+        groups.append((f"trellis, R {rate}", bits, trellis_kernels(rate, arch)))
     groups += [("lossless", 8 * n, lossless_kernels(n)) for n in (1, 4)]
     for kind, bits, members in groups:
         for kernel, launch in members:

@@ -61,7 +61,7 @@ def test_verify_and_info_say_so(path: Path, tmp_path: Path) -> None:
     assert shown[0] == f"note: {path}: {NOTE}"
     assert (
         shown[1]
-        == f"{path}: 2 encoded and 0 carried tensors, every checksum holds; 1 carried tensors have none"
+        == f"{path}: 2 encoded and 0 carried tensors, every checksum holds; carried tensors without one: 1"
     )
     assert run("info", path).splitlines()[-1] == f"note: model.safetensors: {NOTE}"
     assert '"rewritten": [\n    "model.safetensors"\n  ]' in run("info", path, "--json")
@@ -108,3 +108,8 @@ def test_files_of_earlier_versions_do_not_outlive_it(tmp_path: Path) -> None:
     path = unseal(write(tmp_path / "model.safetensors"))
     with pytest.raises(FormatError, match="not one that xorpack encoded"):
         EncodedFile(path)
+
+
+def test_it_is_not_encoded_again(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="encoded by xorpack already"):
+        xorpack.encode_checkpoint(path, tmp_path / "twice.safetensors", lossless=True)

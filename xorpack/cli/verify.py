@@ -26,7 +26,7 @@ def verify(file: Path, against: Path | None, max_weights: int | None, jobs: int)
         )
     for path in report.rewritten:
         say(rewritten_note(path))
-    unchecked = f"; {report.n_unchecked} carried tensors have none" if report.n_unchecked else ""
+    unchecked = f"; carried tensors without one: {report.n_unchecked}" if report.n_unchecked else ""
     say(
         f"{file}: {report.n_tensors} encoded and {report.n_carried} carried tensors, every checksum holds{unchecked}"
     )

@@ -59,8 +59,8 @@ def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None)
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
-    step = max(1, BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     mask, loaded = load_mask(encoded), load(encoded)
+    step = max(1, BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
         out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import nvrtc
 import pytest
 
@@ -11,6 +13,8 @@ pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: kerne
 
 SPILLED = {("default", "matvec", "sm_120"): 128}
 """Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread."""
+TRELLIS_SPILLED = 64
+"""Of trellis_product: numbers that are read once in a body of some 1000 instructions, for 12 warps instead of 8."""
 
 GROUPS = {
     "default": lambda arch: nvrtc.kernels("default", 2, arch),
@@ -28,6 +32,15 @@ def test_compiles_without_a_warning(group, arch):
         assert used.registers * launch.block <= 65536, used
         assert launch.shared_bytes <= nvrtc.SHARED_LIMIT[arch] << 10
         assert used.spilled <= SPILLED.get((group, kernel.name, arch), 0), used
+
+
+@pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("rate", [Fraction(1), Fraction(2)], ids=str)
+def test_trellis_compiles_without_a_warning(rate, arch):
+    for kernel, launch in nvrtc.trellis_kernels(rate, arch):
+        used, blocks = nvrtc.compile_kernel(kernel, arch), dict(kernel.macros).get("BLOCKS", 1)
+        assert used.registers * launch.block * blocks <= 65536, used
+        assert used.spilled <= (TRELLIS_SPILLED if kernel.name == "trellis_product" else 0), used
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])

@@ -66,7 +66,7 @@ def test_any_rows(name):
 
 PRODUCTS = [
     ("binary", 1, "F16"),
-    ("binary", 3, "F32"),
+    ("binary", 6, "F32"),
     ("decode", 5, "F32"),
 ]
 
@@ -101,3 +101,92 @@ def test_memory_is_what_is_stored(name):
     memory = loaded(name).memory()
     n = len(encoded_case(name).trellis(None).positions)
     assert memory["total"] <= 1.01 * memory["stored"] + n + 512
+
+
+FUSED = ["trellis", "trellis, row of panels", "trellis, odd", "trellis, period", "trellis, even groups"]
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_same_bits_whatever_the_order_of_threads(name):
+    encoded = encoded_case(name)
+    x = activations(2, encoded.cols, "F32")
+    first = loaded(name).matvec(x, algorithm="binary")
+    for options in (
+        {"turns": "falling"},
+        {"turns": "a warp ahead"},
+        {"n_multiprocessors": 1},
+        {"n_multiprocessors": 132},
+    ):
+        other = host_device.load(encoded, **options)
+        assert same(other.matvec(x, algorithm="binary"), first)
+        other._device.poison()
+        assert same(other.matvec(x, algorithm="binary"), first)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_activations_of_any_size(name):
+    """As exact as sums in float32, also where one activation is far larger than its panel's rest."""
+    encoded, rng = encoded_case(name), np.random.default_rng(3)
+    x = activations(2, encoded.cols, "F32")
+    for factors in ([1e-30, 1.0, 1e30], [1.0, 1e3], [1e-3, 3e33], [1e-37]):
+        sized = x * rng.choice(factors, x.shape).astype(np.float32)
+        check_product(loaded(name).matvec(sized, algorithm="binary"), encoded, sized, "F32")
+    small = -np.abs(x) * np.float32(2.0**-22)
+    small[:, 5] = 1
+    check_product(loaded(name).matvec(small, algorithm="binary"), encoded, small, "F32")
+    check_product(loaded(name).matvec(0 * x, algorithm="binary"), encoded, 0 * x, "F32")
+
+
+@pytest.mark.parametrize("largest", [1.0, 1.9677734375, 1.96826171875, 1.9999998807907104, 2.0])
+def test_digits_hold_the_largest_number(largest):
+    encoded = encoded_case("trellis")
+    for sign in (-1, 1):
+        x = np.full((1, encoded.cols), sign * largest, np.float32)
+        check_product(loaded("trellis").matvec(x, algorithm="binary"), encoded, x, "F32")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_activations_that_are_not_finite(value):
+    encoded = encoded_case("trellis, row of panels")
+    x = activations(2, encoded.cols, "F16")
+    x[1, 77] = value
+    y = loaded("trellis, row of panels").matvec(x, algorithm="binary")
+    assert np.isnan(y[1]).all()
+    assert np.isfinite(y[0]).all()
+
+
+def test_out_of_any_type_with_strides():
+    encoded, tensor = encoded_case("trellis"), loaded("trellis")
+    x = activations(6, encoded.cols + 9, "F16")[::2, : encoded.cols]
+    for dtype in ("F32", "F16", "BF16"):
+        frame = np.full((3, encoded.rows + 5), 7, DTYPES[dtype])
+        out = frame[:, : encoded.rows]
+        tensor.matvec(x, out=out)
+        before = tensor._device.allocations
+        assert tensor.matvec(x, out=out) is out
+        assert tensor._device.allocations == before
+        check_product(out, encoded, x, dtype)
+        assert (frame[:, encoded.rows :] == 7).all()
+
+
+def test_few_columns_are_fused_and_many_decoded():
+    names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9)}
+    assert names[1] == names[8] == ["trellis_bits", "trellis_product", "trellis_finish"]
+    assert names[9] == ["trellis_decode", "trellis_finish"]
+    assert "trellis_product" not in [kernel.name for kernel, _ in loaded("trellis, bitmap").kernels(1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("trellis, bitmap", "weights are pruned"),
+        ("trellis, long period", "after 18 rows"),
+        ("trellis, groups", "no multiple of 256"),
+    ],
+)
+def test_what_is_not_fused_says_why(name, why):
+    x = activations(1, encoded_case(name).cols, "F16")
+    with pytest.raises(ParameterError, match=why):
+        loaded(name).matvec(x, algorithm="binary")
+    with pytest.raises(ParameterError, match="9 columns are more than 8"):
+        loaded("trellis").matmul(activations(9, 1056, "F16"), algorithm="binary")

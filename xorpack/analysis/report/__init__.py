@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
+from xorpack import checks
 from xorpack.analysis.report.contents import SORT, Options, Report
 from xorpack.analysis.report.data import as_csv, as_json
 from xorpack.analysis.report.html import as_html
 from xorpack.analysis.report.text import as_markdown, as_text
-from xorpack.errors import ParameterError
 
 RENDERERS: Mapping[str, Callable[[Report, Options], str]] = {
     "text": as_text,
@@ -40,10 +40,9 @@ def render(
     Raises:
         ParameterError: for any other format or order.
     """
-    if form not in RENDERERS:
-        raise ParameterError(f"format {form!r} is not one of {', '.join(RENDERERS)}")
-    if sort is not None and sort not in SORT:
-        raise ParameterError(f"sort {sort!r} is not one of {', '.join(SORT)}")
+    checks.choice("format", form, tuple(RENDERERS))
+    if sort is not None:
+        checks.choice("sort", sort, tuple(SORT))
     return RENDERERS[form](report, Options(sort=sort, top=top, width=width, colour=colour))
 
 

@@ -28,7 +28,8 @@
 //
 // Bytes:   code once from memory (and XP_WINDOW words a lane at the start of its rows), 4 bytes a row and panel of
 //          partial sums written and read again, x twice.
-// Instructions for 1024 weights: benchmarks/gpu/instructions.py counts them in the machine code.
+// Instructions for 1024 weights: 31 at R 2 (q 6), 27 at R 1 (q 4) on sm_90, counted in the machine code by
+//          tests/sass.py; 4.5 and 3 of them are products, a third are XORs.
 // Oracle:  reference.decode_planes and a product in float64.
 
 #ifndef XP_CHUNKS
@@ -56,14 +57,16 @@
 #define XP_END(u) (((u) + 1) * XP_N_IN / XP_N_OUT + (((u) + 1) * XP_N_IN % XP_N_OUT != 0))
 
 // In:     gains or null; x (n, cols), type x_type, x_stride elements from row to row.
-// Out:    fragments[((column * n_panels + p) * XP_FRAGMENTS + part * 3 + i) * 32 + lane]; units[column * n_panels + p].
+// Out:    fragments[(at * XP_FRAGMENTS + part * 3 + i) * 32 + lane] and units[at], where columns z * XP_COLUMNS + c of a
+//         panel lie side by side: at = (z * n_panels + p) * XP_COLUMNS + c.
 // Launch: grid (n_panels, n), XP_PANEL warps, 4 * XP_PANEL bytes of shared memory. A thread has an activation, a ballot
 //         makes a word of bits.
 extern "C" __global__ void __launch_bounds__(XP_PANEL * 32, 1)
 trellis_bits(i64 cols, const unsigned short* __restrict__ gains, const void* __restrict__ x, i64 x_type, i64 x_stride,
              u32* __restrict__ fragments, float* __restrict__ units) {
     const int lane = threadIdx.x & 31, k = threadIdx.x >> 5;
-    const i64 col = (blockIdx.x * (i64)XP_PANEL + k) * 32 + lane, at = blockIdx.y * (i64)gridDim.x + blockIdx.x;
+    const i64 col = (blockIdx.x * (i64)XP_PANEL + k) * 32 + lane;
+    const i64 at = (blockIdx.y / XP_COLUMNS * (i64)gridDim.x + blockIdx.x) * XP_COLUMNS + blockIdx.y % XP_COLUMNS;
     float value = 0.0f;
     if (col < cols) {
         value = xp_load(x, blockIdx.y * x_stride + col, (int)x_type);
@@ -141,18 +144,18 @@ template <int U, class Body> __device__ __forceinline__ void xp_pairs(Body body)
 }
 
 // Out:    partial[(column * n_panels + p) * rows + r], float32, without the scale of row r in panel p.
-// Launch: grid (ceil(rows / (8 * stripe)), ceil(n_panels / XP_WARPS)), XP_WARPS * 32 threads, no shared memory; stripe, a
+// Launch: grid (ceil(rows / (8 * stripe)), ceil(n_panels / XP_WARPS), ceil(n_columns / XP_COLUMNS)), XP_WARPS * 32 threads, no shared memory; stripe, a
 //         multiple of XP_BODY, is the rows of a lane.
 extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, XP_BLOCKS)
 trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const float* __restrict__ a, i64 stripe,
-                i64 n_panels, const uint2* __restrict__ fragments, const float* __restrict__ units,
+                i64 n_panels, i64 n_columns, const uint2* __restrict__ fragments, const float* __restrict__ units,
                 float* __restrict__ partial) {
     const int lane = threadIdx.x & 31, t = lane & 3;
     const i64 p = blockIdx.y * (i64)XP_WARPS + (threadIdx.x >> 5);
     if (p >= n_panels) return;
-    i64 row = (blockIdx.x * 8ll + (lane >> 2)) * stripe;
-    fragments += p * XP_FRAGMENTS * 32 + lane;
-    const i64 to_next = n_panels * XP_FRAGMENTS * 32;  // from column to column of activations
+    const i64 row = (blockIdx.x * 8ll + (lane >> 2)) * stripe;
+    const i64 first = (blockIdx.z * n_panels + p) * XP_COLUMNS;  // those of columns behind n are not stored
+    fragments += first * XP_FRAGMENTS * 32 + lane;
 
     uint2 kept[XP_FRAGMENTS];
     float twice[XP_BITS], minus[XP_COLUMNS], weight[XP_COLUMNS];
@@ -170,9 +173,15 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
 #pragma unroll
             for (int e = 0; e < 4; ++e) ones[part][e] = 0xFFFFFFFF;
         int sums[2];
-        xp_sums(ones, fragments + column * to_next, 32, sums);
+        xp_sums(ones, fragments + column * XP_FRAGMENTS * 32, 32, sums);
         minus[column] = -all * (float)sums[0];
-        weight[column] = units[column * n_panels + p] * (float)(1 << 6 * t);
+        weight[column] = units[first + column] * (float)(1 << 6 * t);
+    }
+    if (XP_COLUMNS == 1) {  // registers are saved
+        minus[0] *= weight[0];
+#pragma unroll
+        for (int j = 0; j < XP_BITS; ++j) twice[j] *= weight[0];
+        weight[0] = 1.0f;
     }
 #pragma unroll
     for (int f = 0; f < XP_FRAGMENTS; ++f) kept[f] = fragments[f * 32];
@@ -218,9 +227,11 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
 #pragma unroll
     for (int n = 0; n < XP_END(1); ++n) forward(XP_WINDOW - 1 + n);
 
-    const i64 until = min(rows, row + stripe);
-    i64 rest = stripe;
-    do {
+    partial += (blockIdx.z * XP_COLUMNS * n_panels + p) * rows;
+    n_columns -= blockIdx.z * XP_COLUMNS;
+    const u32 to = (u32)row + t;
+    const int own = t < 2 ? (int)max(0ll, min(rows - row, stripe)) - t : 0;
+    for (int i = 0; i < (int)stripe; i += XP_BODY) {
         xp_pairs<0>([&](auto pair) {
             constexpr int u = pair.row;
 #pragma unroll
@@ -244,7 +255,7 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
                 for (int column = 0; column < XP_COLUMNS; ++column) {
                     int sums[2];
                     if (XP_COLUMNS == 1) xp_sums(ones, kept, 1, sums);
-                    else xp_sums(ones, fragments + column * to_next, 32, sums);
+                    else xp_sums(ones, fragments + column * XP_FRAGMENTS * 32, 32, sums);
                     y[column][0] = fmaf(twice[j], (float)sums[0], y[column][0]);
                     y[column][1] = fmaf(twice[j], (float)sums[1], y[column][1]);
                 }
@@ -256,15 +267,13 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
                 float sum = weight[column] * keep;
                 sum += __shfl_xor_sync(0xFFFFFFFF, give * weight[column], 1);
                 sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
-                const i64 r = row + u + t;
-                if (t < 2 && r < until) partial[(column * n_panels + p) * rows + r] = sum;
+                if (i + u < own && (XP_COLUMNS == 1 || column < n_columns)) partial[column * n_panels * rows + (to + (i + u))] = sum;
             }
+            __syncwarp();  // a pair at a time: mixed by the compiler, two take more registers than there are
         });
 #pragma unroll
         for (int n = 0; n < XP_WINDOW - 1 + XP_END(1); ++n)
 #pragma unroll
             for (int c = 0; c < XP_CHUNKS; ++c) words[c][n] = words[c][XP_NEW + n];
-        row += XP_BODY;
-        rest -= XP_BODY;
-    } while (rest > 0);
+    }
 }

@@ -19,9 +19,13 @@ from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.encoded import EncodedTensor
 
 MAX_COLUMNS = 8
+COLUMNS = 4
+"""Columns at a time, whose sums leave two blocks their registers."""
 WARPS = 4
-MAX_BODY = 16
-"""Rows that a loop is unrolled for; its code must fit in the instruction cache."""
+MAX_PERIOD = 16
+"""Rows after which taps repeat, at the most: a loop is unrolled for them, and its code must fit in a cache."""
+BODY = 8
+"""Rows that a loop is unrolled for where the period allows it: with more, the compiler runs out of registers."""
 MAX_WINDOW_WORDS = 80
 """Stored words that a lane holds for four chunks, else it has two: what leaves three blocks their registers."""
 MAX_STRIPE = 256
@@ -45,8 +49,9 @@ class Binary(Product):
         if n > MAX_COLUMNS:
             return f"{n} columns are more than {MAX_COLUMNS}"
         network = encoded.planes.network
-        if math.lcm(2, network.n_out) > MAX_BODY:
-            return f"the taps repeat after {network.n_out} rows: {math.lcm(2, network.n_out)} are more than {MAX_BODY}"
+        period = math.lcm(2, network.n_out)
+        if period > MAX_PERIOD:
+            return f"pairs of rows repeat their taps after {period} rows, more than {MAX_PERIOD}"
         if encoded.group_size and encoded.group_size < encoded.cols and encoded.group_size % 256:
             return f"scales change within 256 columns: group_size {encoded.group_size} is no multiple of 256"
         if (network.n_stored(encoded.rows) + 1) * -(-encoded.cols // 32) >= 1 << 32:
@@ -61,8 +66,9 @@ class Binary(Product):
         self._n_panels = -(-layout.cols // chosen.part_cols)
         self._stripe, launch = chosen.launch(layout.rows, layout.cols, self.device.n_multiprocessors)
         self.part_cols, self.n_parts = chosen.part_cols, self._n_panels
-        self.workspace["activations"] = n * self._n_panels * chosen.chunks // 2 * 3 * 32 * 8
-        self.workspace["units"] = n * self._n_panels * 4
+        columns = -(-n // chosen.columns) * chosen.columns
+        self.workspace["activations"] = columns * self._n_panels * chosen.chunks // 2 * 3 * 32 * 8
+        self.workspace["units"] = columns * self._n_panels * 4
         warps = 4 * chosen.chunks
         bits = Launch(grid=(self._n_panels, n, 1), block=32 * warps, shared_bytes=4 * warps)
         self._steps = (
@@ -83,15 +89,22 @@ class Binary(Product):
         )
         m = resident.network.n_stored(layout.rows)
         code = (np.int64(layout.rows), np.int64(layout.chunks), store.pointer("code"), np.int64(m))
-        walk = (store.pointer("a"), np.int64(self._stripe), np.int64(self._n_panels))
+        walk = (store.pointer("a"), np.int64(self._stripe), np.int64(self._n_panels), np.int64(x.shape[0]))
         target.launch(*main, (*code, *walk, activations, units, np.uint64(partial)), stream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How ``trellis_product`` is specialised: columns of activations, chunks of a lane, rows of the loop's body."""
+    """How ``trellis_product`` is specialised, for ``n`` columns of activations.
+
+    Attributes:
+        columns: at a time.
+        chunks: of a lane.
+        body: rows of the loop's body.
+    """
 
     n: int
+    columns: int
     chunks: int
     body: int
 
@@ -103,7 +116,7 @@ class Plan:
     @property
     def blocks(self) -> int:
         """Blocks of a multiprocessor."""
-        return 3 if self.n == 1 else 2
+        return 3 if self.columns == 1 else 2
 
     def macros(self, n_chunks: int) -> dict[str, int | str]:
         """For a matrix of that many chunks."""
@@ -113,7 +126,7 @@ class Plan:
             "BODY": self.body,
             "WARPS": WARPS,
             "BLOCKS": self.blocks,
-            "COLUMNS": self.n,
+            "COLUMNS": self.columns,
         }
 
     def launch(self, rows: int, cols: int, n_multiprocessors: int) -> tuple[int, Launch]:
@@ -122,7 +135,10 @@ class Plan:
         row_blocks = max(1, n_multiprocessors * self.blocks // panel_blocks)
         most = MAX_STRIPE // self.body * self.body
         stripe = min(most, -(-max(rows, 1) // (8 * row_blocks * self.body)) * self.body)
-        return stripe, Launch(grid=(-(-max(rows, 1) // (8 * stripe)), panel_blocks, 1), block=32 * WARPS)
+        return stripe, Launch(
+            grid=(-(-max(rows, 1) // (8 * stripe)), panel_blocks, -(-self.n // self.columns)),
+            block=32 * WARPS,
+        )
 
 
 def plan(network: TrellisNetwork, cols: int, group_size: int, n: int) -> Plan:
@@ -130,8 +146,8 @@ def plan(network: TrellisNetwork, cols: int, group_size: int, n: int) -> Plan:
     period = math.lcm(2, network.n_out)
     body = period
     carried = network.window - 1 + -(-2 * network.n_in // network.n_out)
-    while body + period <= MAX_BODY and body * network.n_in < carried * network.n_out:
+    while body + period <= BODY and body * network.n_in < carried * network.n_out:
         body += period
     held = network.window - 1 + -(-4 * network.n_in // network.n_out)
     narrow = cols <= 256 or 4 * held > MAX_WINDOW_WORDS or (0 < group_size < cols and group_size % 512)
-    return Plan(n=n, chunks=2 if narrow else 4, body=body)
+    return Plan(n=n, columns=min(n, COLUMNS), chunks=2 if narrow else 4, body=body)

@@ -1,0 +1,1 @@
+"""What a quantized language model loses: perplexity beside everything that is stored."""

@@ -1,0 +1,140 @@
+"""Count instructions in the machine code, without a GPU: ``python tests/sass.py`` prints the table of sm_90.
+
+A *step* is 1024 weights, 32 words of 32. Counted is the kernel's main loop, that of its products or lookups: its
+instructions over the steps that one way through it makes. Loops within it, which move a window every few steps, stand
+in a column of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import nvrtc
+
+from xorpack.decoders.gpu.products.binary import plan
+from xorpack.decoders.gpu.sources import Kernel, trellis_macros
+from xorpack.encoding.quantize.trellis_design import design
+
+ARCH = "sm_90"
+TRELLIS = {
+    "trellis R 1/2, q 2": Fraction(1, 2),
+    "trellis R 1, q 4": Fraction(1),
+    "trellis R 3/2, q 5": Fraction(3, 2),
+    "trellis R 2, q 6": Fraction(2),
+    "trellis R 3, q 7": Fraction(3),
+}
+CODED_STEPS = 16
+"""Steps of the main loop of ``matvec``: rows of the default network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """Instructions of one way through the main loop, and what they are by the first word of their names."""
+
+    instructions: int
+    inner: int
+    steps: int
+    kinds: Mapping[str, int]
+
+    @property
+    def per_step(self) -> float:
+        """Without inner loops."""
+        return self.instructions / self.steps
+
+
+@functools.cache
+def disassembler() -> str | None:
+    """Where nvdisasm is: that of the wheel ``nvidia-cuda-nvdisasm``, or one in the path; None: nowhere."""
+    try:
+        files = importlib.metadata.files("nvidia-cuda-nvdisasm") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = [file for file in files if file.name == "nvdisasm"]
+    return str(found[0].locate()) if found else shutil.which("nvdisasm")
+
+
+def disassemble(cubin: bytes) -> str:
+    """Machine code as text."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(cubin)
+        command = [str(disassembler()), "-c", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def count(kernel: Kernel, steps: int, arch: str = ARCH) -> Count:
+    """Of a kernel whose main loop makes so many steps."""
+    text = disassemble(nvrtc.cubin(kernel, arch))
+    marker = "BMMA" if kernel.name == "trellis_product" else "LDS"
+    return main_loop(text.split(f".text.{kernel.name}:")[1].split("\n.text.")[0], marker, steps)
+
+
+def main_loop(text: str, marker: str, steps: int) -> Count:
+    """The shortest loop in the machine code of one kernel that has as many instructions ``marker`` as any."""
+    labels: dict[str, int] = {}
+    code: list[str] = []
+    for line in text.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
+            labels[label[1]] = len(code)
+        elif found := re.search(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
+            code.append(found[1])
+    loops = []
+    for end, text in enumerate(code):
+        jump = re.search(r"\bBRA\b.*?(\.L_\w+)", text)
+        if jump and labels.get(jump[1], end + 1) <= end:
+            loops.append((labels[jump[1]], end))
+    marked = [sum(marker in text for text in code[first : last + 1]) for first, last in loops]
+    begin, end = min(
+        (loop for loop, n in zip(loops, marked, strict=True) if n == max(marked)),
+        key=lambda loop: loop[1] - loop[0],
+    )
+    inner = {n for first, last in loops if begin < first and last < end for n in range(first, last + 1)}
+    names = [
+        re.sub(r"^@!?U?P\w+\s+", "", code[n]).split()[0].split(".")[0]
+        for n in range(begin, end + 1)
+        if n not in inner
+    ]
+    return Count(instructions=len(names), inner=len(inner), steps=steps, kinds=Counter(names))
+
+
+def trellis_kernel(rate: Fraction, n: int = 1) -> tuple[Kernel, int]:
+    """The product of ``n`` columns with a matrix of many columns and row scales, and the steps of its loop."""
+    network = design(rate).network
+    chosen = plan(network, 12288, 0, n)
+    macros = trellis_macros(network) | {"SCALE": 1, "MASK": 0, "SKEW": 1} | chosen.macros(384)
+    return Kernel.of("trellis_product", macros), chosen.body * chosen.chunks
+
+
+def kernels() -> dict[str, tuple[Kernel, int]]:
+    """What is counted, by name, with the steps of a main loop."""
+    found = {name: trellis_kernel(rate) for name, rate in TRELLIS.items()}
+    found["trellis R 2, q 6, 4 columns"] = trellis_kernel(Fraction(2), 4)
+    for bits in (2, 3):
+        matvec = next(each for each, _ in nvrtc.kernels("default", bits, ARCH) if each.name == "matvec")
+        found[f"matvec q {bits}, groups of 128"] = matvec, CODED_STEPS
+    return found
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    print("| kernel | instructions a step | of inner loops, in all | steps | the most frequent, a step |")
+    print("|---|---|---|---|---|")
+    for name, (kernel, steps) in kernels().items():
+        found = count(kernel, steps)
+        kinds = sorted(found.kinds.items(), key=lambda item: -item[1])[:8]
+        listed = ", ".join(f"{kind} {n / steps:.1f}" for kind, n in kinds)
+        print(f"| {name} | {found.per_step:.1f} | {found.inner} | {steps} | {listed} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
