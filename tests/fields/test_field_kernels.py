@@ -11,7 +11,7 @@ from xorpack.code.layout import Layout
 from xorpack.decoders import cpu, reference
 from xorpack.encoding.fields import field_kernels as kernels
 from xorpack.encoding.fields.choice import MAX_SYMBOLS, FewValues, choose_field
-from xorpack.encoding.fields.huffman import code_bits
+from xorpack.encoding.fields.huffman_kernels import code_bits
 from xorpack.encoding.fields.sources import DepthSource, FieldSource, SymbolTable
 from xorpack.encoding.rings.gather import ElementSource
 from xorpack.fields.field import FieldCode
