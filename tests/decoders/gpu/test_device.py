@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 import pytest
-from gpu_cases import BCQ, LOSSLESS, check_product
+from gpu_cases import BCQ, LOSSLESS, TRELLIS, check_product
 from samples import bcq, same
 
 import xorpack
@@ -61,6 +61,24 @@ class AsBfloat:
         capsule = self.bits.__dlpack__(stream=stream)
         arrays._Tensor.from_address(arrays._get_pointer(ctypes.py_object(capsule), b"dltensor")).code = 4
         return capsule
+
+
+@pytest.mark.parametrize("name", TRELLIS)
+def test_trellis(name):
+    cupy, encoded = import_cupy(), TRELLIS[name]()
+    tensor = gpu.load(encoded)
+    wanted = reference.decode_dense(encoded).reshape(encoded.shape)
+    if encoded.dtype != "BF16":
+        decoded = tensor.decode(out=cupy.full(encoded.shape, 77, DTYPES[encoded.dtype])).get()
+        assert same(decoded, wanted)
+    for algorithm, n in (("binary", 1), ("binary", 8), ("decode", 33)):
+        if products.why_not(algorithm, encoded, n, "F16", device().shared_limit):
+            continue
+        x, on_gpu = activations(cupy, n, encoded.cols, "F16")
+        out = cupy.full((n, encoded.rows), np.nan, np.float32)
+        first = tensor.matmul(on_gpu, out=out, algorithm=algorithm).get()
+        check_product(first, encoded, x, "F32", rounded="F16" if algorithm == "decode" else None)
+        assert same(tensor.matmul(on_gpu, out=out, algorithm=algorithm).get(), first)
 
 
 @pytest.mark.parametrize("dtype", PLAIN)
