@@ -119,10 +119,10 @@ class Measured:
 
     @classmethod
     def ours(cls, weights: Sequence[Weight], rate: float, power: float | None) -> Measured:
-        """A trellis of ``rate`` bits; scales and outliers come on top."""
+        """A trellis of ``rate`` bits without gains, which this error does not pay; scales and outliers come on top."""
 
         def quantize(weight: Weight) -> Stored:
-            tensor = quantize_trellis(weight, rate=rate, jobs=2)
+            tensor = quantize_trellis(weight, rate=rate, column_gains=False, jobs=2)
             return stored_bits(tensor), tensor.dequantize()
 
         return cls.of(weights, quantize, power)
@@ -193,7 +193,7 @@ def _masked(size: int) -> Row:
     rng = np.random.default_rng([4, size])
     weight = rng.standard_normal((size, size), np.float32)
     mask = rng.random((size, size), np.float32) >= 0.9
-    tensor = quantize_trellis(weight, rate=2.0, mask=mask, jobs=2)
+    tensor = quantize_trellis(weight, rate=2.0, mask=mask, column_gains=False, jobs=2)
     kept = np.where(mask, weight, np.float32(0))
     rows = Rows.of(kept, [tensor.dequantize()])
     bits = tensor.payload_bits / tensor.n_kept

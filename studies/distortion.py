@@ -110,7 +110,7 @@ def _draw(source: str, seed: int, shape: tuple[int, int]) -> NDArray[np.float32]
 def _stored(weight: NDArray[np.float32], params: Params) -> list[float]:
     tensor: Any
     if params["quantizer"] == TRELLIS:
-        tensor = quantize_trellis(weight, rate=params["rate"], window=params["window"])
+        tensor = quantize_trellis(weight, rate=params["rate"], window=params["window"], column_gains=False)
     else:
         tensor = xorpack.quantize(
             weight,
