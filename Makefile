@@ -55,9 +55,10 @@ bench: .venv/demo .venv/tools
 	$(BIN)/python -m benchmarks --save
 
 # Every CUDA kernel compiled for every architecture, without a GPU; prints registers, spills, shared memory; ARCH=sm_90
-# compiles for one. The output of a full run is benchmarks/gpu/kernels.md.
+# compiles for one. The output of a full run is benchmarks/gpu/kernels.md. Then counts instructions of main loops.
 kernels: .venv/demo .venv/tools
 	$(BIN)/python tests/nvrtc.py $(ARCH)
+	@$(BIN)/python tests/sass.py >&2
 
 # Checks that everything agrees, builds, checks what was built, tags the commit. Nothing leaves the machine.
 release: .venv/tools

@@ -63,7 +63,7 @@ def study(
     """
     if as_list:
         for table in studies.select(names):
-            say(f"{table.name:<12}{table.title}")
+            say(f"{table.name:12}{table.title}")
         return
     if overwrite and output is None:
         raise ParameterError("--overwrite needs --output")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.gpu import decoding, products
-from benchmarks.gpu.cases import CASES, Case
+from benchmarks.gpu.cases import CASES, TRELLIS, Case, TrellisCase
 from benchmarks.gpu.timing import Timer
 from benchmarks.measure import CheckError, Checks, Row
 from xorpack.decoders.gpu.device import CudaDevice, device, import_cupy
@@ -80,7 +80,7 @@ def main() -> int:
 def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[], Iterator[Row]]]]:
     """What is measured, the goals first."""
 
-    def product(case: Case, batches: tuple[int, ...], csr: bool) -> Callable[[], Iterator[Row]]:
+    def product(case: Case | TrellisCase, batches: tuple[int, ...], csr: bool) -> Callable[[], Iterator[Row]]:
         return lambda: products.run(bench, case, batches, csr=csr)
 
     chosen = CASES[-1:] if quick else CASES
@@ -89,6 +89,8 @@ def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[]
         csr = (case.rows, case.cols) in ((28672, 8192), (14336, 4096))
         batches = (1, 8, 256) if number == 0 else (1, 8)
         yield "products", product(case, batches, csr)
+    for trellis in TRELLIS[-1:] if quick else TRELLIS:
+        yield "products", product(trellis, (1, 8), False)
     yield "decoding", lambda: decoding.run(bench, chosen[0])
     yield "masks", lambda: decoding.masks(bench, 1024 if quick else 4096)
     for case in chosen[:2]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from xorpack import XorNetwork
 from xorpack.code.corrections import Corrections, pack
 from xorpack.code.layout import Layout
-from xorpack.code.planes import CodedPlanes, StoredPlanes
+from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words, popcount, tail_mask
-from xorpack.elements import Bcq
+from xorpack.elements import Bcq, Trellis
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.plan import default_network
+from xorpack.encoding.quantize.trellis_design import design
 from xorpack.encoding.rings.rate import best_share, guess
 from xorpack.masks import Bitmap, Constant
 
@@ -53,6 +55,52 @@ CASES = (
     Case(rows=8192, cols=8192, sparsity=0.9, bits=2),
     Case(rows=4096, cols=4096, sparsity=0.9, bits=2),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrellisCase:
+    """A shape and a rate, with the least speed over cuBLAS fp16 at batch 1 and 8. Row scales, no mask, no outliers."""
+
+    rows: int
+    cols: int
+    rate: Fraction
+    at_least: float
+    at_least_8: float | None = 4
+
+    @property
+    def name(self) -> str:
+        """As rows of the table name it."""
+        return f"{self.rows} x {self.cols}, trellis R {self.rate}"
+
+
+TRELLIS = (
+    TrellisCase(rows=49152, cols=12288, rate=Fraction(2), at_least=5.5),
+    TrellisCase(rows=49152, cols=12288, rate=Fraction(1), at_least=10),
+    TrellisCase(rows=28672, cols=8192, rate=Fraction(2), at_least=4.125),
+    TrellisCase(rows=14336, cols=4096, rate=Fraction(2), at_least=4.125),
+    TrellisCase(rows=4096, cols=4096, rate=Fraction(2), at_least=1, at_least_8=None),
+)
+"""The smaller shapes: three quarters of the ratio of the largest."""
+
+
+def trellis(case: TrellisCase, seed: int = 0) -> EncodedTensor:
+    """A tensor of random code by the rate's own network, with outliers as normal weights would have them: none."""
+    rng = np.random.default_rng([seed, case.rows, case.cols])
+    chosen, chunks = design(case.rate), -(-case.cols // 32)
+    shape = (chosen.network.n_stored(case.rows), chunks)
+    code = rng.integers(0, 1 << 32, shape, np.uint32) & tail_mask(case.cols)
+    scales = (0.01 + rng.random((case.rows, 1), np.float32)) / np.float32(case.cols**0.5)
+    return EncodedTensor(
+        shape=(case.rows, case.cols),
+        dtype="F16",
+        planes=TrellisPlanes(
+            network=chosen.network, shape=(case.rows, case.cols), n_kept=case.rows * case.cols, code=code
+        ),
+        mask=Constant(shape=(case.rows, case.cols), data=np.zeros(0, np.uint8), value=1),
+        elements=Trellis(
+            a=np.array(chosen.a, np.float32), scales=scales.astype(np.float16), outliers=np.zeros(0, np.uint8)
+        ),
+    )
 
 
 def random_words(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> Words:

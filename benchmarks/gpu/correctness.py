@@ -64,10 +64,13 @@ def check_product(
 def _products(
     encoded: EncodedTensor, first: int, last: int, x: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Products of some rows in float64, and those of all magnitudes."""
+    """Products of some rows in float64, and those of all magnitudes. Of trellises without gains and outliers."""
     mask, planes = cpu.decode_planes(encoded, first, last)
     assert encoded.scales is not None
-    scales = encoded.scales[first:last].astype(np.float64)
+    if encoded.kind == "trellis":
+        scales = encoded.trellis(None).alphas(first, last).astype(np.float64)
+    else:
+        scales = encoded.scales[first:last].astype(np.float64)
     group = np.arange(encoded.cols) // (encoded.group_size or encoded.cols)
     kept = unpack(mask, encoded.cols)
     weights, sizes = np.zeros(kept.shape), np.zeros(kept.shape)

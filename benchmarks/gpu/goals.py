@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.gpu.cases import CASES
+from benchmarks.gpu.cases import CASES, TRELLIS
 from benchmarks.measure import Row
 
 NOTE = "not measured: no GPU was at hand"
@@ -23,6 +23,9 @@ def unmeasured() -> dict[str, list[Row]]:
     ]
     products.append(_over(f"decode over cuBLAS fp16, batch 256, {large}", 1 / 1.3))
     products += [_over(f"tables over {CSR}, batch 1, {case.name}", 3) for case in CASES[2:6]]
+    for each in TRELLIS[:4]:
+        products.append(_over(f"binary over cuBLAS fp16, batch 1, {each.name}", each.at_least))
+        products.append(_over(f"binary over cuBLAS fp16, batch 8, {each.name}", each.at_least_8))
     words = f"decode_words, bytes written, {large}"
     return {
         "correctness": [Row(what=exact, at_least=100, unit="%", note=NOTE)],

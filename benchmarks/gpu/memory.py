@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Hashable
+from fractions import Fraction
 from typing import Any, cast
 
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from rich.console import Console
 import xorpack
 from benchmarks import data, report
 from benchmarks.gpu import cases
+from benchmarks.gpu.cases import TrellisCase
 from benchmarks.gpu.goals import unmeasured
 from benchmarks.measure import Row
 from xorpack.decoders.gpu.device import Device
@@ -102,6 +104,8 @@ def main() -> None:
                     encoded,
                 )
             )
+    trellises = [TrellisCase(rows=2048, cols=2048, rate=Fraction(r), at_least=0) for r in (1, 2)]
+    rows += [row(f"{case.name}, no outliers", cases.trellis(case)) for case in trellises]
     rows += [model(0.8, 2), model(0.9, 2)]
     Console(width=200).print(report.table({THEME: rows}))
     if options.save:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu import cases, goals
-from benchmarks.gpu.cases import Case
+from benchmarks.gpu.cases import Case, TrellisCase
 from benchmarks.gpu.correctness import check_decode, check_product
 from benchmarks.gpu.timing import Call, Timer
 from benchmarks.measure import Row, ratios
@@ -42,10 +42,10 @@ class Bench:
         return self.cupy.asarray(x.astype(np.float16))
 
 
-def run(bench: Bench, case: Case, batches: Sequence[int], *, csr: bool) -> Iterator[Row]:
+def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: bool) -> Iterator[Row]:
     """Rows of one case; every product is checked before it is timed."""
     cupy, timer = bench.cupy, bench.timer
-    encoded = cases.synthetic(case)
+    encoded = cases.synthetic(case) if isinstance(case, Case) else cases.trellis(case)
     tensors = bench.load(encoded)
     check_decode(cupy, encoded, tensors[0])
     memory = tensors[0].memory()
@@ -65,8 +65,9 @@ def run(bench: Bench, case: Case, batches: Sequence[int], *, csr: bool) -> Itera
         yield Row(
             what=f"cuBLAS fp16, batch {n}, {case.name}", samples=[s * 1e6 for s in blas], unit="us", digits=1
         )
-        for algorithm in ("tables", "tensor_cores", "decode"):
-            if (algorithm == "tables" and n > 8) or (algorithm == "decode" and n < 8):
+        fused = ("tables", "tensor_cores") if isinstance(case, Case) else ("binary",)
+        for algorithm in (*fused, "decode"):
+            if (algorithm in ("tables", "binary") and n > 8) or (algorithm == "decode" and n < 8):
                 continue
             check_product(cupy, encoded, tensors[0], x, algorithm)
             tensors[0].prepare(n, "F16", stream=timer.stream, algorithm=algorithm)
@@ -89,7 +90,7 @@ def calls(tensors: Sequence[GpuTensor], x: Any, out: Any, algorithm: str) -> lis
 
 def _rows(
     bench: Bench,
-    case: Case,
+    case: Case | TrellisCase,
     n: int,
     algorithm: str,
     ours: Sequence[float],
@@ -102,12 +103,12 @@ def _rows(
     us = [s * 1e6 for s in ours]
     yield Row(what=f"{algorithm}, batch {n}, {case.name}", samples=us, unit="us", digits=1, note=note)
     least = {1: case.at_least, 8: case.at_least_8, 256: 1 / 1.3}.get(n)
-    best = {1: "tables", 8: "tensor_cores", 256: "decode"}.get(n)
+    best = {1: "tables", 8: "tensor_cores"} if isinstance(case, Case) else {1: "binary", 8: "binary"}
     yield Row(
         what=f"{algorithm} over cuBLAS fp16, batch {n}, {case.name}",
         samples=ratios(blas, ours),
         unit="x",
-        at_least=least if algorithm == best else None,
+        at_least=least if algorithm == best.get(n, "decode") else None,
     )
 
 
@@ -132,7 +133,7 @@ def _blas(bench: Bench, weights: Sequence[Any], x: Any) -> list[Call]:
 
 
 def _csr(
-    bench: Bench, case: Case, weight: Any, x: Any, tensors: Sequence[GpuTensor], out: Any
+    bench: Bench, case: Case | TrellisCase, weight: Any, x: Any, tensors: Sequence[GpuTensor], out: Any
 ) -> Iterator[Row]:
     sparse = importlib.import_module("cupyx.scipy.sparse")
     matrix = sparse.csr_matrix(weight.astype(np.float32))

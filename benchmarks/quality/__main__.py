@@ -31,7 +31,7 @@ PACKAGES = ("torch", "transformers")
 
 
 def main() -> None:
-    """Print a row for each setting as it comes."""
+    """Print a row for each setting as it comes, and save it where asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: {' '.join(SETTINGS)}")
     parser.add_argument("--sequences", type=int, default=4, help="of the text; default: 4")
@@ -49,16 +49,24 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     model = LanguageModel(options.sequences, options.length)
-    rows = list(measured(model, settings, options.every, options.jobs))
-    if options.save:
-        about = report.environment()
-        about["versions"] |= {name: report.version(name) for name in PACKAGES}
-        command = f"python -m benchmarks.quality {' '.join(options.settings)}".rstrip()
-        report.save("quality", {"quality": report.as_theme(rows, about, command)})
+    for row in measured(model, settings, options.every, options.jobs):
+        print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr, flush=True)
+        if options.save:
+            save(row)
+
+
+def save(row: Row) -> None:
+    """Put a row into the results, in the place of an earlier one of its setting: a row takes minutes."""
+    about = report.environment()
+    about["versions"] |= {name: report.version(name) for name in PACKAGES}
+    found = report.as_theme([row], about, "python -m benchmarks.quality SETTING... --save")
+    earlier = report.saved("quality").get("quality", {"rows": []})["rows"]
+    found["rows"] = [other for other in earlier if other["what"] != row.what] + found["rows"]
+    report.save("quality", {"quality": found})
 
 
 def measured(model: LanguageModel, settings: list[Setting], every: int, jobs: int) -> Iterator[Row]:
-    """A row for each setting, printed too."""
+    """A row for each setting."""
     dense = model.weights()
     chosen = [name for name in dense if int(name.split(".")[2]) % every == 0]
     n_weights = sum(dense[name].size for name in chosen)
@@ -73,15 +81,13 @@ def measured(model: LanguageModel, settings: list[Setting], every: int, jobs: in
         seconds = time.perf_counter() - began
         model.set(found)
         bits = 8 * n_bytes / n_weights
-        row = Row(
+        yield Row(
             what=f"perplexity, {setting.text}",
             samples=[model.perplexity()],
             digits=1,
             at_most=GOALS.get(round(bits)) if setting.method == "trellis" else None,
             note=f"{bits:.3f} bits stored, D {error / energy:.5f}, {seconds:.0f} s to quantize",
         )
-        print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr, flush=True)
-        yield row
 
 
 if __name__ == "__main__":

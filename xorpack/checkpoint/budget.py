@@ -59,7 +59,7 @@ class Curve:
         Args:
             array: float32, float16 or bfloat16, of any shape.
             mask: bool of the matrix's shape, None where all weights are kept.
-            fixed: the tensor's account, whose mask and scales do not depend on the rate.
+            fixed: the tensor's account, whose mask, scales and gains do not depend on the rate.
             group_size: columns that share a scale; 0 for the row.
         """
         rows, cols = as_matrix(array.shape)
@@ -77,7 +77,7 @@ class Curve:
             n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.size, 1))
             listed.append(sum(packed_sizes(n_listed, array.size, 16)))
         share = 2 ** np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
-        held = fixed.section_bytes["mask"] + fixed.section_bytes["scales"] + RECORD_BYTES
+        held = sum(fixed.section_bytes[part] for part in ("mask", "scales", "gains")) + RECORD_BYTES
         n_bytes = RATES * fixed.n_kept / 8 + held + np.interp(RATES, MEASURED, listed)
         return cls(n_bytes=np.maximum.accumulate(n_bytes), error=np.minimum.accumulate(share * energy))
 

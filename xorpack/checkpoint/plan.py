@@ -34,6 +34,7 @@ from xorpack.encoding.quantize.pruning import (
     magnitudes,
     zeros_mask,
 )
+from xorpack.encoding.quantize.trellis import has_gains
 from xorpack.encoding.rings.gather import ElementSource
 from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.selection import select
@@ -147,7 +148,7 @@ class CheckpointPlan:
         rows, cols = as_matrix(stored.shape)
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
-        planes, scale_bytes, field_bytes = None, 0, 0
+        planes, scale_bytes, gain_bytes, field_bytes = None, 0, 0, 0
         code: float
         bound: float
         if settings.lossless:
@@ -166,6 +167,7 @@ class CheckpointPlan:
             else:
                 bits, bound, code = math.ceil(self.rates[name]), self.rates[name], self.rates[name]
                 scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
+                gain_bytes = 2 * cols if has_gains(n_kept, cols) else 0
         account = Account(
             n_weights=n,
             n_kept=n_kept,
@@ -177,7 +179,7 @@ class CheckpointPlan:
                 "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
                 "field": field_bytes,
-                "gains": 0,
+                "gains": gain_bytes,
                 "outliers": 0,
             },
             original_bytes=stored.n_bytes,
