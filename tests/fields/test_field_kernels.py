@@ -193,7 +193,7 @@ def test_symbols_come_back(cols) -> None:
     assert encoded.field is not None
     loaded = LoadedField.of(encoded.field)
     mask, decoded = reference.decode_planes(encoded)
-    _, planes = cpu._masked_planes(encoded, cpu._Loaded.of(encoded))
+    planes = cpu.load(encoded)._as_coded(0, mask, 1)
     plane = reference.expand(loaded.coded, 0, loaded.coded.layout.rows)[0].reshape(-1)
     assert not len(loaded.wrong)
     *how, table = loaded._how(cols)
