@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
         "machine": f"{_cpu()}, {cores} cores",
-        "python": platform.pythonversion(),
+        "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
     }
 
