@@ -12,13 +12,14 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 import xorpack
-from xorpack.checkpoint.budget import RATES, Curve, choose_rates
+from xorpack.checkpoint.budget import RATES, Curve, Quantizer, choose_quantizers
 from xorpack.cli.commands import cli
 from xorpack.errors import ParameterError
 
 
 def curve(n: int, sigma: float, bend: float = 2.0) -> Curve:
-    return Curve(n_bytes=RATES * n / 8 + 100, error=n * sigma**2 * 2 ** (-bend * RATES))
+    sizes, errors = RATES * n / 8 + 100, n * sigma**2 * 2 ** (-bend * RATES)
+    return Curve.best((Quantizer(rate=r), s, e) for r, s, e in zip(RATES, sizes, errors, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -30,25 +31,25 @@ def test_no_choice_of_the_same_bytes_has_less_error(seed):
         for i in range(3)
     }
     n_bytes = sum(c.n_bytes[15] for c in curves.values()) * rng.uniform(0.7, 1.5)
-    found = choose_rates(curves, n_bytes)
+    found = choose_quantizers(curves, n_bytes)
 
     def total(rates: Any, what: str) -> float:
         at = [int(np.flatnonzero(rate == RATES)[0]) for rate in rates]
         return float(sum(getattr(c, what)[i] for c, i in zip(curves.values(), at, strict=True)))
 
-    assert total(found.values(), "n_bytes") <= n_bytes
+    assert total([chosen.rate for chosen in found.values()], "n_bytes") <= n_bytes
     best = min(
         total(rates, "error")
         for rates in itertools.product(RATES, repeat=3)
         if total(rates, "n_bytes") <= n_bytes
     )
-    assert total(found.values(), "error") <= 1.05 * best
+    assert total([chosen.rate for chosen in found.values()], "error") <= 1.05 * best
 
 
 def test_a_budget_below_the_least_possible_says_the_least():
     with pytest.raises(ParameterError, match=r"100 bytes .* fewer than the least possible, 256 "):
-        choose_rates({"a": curve(10_000, 1.0)}, 100)
-    assert choose_rates({"a": curve(10_000, 1.0)}, 1e9) == {"a": 6.0}
+        choose_quantizers({"a": curve(10_000, 1.0)}, 100)
+    assert choose_quantizers({"a": curve(10_000, 1.0)}, 1e9) == {"a": Quantizer(rate=6.0)}
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,20 @@ def test_max_size_is_of_the_files(model, tmp_path):
     result = CliRunner().invoke(cli, ["encode", str(model), str(out), "--max-size", "80kB"])
     assert result.exit_code == 0, result.output
     assert 70_000 < out.stat().st_size <= 80_000
+
+
+def test_what_is_beaten_in_both_is_no_candidate():
+    found = Curve.best(
+        [(Quantizer(bits=1), 10, 5.0), (Quantizer(rate=1), 11, 6.0), (Quantizer(bits=2), 20, 1.0)]
+    )
+    assert found.quantizers == (Quantizer(bits=1), Quantizer(bits=2))
+
+
+def test_what_magnitude_pruning_leaves_takes_binary_codes(model, tmp_path):
+    """At a sparsity of .9 the kept weights are two narrow heaps."""
+    xorpack.encode_checkpoint(model, tmp_path / "o.safetensors", target_bits=0.85, sparsity=0.9)
+    with xorpack.open(tmp_path / "o.safetensors") as found:
+        assert found["loud.weight"].kind == "bcq"
 
 
 def test_a_pruned_tensor_keeps_its_zeros(model, tmp_path):

@@ -1,28 +1,38 @@
-"""Bytes over tensors: a rate for each trellis, so that the squared error of all weights together is least at a size.
+"""Bytes over tensors: a quantizer for each, so that the squared error of all weights together is least at a size.
 
 Each tensor's error by rate is measured on a sample of its columns at a few rates and interpolated between them, where
 its logarithm is nearly a line. The least total error at a number of bytes is where all tensors gain alike by one more
-byte: a Lagrange multiplier is bisected, and what is left is spent step by step. Other quantizers take no part: at equal
-bytes their error was larger at every rate (docs/study, distortion).
+byte: a Lagrange multiplier is bisected, and what is left is spent step by step.
+
+Candidates are trellises of many rates and, for a tensor with a mask, binary codes: of dense weights a trellis has less
+error at any size (docs/study, distortion), but what magnitude pruning leaves at a high sparsity are two narrow heaps,
+which two or three binary codes meet better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account
 from xorpack.code.corrections import packed_sizes
+from xorpack.encoding.quantize.bcq import columns_per_scale
 from xorpack.encoding.quantize.methods import quantize
 from xorpack.errors import ParameterError
-from xorpack.tensors import as_matrix
+from xorpack.tensors import as_matrix, n_groups
 
 RATES = np.arange(1, 49) / 8
 """Stored bits per kept weight to choose among."""
+
+BITS = (1, 2, 3, 4)
+"""Binary codes to choose among, of weights with a mask."""
+
+BCQ_OVERHEAD = 1.02
+"""Code and corrections over the care bits, about."""
 
 MEASURED = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
 """Rates at which the error of a sample is measured."""
@@ -38,104 +48,149 @@ OUTLIER_MARGIN = 1.1
 """Outliers of a tensor, over those that its sample would have it keep."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantizer(NamedTuple):
+    """What quantizes a tensor: a trellis of ``rate`` stored bits per kept weight, or ``bits`` binary codes."""
+
+    rate: float | None = None
+    bits: int | None = None
+
+    @property
+    def per_kept(self) -> float:
+        """Stored bits of a kept weight, about."""
+        return self.rate or float(self.bits or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """Bytes and squared error of one tensor at each of :data:`RATES`.
+    """What one tensor takes and loses by quantizer, those left out that others beat in both.
 
     Attributes:
-        n_bytes: float64 (rates,), everything that the tensor takes in a file.
-        error: float64 (rates,), sum of squares.
+        quantizers: from the smallest on.
+        n_bytes: float64 (quantizers,), everything that the tensor takes in a file, rising.
+        error: float64 (quantizers,), sums of squares, falling.
     """
 
+    quantizers: tuple[Quantizer, ...]
     n_bytes: NDArray[np.float64]
     error: NDArray[np.float64]
 
     @classmethod
+    def best(cls, candidates: Iterable[tuple[Quantizer, float, float]]) -> Curve:
+        """Of candidates with their bytes and errors."""
+        kept: list[tuple[Quantizer, float, float]] = []
+        for candidate in sorted(candidates, key=lambda c: (c[1], c[2])):
+            if not kept or candidate[2] < kept[-1][2]:
+                kept.append(candidate)
+        quantizers, n_bytes, error = zip(*kept, strict=True)
+        return cls(quantizers=quantizers, n_bytes=np.array(n_bytes), error=np.array(error))
+
+    @classmethod
     def of(
-        cls, array: NDArray[Any], mask: NDArray[np.bool_] | None, fixed: Account, group_size: int
+        cls, array: NDArray[Any], mask: NDArray[np.bool_] | None, fixed: Account, group_size: int | None
     ) -> Curve:
         """Measure a tensor.
 
         Args:
             array: float32, float16 or bfloat16, of any shape.
             mask: bool of the matrix's shape, None where all weights are kept.
-            fixed: the tensor's account, whose mask, scales and gains do not depend on the rate.
-            group_size: columns that share a scale; 0 for the row.
+            fixed: the tensor's account, whose mask does not depend on the quantizer.
+            group_size: columns that share a scale, as :func:`xorpack.quantize` takes it.
         """
         rows, cols = as_matrix(array.shape)
         matrix = array.reshape(rows, cols)
-        sample, kept = _sample(matrix, mask)
-        energy = float((np.asarray(matrix, np.float64) ** 2).sum()) if matrix.size else 0.0
+        sample = _Sample.of(matrix, mask)
+        energy = float((np.where(True if mask is None else mask, matrix, 0).astype(np.float64) ** 2).sum())
+        held = fixed.section_bytes["mask"] + RECORD_BYTES
         shares, listed = [], []
         for rate in MEASURED:
-            coded = quantize(sample, method="trellis", rate=rate, mask=kept, group_size=group_size)
-            at_kept = (
-                sample.astype(np.float64) if kept is None else np.where(kept, sample.astype(np.float64), 0)
-            )
-            wrong = ((coded.dequantize().astype(np.float64) - at_kept) ** 2).sum()
-            shares.append(max(float(wrong) / max(float((at_kept**2).sum()), 1e-300), 1e-12))
-            n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.size, 1))
+            coded, share = sample.quantized(method="trellis", rate=rate, group_size=group_size)
+            n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.weight.size, 1))
             listed.append(sum(packed_sizes(n_listed, array.size, 16)))
-        share = 2 ** np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
-        held = sum(fixed.section_bytes[part] for part in ("mask", "scales", "gains")) + RECORD_BYTES
-        n_bytes = RATES * fixed.n_kept / 8 + held + np.interp(RATES, MEASURED, listed)
-        return cls(n_bytes=np.maximum.accumulate(n_bytes), error=np.minimum.accumulate(share * energy))
+            shares.append(share)
+        scales = rows * n_groups(cols, group_size or 0)
+        n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, MEASURED, listed)
+        error = energy * 2 ** np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
+        candidates = [
+            (Quantizer(rate=float(rate)), float(size), float(wrong))
+            for rate, size, wrong in zip(RATES, n_bytes, error, strict=True)
+        ]
+        if mask is not None:
+            shared = columns_per_scale(array.shape, group_size, fixed.n_kept)
+            for bits in BITS:
+                _, share = sample.quantized(bits=bits, group_size=shared)
+                size = BCQ_OVERHEAD * bits * fixed.n_kept / 8 + 2 * bits * rows * n_groups(cols, shared)
+                candidates.append((Quantizer(bits=bits), size + held, energy * share))
+        return cls.best(candidates)
 
 
-def _sample(
-    matrix: NDArray[Any], mask: NDArray[np.bool_] | None
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Some columns, spread evenly, of the first rows."""
-    rows, cols = matrix.shape
-    n_rows = min(rows, SAMPLE_ROWS)
-    step = max(1, -(-cols * n_rows // SAMPLE_WEIGHTS))
-    part = np.ascontiguousarray(matrix[:n_rows, ::step])
-    return part, None if mask is None else np.ascontiguousarray(mask[:n_rows, ::step])
+class _Sample(NamedTuple):
+    """Some columns, spread evenly, of the first rows; and which of their weights are kept."""
+
+    weight: NDArray[Any]
+    mask: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, matrix: NDArray[Any], mask: NDArray[np.bool_] | None) -> _Sample:
+        rows, cols = matrix.shape
+        n_rows = min(rows, SAMPLE_ROWS)
+        step = max(1, -(-cols * n_rows // SAMPLE_WEIGHTS))
+        part = np.ascontiguousarray(matrix[:n_rows, ::step])
+        return cls(part, None if mask is None else np.ascontiguousarray(mask[:n_rows, ::step]))
+
+    def quantized(self, **how: Any) -> tuple[Any, float]:
+        """The quantized sample, and its squared error over the kept weights' squares."""
+        mask = np.ones(self.weight.shape, np.bool_) if self.mask is None and "bits" in how else self.mask
+        found = quantize(self.weight, mask=mask, **how)
+        kept = self.weight.astype(np.float64)
+        if self.mask is not None:
+            kept = np.where(self.mask, kept, 0)
+        wrong = float(((found.dequantize().astype(np.float64) - kept) ** 2).sum())
+        return found, max(wrong / max(float((kept**2).sum()), 1e-300), 1e-12)
 
 
-def choose_rates(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, float]:
-    """The rate of each tensor, so that all take at most ``n_bytes`` with the least total error.
+def choose_quantizers(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, Quantizer]:
+    """The quantizer of each tensor, so that all take at most ``n_bytes`` with the least total error.
 
     Raises:
-        ParameterError: they take more at the lowest rates; says how many.
+        ParameterError: they take more at the least; says how many.
     """
-    sizes = np.array([curve.n_bytes for curve in curves.values()])  # (tensors, rates)
-    errors = np.array([curve.error for curve in curves.values()])
-    least = float(sizes[:, 0].sum())
+    each = list(curves.values())
+    least = sum(float(curve.n_bytes[0]) for curve in each)
     if least > n_bytes:
         raise ParameterError(
             f"{n_bytes:.0f} bytes for the encoded tensors are fewer than the least possible, {least:.0f} "
             f"({RATES[0]} bits per kept weight, masks and scales)"
         )
-    every = np.arange(len(sizes))
-    at = np.zeros(len(sizes), np.int64)
+    at = [0] * len(each)
     low, high = -60.0, 60.0
     for _ in range(100):
         middle = (low + high) / 2
-        found = np.argmin(errors + 2**middle * sizes, axis=1)
-        if sizes[every, found].sum() <= n_bytes:
+        found = [int(np.argmin(curve.error + 2**middle * curve.n_bytes)) for curve in each]
+        if _total(each, found) <= n_bytes:
             at, high = found, middle
         else:
             low = middle
-    at = _spend(sizes, errors, at, n_bytes)
-    return {name: float(RATES[i]) for name, i in zip(curves, at, strict=True)}
+    _spend(each, at, n_bytes - _total(each, at))
+    return {name: curve.quantizers[i] for (name, curve), i in zip(curves.items(), at, strict=True)}
 
 
-def _spend(
-    sizes: NDArray[np.float64], errors: NDArray[np.float64], at: NDArray[np.int64], n_bytes: float
-) -> NDArray[np.int64]:
-    """Raise rates one step at a time, the best bargain first, as long as one fits."""
-    at, every, last = at.copy(), np.arange(len(at)), sizes.shape[1] - 1
-    left = n_bytes - float(sizes[every, at].sum())
+def _total(curves: Sequence[Curve], at: Sequence[int]) -> float:
+    return sum(float(curve.n_bytes[i]) for curve, i in zip(curves, at, strict=True))
+
+
+def _spend(curves: Sequence[Curve], at: list[int], left: float) -> None:
+    """Take the next quantizer of a tensor in ``at``, the best bargain first, as long as one fits into ``left``."""
     while True:
-        above = np.minimum(at + 1, last)
-        cost, gain = sizes[every, above] - sizes[every, at], errors[every, at] - errors[every, above]
-        fits = (cost > 0) & (cost <= left)
-        if not fits.any():
-            return at
-        best = int(np.argmax(np.where(fits, gain / np.maximum(cost, 1e-300), -np.inf)))
-        left -= float(cost[best])
-        at[best] += 1
+        bargains = []
+        for k, (curve, i) in enumerate(zip(curves, at, strict=True)):
+            if i + 1 < len(curve.n_bytes) and curve.n_bytes[i + 1] - curve.n_bytes[i] <= left:
+                cost = float(curve.n_bytes[i + 1] - curve.n_bytes[i])
+                bargains.append((float(curve.error[i] - curve.error[i + 1]) / max(cost, 1e-9), -k, cost))
+        if not bargains:
+            return
+        _, k, cost = max(bargains)
+        at[-k] += 1
+        left -= cost
 
 
 def budget_bytes(

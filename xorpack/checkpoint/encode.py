@@ -85,7 +85,7 @@ def encode_checkpoint(
     if not chosen_settings.lossless:
         refuse_quantized(layout, plain_tensors(files))
     run = _Run(chosen_settings, files, include, exclude, jobs, progress)
-    run.choose_rates()
+    run.choose_quantizers()
     if dry_run:
         return run.estimate()
     if not layout.is_directory:
@@ -140,12 +140,12 @@ class _Run:
             left_out=dict(self.plan.left_out),
         )
 
-    def choose_rates(self) -> None:
-        """Choose the rate of each tensor, where there is a budget."""
+    def choose_quantizers(self) -> None:
+        """Choose that of each tensor, where there is a budget."""
         if self.settings.has_budget:
             with ThreadPoolExecutor(self.jobs) as pool:
                 curves = list(pool.map(self.plan.curve, self.plan.selected))
-            self.plan.choose_rates(dict(zip(self.plan.selected, curves, strict=True)))
+            self.plan.choose_quantizers(dict(zip(self.plan.selected, curves, strict=True)))
 
     def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
         """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
@@ -236,9 +236,10 @@ class _Run:
             "scale_dtype": settings.scale_dtype,
             "jobs": jobs,
         }
-        if settings.is_trellis:
-            return quantize(array, method="trellis", rate=self.plan.rates[name], **how)
-        return quantize(array, bits=settings.bits, method=settings.method, **how)
+        chosen = self.plan.quantizers[name]
+        if chosen.rate is not None:
+            return quantize(array, method="trellis", rate=chosen.rate, **how)
+        return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Count the -0.0 of a lossless tensor, or make them +0.0."""

@@ -15,7 +15,7 @@ from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
-from xorpack.checkpoint.budget import Curve, budget_bytes, choose_rates
+from xorpack.checkpoint.budget import Curve, Quantizer, budget_bytes, choose_quantizers
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors
@@ -34,7 +34,6 @@ from xorpack.encoding.quantize.pruning import (
     magnitudes,
     zeros_mask,
 )
-from xorpack.encoding.quantize.trellis import has_gains
 from xorpack.encoding.rings.gather import ElementSource
 from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.selection import select
@@ -70,7 +69,7 @@ class CheckpointPlan:
         selected: the tensors to encode, by name.
         carried: all others.
         left_out: the same, and why.
-        rates: stored bits per kept weight of each selected tensor, where trellises quantize.
+        quantizers: of each selected tensor, unless they are kept bit for bit.
         n_weights: of the selected tensors.
         n_parameters: of all tensors.
     """
@@ -97,7 +96,8 @@ class CheckpointPlan:
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
-        self.rates = dict.fromkeys(self.selected, settings.rate or 1.0)
+        asked = Quantizer(rate=settings.rate) if settings.is_trellis else Quantizer(bits=settings.bits)
+        self.quantizers = dict.fromkeys(self.selected, asked)
         self._threshold: GlobalThreshold | None = None
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
@@ -159,15 +159,14 @@ class CheckpointPlan:
             )
         else:
             exceptions = 0.0
-            width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 1 if settings.is_trellis else 2)
-            if not settings.is_trellis:
-                bits = bound = code = settings.bits
+            chosen = self.quantizers[name]
+            bits, bound, code = math.ceil(chosen.per_kept), chosen.per_kept, chosen.per_kept
+            width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 2 if chosen.bits else 1)
+            if chosen.bits:
                 group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
                 scale_bytes = rows * n_groups(cols, group_size) * bits * width
             else:
-                bits, bound, code = math.ceil(self.rates[name]), self.rates[name], self.rates[name]
                 scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
-                gain_bytes = 2 * cols if has_gains(n_kept, cols) else 0
         account = Account(
             n_weights=n,
             n_kept=n_kept,
@@ -194,10 +193,10 @@ class CheckpointPlan:
         matrix, words = _matrix(self.selected[name]), self.mask(name)
         kept = unpack(words, matrix.shape[1])
         mask = None if kept.all() else kept
-        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size or 0)
+        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size)
 
-    def choose_rates(self, curves: Mapping[str, Curve]) -> None:
-        """Take the rates of least error at the size that the settings ask for."""
+    def choose_quantizers(self, curves: Mapping[str, Curve]) -> None:
+        """Take those of least error at the size that the settings ask for."""
         n_bytes = budget_bytes(
             target_bits=self.settings.target_bits,
             max_size=self.settings.max_size,
@@ -205,7 +204,7 @@ class CheckpointPlan:
             carried_bytes=sum(stored.n_bytes for stored in self.carried.values()),
             names=[*self.selected, *self.carried],
         )
-        self.rates = choose_rates(curves, n_bytes)
+        self.quantizers = choose_quantizers(curves, n_bytes)
 
     def becomes_smaller(self, name: str, account: Account) -> bool:
         """Whether a tensor takes fewer bytes encoded than carried, by its estimated account."""
