@@ -22,7 +22,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.decoders.gpu.arrays import View
+from xorpack.decoders.gpu.arrays import ArrayView
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.packed import MaskForm, pack
 from xorpack.decoders.gpu.sources import Kernel
@@ -126,8 +126,8 @@ class HostDevice:
     def pointer(self, array: Any) -> int:
         return int(array.ctypes.data)
 
-    def view(self, array: Any, what: str) -> View:
-        return View(
+    def view(self, array: Any, what: str) -> ArrayView:
+        return ArrayView(
             pointer=self.pointer(array),
             dtype=NAMES.get(array.dtype, str(array.dtype)),
             shape=array.shape,
@@ -172,7 +172,15 @@ class HostDevice:
         ctypes.memset(pointer, 0, n_bytes)
 
     def gemm(
-        self, dtype: str, weights: int, x: View, out: int, rows: int, cols: int, out_rows: int, stream: Any
+        self,
+        dtype: str,
+        weights: int,
+        x: ArrayView,
+        out: int,
+        rows: int,
+        cols: int,
+        out_rows: int,
+        stream: Any,
     ) -> None:
         kind = DTYPES[dtype]
 

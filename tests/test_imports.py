@@ -49,17 +49,13 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
         list(TopologicalSorter(graph(root)).static_order())
 
 
-ALIKE = {"View"}
-"""An array's memory to the GPU decoder, a table to a report: they never meet."""
-
-
 def test_a_name_stands_for_one_class() -> None:
     modules = defaultdict(list)
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 modules[node.name].append(path.relative_to(ROOT).as_posix())
-    assert {name: found for name, found in modules.items() if len(found) > 1 and name not in ALIKE} == {}
+    assert {name: found for name, found in modules.items() if len(found) > 1} == {}
 
 
 VECTOR = {f"xorpack.vector.{name}" for name in ("bitops", "select", "simd")}

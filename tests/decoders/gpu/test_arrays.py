@@ -93,7 +93,9 @@ def test_refused(array, error, words):
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 5), (4, 1, 3)])
 def test_dense_strides_are_those_of_numpy(shape):
     array = np.zeros(shape, np.float32)
-    seen = arrays.View(pointer=0, dtype="F32", shape=shape, strides=arrays._dense_strides(shape), device=0)
+    seen = arrays.ArrayView(
+        pointer=0, dtype="F32", shape=shape, strides=arrays._dense_strides(shape), device=0
+    )
     assert arrays.is_dense(seen)
     if array.size:
         assert seen.strides == tuple(step // 4 for step in array.strides)

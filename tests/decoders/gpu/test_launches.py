@@ -141,7 +141,7 @@ def test_damage_is_found_before_anything_is_uploaded():
         pack(replaced(encoded, stored_sha256="0" * 64))
     scales = encoded.scales.copy()
     scales[0, 0, 0] = np.inf
-    with pytest.raises(FormatError, match="not finite"):
+    with pytest.raises(FormatError, match="NaN or infinite"):
         pack(replaced(encoded, scales=scales))
 
 

@@ -34,7 +34,7 @@ _DLPACK = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class ArrayView:
     """Memory of an array: ``strides`` in elements; ``device`` the GPU's number, None for host memory."""
 
     pointer: int
@@ -70,7 +70,7 @@ _get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _get_pointer.restype, _get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 
 
-def view(array: Any, what: str) -> View:
+def view(array: Any, what: str) -> ArrayView:
     """See ``array`` as memory; ``what`` names it in errors.
 
     Raises:
@@ -87,7 +87,7 @@ def view(array: Any, what: str) -> View:
     )
 
 
-def _from_interface(interface: dict[str, Any], owner: Any, what: str) -> View:
+def _from_interface(interface: dict[str, Any], owner: Any, what: str) -> ArrayView:
     typestr, shape = interface["typestr"], tuple(interface["shape"])
     pointer, readonly = interface["data"]
     if typestr not in _TYPESTRS:
@@ -97,7 +97,7 @@ def _from_interface(interface: dict[str, Any], owner: Any, what: str) -> View:
     if strides is not None and any(stride % itemsize for stride in strides):
         raise ParameterError(f"{what} has strides {strides} that are not whole elements of {itemsize} bytes")
     steps = _dense_strides(shape) if strides is None else tuple(stride // itemsize for stride in strides)
-    return View(
+    return ArrayView(
         pointer=int(pointer or 0),
         dtype=_TYPESTRS[typestr],
         shape=shape,
@@ -108,7 +108,7 @@ def _from_interface(interface: dict[str, Any], owner: Any, what: str) -> View:
     )
 
 
-def _from_dlpack(array: Any, what: str) -> View:
+def _from_dlpack(array: Any, what: str) -> ArrayView:
     device_type, device_id = (int(value) for value in array.__dlpack_device__())
     if device_type not in (CUDA, CUDA_MANAGED):
         where = "host memory" if device_type in (CPU, CUDA_HOST) else f"DLPack device type {device_type}"
@@ -120,7 +120,7 @@ def _from_dlpack(array: Any, what: str) -> View:
     return read_capsule(capsule, what, device_id, array)
 
 
-def read_capsule(capsule: Any, what: str, device: int | None, owner: Any) -> View:
+def read_capsule(capsule: Any, what: str, device: int | None, owner: Any) -> ArrayView:
     """The view that an unversioned DLPack capsule describes; ``owner`` and the capsule stay alive with it."""
     address = _get_pointer(capsule, b"dltensor")
     tensor = _Tensor.from_address(address)
@@ -132,7 +132,7 @@ def read_capsule(capsule: Any, what: str, device: int | None, owner: Any) -> Vie
         )
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
     strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else None
-    return View(
+    return ArrayView(
         pointer=(tensor.data or 0) + tensor.byte_offset,
         dtype=dtype,
         shape=shape,
@@ -150,7 +150,7 @@ def _dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def is_dense(array: View) -> bool:
+def is_dense(array: ArrayView) -> bool:
     """Whether elements lie in C order without gaps."""
     wanted = _dense_strides(array.shape)
     pairs = zip(array.shape, array.strides, wanted, strict=True)

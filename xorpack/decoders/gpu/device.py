@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.decoders.gpu.arrays import View, view
+from xorpack.decoders.gpu.arrays import ArrayView, view
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel
 from xorpack.errors import DeviceError, ParameterError
@@ -41,7 +41,7 @@ class Device(Protocol):
     def pointer(self, array: Any) -> int:
         """Where an array that this device made begins."""
 
-    def view(self, array: Any, what: str) -> View:
+    def view(self, array: Any, what: str) -> ArrayView:
         """A caller's array as memory of this device."""
 
     def workspace(self, stream: Any, what: str, n_bytes: int) -> int:
@@ -60,7 +60,15 @@ class Device(Protocol):
         """Clear memory."""
 
     def gemm(
-        self, dtype: str, weights: int, x: View, out: int, rows: int, cols: int, out_rows: int, stream: Any
+        self,
+        dtype: str,
+        weights: int,
+        x: ArrayView,
+        out: int,
+        rows: int,
+        cols: int,
+        out_rows: int,
+        stream: Any,
     ) -> None:
         """``out[n, r] = sum_c weights[r, c] * x[n, c]``; out float32 with rows of ``out_rows``."""
 
@@ -156,7 +164,7 @@ class CudaDevice:
         """See :class:`Device`."""
         return int(array.data.ptr)
 
-    def view(self, array: Any, what: str) -> View:
+    def view(self, array: Any, what: str) -> ArrayView:
         """See :class:`Device`.
 
         Raises:
@@ -172,10 +180,10 @@ class CudaDevice:
             raise DeviceError(f"{what} is on GPU {number}, the weights are on GPU {self.number}")
         return seen
 
-    def _own_view(self, array: Any, what: str) -> View:
+    def _own_view(self, array: Any, what: str) -> ArrayView:
         if array.device.id != self.number:
             raise DeviceError(f"{what} is on GPU {array.device.id}, the weights are on GPU {self.number}")
-        return View(
+        return ArrayView(
             pointer=int(array.data.ptr),
             dtype=_NAMES[array.dtype],
             shape=array.shape,
@@ -259,7 +267,15 @@ class CudaDevice:
                 self._cupy.cuda.runtime.memsetAsync(pointer, 0, n_bytes, stream.ptr)
 
     def gemm(
-        self, dtype: str, weights: int, x: View, out: int, rows: int, cols: int, out_rows: int, stream: Any
+        self,
+        dtype: str,
+        weights: int,
+        x: ArrayView,
+        out: int,
+        rows: int,
+        cols: int,
+        out_rows: int,
+        stream: Any,
     ) -> None:
         """See :class:`Device`; cuBLAS with sums in float32."""
         cublas = self._cupy.cuda.cublas

@@ -8,6 +8,7 @@ from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.decoders.gpu.order import can_unroll, is_skewed
 from xorpack.decoders.gpu.sources import network_macros
+from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
 
 MAX_GROUP = 32 * 4000
@@ -50,8 +51,8 @@ def tensor_macros(encoded: EncodedTensor, *, mask: bool) -> dict[str, int | str]
         "ONES": f"{ones:#x}u",
         "MASK": int(mask),
     }
-    if encoded.scales is not None:
-        macros["SCALE"] = int(encoded.scales.dtype.itemsize == 2)
+    if isinstance(encoded.elements, Bcq):
+        macros["SCALE"] = int(encoded.elements.scales.dtype.itemsize == 2)
     return macros
 
 

@@ -24,8 +24,9 @@ from xorpack.decoders.gpu.fields import DeviceField
 from xorpack.decoders.gpu.lists import tiled, tiled_rows
 from xorpack.decoders.gpu.masks import DeviceMask, on_device
 from xorpack.decoders.gpu.order import ScaleOrder, coded_order, visited_rows
+from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, sections_sha256
-from xorpack.errors import CorruptError, FormatError, ParameterError
+from xorpack.errors import CorruptError, ParameterError
 from xorpack.masks import Bitmap
 
 MaskForm = Literal["stored", "bitmap"]
@@ -68,8 +69,7 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
         raise ParameterError("the GPU decoder needs a little-endian host")
     if encoded.stored_sha256 and sections_sha256(encoded.sections()) != encoded.stored_sha256:
         raise CorruptError("the stored bytes of the tensor do not match their checksum")
-    if encoded.scales is not None and not np.isfinite(encoded.scales).all():
-        raise FormatError("scales that are not finite")
+    encoded.elements.check_values()
     if isinstance(encoded.planes, TrellisPlanes):
         return _pack_trellis(encoded, encoded.planes, form, jobs)
     mask, planes = cpu.decode_planes(
@@ -82,17 +82,17 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     if 0 < encoded.n_kept < encoded.n_weights:
         on = on_device(encoded.mask if form == "stored" else Bitmap.of(mask, encoded.cols), encoded.coded)
         arrays |= on.arrays()
-    if encoded.field is not None:
+    if isinstance(encoded.elements, Lossless) and encoded.elements.field is not None:
         field = DeviceField(
-            field=encoded.field,
+            field=encoded.elements.field,
             layout=layout,
             order=coded_order(encoded.coded),
             itemsize=q // 8,
             masked=on is not None,
         )
         arrays |= field.arrays()
-    if encoded.scales is not None:
-        arrays["scales"] = _scales(layout, np.asarray(encoded.scales), order, q)
+    if isinstance(encoded.elements, Bcq):
+        arrays["scales"] = _scales(layout, np.asarray(encoded.elements.scales), order, q)
     wrong = encoded.load_corrections()
     if len(wrong):
         arrays |= _corrections(encoded, wrong, planes)
@@ -150,7 +150,7 @@ def _corrections(encoded: EncodedTensor, wrong: Corrections, planes: Words) -> d
     for k in range(q):
         bit = planes[k, row, col // 32] >> (col % 32).astype(np.uint32) & np.uint32(1)
         right |= bit.astype(np.uint64) << np.uint64(k)
-    if encoded.scales is None:
+    if isinstance(encoded.elements, Lossless):
         values = right.astype(UNSIGNED[q // 8])
     else:
         shift, kind = (np.uint64(4), np.uint8) if q <= NARROW_PLANES else (np.uint64(8), np.uint16)

@@ -16,6 +16,7 @@ from xorpack.decoders.gpu.packed import Packed
 from xorpack.decoders.gpu.passes import Prelude
 from xorpack.decoders.gpu.sources import Kernel, Macros
 from xorpack.decoders.gpu.store import Store
+from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import DTYPES
 
@@ -144,7 +145,7 @@ class CodedResident(Resident):
         """decode_dense and correct_dense for elements of ``dtype``."""
         if dtype not in self._decode_kernels:
             macros: Macros = self.macros
-            if self.encoded.scales is None:
+            if isinstance(self.encoded.elements, Lossless):
                 macros = {**macros, "LOSSLESS": DTYPES[dtype].itemsize}
             else:
                 own, element = TYPES.index(self.encoded.dtype), TYPES.index(dtype)

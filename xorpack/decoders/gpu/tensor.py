@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from xorpack.decoders.cpu import check_encoded
-from xorpack.decoders.gpu.arrays import TYPES, View, is_dense
+from xorpack.decoders.gpu.arrays import TYPES, ArrayView, is_dense
 from xorpack.decoders.gpu.device import Device, device
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
 from xorpack.decoders.gpu.products import ALGORITHMS, Product, choose
 from xorpack.decoders.gpu.resident import CodedResident, Resident, Step
 from xorpack.decoders.gpu.trellis import TrellisResident
+from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
@@ -108,8 +109,10 @@ class GpuTensor:
         """
         encoded = self._encoded
         dtype = dtype or encoded.dtype
-        if dtype not in DTYPES or (dtype != encoded.dtype and (encoded.scales is None or dtype not in TYPES)):
-            known = encoded.dtype if encoded.scales is None else ", ".join(TYPES)
+        if dtype not in DTYPES or (
+            dtype != encoded.dtype and (isinstance(encoded.elements, Lossless) or dtype not in TYPES)
+        ):
+            known = encoded.dtype if isinstance(encoded.elements, Lossless) else ", ".join(TYPES)
             raise ParameterError(
                 f"a {encoded.kind} tensor of {encoded.dtype} decodes to {known}, not {dtype!r}"
             )
@@ -222,7 +225,9 @@ class GpuTensor:
         product.run(matrix, to, on)
         return result
 
-    def _result(self, out: Any, dtype: str, shape: tuple[int, ...], stream: Any) -> tuple[Any, View, Any]:
+    def _result(
+        self, out: Any, dtype: str, shape: tuple[int, ...], stream: Any
+    ) -> tuple[Any, ArrayView, Any]:
         on = self._device.stream(stream)
         result = self._device.empty(shape, dtype) if out is None else out
         seen = self._device.view(result, "out")
@@ -232,7 +237,7 @@ class GpuTensor:
         return result, seen, on
 
 
-def _check_out(seen: View, dtypes: Sequence[str], shape: tuple[int, ...]) -> None:
+def _check_out(seen: ArrayView, dtypes: Sequence[str], shape: tuple[int, ...]) -> None:
     if seen.dtype not in dtypes:
         raise ParameterError(f"out of type {seen.dtype} is not {' or '.join(dtypes)}")
     if seen.shape != shape:
@@ -241,7 +246,7 @@ def _check_out(seen: View, dtypes: Sequence[str], shape: tuple[int, ...]) -> Non
         raise ParameterError("out is read-only")
 
 
-def _as_rows(seen: View, what: str) -> View:
+def _as_rows(seen: ArrayView, what: str) -> ArrayView:
     """A vector or matrix as a matrix whose last axis is contiguous."""
     n, cols = seen.shape if len(seen.shape) == 2 else (1, seen.shape[0])
     stride = seen.strides[0] if len(seen.shape) == 2 and n > 1 else cols

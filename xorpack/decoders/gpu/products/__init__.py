@@ -9,6 +9,7 @@ from xorpack.decoders.gpu.products.decode import Decode
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.products.tables import Tables
 from xorpack.decoders.gpu.products.tensor_cores import TensorCores
+from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
 
@@ -23,7 +24,7 @@ MAX_FUSED = 128
 
 def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
     """Why ``algorithm`` cannot multiply ``n`` columns of that type; "" where it can."""
-    if encoded.scales is None:
+    if isinstance(encoded.elements, Lossless):
         reason = f"a lossless tensor of {encoded.dtype} is multiplied by decoding, with activations of its own type"
         if encoded.dtype != x_dtype:
             return f"{reason}, not {x_dtype}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from xorpack.code.planes import TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
-from xorpack.decoders.gpu.arrays import TYPES, View
+from xorpack.decoders.gpu.arrays import TYPES, ArrayView
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import Step
@@ -77,7 +77,7 @@ class Binary(Product):
         )
         return list(self._steps)
 
-    def multiply(self, x: View, partial: int, mask: np.uint64, stream: Any) -> None:
+    def multiply(self, x: ArrayView, partial: int, mask: np.uint64, stream: Any) -> None:
         """See :class:`Product`."""
         resident, layout, target = self.resident, self.resident.layout, self.device
         activations = np.uint64(target.workspace(stream, "activations", self.workspace["activations"]))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu.arrays import View
+from xorpack.decoders.gpu.arrays import ArrayView
 from xorpack.decoders.gpu.launches import TILE_ROWS
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import Step
@@ -38,7 +38,7 @@ class Decode(Product):
         self.workspace["weights"] = self._tile_rows * resident.encoded.cols * itemsize
         return resident.decode_steps(dtype, self._tile_rows)
 
-    def multiply(self, x: View, partial: int, mask: np.uint64, stream: Any) -> None:
+    def multiply(self, x: ArrayView, partial: int, mask: np.uint64, stream: Any) -> None:
         """See :class:`Product`."""
         resident, target = self.resident, self.device
         rows, cols = resident.encoded.rows, resident.encoded.cols

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu.arrays import TYPES, View
+from xorpack.decoders.gpu.arrays import TYPES, ArrayView
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.resident import Resident, Step
 from xorpack.encoded import EncodedTensor
@@ -50,10 +50,10 @@ class Product(ABC):
         """Kernels that :meth:`multiply` launches; sets ``n_parts`` and adds to ``workspace``."""
 
     @abstractmethod
-    def multiply(self, x: View, partial: int, mask: np.uint64, stream: Any) -> None:
+    def multiply(self, x: ArrayView, partial: int, mask: np.uint64, stream: Any) -> None:
         """Partial sums, float32 (n, n_parts, rows), to ``partial``; ``mask``: from :meth:`Resident.ready`."""
 
-    def run(self, x: View, out: View, stream: Any) -> None:
+    def run(self, x: ArrayView, out: ArrayView, stream: Any) -> None:
         """``out = x W^T``."""
         resident, target = self.resident, self.device
         partial = target.workspace(stream, "partial", self.workspace["partial"])

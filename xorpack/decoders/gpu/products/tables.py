@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu.arrays import TYPES, View
+from xorpack.decoders.gpu.arrays import TYPES, ArrayView
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import CodedResident, Step
@@ -45,7 +45,7 @@ class Tables(Product):
         self._main = Kernel.of("matvec", resident.macros | macros), launch
         return [self._main]
 
-    def multiply(self, x: View, partial: int, mask: np.uint64, stream: Any) -> None:
+    def multiply(self, x: ArrayView, partial: int, mask: np.uint64, stream: Any) -> None:
         """See :class:`Product`."""
         resident, (kernel, launch) = self.resident, self._main
         args = (
