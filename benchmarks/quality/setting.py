@@ -42,12 +42,7 @@ class Setting:
             name, equals, value = option.partition("=")
             if not equals:
                 raise ValueError(f"{text!r}: {option!r} is not NAME=VALUE")
-            try:
-                options[name] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):
-                raise ValueError(
-                    f"{text!r}: {value!r} is no value: a number, True, False or 'a string'"
-                ) from None
+            options[name] = ast.literal_eval(value)
         rotate = options.pop("rotate", False)
         return cls(text=text, method=method, options=options, rotate=rotate)
 

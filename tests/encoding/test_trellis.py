@@ -313,24 +313,14 @@ def test_groups_and_gains_help_where_magnitudes_differ():
     rng = np.random.default_rng(13)
     weight = rng.standard_normal((400, 128)).astype(np.float32)
     weight *= np.exp(rng.standard_normal(128)).astype(np.float32)
-    row = distortion(weight, quantize_trellis(weight, window=10, outliers=False, column_gains=False))
+    row = distortion(weight, quantize_trellis(weight, window=10, outliers=False))
     gains = distortion(weight, quantize_trellis(weight, window=10, outliers=False, column_gains=True))
     assert gains < 0.085 < row
     weight = rng.standard_normal((400, 128)).astype(np.float32)
     weight[:, 64:] *= 20
-    groups = quantize_trellis(weight, window=10, outliers=False, group_size=64, column_gains=False)
+    groups = quantize_trellis(weight, window=10, outliers=False, group_size=64)
     assert groups.scales.shape == (400, 2)
     assert distortion(weight[:, :64], _columns(groups, 64)) < 0.085
-
-
-@pytest.mark.parametrize(
-    ("rows", "kept", "has"), [(127, 1.0, False), (128, 1.0, True), (400, 0.3, False), (600, 0.3, True)]
-)
-def test_columns_have_gains_where_enough_weights_share_them(rows, kept, has):
-    weight = np.random.default_rng(18).standard_normal((rows, 40)).astype(np.float32)
-    mask = None if kept == 1 else np.arange(weight.size).reshape(weight.shape) % 10 < 10 * kept
-    tensor = xorpack.quantize(weight, method="trellis", rate=1, window=8, mask=mask)
-    assert (tensor.gains is not None) == has
 
 
 def test_scales_in_octets():

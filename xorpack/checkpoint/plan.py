@@ -148,7 +148,7 @@ class CheckpointPlan:
         rows, cols = as_matrix(stored.shape)
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
-        planes, scale_bytes, gain_bytes, field_bytes = None, 0, 0, 0
+        planes, scale_bytes, field_bytes = None, 0, 0
         code: float
         bound: float
         if settings.lossless:
@@ -178,7 +178,7 @@ class CheckpointPlan:
                 "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
                 "field": field_bytes,
-                "gains": gain_bytes,
+                "gains": 0,
                 "outliers": 0,
             },
             original_bytes=stored.n_bytes,

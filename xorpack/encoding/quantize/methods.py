@@ -50,7 +50,7 @@ def quantize(
     window: int | None = ...,
     importance: NDArray[Any] | None = ...,
     outliers: bool = ...,
-    column_gains: bool | None = ...,
+    column_gains: bool = ...,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = ...,
     jobs: int = ...,
 ) -> TrellisTensor: ...
@@ -70,7 +70,7 @@ def quantize(
     window: int | None = None,
     importance: NDArray[Any] | None = None,
     outliers: bool = True,
-    column_gains: bool | None = None,
+    column_gains: bool = False,
     jobs: int = 1,
 ) -> BCQTensor | TrellisTensor:
     """Quantize the kept weights, to ``bits`` sign planes or to ``rate`` stored bits each.
@@ -96,8 +96,7 @@ def quantize(
         window: of a trellis: stored bits that a weight depends on; default by rate.
         importance: of a trellis: of a weight's squared error, not negative: (cols,) or the weight's shape.
         outliers: of a trellis: keep weights apart, in float16, where that costs less than their clipping.
-        column_gains: of a trellis: a float16 for each column, too; default: where 128 weights of a column are kept on
-            average, or more.
+        column_gains: of a trellis: a float16 for each column, too.
         jobs: threads. The result does not depend on it.
 
     Raises:
@@ -107,8 +106,10 @@ def quantize(
     checks.choice("method", method, METHODS)
     if method != TRELLIS:
         checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
-        given = {"rate": rate, "window": window, "importance": importance, "column_gains": column_gains}
-        _refuse(given | {"outliers": None if outliers else outliers}, method)
+        given = {"rate": rate, "window": window, "importance": importance}
+        _refuse(
+            given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method
+        )
         return bcq.quantize(
             weight,
             bits=2 if bits is None else bits,

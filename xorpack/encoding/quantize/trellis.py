@@ -50,9 +50,6 @@ RATE_SLACK = 0.003
 STRIDE = 4.0
 """How far a turn goes towards the best codes for its bits, and beyond: the bits follow the codes slowly."""
 
-GAIN_ROWS = 128
-"""Kept weights of a column, on average, from which on columns have gains by default: 1/8 bit per weight at the most."""
-
 SCALE_DTYPES = ("auto", "uint8", "float16", "float32")
 
 HEADROOM = 2.0**0.125
@@ -71,7 +68,7 @@ def quantize_trellis(
     mask: NDArray[Any] | None = None,
     importance: NDArray[Any] | None = None,
     outliers: bool = True,
-    column_gains: bool | None = None,
+    column_gains: bool = False,
     balance: float = 1.0,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
     jobs: int = 1,
@@ -92,8 +89,7 @@ def quantize_trellis(
         mask: keep these: bool of the weight's shape, or packed uint32 (rows, chunks); None for all.
         importance: of a squared error, not negative: (cols,) or the weight's shape; None for 1.
         outliers: keep weights exactly, as float16, where that costs less than their clipping.
-        column_gains: a float16 for each column, too; it can be folded into the input of a product. None for gains where
-            128 weights of a column are kept on average, or more: a language model feels them more than the error says.
+        column_gains: a float16 for each column, too; it can be folded into the input of a product.
         balance: 1 for the least total error: rows of small weights get little of the bits, a row far below the others
             hardly any; 0 for the same relative error in every row and group, whatever its magnitude; or between.
         scale_dtype: type that scales are stored in; uint8 is a logarithmic grid (:mod:`xorpack.code.scales`), and
@@ -126,8 +122,6 @@ def quantize_trellis(
         balance=balance,
         jobs=jobs,
     )
-    if column_gains is None:
-        column_gains = has_gains(popcount(kept), cols)
     scaling = find_scales(
         weight, kept, job.group, column_gains, job.plan, rate if outliers else None, job.n_groups, jobs
     )
@@ -147,11 +141,6 @@ def quantize_trellis(
         values=values,
     )
     return _with_outliers(tensor, weight, scaling.outliers)
-
-
-def has_gains(n_kept: int, cols: int) -> bool:
-    """Whether columns have gains where nothing else is asked for."""
-    return n_kept >= max(GAIN_ROWS * cols, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
