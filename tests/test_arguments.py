@@ -48,12 +48,12 @@ def odd(*fine: Any) -> tuple[Any, ...]:
 
 
 CALLS = {
-    "bits": (lambda v: xorpack.quantize(WEIGHT, bits=v), odd(2.0)),
+    "bits": (lambda v: xorpack.quantize(WEIGHT, bits=v), odd(None, 2.0)),
     "group_size": (lambda v: xorpack.quantize(WEIGHT, group_size=v), odd(None)),
     "sparsity": (lambda v: xorpack.quantize(WEIGHT, sparsity=v), odd(None)),
     "method": (lambda v: xorpack.quantize(WEIGHT, method=v), ODD),
     "scale_dtype": (lambda v: xorpack.quantize(WEIGHT, scale_dtype=v), ODD),
-    "n_iterations": (lambda v: xorpack.quantize(WEIGHT, n_iterations=v), ODD),
+    "n_iterations": (lambda v: xorpack.quantize(WEIGHT, n_iterations=v), odd(None)),
     "jobs": (lambda v: xorpack.quantize(WEIGHT, jobs=v), ODD),
     "weight": (xorpack.quantize, odd(2.0)),
     "network": (lambda v: xorpack.encode(WEIGHT, network=v), odd(None)),
@@ -91,8 +91,11 @@ def test_arguments_of_the_api(name: str) -> None:
 
 
 FIELDS = tuple(Settings.__dataclass_fields__)
-OPTIONAL = ("sparsity", "group_size", "rank", "mask_bits")
-FINE = {"lossless": (True,), "positive_zeros": (True,), "mask_bits": (2.5, 2.0, 10**20)}
+OPTIONAL = ("rate", "target_bits", "max_size", "sparsity", "group_size", "rank", "mask_bits")
+FINE = {
+    "lossless": (True,), "positive_zeros": (True,), "mask_bits": (2.5, 2.0, 10**20), "rate": (2.5, 2.0),
+    "target_bits": (2.5, 2.0, 10**20),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*FIELDS, "jobs"])
