@@ -42,7 +42,10 @@ class Setting:
             name, equals, value = option.partition("=")
             if not equals:
                 raise ValueError(f"{text!r}: {option!r} is not NAME=VALUE")
-            options[name] = ast.literal_eval(value)
+            try:
+                options[name] = ast.literal_eval(value)
+            except (SyntaxError, ValueError):
+                raise ValueError(f"{text!r}: {value!r} is no value") from None
         rotate = options.pop("rotate", False)
         return cls(text=text, method=method, options=options, rotate=rotate)
 
