@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.append(
+    str(Path(__file__).parents[1])
+)  # benchmarks and studies; last, so that xorpack is still the installed one
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
