@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(
-    str(Path(__file__).parents[1])
-)  # benchmarks and studies; last, so that xorpack is still the installed one
+# For benchmarks and studies; last, so that xorpack is still the one that is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 from samples import bcq
-
-sys.path.append(str(Path(__file__).parents[1]))  # last, so that xorpack is still the one that is installed
 
 import xorpack
 from benchmarks import data, report, sizes
