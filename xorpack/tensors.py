@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -296,11 +296,20 @@ class TrellisTensor:
         """The weights: ``shape`` of ``dtype``."""
         rows, cols = as_matrix(self.shape)
         out = np.empty((rows, cols), DTYPES[self.dtype])
+        first = 0
+        for block in self.blocks():
+            out[first : first + len(block)] = block
+            first += len(block)
+        return out.reshape(self.shape)
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """The weights in blocks of rows of the matrix, of ``dtype``, the first rows first."""
+        rows, cols = as_matrix(self.shape)
         step = max(1, dense.ROW_BLOCK_ELEMENTS // max(cols, 1))
         for first in range(0, rows if cols else 0, step):
             with np.errstate(over="ignore"):
-                out[first : first + step] = self.dequantize_rows(first, min(first + step, rows))
-        return out.reshape(self.shape)
+                block = self.dequantize_rows(first, min(first + step, rows)).astype(DTYPES[self.dtype])
+            yield block
 
 
 def _check_array(name: str, array: NDArray[Any], shape: tuple[int, ...], *dtypes: type[np.generic]) -> None:

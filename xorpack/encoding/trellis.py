@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections, pack
 from xorpack.code.planes import TrellisPlanes
@@ -17,9 +13,7 @@ from xorpack.encoding.masks.choice import choose, encode_mask
 from xorpack.encoding.masks.proposal import WantedMask
 from xorpack.encoding.options import EncodingOptions
 from xorpack.errors import ParameterError
-from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
-
-_BLOCK_ELEMENTS = 1 << 20
+from xorpack.tensors import TrellisTensor, as_matrix
 
 
 def encode_trellis(tensor: TrellisTensor, options: EncodingOptions) -> EncodedTensor:
@@ -52,13 +46,5 @@ def encode_trellis(tensor: TrellisTensor, options: EncodingOptions) -> EncodedTe
             n_outliers=len(listed),
             outliers=pack(listed, rows * cols, 16),
         ),
-        content_sha256=blocks_sha256(_dequantized(tensor)),
+        content_sha256=blocks_sha256(tensor.blocks()),
     )
-
-
-def _dequantized(tensor: TrellisTensor) -> Iterator[NDArray[Any]]:
-    rows, cols = as_matrix(tensor.shape)
-    step = max(1, _BLOCK_ELEMENTS // max(cols, 1))
-    for first in range(0, rows, step):
-        with np.errstate(over="ignore"):
-            yield tensor.dequantize_rows(first, min(first + step, rows)).astype(DTYPES[tensor.dtype])
