@@ -91,6 +91,8 @@ def _as_rows(x: Any, cols: int) -> NDArray[np.float32]:
         raise ParameterError(f"x of shape {array.shape} is not ({cols},) or (n, {cols})")
     if array.dtype not in TYPES:
         raise ParameterError(f"x of type {array.dtype} is not {_KNOWN}")
+    if array.dtype == np.float32:
+        return np.ascontiguousarray(array if array.ndim == 2 else array[None])
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array if array.ndim == 2 else array[None], np.float32)
 

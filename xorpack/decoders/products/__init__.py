@@ -9,9 +9,11 @@ from xorpack import checks
 from xorpack.decoders import cpu
 from xorpack.decoders.products import fused
 from xorpack.decoders.products.kept import Kept
+from xorpack.decoders.products.planes import PlaneRows
 from xorpack.decoders.products.tiles import Tiles
 from xorpack.decoders.products.trellis import TrellisRows
 from xorpack.decoders.trellis import LoadedTrellis
+from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
 from xorpack.product import PreparedProduct
 
@@ -43,8 +45,11 @@ class EncodedProduct(PreparedProduct):
 
 def _rows(encoded: EncodedTensor, loaded: cpu.Loaded, kept: Kept) -> fused.FusedRows | None:
     """The tensor as rows that are expanded and multiplied at once, where it can be."""
-    if not encoded.n_weights:
+    if not encoded.n_kept:
         return None
-    if isinstance(loaded, LoadedTrellis) and TrellisRows.fits(loaded.tensor):
+    if isinstance(loaded, cpu.LoadedPlanes) and isinstance(loaded.elements, Bcq):
+        if PlaneRows.fits(loaded.stored, loaded.elements):
+            return PlaneRows(loaded.stored, loaded.elements, loaded.corrections, kept)
+    elif isinstance(loaded, LoadedTrellis) and TrellisRows.fits(loaded.tensor):
         return TrellisRows(loaded, kept)
     return None

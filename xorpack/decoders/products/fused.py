@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xorpack.code.words import WORD_BITS, n_chunks
 from xorpack.decoders.products.sums_kernels import tables_kernel
-from xorpack.vector.lookup import TABLE
+from xorpack.vector.lookup import ROWS, TABLE
 from xorpack.vector.threads import side_by_side
 
 LARGEST = 2.0**120
@@ -76,9 +76,24 @@ def chunks_of_group(group_size: int, cols: int) -> int:
     return min(group_size // WORD_BITS, whole) if 0 < group_size < cols else whole
 
 
+def by_units(rows: NDArray[Any], n_out: int) -> NDArray[Any]:
+    """``rows`` (rows, n) of words or scales as (units, n_out, n, 16), flat.
+
+    Lane i of unit u and phase v is row ``(16 * u + i) * n_out + v``, 0 past the last row.
+    """
+    n_units = -(-len(rows) // (ROWS * n_out))
+    padded = np.zeros((n_units * ROWS * n_out, rows.shape[1]), rows.dtype)
+    padded[: len(rows)] = rows
+    units = padded.reshape(n_units, ROWS, n_out, -1).transpose(0, 2, 3, 1)
+    into = aligned(padded.size, rows.dtype.type)
+    into.reshape(units.shape)[...] = units
+    return into
+
+
 def aligned(n: int, dtype: type[np.generic]) -> NDArray[Any]:
     """An empty array of ``n`` elements that begins at a line of the cache."""
     size = np.dtype(dtype).itemsize * n
     octets = np.empty(size + 64, np.uint8)
-    begin = -octets.ctypes.data % 64
+    address: int = octets.__array_interface__["data"][0]
+    begin = -address % 64
     return octets[begin : begin + size].view(dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +38,7 @@ class TrellisRows:
         rows, cols = as_matrix(tensor.shape)
         self.shape = rows, cols
         self.group_size = tensor.group_size
+        self._chunks_of_group = fused.chunks_of_group(self.group_size, cols)
         periods = -(-rows // network.n_out)
         self.n_units = -(-periods // ROWS)
         self.gains = None if tensor.gains is None else tensor.gains.astype(np.float32)
@@ -52,9 +52,9 @@ class TrellisRows:
         if not kept.whole:
             mask = kept.rows(0, rows)
             check_kept(loaded.outliers, mask, cols, "an outlier")
-            self._masks = self._by_units(mask)
+            self._masks = fused.by_units(mask, network.n_out)
         scales = scale_values(tensor.scales)
-        self._scales = self._by_units(scales)
+        self._scales = fused.by_units(scales, network.n_out)
         self._a = tensor.a
         gain = 1.0 if self.gains is None else float(np.abs(self.gains).max(initial=1))
         self.reach = (
@@ -84,8 +84,6 @@ class TrellisRows:
         out: NDArray[np.float32],
     ) -> None:
         """See :class:`FusedRows`."""
-        q, n = self._a.size, len(x)
-        n_planes = q + 1 if self._masks.size else q
         trellis_kernel(
             self._code,
             self._sizes,
@@ -93,28 +91,16 @@ class TrellisRows:
             self._masks,
             self._a,
             self._scales,
-            fused.chunks_of_group(self.group_size, self.shape[1]),
+            self._chunks_of_group,
             tables,
             totals,
             begin,
             end,
-            fused.aligned(ROWS * (q + 1), np.uint32),
-            fused.aligned(n * ROWS * n_planes, np.float32),
             out,
         )
         if self._outliers is not None:
             step = ROWS * self._sizes[2]
             outliers_kernel(*self._outliers, x, begin * step, min(end * step, self.shape[0]), out)
-
-    def _by_units(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """``rows`` (rows, n) of words or scales as (units, n_out, n, 16), flat; 0 past the last row."""
-        n_out = self._sizes[2]
-        padded = np.zeros((self.n_units * ROWS * n_out, rows.shape[1]), rows.dtype)
-        padded[: len(rows)] = rows
-        units = padded.reshape(self.n_units, ROWS, n_out, -1).transpose(0, 2, 3, 1)
-        into = fused.aligned(padded.size, rows.dtype.type)
-        into.reshape(units.shape)[...] = units
-        return into
 
 
 def _blocks(code: Words, network: TrellisNetwork, n_blocks: int, size: int, pad: int) -> Words:

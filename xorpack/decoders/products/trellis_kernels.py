@@ -23,8 +23,6 @@ def trellis_kernel(
     totals,  # (n, n_groups) float32
     begin,
     end,
-    words,  # ((q + 1) * 16,) uint32, scratch
-    sums,  # (n * (q + 1) * 16,) float32, scratch
     out,  # (n, rows) float32
 ):
     """Fill ``out`` with the products of the rows of units ``begin .. end - 1``, each ``16 * n_out`` rows."""
@@ -33,6 +31,7 @@ def trellis_kernel(
     n_groups, q = totals.shape[1], a.size
     n_planes = q + 1 if masks.size else q
     masked = masks.size > 0
+    words, sums = np.empty((q + 1) * 16, np.uint32), np.empty(n * n_planes * 16, np.float32)
     made = np.empty((n, 16), np.float32)
     total, kept = np.empty(16, np.float32), np.empty(16, np.float32)
     for unit in range(begin, end):
