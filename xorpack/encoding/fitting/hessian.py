@@ -108,7 +108,7 @@ def inverse_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def output_error(weight: NDArray[Any], approximation: NDArray[Any], hessian: NDArray[Any]) -> float:
-    """``tr(E H E^T) / tr(W H W^T)`` of the error E: squared error of the output, relative; undamped; 0 for no output."""
+    """``tr(E H E^T) / tr(W H W^T)`` of the error E: squared error of the output, relative; 0 for no output."""
     w = np.asarray(weight, np.float32).reshape(-1, len(hessian))
     e = w - np.asarray(approximation, np.float32).reshape(w.shape)
     h = np.asarray(hessian, np.float32)

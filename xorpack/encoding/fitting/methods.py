@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from xorpack import checks
 from xorpack.encoding.fitting.trellis import DESCENTS, fit_trellis
+from xorpack.encoding.quantize.methods import kept_mask
 from xorpack.encoding.quantize.trellis import Job
 from xorpack.tensors import TrellisTensor
 
@@ -17,8 +18,9 @@ def fit(
     hessian: NDArray[Any],
     *,
     rate: float = 2.0,
+    sparsity: float | None = None,
     mask: NDArray[Any] | None = None,
-    group_size: int = 0,
+    group_size: int | None = None,
     window: int | None = None,
     outliers: bool = True,
     column_gains: bool = False,
@@ -29,8 +31,8 @@ def fit(
 ) -> TrellisTensor:
     """Quantize a layer's weight by a trellis for the least squared error of its output.
 
-    As :func:`xorpack.quantize` with ``method="trellis"``, but the error that counts is ``E H E^T`` summed over rows: each
-    column's error is made up for by the columns after it, and scales and codes are fitted to the output. With the
+    As :func:`xorpack.quantize` with ``method="trellis"``, but the error that counts is ``E H E^T`` summed over rows:
+    each column's error is made up for by the columns after it, and scales and codes are fitted to the output. With the
     identity for ``hessian`` the stored bits are those of :func:`xorpack.quantize`, before any descent.
 
     Columns come one after another: to use all cores, fit several tensors at once.
@@ -41,15 +43,17 @@ def fit(
             ``xorpack calibrate`` collects it, of any scale. A percent of the mean of its diagonal is added, and more
             where it is singular, which the logger ``xorpack`` says.
         rate: stored bits per kept weight, see :func:`xorpack.quantize`.
-        mask: keep these: bool of the weight's shape, or packed uint32 (rows, chunks); None for all.
-        group_size: columns that share a scale; 0 for the whole row.
+        sparsity: prune this fraction of the weights by magnitude, in [0, 1).
+        mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
+            zeros are the pruned ones, if they are a quarter of the weights or more.
+        group_size: columns that share a scale; 0, the default, for the whole row.
         window: stored bits that a weight depends on; default by rate.
         outliers: keep weights apart, in float16, where that costs less than their clipping.
         column_gains: a float16 for each column, too.
         balance: 1 for the least total error; 0 where rows count alike, whatever their magnitude; or between.
         scale_dtype: type that scales are stored in.
-        descents: rounds, after the first, in which each column is chosen anew beside all others: about as long as the first
-            each, and never for the worse.
+        descents: rounds after the first, in which each column is chosen anew beside all others: each takes about as
+            long as the first, and is never for the worse.
         jobs: threads, of what does not go column by column. The result does not depend on it.
 
     Raises:
@@ -61,8 +65,8 @@ def fit(
         weight,
         rate=rate,
         window=window,
-        group_size=group_size,
-        mask=mask,
+        group_size=group_size or 0,
+        mask=kept_mask(weight, sparsity, mask),
         importance=None,
         column_gains=column_gains,
         balance=balance,

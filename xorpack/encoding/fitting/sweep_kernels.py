@@ -1,9 +1,16 @@
 """Columns of a weight quantized one after another, each by Viterbi; what an error means for the others is fed to them.
 
-Matrices are transposed here: a column of the weight is a contiguous row. ``search`` is a tuple, what
-:class:`xorpack.encoding.quantize.trellis_search.Search` makes of a network: ``(unit, limit, fine, firsts, new_bits,
-counts, tables, levels, window, edge, capacity)``; ``expand`` is ``(n_in, n_out, float64 (n_out, 2**window))``: the
-rate, and the level of every state.
+Matrices are transposed here: a column of the weight is a contiguous row. What all columns share comes as a tuple
+``shared = (kept, group, scales, counts, threshold, search, expand)``:
+
+- kept: uint32 (rows, chunks), 1 where a weight is kept.
+- group: columns that share a scale.
+- scales: float64 (n_groups, rows).
+- counts: float64 (n_groups, rows), what a squared error counts beside the others of its column.
+- threshold: weights above it, in scales and gains, are kept as they are.
+- search: what :class:`xorpack.encoding.quantize.trellis_search.Search` makes of a network: ``(unit, limit, fine,
+  firsts, new_bits, counts, tables, levels, window, edge, capacity)``.
+- expand: ``(n_in, n_out, float64 (n_out, 2**window))``: the rate, and the level of every state.
 """
 
 from __future__ import annotations
@@ -17,24 +24,17 @@ from xorpack.vector.compiled import njit
 
 
 @njit(cache=True, nogil=True)
-def feedback_kernel(
-    block, factor, columns, kept, group, scales, counts, gains, sizes, threshold, search, expand, code,
-    values, outliers, errors,
-):  # fmt: skip
+def feedback_kernel(block, factor, columns, shared, gains, sizes, code, values, outliers, errors):
     """Quantize the columns of a block in order; the columns of the block after each make up for its error.
 
     Args:
         block: float64 (n, rows), what the columns are by now; changed.
         factor: float64 (n, n), the block's part of the upper factor of the inverse Hessian.
         columns: int64 (n,): which columns of the weight these are.
-        kept: uint32 (rows, chunks): 1 where a weight is kept.
-        group: columns that share a scale.
-        scales: float64 (n_groups, rows).
-        counts: float64 (n_groups, rows): what a squared error counts beside the others of its column.
+        shared: see the module.
         gains: float64 (cols,).
         sizes: float64 (cols,): root mean squares of the columns, in scales, that the gains are made for; those gains
             are adapted, and written. Or empty: gains stay.
-        threshold: weights above it, in scales and gains, are kept as they are.
         code: uint32 (m, chunks): the bits of these columns are written.
         values: float32 (n, rows), written: what the columns are now.
         outliers: bool (n, rows), written: weights that are kept as they are.
@@ -44,15 +44,11 @@ def feedback_kernel(
     bits = np.empty((code.shape[0], 1), np.uint32)
     for i in range(n):
         c, target = columns[i], block[i]
-        scale, count = scales[c // group], counts[c // group]
         if sizes.size:
-            size = root_mean_square(target, kept, c, scale)
+            size = root_mean_square(target, c, shared)
             if size > 0.0 and sizes[c] > 0.0:
                 gains[c] = rounded(gains[c] * min(max(size / sizes[c], 0.0625), 16.0))
-        gains[c] = quantize_column(
-            target, kept, c, scale, count, gains[c], sizes.size > 0, threshold, search, expand, bits, values[i],
-            outliers[i],
-        )  # fmt: skip
+        gains[c] = quantize_column(target, c, shared, gains[c], sizes.size > 0, bits, values[i], outliers[i])
         write_bits(bits, code, c)
         for r in range(rows):
             errors[i, r] = (target[r] - np.float64(values[i, r])) / factor[i, i]
@@ -65,19 +61,19 @@ def feedback_kernel(
 
 
 @njit(cache=True, nogil=True)
-def descent_kernel(
-    gradient, hessian, columns, kept, group, scales, counts, gains, fit_gains, threshold, search, expand, code,
-    values, outliers, steps,
-):  # fmt: skip
+def descent_kernel(gradient, hessian, columns, shared, gains, fit_gains, code, values, outliers, steps):
     """Quantize the columns of a block once more, all others being what they are, where that makes the total less.
 
     Args:
         gradient: float64 (n, rows): ``H (w - v)`` of the block's columns; kept up to date.
         hessian: float64 (n, n), of the block.
+        columns, shared, gains, code: see :func:`feedback_kernel`.
+        fit_gains: whether gains are fitted, too.
         values, outliers: (n, rows): what the columns are; changed.
         steps: float64 (n, rows), written: by how much.
 
-    The others are as :func:`feedback_kernel` has them. Returns by how much the total error fell.
+    Returns:
+        By how much the total error fell.
     """
     n, rows = gradient.shape
     bits = np.empty((code.shape[0], 1), np.uint32)
@@ -86,14 +82,10 @@ def descent_kernel(
     apart = np.empty(rows, np.bool_)
     total = 0.0
     for i in range(n):
-        c, slope = columns[i], gradient[i]
-        scale, count = scales[c // group], counts[c // group]
-        curvature = hessian[i, i]
+        c, slope, curvature = columns[i], gradient[i], hessian[i, i]
         for r in range(rows):
             target[r] = np.float64(values[i, r]) + slope[r] / curvature
-        gain = quantize_column(
-            target, kept, c, scale, count, gains[c], fit_gains, threshold, search, expand, bits, found, apart
-        )
+        gain = quantize_column(target, c, shared, gains[c], fit_gains, bits, found, apart)
         change = 0.0
         for r in range(rows):
             step = np.float64(found[r]) - np.float64(values[i, r])
@@ -119,14 +111,14 @@ def descent_kernel(
 
 
 @njit(cache=True, nogil=True)
-def quantize_column(
-    target, kept, c, scale, count, gain, fit_gain, threshold, search, expand, bits, values, outliers
-):  # fmt: skip
+def quantize_column(target, c, shared, gain, fit_gain, bits, values, outliers):
     """Choose the stored bits (m, 1) of column ``c``; ``values`` (rows,) gets what is decoded. Returns the gain.
 
     Weights above the threshold leave their step free, as pruned ones do, and stay as they are, to 11 bits.
     """
-    unit, limit, fine, firsts, new_bits, counts, tables, levels, window, edge, capacity = search
+    kept, group, scales, counts, threshold, search, expand = shared
+    scale, count = scales[c // group], counts[c // group]
+    unit, limit, fine, firsts, new_bits, n_rows, tables, levels, window, edge, capacity = search
     rows = target.size
     targets = np.empty((1, rows), np.int16)
     shares = np.zeros((1, rows), np.int16)
@@ -158,7 +150,7 @@ def quantize_column(
         fine,
         firsts,
         new_bits,
-        counts,
+        n_rows,
         tables,
         levels,
         window,
@@ -203,8 +195,9 @@ def expand_column(target, cares, scale, count, gain, fit_gain, expand, bits, val
 
 
 @njit(cache=True, nogil=True)
-def root_mean_square(column, kept, c, scale):
+def root_mean_square(column, c, shared):
     """Of the kept weights of column ``c`` in units of their scales."""
+    kept, scale = shared[0], shared[2][c // shared[1]]
     total, n = 0.0, 0
     for r in range(column.size):
         if kept[r, c >> 5] >> np.uint32(c & 31) & np.uint32(1) and scale[r] > 0.0:

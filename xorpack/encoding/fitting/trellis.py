@@ -7,6 +7,7 @@ and codes by least squares of the output's error.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from xorpack.code.words import n_chunks, unpack
 from xorpack.encoding.fitting.hessian import Hessian
 from xorpack.encoding.fitting.refit import Refit
 from xorpack.encoding.fitting.sweep_kernels import descent_kernel, feedback_kernel
-from xorpack.encoding.quantize.trellis import Job, stored_scales, with_outliers
+from xorpack.encoding.quantize.trellis import REFITS, Job, stored_scales, with_outliers
 from xorpack.encoding.quantize.trellis_fit import care_words
 from xorpack.encoding.quantize.trellis_scales import Scaling
 from xorpack.tensors import TrellisTensor, as_matrix
@@ -47,6 +48,7 @@ def fit_trellis(
     for _ in range(descents):
         run.descend()
         run.refit()
+    run.refit(REFITS - 1)
     return run.tensor()
 
 
@@ -54,7 +56,7 @@ class _Run:
     """The state of a fit; ``values`` and all other (cols, rows) matrices in the Hessian's order."""
 
     def __init__(self, job: Job, hessian: Hessian, scaling: Scaling) -> None:
-        self.job, self.hessian, self.threshold, self.unit = job, hessian, scaling.threshold, scaling.unit
+        self.job, self.hessian, self.unit = job, hessian, scaling.unit
         rows, cols = as_matrix(job.weight.shape)
         matrix = job.weight.reshape(rows, cols)
         self.target = np.ascontiguousarray(matrix.T[hessian.order]).astype(np.float32, copy=False)
@@ -71,44 +73,60 @@ class _Run:
         """Quantize all columns in order, with feedback."""
         sizes = self._sizes() if self.job.column_gains else np.empty(0)
         work = self.target.copy()
-        scales, counts, search, expand = self._arguments()
-        factor = self.hessian.factor
+        shared, factor = self._shared(), self.hessian.factor
         for begin, end in self._blocks():
-            block = work[begin:end].astype(np.float64)
+            inside = slice(begin, end)
+            block = work[inside].astype(np.float64)
             errors = np.empty_like(block)
             feedback_kernel(
-                block, np.ascontiguousarray(factor[begin:end, begin:end]), self.hessian.order[begin:end],
-                self.job.kept, self.job.group, scales, counts, self.gains, sizes, self.threshold, search, expand,
-                self.code, self.values[begin:end], self.outliers[begin:end], errors,
-            )  # fmt: skip
-            work[end:] -= factor[begin:end, end:].T.astype(np.float32) @ errors.astype(np.float32)
+                block,
+                np.ascontiguousarray(factor[inside, inside]),
+                self.hessian.order[inside],
+                shared,
+                self.gains,
+                sizes,
+                self.code,
+                self.values[inside],
+                self.outliers[inside],
+                errors,
+            )
+            work[end:] -= factor[inside, end:].T.astype(np.float32) @ errors.astype(np.float32)
 
     def descend(self) -> float:
         """Quantize all columns once more, each beside what the others are; returns by how much the error fell."""
-        scales, counts, search, expand = self._arguments()
+        shared = self._shared()
         matrix = self.hessian.matrix.astype(np.float32)
         gradient = matrix @ (self.target - self.values)
         fell = 0.0
         for begin, end in self._blocks():
-            block = gradient[begin:end].astype(np.float64)
+            inside = slice(begin, end)
+            block = gradient[inside].astype(np.float64)
             steps = np.empty_like(block)
             fell += descent_kernel(
-                block, np.ascontiguousarray(self.hessian.matrix[begin:end, begin:end]),
-                self.hessian.order[begin:end], self.job.kept, self.job.group, scales, counts, self.gains,
-                self.job.column_gains, self.threshold, search, expand, self.code, self.values[begin:end], self.outliers[begin:end], steps,
-            )  # fmt: skip
-            gradient[begin:end] = block
+                block,
+                np.ascontiguousarray(self.hessian.matrix[inside, inside]),
+                self.hessian.order[inside],
+                shared,
+                self.gains,
+                self.job.column_gains,
+                self.code,
+                self.values[inside],
+                self.outliers[inside],
+                steps,
+            )
             moved = steps.astype(np.float32)
-            gradient[:begin] -= matrix[:begin, begin:end] @ moved
-            gradient[end:] -= matrix[end:, begin:end] @ moved
+            gradient[:begin] -= matrix[:begin, inside] @ moved
+            gradient[end:] -= matrix[end:, inside] @ moved
         return fell
 
-    def refit(self) -> None:
-        """Scales, then codes, by least squares; the columns become what is decoded then."""
+    def refit(self, rounds: int = 1) -> None:
+        """Scales, then codes, by least squares, in turns; the columns become what is decoded then."""
         refit = Refit(self.tensor(), self._straight(self.target), self._plain_hessian())
         a = self.a * self.unit
-        self.stored = refit.scales(a, self.stored)
-        self.a = refit.codes(a, self.stored) / self.unit
+        for _ in range(rounds):
+            self.stored = refit.scales(a, self.stored)
+            a = refit.codes(a, self.stored)
+        self.a = a / self.unit
         self.scales = scale_values(self.stored).astype(np.float64) * self.unit
         rows = len(self.stored)
         self.values[...] = self.tensor().dequantize_rows(0, rows).T[self.hessian.order]
@@ -121,22 +139,19 @@ class _Run:
         rising = np.argsort(positions)
         return with_outliers(tensor, positions[rising], self.values[columns, rows][rising])
 
-    def _arguments(self) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[Any, ...], tuple[Any, ...]]:
-        """Scales and what errors count, (n_groups, rows) both; the search's and the network's part of the arguments."""
-        scaling = Scaling(
-            scales=self.scales, gains=self.gains, outliers=self.scaling.outliers, threshold=self.threshold
-        )
-        s = self.job.search(scaling, self.care, self.a)
-        search = (
-            s.unit, s.limit, s.fine, s.firsts, s.new_bits, s.counts, s.tables, s.levels, s.network.window, s.edge,
-            s.capacity,
-        )  # fmt: skip
+    def _shared(self) -> tuple[Any, ...]:
+        """What the kernels take for all columns."""
+        scaling = replace(self.scaling, scales=self.scales, gains=self.gains)
+        search = self.job.search(scaling, self.care, self.a)
         network = self.job.plan.network
         scales = np.ascontiguousarray(self.scales.T)
         return (
+            self.job.kept,
+            self.job.group,
             scales,
             scales ** (2 * self.job.balance),
-            search,
+            self.scaling.threshold,
+            search.arguments(),
             (network.n_in, network.n_out, network.levels(self.a)),
         )
 

@@ -229,6 +229,7 @@ class Job:
         return np.dtype(np.uint8 if saved > ROUNDING and low > LOWEST else np.float16)
 
     def search(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> Search:
+        """The search with codes ``a``; only weights of ``care`` (rows, chunks) count."""
         return Search(
             weight=self.weight,
             network=self.plan.network,
