@@ -158,6 +158,8 @@ class EncodeReport:
         accounts: sizes of every encoded tensor (of a dry run: estimates).
         seconds: time spent on each.
         distortions: squared error of every quantized tensor against what was read; none of a dry run.
+        output_errors: squared error of the output of every tensor that was fitted to activations, relative, on what was
+            seen in calibration.
         n_parameters: elements of all tensors, carried ones included.
         source_bytes, stored_bytes: size of the safetensors files before and after.
         left_out: the tensors that are carried as they are, and why.
@@ -168,6 +170,7 @@ class EncodeReport:
     accounts: dict[str, Account] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     distortions: dict[str, Distortion] = field(default_factory=dict)
+    output_errors: dict[str, float] = field(default_factory=dict)
     n_parameters: int = 0
     source_bytes: int = 0
     stored_bytes: int = 0

@@ -127,7 +127,7 @@ def quantize(
         rate=2.0 if rate is None else rate,
         window=window,
         group_size=0 if group_size is None else group_size,
-        mask=_kept(weight, sparsity, mask),
+        mask=kept_mask(weight, sparsity, mask),
         importance=importance,
         outliers=outliers,
         column_gains=column_gains,
@@ -142,7 +142,7 @@ def _refuse(given: dict[str, Any], method: str) -> None:
             raise ParameterError(f"{name} is not of method {method}")
 
 
-def _kept(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
+def kept_mask(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
     """The mask of a trellis, None where all weights are kept."""
     if mask is not None:
         if sparsity is not None:
