@@ -121,11 +121,14 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
     if not isinstance(weight, EncodedWeight) or weight.ndim != 2 or isinstance(input, EncodedWeight):
         return functional.linear(*_decoded((input, weight, bias)))
     x, bias = input, _decoded(bias)
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(kind)
         x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
     elif x.dtype != weight.dtype:
-        raise RuntimeError(f"x is {x.dtype}, and the encoded weight decodes to {weight.dtype}: cast one of them")
+        raise RuntimeError(
+            f"x is {x.dtype}, and the encoded weight decodes to {weight.dtype}: cast one of them"
+        )
     if bias is not None and bias.dtype != x.dtype:
         raise RuntimeError(f"x is {x.dtype}, and the bias is {bias.dtype}: cast one of them")
     if x.shape[-1:] != weight.shape[1:]:

@@ -25,7 +25,7 @@ BLOCK_ELEMENTS = 1 << 20
 """Elements that are made at a time on the way to the gradient of scales."""
 
 
-class Loaded:
+class LoadedWeight:
     """An encoded tensor that computes.
 
     Attributes:
@@ -133,9 +133,9 @@ class Loaded:
         for k in range(encoded.bits):
             one = np.zeros((last - first, 1, encoded.bits), np.float32)
             one[:, :, k] = 1
-            unit = np.empty((last - first, encoded.cols), np.float32)
-            dense.expand_bcq(mask, planes, one, 0, unit)
-            yield unit
+            found = np.empty((last - first, encoded.cols), np.float32)
+            dense.expand_bcq(mask, planes, one, 0, found)
+            yield found
 
 
 def _runs(rows: NDArray[Any], longest: int | None = None) -> Iterator[tuple[int, int, int]]:

@@ -14,10 +14,13 @@ from xorpack.files.record import RECORD, from_sections, pack_record, to_record, 
 from xorpack.torch import ops
 from xorpack.torch.arrays import TORCH, to_numpy, to_torch
 from xorpack.torch.base import EncodedWeight
-from xorpack.torch.loaded import Loaded
+from xorpack.torch.loaded import LoadedWeight
 
 PREFIX = "xor_"
 """Begins the names of an encoded weight's buffers, and of a file's sections behind the tensor's name."""
+
+CODE = PREFIX + "code"
+"""The buffer of code words, uint32."""
 
 SCALES = PREFIX + "scales"
 """The buffer of scales; a parameter while they are trained."""
@@ -61,7 +64,7 @@ class XorWeight(EncodedWeight):
         for section, tensor in sections.items():
             self.register_buffer(PREFIX + section, tensor)
         self.seal()
-        self._loaded: tuple[Any, Loaded] | None = None
+        self._loaded: tuple[Any, LoadedWeight] | None = None
         self.handle = ops.register(self)
 
     @classmethod
@@ -99,8 +102,8 @@ class XorWeight(EncodedWeight):
         """
         return self.loaded(self.trained).encoded
 
-    def loaded(self, scales: Tensor | None) -> Loaded:
-        """The encoded tensor, made ready; ``scales`` are those that are trained. Errors are those of :meth:`encoded`."""
+    def loaded(self, scales: Tensor | None) -> LoadedWeight:
+        """The encoded tensor, made ready, with ``scales`` where they are trained; errors as :meth:`encoded`."""
         sections = self.sections() if scales is None else {**self.sections(), "scales": scales}
         state = [(t.data_ptr(), 0 if t.is_inference() else t._version, t.device) for t in sections.values()]
         if self._loaded is None or self._loaded[0] != state:
@@ -109,7 +112,7 @@ class XorWeight(EncodedWeight):
             self._loaded = None  # so that two are never held
             arrays = {section: to_numpy(tensor) for section, tensor in sections.items()}
             encoded = from_sections(self.record, arrays, name=self.name, verify=scales is None)
-            self._loaded = state, Loaded(encoded, self.device)
+            self._loaded = state, LoadedWeight(encoded, self.device)
         return self._loaded[1]
 
     def seal(self) -> None:
@@ -146,9 +149,9 @@ class XorWeight(EncodedWeight):
 
     def extra_repr(self) -> str:
         """What ``print(model)`` says of it."""
-        size = sum(section.nbytes for section in self.sections().values())
+        bits = 8 * sum(section.nbytes for section in self.sections().values()) / max(self.numel(), 1)
         trained = "" if self.trained is None else ", scales trained"
-        return f"{tuple(self.shape)}, {self.record['kind']}, {8 * size / max(self.numel(), 1):.3f} bits per weight{trained}"
+        return f"{tuple(self.shape)}, {self.record['kind']}, {bits:.3f} bits per weight{trained}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move sections, as bytes; note the type that a cast asks for."""
@@ -179,9 +182,7 @@ class XorWeight(EncodedWeight):
         error_msgs: list[str],
     ) -> None:
         record = state_dict.get(f"{prefix}{PREFIX}{RECORD}")
-        if prefix[:-1] in state_dict:
-            error_msgs.append(f"{prefix[:-1]} is encoded here and dense there: decode_module, or encode that model")
-        elif record is not None and not record.is_meta:
+        if record is not None and not record.is_meta:
             try:
                 self._make_room(unpack_record(to_numpy(record)), state_dict, prefix)
             except XorpackError as error:
@@ -194,23 +195,31 @@ class XorWeight(EncodedWeight):
         """Take another record, and buffers as large as its sections are."""
         if record == self.record:
             return
+        device = self.device
         if list(record.get("shape", ())) != list(self.shape):
-            raise ParameterError(f"a weight of shape {record.get('shape')} cannot be loaded into {list(self.shape)}")
-        found = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+            raise ParameterError(
+                f"a weight of shape {record.get('shape')} cannot be loaded into {list(self.shape)}"
+            )
+        found = {
+            key.removeprefix(prefix): value
+            for key, value in state_dict.items()
+            if key.startswith(prefix + PREFIX) and key.removeprefix(prefix) not in self._parameters
+        }
         for key in [key for key in self._buffers if key not in found]:
             del self._buffers[key]
         for key, value in found.items():
             own = self._buffers.get(key)
-            if key.startswith(PREFIX) and key not in self._parameters:
-                if own is None or own.shape != value.shape or own.dtype != value.dtype:
-                    self.register_buffer(key, torch.empty_like(value, device=self.device))
+            if own is None or own.shape != value.shape or own.dtype != value.dtype:
+                self.register_buffer(key, torch.empty_like(value, device=device))
         self.record = dict(record)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": None}
+        buffers = {**self._buffers, CODE: cast(Tensor, self._buffers[CODE]).view(torch.int32)}
+        return {**self.__dict__, "_loaded": None, "_buffers": buffers}  # pickle knows no uint32 of PyTorch
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._buffers[CODE] = cast(Tensor, self._buffers[CODE]).view(torch.uint32)
         self.handle = ops.register(self)
 
 
