@@ -19,7 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "prune": "Set the least weights of a model to zero.",
     "doctor": "Show whether the GPU decoder can run here.",
 }
-"""Names of the commands, which are those of their modules too, in the order in which help shows them, and a line on each."""
+"""Names of the commands, those of their modules too, in the order in which help shows them, and a line on each."""
 
 
 class _Lazy(click.Group):
