@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xorpack.code.words import WORD_BITS, n_chunks
 from xorpack.decoders.products.sums_kernels import tables_kernel
+from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS, TABLE
 from xorpack.vector.threads import side_by_side
 
@@ -54,7 +55,7 @@ def multiply(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], 
     n, cols = x.shape
     chunks = n_chunks(cols)
     size = chunks_of_group(rows.group_size, cols)
-    tables = aligned(n * chunks * TABLE, np.float32)
+    tables = aligned(n * chunks * TABLE).view(np.float32)
     totals = np.empty((n, -(-chunks // size)), np.float32)
     tables_kernel(rows.activations(x), size, tables.reshape(n, -1), totals)
     share = -(-rows.n_units // jobs)
@@ -85,15 +86,6 @@ def by_units(rows: NDArray[Any], n_out: int) -> NDArray[Any]:
     padded = np.zeros((n_units * ROWS * n_out, rows.shape[1]), rows.dtype)
     padded[: len(rows)] = rows
     units = padded.reshape(n_units, ROWS, n_out, -1).transpose(0, 2, 3, 1)
-    into = aligned(padded.size, rows.dtype.type)
+    into = aligned(padded.size).view(rows.dtype)
     into.reshape(units.shape)[...] = units
     return into
-
-
-def aligned(n: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """An empty array of ``n`` elements that begins at a line of the cache."""
-    size = np.dtype(dtype).itemsize * n
-    octets = np.empty(size + 64, np.uint8)
-    address: int = octets.__array_interface__["data"][0]
-    begin = -address % 64
-    return octets[begin : begin + size].view(dtype)

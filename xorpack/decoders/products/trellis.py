@@ -17,6 +17,7 @@ from xorpack.decoders.products.kept import Kept
 from xorpack.decoders.products.trellis_kernels import outliers_kernel, trellis_kernel
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix
+from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS
 
 BLOCK = 64
@@ -106,7 +107,7 @@ class TrellisRows:
 def _blocks(code: Words, network: TrellisNetwork, n_blocks: int, size: int, pad: int) -> Words:
     """The code as (n_blocks, chunks, n_in, pad + size), flat; stored bits before the first are the last ones."""
     chunks = code.shape[1]
-    into = fused.aligned(n_blocks * chunks * network.n_in * (pad + size), np.uint32)
+    into = aligned(n_blocks * chunks * network.n_in * (pad + size))
     blocks = into.reshape(n_blocks, chunks, network.n_in, pad + size)
     for k in range(n_blocks):
         bits = np.arange((k * size - pad) * network.n_in, (k + 1) * size * network.n_in) % len(code)
