@@ -31,7 +31,7 @@ def as_aligned(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return copy
 
 
-@overload(aligned)
+@overload(aligned)  # type: ignore[untyped-decorator]
 def _aligned(n: Any) -> Callable[[Any], Any]:
     def make(n: Any) -> Any:
         words = np.empty(n + 16, np.uint32)

@@ -18,6 +18,9 @@ from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS, TABLE
 from xorpack.vector.threads import side_by_side
 
+CACHED_TABLES = 1 << 19
+"""Bytes of tables that are kept at a time, if a row of x takes no more: what a core's own cache holds."""
+
 LARGEST = 2.0**120
 """No sum within a product exceeds this: float32 ends at 2**128."""
 
@@ -27,7 +30,7 @@ class FusedRows(Protocol):
 
     Attributes:
         n_units: units that any thread can take.
-        reach: what a product of activations of 1 does not exceed on the way.
+        reach: what no sum of a product exceeds on the way, of activations (times gains) of 1.
         group_size: columns that share a scale, whole words; 0 = the row.
     """
 
@@ -50,20 +53,30 @@ class FusedRows(Protocol):
         """Fill ``out`` (n, rows) with the products of the rows of units ``begin .. end - 1``."""
 
 
-def multiply(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
-    """Fill ``out`` (n, rows) with ``x W^T``; x (n, cols), C-contiguous."""
+def multiply(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> bool:
+    """Fill ``out`` (n, rows) with ``x W^T``, unless x is so large, or no number, that another way is needed.
+
+    x (n, cols), C-contiguous. Whether ``out`` was filled is returned.
+    """
+    step = max(1, CACHED_TABLES // (4 * TABLE * n_chunks(x.shape[1])))
+    return all(_few(rows, x[k : k + step], out[k : k + step], jobs) for k in range(0, len(x), step))
+
+
+def _few(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> bool:
     n, cols = x.shape
     chunks = n_chunks(cols)
     size = chunks_of_group(rows.group_size, cols)
     tables = aligned(n * chunks * TABLE).view(np.float32)
     totals = np.empty((n, -(-chunks // size)), np.float32)
-    tables_kernel(rows.activations(x), size, tables.reshape(n, -1), totals)
+    if tables_kernel(rows.activations(x), size, tables.reshape(n, -1), totals) * rows.reach > LARGEST:
+        return False
     share = -(-rows.n_units // jobs)
 
     def part(k: int) -> None:
         rows.run(k * share, min((k + 1) * share, rows.n_units), x, tables, totals, out)
 
     side_by_side(part, -(-rows.n_units // share))
+    return True
 
 
 def fits(group_size: int, cols: int) -> bool:

@@ -57,10 +57,8 @@ class TrellisRows:
         scales = scale_values(tensor.scales)
         self._scales = fused.by_units(scales, network.n_out)
         self._a = tensor.a
-        gain = 1.0 if self.gains is None else float(np.abs(self.gains).max(initial=1))
-        self.reach = (
-            cols * gain * max(1.0, float(np.abs(tensor.a).sum()) * float(np.abs(scales).max(initial=1)))
-        )
+        largest = float(np.abs(scales).max(initial=1))
+        self.reach = cols * max(1.0, float(np.abs(tensor.a).sum()) * largest)
         self._outliers = _outliers(tensor)
 
     @staticmethod
@@ -73,7 +71,10 @@ class TrellisRows:
 
     def activations(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`FusedRows`."""
-        return x if self.gains is None else x * self.gains
+        if self.gains is None:
+            return x
+        with np.errstate(all="ignore"):
+            return x * self.gains
 
     def run(
         self,
