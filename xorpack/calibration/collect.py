@@ -7,7 +7,7 @@ and only as far as its last layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,7 @@ class Collector:
         self,
         sequence: torch.Tensor,
         told: Callable[[str, torch.Tensor], None],
-        modules: dict[str, torch.nn.Module],
+        modules: Mapping[str, torch.nn.Module],
     ) -> None:
         """Run the model over a sequence; ``told`` gets the name and the input of each of ``modules`` that is called."""
         hooks = [

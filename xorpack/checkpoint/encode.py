@@ -113,7 +113,7 @@ def encode_checkpoint(
         plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
         originals.encode(
             directory,
-            chosen_settings.config(run.version),
+            chosen_settings.config(run.report.accounts, run.report.left_out),
             model.index_text(layout.weight_map or {}, plain_size),
             model.index_text(weight_map, total_size),
         )
@@ -154,7 +154,6 @@ class _Run:
         self.hessian_sources = [] if stats is None else [stats.source]
         if stats is not None:
             self._check_hessians(stats)
-        self.version = 1  # of the format, of any file that was written
         self.report = EncodeReport(
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
             n_parameters=self.plan.n_parameters,
@@ -202,7 +201,7 @@ class _Run:
         settings = self.settings.info()
         if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
             settings[container.ORIGINAL_HEADER] = file.header.decode()
-        version = container.write(
+        container.write(
             path,
             encoded,
             carried,
@@ -211,7 +210,6 @@ class _Run:
             settings=settings,
         )
         copy_mode(file.path, path)
-        self.version = max(self.version, version)
         self.report.stored_bytes += path.stat().st_size
         return {name: s.n_bytes for name, s in safetensors_file.read(path).tensors.items()}
 

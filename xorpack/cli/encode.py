@@ -68,7 +68,8 @@ from xorpack.cli.common import (
     "--group-size",
     type=click.IntRange(min=0),
     default=None,
-    help="Inputs that share scales, 0 for the row; default: 128, and the row from a sparsity of .8 on.",
+    help="Inputs that share scales, 0 for the row; default of --bits: as many as keep about 64 weights, and the row "
+    "from a sparsity of .8 on; of --rate: the row.",
 )
 @click.option(
     "--method",

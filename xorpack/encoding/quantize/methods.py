@@ -87,8 +87,8 @@ def quantize(
         sparsity: prune this fraction of the weights by magnitude, in [0, 1).
         mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
             zeros are the pruned ones; for a trellis only if they are a quarter of the weights or more.
-        group_size: columns that share scales; 0 for the whole row. Default: 128 for BCQ where less than .8 of the
-            weights are pruned, else the row.
+        group_size: columns that share scales; 0 for the whole row. Default: the row for a trellis; of BCQ as many as
+            keep about 64 weights, and the row from a sparsity of .8 on.
         method: ``"alternating"``, ``"greedy"`` or ``"trellis"``.
         scale_dtype: type that scales are stored in; ``"auto"``: the smallest that holds them. ``"uint8"`` is of a
             trellis (:mod:`xorpack.code.scales`).
