@@ -19,8 +19,8 @@ SCALE_BITS = 16
 
 def gptq(
     weight: NDArray[np.float32], hessian: NDArray[Any], *, bits: int, group_size: int = 128
-) -> tuple[NDArray[np.float32], int]:
-    """The weight as it is decoded, and the bits that are stored for it: codes, float16 scales, zero points."""
+) -> tuple[NDArray[np.float32], float]:
+    """The weight as it is decoded, and the bytes that are stored for it: codes, float16 scales, zero points."""
     rows, cols = weight.shape
     known = Hessian.of(hessian, cols)
     factor, top = known.factor, (1 << bits) - 1
@@ -42,4 +42,4 @@ def gptq(
     decoded = np.empty(weight.shape, np.float32)
     decoded[:, known.order] = out.T
     n_groups = -(-cols // group_size)
-    return decoded, bits * weight.size + rows * n_groups * (SCALE_BITS + bits)
+    return decoded, (bits * weight.size + rows * n_groups * (SCALE_BITS + bits)) / 8
