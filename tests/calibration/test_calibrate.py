@@ -126,8 +126,9 @@ def test_a_fitted_checkpoint_loses_less_of_what_layers_give_out(model, stats, tm
 
 
 def test_hessians_that_cannot_apply_are_refused(model, stats, tmp_path):
-    with pytest.raises(ParameterError, match="hessian is of trellises"):
-        xorpack.encode_checkpoint(model, tmp_path / "x", hessian=stats, bits=2)
+    for contradiction in ({"lossless": True}, {"method": "greedy"}):
+        with pytest.raises(ParameterError, match="hessian fits weights to activations, which"):
+            xorpack.encode_checkpoint(model, tmp_path / "x", hessian=stats, **contradiction)
     with pytest.raises(ParameterError, match="none of the tensors to encode"):
         xorpack.encode_checkpoint(model, tmp_path / "x", hessian=stats, rate=2.0, include=["embed_tokens"])
     with pytest.raises(FormatError, match="no file of Hessians"):
