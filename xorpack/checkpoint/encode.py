@@ -63,7 +63,7 @@ def encode_checkpoint(
         src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
         dst: the file or directory to write.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
-        hessian: what ``xorpack calibrate`` wrote: trellises are fitted to these activations (:func:`xorpack.fit`), but
+        hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
@@ -124,8 +124,9 @@ def encode_checkpoint(
 def _open_hessians(path: str | Path | None, target: Path, settings: Settings) -> Hessians | None:
     if path is None:
         return None
-    if not settings.is_trellis:
-        raise ParameterError("hessian is of trellises: it needs rate, target_bits or max_size")
+    if settings.lossless or settings.method != "alternating":
+        what = "lossless" if settings.lossless else f"method {settings.method}"
+        raise ParameterError(f"hessian fits weights to activations, which {what} contradicts")
     check_destination(target, overwrite=True, inputs=[Path(path)], dry_run=True)
     return Hessians(path)
 
@@ -271,9 +272,13 @@ class _Run:
             "jobs": jobs,
         }
         chosen = self.plan.quantizers[name]
-        if chosen.rate is not None and name in self.hessians:
+        if name in self.hessians:
             matrix = self.hessians[name]
-            fitted = fit(array, matrix, rate=chosen.rate, **how)
+            if chosen.rate is not None:
+                how |= {"method": "trellis", "rate": chosen.rate}
+            else:
+                how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
+            fitted: BCQTensor | TrellisTensor = fit(array, matrix, **how)
             self.report.output_errors[name] = output_error(array, fitted.dequantize(), matrix)
             return fitted
         if chosen.rate is not None:
