@@ -28,8 +28,8 @@ import xorpack.hf  # before from_pretrained
 model = xorpack.hf.load("THIS_DIRECTORY")  # or from_pretrained of any class of transformers
 ```
 
-The weights stay encoded in memory. Without the import, loading stops; a version or a tool that does not stop would use **random
-weights** after a mere warning. `xorpack decode THIS_DIRECTORY PLAIN` makes plain safetensors of them.
+The weights stay encoded in memory. Without the import, loading stops; a version or a tool that does not stop would use
+**random weights** after a mere warning. `xorpack decode THIS_DIRECTORY PLAIN` makes plain safetensors of them.
 
 {lossless}{sizes}
 

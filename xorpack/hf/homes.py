@@ -113,9 +113,9 @@ def check_complete(found: Collection[str], config: XorpackConfig) -> None:
         return
     seen = {*found, *map(pattern_of, found)}
     lost = [pattern for pattern in config.encoded if pattern not in seen]
+    said = "some" if config.n_encoded is None else config.n_encoded
     raise FormatError(
-        f"config.json says that {'some' if config.n_encoded is None else config.n_encoded} tensors are encoded, and the "
-        f"files hold {len(found)}"
+        f"config.json says that {said} tensors are encoded, and the files hold {len(found)}"
         + (f", none called {', '.join(map(repr, lost[:UNSEEN]))}" if lost else "")
         + ": they were lost or renamed; copy the directory anew"
     )

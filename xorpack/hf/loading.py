@@ -44,8 +44,8 @@ def load(path: str | Path, *, model_class: Any = None, decode: bool = False, **o
 def save(loaded: Any, path: str | Path, **options: Any) -> None:
     """Save a model whose weights are encoded, with what makes loaders stop that do not know them.
 
-    ``loaded.save_pretrained`` writes the same but for that: transformers takes the entry out of config.json, and without
-    ``import xorpack.hf`` such a directory loads as a model of random weights, after a warning.
+    ``loaded.save_pretrained`` writes the same but for that: transformers takes the entry out of config.json, and
+    without ``import xorpack.hf`` such a directory loads as a model of random weights, after a warning.
 
     Args:
         loaded: the model: one that was loaded encoded, or one in which weights were encoded.

@@ -21,7 +21,6 @@ from xorpack.hf.homes import Encoded, Homes, check_complete, check_homes, find_h
 from xorpack.torch import XorWeight, decode_module, put, tie
 from xorpack.torch.arrays import TORCH
 
-
 STATE_DICT = "what is given as state_dict has to be left out"
 
 
@@ -83,7 +82,7 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
         _tie(model, homes)
         return model
 
-    def update_weight_conversions(self, weight_conversions: list[Any], model: Any) -> list[Any]:
+    def update_weight_conversions(self, weight_conversions: list[Any], model: Any = None) -> list[Any]:
         """Let converters that merge tensors, experts' for one, decode those that are encoded first."""
         changed = [with_sections(converter, self._homes) for converter in weight_conversions]
         self._originals = {id(new): old for new, old in zip(changed, weight_conversions, strict=True)}

@@ -17,9 +17,13 @@ def check() -> None:
         try:
             module = importlib.import_module(name)
         except ImportError as error:
-            raise ImportError(f"xorpack.hf needs {name}, which cannot be imported ({error}): {INSTALL}") from error
+            raise ImportError(
+                f"xorpack.hf needs {name}, which cannot be imported ({error}): {INSTALL}"
+            ) from error
     if _numbers(module.__version__) < _numbers(OLDEST):
-        raise ImportError(f"xorpack.hf needs transformers {OLDEST} or later, not {module.__version__}: {INSTALL}")
+        raise ImportError(
+            f"xorpack.hf needs transformers {OLDEST} or later, not {module.__version__}: {INSTALL}"
+        )
 
 
 def _numbers(version: str) -> list[int]:

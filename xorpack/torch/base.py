@@ -101,7 +101,8 @@ class EncodedWeight(nn.Module):
             index = torch.tensor(index % self.shape[0] if index < 0 else index, device=self.device)
         if not isinstance(index, torch.Tensor) or index.dtype not in (torch.int32, torch.int64):
             return self.decode()[index]
-        return _embedding(index, self)
+        found: torch.Tensor = _embedding(index, self)
+        return found
 
     def transpose(self, dim0: int, dim1: int) -> torch.Tensor:
         """The weight, decoded, with two axes exchanged."""
