@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from xorpack.decoders.gpu import device
 from xorpack.errors import CorruptError, DeviceError, FormatError, MismatchError, ParameterError
 from xorpack.files import model as files
 from xorpack.files.record import pack_record, unpack_record
+from xorpack.hf import requirements
 from xorpack.torch.arrays import to_numpy, to_torch
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -278,12 +280,21 @@ def test_without_what_it_needs(missing: str) -> None:
     assert said.endswith('pip install --upgrade "xorpack[hf]"')
 
 
-@pytest.mark.parametrize("version", ["4.57.6", "5.19.2"])
+def test_the_oldest_transformers_is_the_same_everywhere() -> None:
+    settings = Path(xorpack.__file__).parent.parent / "pyproject.toml"
+    if not settings.is_file():
+        pytest.skip("not in a checkout")
+    found = tomllib.loads(settings.read_text())
+    for group in (found["project"]["optional-dependencies"]["hf"], found["dependency-groups"]["hf"]):
+        assert f"transformers>={requirements.OLDEST}" in group
+
+
+@pytest.mark.parametrize("version", ["4.57.6", "5.20.0"])
 def test_a_transformers_that_is_too_old(version: str) -> None:
     said = python(
         f"import sys, types; old = types.ModuleType('transformers'); old.__version__ = {version!r};"
         "sys.modules['transformers'] = old; import xorpack.hf"
     )
     assert said.startswith(
-        f"ImportError: xorpack.hf needs transformers 5.20 or later, not {version}: pip install"
+        f"ImportError: xorpack.hf needs transformers 5.21 or later, not {version}: pip install"
     )

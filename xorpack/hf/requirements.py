@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 
-OLDEST = "5.20"
-"""The oldest transformers: its quantizers see a model's config before its files are looked for."""
+OLDEST = "5.21"
+"""The oldest transformers: the first in which a converter can be copied for sections that it is to collect, too."""
 
 INSTALL = 'pip install --upgrade "xorpack[hf]"'
 
@@ -17,8 +17,9 @@ def check() -> None:
         try:
             module = importlib.import_module(name)
         except ImportError as error:
+            reason = str(error).partition("\n")[0]
             raise ImportError(
-                f"xorpack.hf needs {name}, which cannot be imported ({error}): {INSTALL}"
+                f"xorpack.hf needs {name}, which cannot be imported ({reason}): {INSTALL}"
             ) from error
     if _numbers(module.__version__) < _numbers(OLDEST):
         raise ImportError(
