@@ -16,7 +16,7 @@ from xorpack.files.model import GUARD_KEY, METHOD
 from xorpack.files.record import VERSION
 from xorpack.files.selection import abbreviated
 from xorpack.hf.config import XorpackConfig
-from xorpack.hf.experts import Decode, with_sections
+from xorpack.hf.experts import DecodeSections, with_sections
 from xorpack.hf.homes import Encoded, Homes, check_complete, check_homes, find_homes, read_files
 from xorpack.torch import XorWeight, decode_module, put, tie
 from xorpack.torch.arrays import TORCH
@@ -90,7 +90,7 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def get_new_dtype(self, converter: Any, param: Any, dtype: torch.dtype | None) -> torch.dtype | None:
         """Sections keep their types, whatever type the model is asked for in."""
-        if any(isinstance(op, Decode) for op in getattr(converter, "operations", ())):
+        if any(isinstance(op, DecodeSections) for op in getattr(converter, "operations", ())):
             return None
         if any(".xor_" in pattern for pattern in converter.source_patterns):
             return None
