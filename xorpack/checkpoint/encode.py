@@ -109,7 +109,7 @@ def encode_checkpoint(
             weight_map |= dict.fromkeys(sizes, file.path.name)
             total_size += sum(sizes.values())
         model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
-        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
+        _write_card(layout.root / card.NAME, directory / card.NAME, chosen_settings.lossless, run.report)
         plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
         originals.encode(
             directory,
@@ -131,9 +131,10 @@ def _open_hessians(path: str | Path | None, target: Path, settings: Settings) ->
     return Hessians(path)
 
 
-def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+def _write_card(source: Path, target: Path, lossless: bool, report: EncodeReport) -> None:
     text = source.read_bytes() if source.is_file() else None
-    write_instead(source, target, card.mark(text, lossless=lossless))
+    sizes = report.source_bytes, report.stored_bytes
+    write_instead(source, target, card.mark(text, lossless=lossless, sizes=sizes))
 
 
 class _Run:
