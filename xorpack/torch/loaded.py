@@ -16,13 +16,14 @@ from torch.nn import functional
 from xorpack.code import dense
 from xorpack.code.words import Words, unpack
 from xorpack.decoders import cpu, gpu
+from xorpack.decoders.rows import RowReader, stretches
 from xorpack.elements import Bcq, Lossless, Trellis
 from xorpack.encoded import EncodedTensor
-from xorpack.tensors import DTYPES, NO_POSITIONS, NO_VALUES, TrellisTensor, n_groups
+from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, n_groups
 from xorpack.torch.arrays import TORCH, to_numpy, to_torch
 
-BLOCK_ELEMENTS = 1 << 20
-"""Elements that are made at a time on the way to the gradient of scales."""
+THREAD_ELEMENTS = 1 << 17
+"""Weights for each thread, at the least: a thread takes as long to start as so many to be decoded."""
 
 
 class LoadedWeight:
@@ -42,7 +43,7 @@ class LoadedWeight:
             out = torch.empty(self.encoded.shape, dtype=TORCH[self.encoded.dtype], device=self.device)
             self._on_gpu.decode(out=out, stream=torch.cuda.current_stream(self.device))
             return out
-        return to_torch(cpu.decode_dense(self.encoded, jobs=torch.get_num_threads())).to(self.device)
+        return to_torch(cpu.decode_dense(self.encoded, jobs=self._jobs)).to(self.device)
 
     def product(self, x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """``x W^T + bias`` of x's type, W rounded to ``dtype`` where it is decoded."""
@@ -61,12 +62,7 @@ class LoadedWeight:
             return self.dense().reshape(self.encoded.rows, self.encoded.cols)[flat]
         wanted, back = np.unique(to_numpy(flat), return_inverse=True)
         self._check_rows(wanted)
-        found = np.empty((len(wanted), self.encoded.cols), DTYPES[self.encoded.dtype])
-        for place, first, last in _runs(wanted):
-            self._parts.fill(
-                first, cpu.load_mask(self.encoded, first, last), found[place : place + last - first]
-            )
-        return to_torch(found)[torch.from_numpy(back)].to(self.device)
+        return to_torch(self._rows.read(wanted.astype(np.int64)))[torch.from_numpy(back)].to(self.device)
 
     def scale_gradient(self, gradient: Tensor, indices: Tensor | None) -> Tensor:
         """The gradient to scales, float32, of that to the weight, or to its rows ``indices``: (n, cols)."""
@@ -79,15 +75,25 @@ class LoadedWeight:
             sums = np.zeros((len(wanted), encoded.cols), np.float32)
             np.add.at(sums, back, flat)
         out = np.zeros((encoded.rows, *self._scales.shape[1:]), np.float32)
-        for place, first, last in _runs(wanted, max(1, BLOCK_ELEMENTS // max(encoded.cols, 1))):
-            part = self._sums(sums[place : place + last - first], first, last)
-            out[first:last] = part.reshape(last - first, *self._scales.shape[1:])
+        for here, first, last in stretches(wanted, encoded.cols):
+            part = np.zeros((last - first, encoded.cols), np.float32)
+            part[wanted[here] - first] = sums[here]
+            out[first:last] = self._sums(part, first, last).reshape(out[first:last].shape)
         return torch.from_numpy(out).to(gradient.device)
+
+    @property
+    def _jobs(self) -> int:
+        """Threads that decode it."""
+        return max(1, min(torch.get_num_threads(), self.encoded.n_weights // THREAD_ELEMENTS))
 
     @property
     def _scales(self) -> NDArray[Any]:
         assert isinstance(self.encoded.elements, Bcq | Trellis)
         return self.encoded.elements.scales
+
+    @cached_property
+    def _rows(self) -> RowReader:
+        return RowReader(self.encoded)
 
     @cached_property
     def _parts(self) -> cpu.Loaded:
@@ -136,12 +142,3 @@ class LoadedWeight:
             found = np.empty((last - first, encoded.cols), np.float32)
             dense.expand_bcq(mask, planes, one, 0, found)
             yield found
-
-
-def _runs(rows: NDArray[Any], longest: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """Of rising row numbers, each stretch of neighbours: its place, its first row, and the row past its last."""
-    ends = np.flatnonzero(np.diff(rows) != 1) + 1
-    for begin, end in zip([0, *ends], [*ends, len(rows)], strict=True):
-        for place in range(begin, end, longest or max(end - begin, 1)):
-            stop = min(end, place + (longest or end))
-            yield place, int(rows[place]), int(rows[stop - 1]) + 1
