@@ -9,6 +9,17 @@ torch.Size([1, 64])
 """
 
 from xorpack.torch.modules import decode_module, put, tie
+from xorpack.torch.scales import freeze_scales, load_scales, save_scales, trainable_scales
 from xorpack.torch.weight import TiedWeight, XorWeight
 
-__all__ = ["TiedWeight", "XorWeight", "decode_module", "put", "tie"]
+__all__ = [
+    "TiedWeight",
+    "XorWeight",
+    "decode_module",
+    "freeze_scales",
+    "load_scales",
+    "put",
+    "save_scales",
+    "tie",
+    "trainable_scales",
+]

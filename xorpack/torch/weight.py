@@ -37,9 +37,12 @@ class XorWeight(EncodedWeight):
         name: of the tensor, for messages.
         compute_dtype: what it decodes to.
         handle: names it for the operators of :mod:`xorpack.torch.ops` in this process.
+        scales_dtype: what scales are stored in, while they are trained.
     """
 
-    xor_record: torch.Tensor
+    xor_record: Tensor
+    xor_scales: Tensor
+    scales_dtype: torch.dtype
 
     def __init__(
         self,
