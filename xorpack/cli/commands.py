@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from xorpack._version import __version__
+from xorpack.cli.calibrate import calibrate
 from xorpack.cli.decode import decode
 from xorpack.cli.doctor import doctor
 from xorpack.cli.encode import encode
@@ -20,5 +21,5 @@ def cli() -> None:
     """Store pruned, quantized checkpoints at the entropy limit, exactly."""
 
 
-for command in (prune, encode, decode, verify, info, report, doctor):
+for command in (prune, calibrate, encode, decode, verify, info, report, doctor):
     cli.add_command(command)
