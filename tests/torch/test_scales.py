@@ -118,9 +118,9 @@ def test_training_by_distillation() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     freeze_scales(student)
-    assert (student(x) - target).square().mean().item() < 0.8 * losses[0]
+    assert (student(x) - target).square().mean().item() < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

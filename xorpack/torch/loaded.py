@@ -16,6 +16,7 @@ from torch.nn import functional
 from xorpack.code import dense
 from xorpack.code.words import Words, unpack
 from xorpack.decoders import cpu, gpu
+from xorpack.decoders.products import MAX_FUSED
 from xorpack.decoders.rows import RowReader, stretches
 from xorpack.elements import Bcq, Lossless, Trellis
 from xorpack.encoded import EncodedTensor
@@ -32,10 +33,11 @@ class LoadedWeight:
     Attributes:
         encoded: the tensor, on the CPU.
         device: where its sections are.
+        changes: whether its scales are trained, so that nothing is worth making ready for the next call.
     """
 
-    def __init__(self, encoded: EncodedTensor, device: torch.device) -> None:
-        self.encoded, self.device = encoded, device
+    def __init__(self, encoded: EncodedTensor, device: torch.device, *, changes: bool = False) -> None:
+        self.encoded, self.device, self.changes = encoded, device, changes
 
     def dense(self) -> Tensor:
         """The weight, decoded to the type that was encoded."""
@@ -46,14 +48,19 @@ class LoadedWeight:
         return to_torch(cpu.decode_dense(self.encoded, jobs=self._jobs)).to(self.device)
 
     def product(self, x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """``x W^T + bias`` of x's type, W rounded to ``dtype`` where it is decoded."""
-        lossless = isinstance(self.encoded.elements, Lossless)
-        if lossless or self.device.type != "cuda" or x.dtype == torch.float64:
-            return functional.linear(x, self.dense().to(dtype).to(x.dtype), bias)
+        """``x W^T + bias`` of x's type; W is rounded to ``dtype`` if it is decoded first, else not at all."""
         rows = x.reshape(-1, self.encoded.cols).contiguous()
-        out = torch.empty((len(rows), self.encoded.rows), dtype=x.dtype, device=x.device)
-        self._on_gpu.matmul(rows, out=out, stream=torch.cuda.current_stream(self.device))
-        return (out if bias is None else out.add_(bias)).reshape(*x.shape[:-1], self.encoded.rows)
+        whole = isinstance(self.encoded.elements, Lossless) or self.changes or x.dtype == torch.float64
+        if whole or (self.device.type == "cpu" and len(rows) > MAX_FUSED):
+            return functional.linear(x, self.dense().to(dtype).to(x.dtype), bias)
+        if self.device.type == "cuda":
+            out = torch.empty((len(rows), self.encoded.rows), dtype=x.dtype, device=x.device)
+            self._on_gpu.matmul(rows, out=out, stream=torch.cuda.current_stream(self.device))
+        else:
+            out = torch.from_numpy(self._product.matmul(to_numpy(rows), jobs=self._jobs))
+        if bias is not None:
+            out += bias
+        return out.to(x.dtype).reshape(*x.shape[:-1], self.encoded.rows)
 
     def rows(self, indices: Tensor) -> Tensor:
         """Rows of the weight as a matrix, of the type that was encoded: (indices, cols)."""
@@ -90,6 +97,10 @@ class LoadedWeight:
     def _scales(self) -> NDArray[Any]:
         assert isinstance(self.encoded.elements, Bcq | Trellis)
         return self.encoded.elements.scales
+
+    @cached_property
+    def _product(self) -> PreparedProduct:
+        return self.encoded.product(jobs=self._jobs)
 
     @cached_property
     def _rows(self) -> RowReader:

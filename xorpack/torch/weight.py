@@ -115,7 +115,7 @@ class XorWeight(EncodedWeight):
             self._loaded = None  # so that two are never held
             arrays = {section: to_numpy(tensor) for section, tensor in sections.items()}
             encoded = from_sections(self.record, arrays, name=self.name, verify=scales is None)
-            self._loaded = state, LoadedWeight(encoded, self.device)
+            self._loaded = state, LoadedWeight(encoded, self.device, changes=scales is not None)
         return self._loaded[1]
 
     def seal(self) -> None:
