@@ -20,6 +20,7 @@ from xorpack.decoders.products import MAX_FUSED
 from xorpack.decoders.rows import RowReader, stretches
 from xorpack.elements import Bcq, Lossless, Trellis
 from xorpack.encoded import EncodedTensor
+from xorpack.product import PreparedProduct
 from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, n_groups
 from xorpack.torch.arrays import TORCH, to_numpy, to_torch
 
