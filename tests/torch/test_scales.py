@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,16 @@ def test_what_has_no_scales() -> None:
     with pytest.raises(DataError, match="'weight': scales are NaN"):
         freeze_scales(layer)
     assert isinstance(layer.weight, XorWeight)
+
+
+def test_the_page_of_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tuning.md"
+    if not page.is_file():
+        pytest.skip("no docs beside these tests")
+    monkeypatch.chdir(tmp_path)
+    sources = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    for source in sources[1:]:  # the first has a model that the reader brings
+        exec(source, names)
+    x = torch.randn(5, 64)
+    assert torch.equal(names["other"](x), names["student"](x))
