@@ -61,14 +61,16 @@ class Stack(nn.Module):
             self.register_parameter(PREFIX + section, parameter)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[str]:
-        """Take sections, and carried parts under the empty name, as vLLM's loader hands them over; their names."""
+        """Take sections, as vLLM's loader hands them to a module, and give their names."""
         for name, tensor in weights:
             self._take(name.removeprefix(PREFIX), None, tensor)
             yield name
 
-    def _take(
-        self, section: str, parameter: Any, tensor: torch.Tensor, shard_id: ShardId = None, **_: Any
-    ) -> None:
+    def weight_loader(self, parameter: Any, tensor: torch.Tensor, shard_id: ShardId = None) -> None:
+        """Take a carried part, as vLLM's fused layers hand it to what they have for their weight."""
+        self._take("", parameter, tensor, shard_id)
+
+    def _take(self, section: str, parameter: Any, tensor: torch.Tensor, shard_id: ShardId = None) -> None:
         shard = getattr(tensor, "shard_id", None) if shard_id is None else shard_id
         if section != RECORD:  # the header was read before, and has the records of early versions, too
             self._loaded.setdefault(shard, {})[section] = tensor.to(self.device, copy=True)
