@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from xorpack.errors import FormatError
+from xorpack.files import container
 from xorpack.files.container import EncodedFile
 from xorpack.files.record import RECORD
 from xorpack.vllm.names import Names, Part, read
@@ -30,10 +31,20 @@ def found(parts: list[Part] | None) -> list[str] | None:
     return None if parts is None else [part.name for part in parts]
 
 
-@pytest.mark.parametrize("options", [{"bits": 2}, {"lossless": True}, {"rate": 2}])
-def test_headers_of_every_version_say_what_is_encoded(make: Make, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("version", "options"),
+    [(1, {"bits": 2}), (2, {"lossless": True}), (3, {"bits": 2}), (3, {"rate": 2})],
+)
+def test_headers_of_every_version_say_what_is_encoded(
+    make: Make, version: int, options: dict[str, Any]
+) -> None:
     directory = make(SHAPES, **options)
-    file = EncodedFile(directory / "model.safetensors")
+    path = directory / "model.safetensors"
+    new = EncodedFile(path)
+    carried = {name: new.load_carried(name) for name in new.carried}
+    container.write(path, dict(new), carried, version=version)
+    file = EncodedFile(path)
+    assert file.version == version
     read_names = read(directory)
     assert set(read_names.parts) == set(SHAPES)
     for name, part in read_names.parts.items():
@@ -53,7 +64,7 @@ def test_a_directory_that_lost_tensors_is_refused(make: Make) -> None:
 
 
 def test_a_directory_that_is_not_encoded_is_refused(make: Make) -> None:
-    with pytest.raises(FormatError, match="no file holds an encoded tensor"):
+    with pytest.raises(FormatError, match="not one that xorpack encoded"):
         read(make(SHAPES).parent / "source")
 
 

@@ -33,17 +33,9 @@ def expand_kernel(
     Where ``whole`` (and first = 0), row indices ``begin .. end - 1`` instead, in the order of coding,
     which reads the code from end to end.
     """
-    rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub = order
-    n_in, num, den = schedule
-    offsets, rotations, counts = taps
+    rows, chunks, row_stride, n_sub = order[0], order[1], order[4], order[6]
     q = out.size // mask.size
-    size = code.size // q
-    flat_offsets, flat_rotations = offsets.reshape(-1), rotations.reshape(-1)
-    n_distinct = offsets.shape[0]
-    reach = np.zeros(n_distinct, np.int64)
-    for row in range(n_distinct):
-        for k in range(counts[row]):
-            reach[row] = max(reach[row], offsets[row, k])
+    reach = reach_of(taps)
     stretch = max(1, min(32, 256 // max(q * n_sub, 1)))
     word = np.empty(stretch * n_sub * q * 64, np.uint32)
     indices = np.empty(stretch, np.int64)
@@ -61,52 +53,79 @@ def expand_kernel(
             r += row_step
             if r >= rows:
                 r -= rows
-        for p in range(-(-chunks // panel_chunks)):
-            base = p * panel_chunks
-            limit = min(panel_chunks, chunks - base)
-            made = 0
-            for y in range(n):
-                for c in range(n_sub):
-                    t = step_of(p, indices[y], c, rows, n_sub)
-                    segment = t // n_steps
-                    step = t - segment * n_steps
-                    start = n_in * (step * num // den)
-                    row = step % n_distinct
-                    # All taps before the ring's end, and 32 words to read at each of them.
-                    furthest = (segment * m_lane + start + reach[row]) * lanes + 32
-                    inside = start + reach[row] < m_lane and furthest <= size
-                    tap = row * offsets.shape[1]
-                    for plane in range(q):
-                        here = plane * size + (segment * m_lane + start) * lanes
-                        if inside:
-                            xor_taps(
-                                word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row]
-                            )
-                        else:
-                            wrap_taps(
-                                word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row],
-                                start, m_lane,
-                            )  # fmt: skip
-                        made += 64
-            made = 0
-            for y in range(n):
-                at = starts[y] + base
-                for c in range(n_sub):
-                    slot = place_of(c, indices[y], lanes, n_sub)
-                    for plane in range(q):
-                        place_word(
-                            out,
-                            plane * mask.size + at,
-                            word,
-                            made,
-                            mask,
-                            at,
-                            slot,
-                            lanes,
-                            n_sub * lanes,
-                            limit,
+        stretch_kernel(code, m_lane, n, indices, starts, order, schedule, taps, reach, mask, word, out)
+
+
+@njit(cache=True, nogil=True)
+def reach_of(taps):
+    """The furthest offset of each distinct row's taps."""
+    offsets, _, counts = taps
+    reach = np.zeros(len(offsets), np.int64)
+    for row in range(len(offsets)):
+        for k in range(counts[row]):
+            reach[row] = max(reach[row], offsets[row, k])
+    return reach
+
+
+@njit(cache=True, nogil=True)
+def stretch_kernel(
+    code,
+    m_lane,
+    n,
+    indices,  # (n,) row indices, in the order of coding or any other
+    starts,  # (n,) where each of these rows begins in a plane of ``out``, and in ``mask``
+    order,
+    schedule,
+    taps,
+    reach,  # reach_of(taps)
+    mask,  # (size of a plane of ``out``,) uint32
+    word,  # (n * n_sub * q * 64,) uint32, scratch
+    out,
+):
+    """The rows of ``n`` row indices, each to its place of every plane of ``out``; arguments as above."""
+    rows, chunks, lanes, n_steps, _, panel_chunks, n_sub = order
+    n_in, num, den = schedule
+    offsets, rotations, counts = taps
+    q = out.size // mask.size
+    size = code.size // q
+    flat_offsets, flat_rotations = offsets.reshape(-1), rotations.reshape(-1)
+    n_distinct = offsets.shape[0]
+    for p in range(-(-chunks // panel_chunks)):
+        base = p * panel_chunks
+        limit = min(panel_chunks, chunks - base)
+        made = 0
+        for y in range(n):
+            for c in range(n_sub):
+                t = step_of(p, indices[y], c, rows, n_sub)
+                segment = t // n_steps
+                step = t - segment * n_steps
+                start = n_in * (step * num // den)
+                row = step % n_distinct
+                # All taps before the ring's end, and 32 words to read at each of them.
+                furthest = (segment * m_lane + start + reach[row]) * lanes + 32
+                inside = start + reach[row] < m_lane and furthest <= size
+                tap = row * offsets.shape[1]
+                for plane in range(q):
+                    here = plane * size + (segment * m_lane + start) * lanes
+                    if inside:
+                        xor_taps(
+                            word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row]
                         )
-                        made += 64
+                    else:
+                        wrap_taps(
+                            word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row],
+                            start, m_lane,
+                        )  # fmt: skip
+                    made += 64
+        made = 0
+        for y in range(n):
+            at = starts[y] + base
+            for c in range(n_sub):
+                slot = place_of(c, indices[y], lanes, n_sub)
+                for plane in range(q):
+                    to = plane * mask.size + at
+                    place_word(out, to, word, made, mask, at, slot, lanes, n_sub * lanes, limit)
+                    made += 64
 
 
 @njit(cache=True, nogil=True)

@@ -29,7 +29,7 @@ from xorpack.files.safetensors_file import StoredTensor
 Record = dict[str, Any]
 
 VERSION = 3
-"""The last format version; every version up to it is read, and the lowest that suffices is written."""
+"""The format version that is written; it and every one before it are read."""
 
 FIELD_VERSION, TRELLIS_VERSION = 2, 3
 """The versions from which on there are fields; trellis tensors, and records that are sections."""
@@ -64,13 +64,6 @@ _DTYPES = {"code": ("U32",), "scales": ("U8", "F16", "F32"), "gains": ("F16",)}
 _DIGEST = "record_sha256"
 _BLANK = "0" * 64
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-def version_of(tensor: EncodedTensor) -> int:
-    """The lowest version of the format that holds ``tensor``."""
-    if isinstance(tensor.elements, Trellis):
-        return TRELLIS_VERSION
-    return FIELD_VERSION if tensor.field is not None else 1
 
 
 def sections_of(version: int) -> tuple[str, ...]:

@@ -34,11 +34,11 @@ def with_sections(converter: Any, homes: Homes) -> Any:
     sources = list(converter._original_source_patterns)
     sections = [f"{source}.xor_{section}" for source in sources for section in _SECTIONS]
     targets = list(converter._original_target_patterns)
-    decode = Decode(list(converter.source_patterns), homes)
+    decode = DecodeSections(list(converter.source_patterns), homes)
     return converter.copy([*sources, *sections], targets, operations=[decode, *converter.operations])
 
 
-class Decode(ConversionOps):  # type: ignore[misc]
+class DecodeSections(ConversionOps):  # type: ignore[misc]
     """Makes tensors of the sections that stand for them.
 
     Args:
@@ -49,7 +49,7 @@ class Decode(ConversionOps):  # type: ignore[misc]
     def __init__(self, patterns: list[str], homes: Homes) -> None:
         self.patterns, self.homes = patterns, homes
 
-    def __deepcopy__(self, memo: Any) -> Decode:
+    def __deepcopy__(self, memo: Any) -> DecodeSections:
         return self  # a converter is copied for each parameter, and the files' headers are the same
 
     @torch.no_grad()

@@ -14,9 +14,10 @@ from transformers.core_model_loading import (
     rename_source_key,
 )
 
+from xorpack.encoded import SECTIONS
 from xorpack.errors import FormatError, MismatchError
 from xorpack.files import safetensors_file
-from xorpack.files.container import EncodedFile, is_encoded
+from xorpack.files.container import EncodedFile, open_files
 
 UNSEEN = 5
 """Names that an error gives at the most."""
@@ -41,11 +42,12 @@ class Encoded:
 
     def sections(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Type and shape of each of its sections but the record."""
-        prefix = f"{self.name}.xor_"
+        keys = {section: f"{self.name}.xor_{section}" for section in SECTIONS}
+        found = {section: self.file.sections.get(key) for section, key in keys.items()}
         return {
-            key.removeprefix(prefix): (stored.dtype, tuple(stored.shape))
-            for key, stored in self.file.stored.items()
-            if key.startswith(prefix) and not key.endswith(".xor_record")
+            section: (stored.dtype, tuple(stored.shape))
+            for section, stored in found.items()
+            if stored is not None
         }
 
 
@@ -75,15 +77,10 @@ def read_files(paths: Sequence[str | Path]) -> dict[str, Encoded | None]:
     """All tensors of a checkpoint's files by name, None for those that are not encoded.
 
     Raises:
-        FormatError: a file's header is malformed, sections stand there without their record.
+        FormatError: none is encoded; a file's header is malformed, sections stand there without their record.
     """
     found: dict[str, Encoded | None] = {}
-    for path in map(Path, paths):
-        plain = safetensors_file.read(path)
-        if not is_encoded(plain):
-            found |= dict.fromkeys(plain.tensors)
-            continue
-        file = EncodedFile(path)
+    for file in open_files([safetensors_file.read(Path(path)) for path in paths]):
         found |= dict.fromkeys(file.carried) | {name: Encoded(name, file) for name in file}
     return found
 

@@ -10,7 +10,7 @@ from transformers.quantizers import HfQuantizer, register_quantizer
 
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files.model import GUARD_KEY, METHOD
-from xorpack.hf.experts import Decode, with_sections
+from xorpack.hf.experts import DecodeSections, with_sections
 from xorpack.hf.homes import Encoded, Homes, check_homes, find_homes, read_files
 from xorpack.torch import XorWeight, decode_module, put, tie
 from xorpack.torch.arrays import TORCH
@@ -62,7 +62,7 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def get_new_dtype(self, converter: Any, param: Any, dtype: torch.dtype | None) -> torch.dtype | None:
         """Sections keep their types, whatever type the model is asked for in."""
-        if any(isinstance(op, Decode) for op in getattr(converter, "operations", ())):
+        if any(isinstance(op, DecodeSections) for op in getattr(converter, "operations", ())):
             return None
         if any(".xor_" in pattern for pattern in converter.source_patterns):
             return None

@@ -18,8 +18,10 @@ def put(module: nn.Module, name: str, weight: XorWeight | TiedWeight) -> None:
         weight: of the parameter's shape.
 
     Raises:
-        ParameterError: there is no such parameter, or it has another shape.
+        ParameterError: there is no such parameter, or it has another shape, or the layer would not see the change.
     """
+    if isinstance(module, nn.RNNBase):
+        raise ParameterError(f"{type(module).__name__} keeps its weights in lists of its own: leave it dense")
     found = module._parameters.get(name)
     if found is None:
         raise ParameterError(f"{type(module).__name__} has no parameter {name!r}")

@@ -1,108 +1,36 @@
-"""The module that stands in a layer in the place of a weight."""
+"""The modules that stand in layers in the place of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
+from torch import Tensor, nn
 
-import xorpack
-from xorpack.decoders import cpu
-from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
-from xorpack.errors import CorruptError, ParameterError
+from xorpack.errors import CorruptError, ParameterError, XorpackError
 from xorpack.files.record import RECORD, from_sections, pack_record, to_record, unpack_record
 from xorpack.torch import ops
 from xorpack.torch.arrays import TORCH, to_numpy, to_torch
+from xorpack.torch.base import EncodedWeight
+from xorpack.torch.loaded import LoadedWeight
 
 PREFIX = "xor_"
 """Begins the names of an encoded weight's buffers, and of a file's sections behind the tensor's name."""
 
+CODE = PREFIX + "code"
+"""The buffer of code words, uint32."""
 
-class _Weight(nn.Module):
-    """What layers, and the code around them, read of a weight."""
-
-    requires_grad = False
-    _is_hf_initialized = True  # else transformers' models would initialize it
-
-    @property
-    def source(self) -> XorWeight:
-        """The weight that is computed with."""
-        raise NotImplementedError
-
-    @property
-    def shape(self) -> torch.Size:
-        """Of the decoded weight."""
-        return torch.Size(self.source.record["shape"])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What it decodes to and computes in."""
-        return self.source.compute_dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where its sections are."""
-        return next(iter(self.source.sections().values())).device
-
-    @property
-    def is_meta(self) -> bool:
-        """Whether sections have no bytes yet."""
-        return any(section.is_meta for section in self.source.sections().values())
-
-    @property
-    def ndim(self) -> int:
-        """Axes of the decoded weight."""
-        return len(self.shape)
-
-    @property
-    def data(self) -> Self:
-        """The weight itself."""
-        return self
-
-    def dim(self) -> int:
-        """Axes of the decoded weight."""
-        return self.ndim
-
-    def size(self, dim: int | None = None) -> Any:
-        """Shape of the decoded weight, or one of its sizes."""
-        return self.shape if dim is None else self.shape[dim]
-
-    def numel(self) -> int:
-        """Elements of the decoded weight."""
-        return self.shape.numel()
-
-    def decode(self) -> torch.Tensor:
-        """The weight, decoded: a new tensor of ``shape`` and ``dtype``."""
-        source = self.source
-        found: torch.Tensor = ops.decode(source.operands(), source.handle, list(self.shape), self.dtype)
-        return found
-
-    def forward(self) -> torch.Tensor:
-        """See :meth:`decode`."""
-        return self.decode()
-
-    @classmethod
-    def __torch_function__(
-        cls, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is functional.linear:
-            return _linear(*args, **kwargs)
-        if function is functional.embedding:
-            return _embedding(*args, **kwargs)
-        return function(*map(_decoded, args), **{key: _decoded(value) for key, value in kwargs.items()})
+SCALES = PREFIX + "scales"
+"""The buffer of scales; a parameter while they are trained."""
 
 
-class XorWeight(_Weight):
+class XorWeight(EncodedWeight):
     """An encoded weight: its sections are buffers, named as in a file, so that a state dict holds what a file does.
 
-    Layers take it for their weight: a linear layer multiplies by it as it is, an embedding decodes the rows that it
-    looks up, all else decodes it whole and throws that away. Casting changes what it decodes to, never its sections.
+    Casting changes what it decodes to, never its sections. A state dict of another encoding of a weight of the same
+    shape can be loaded, too. Sections that changed are compared with the record's checksum when they are used next.
 
     Attributes:
         record: the parameters of the encoded tensor, as in a file.
@@ -116,7 +44,7 @@ class XorWeight(_Weight):
     def __init__(
         self,
         record: Mapping[str, Any],
-        sections: Mapping[str, torch.Tensor],
+        sections: Mapping[str, Tensor],
         *,
         name: str = "",
         dtype: torch.dtype | None = None,
@@ -131,11 +59,12 @@ class XorWeight(_Weight):
         """
         super().__init__()
         self.record, self.name = dict(record), name
+        self._shape = torch.Size(self.record["shape"])
         self.compute_dtype = dtype or TORCH[self.record["dtype"]]
         for section, tensor in sections.items():
             self.register_buffer(PREFIX + section, tensor)
         self.seal()
-        self._encoded: tuple[Any, EncodedTensor] | None = None
+        self._loaded: tuple[Any, LoadedWeight] | None = None
         self.handle = ops.register(self)
 
     @classmethod
@@ -155,7 +84,7 @@ class XorWeight(_Weight):
         """Itself."""
         return self
 
-    def sections(self) -> dict[str, torch.Tensor]:
+    def sections(self) -> dict[str, Tensor]:
         """Sections by their names in :data:`xorpack.encoded.SECTIONS`."""
         own = {**self._buffers, **self._parameters}
         return {
@@ -164,24 +93,27 @@ class XorWeight(_Weight):
             if value is not None and key != PREFIX + RECORD
         }
 
-    def operands(self) -> list[torch.Tensor]:
-        """What operators take: a compiler sees by it that their results depend on the sections."""
-        return list(self.sections().values())
-
     def encoded(self) -> EncodedTensor:
-        """The encoded tensor, on the sections as they are.
+        """The encoded tensor, on the sections as they are; scales that are trained are float32.
 
         Raises:
-            FormatError, CorruptError: sections do not fit the record; or have no bytes yet.
+            ParameterError: sections have no bytes yet.
+            FormatError, CorruptError: sections do not fit the record.
         """
-        sections = self.sections()
+        return self.loaded(self.trained).encoded
+
+    def loaded(self, scales: Tensor | None) -> LoadedWeight:
+        """The encoded tensor, made ready, with ``scales`` where they are trained; errors as :meth:`encoded`."""
+        sections = self.sections() if scales is None else {**self.sections(), "scales": scales}
         state = [(t.data_ptr(), 0 if t.is_inference() else t._version, t.device) for t in sections.values()]
-        if self._encoded is None or self._encoded[0] != state:
+        if self._loaded is None or self._loaded[0] != state:
             if self.is_meta:
                 raise ParameterError(f"weight {self.name!r}: its sections were not loaded")
+            self._loaded = None  # so that two are never held
             arrays = {section: to_numpy(tensor) for section, tensor in sections.items()}
-            self._encoded = state, from_sections(self.record, arrays, name=self.name, verify=False)
-        return self._encoded[1]
+            encoded = from_sections(self.record, arrays, name=self.name, verify=scales is None)
+            self._loaded = state, LoadedWeight(encoded, self.device)
+        return self._loaded[1]
 
     def seal(self) -> None:
         """Let the buffer of the record hold the record."""
@@ -196,56 +128,102 @@ class XorWeight(_Weight):
         """
         if unpack_record(to_numpy(self.xor_record)) != self.record:
             raise CorruptError(f"weight {self.name!r}: it was loaded with the record of another")
-        arrays = {section: to_numpy(tensor) for section, tensor in self.sections().items()}
-        from_sections(self.record, arrays, name=self.name)
+        self.encoded()
 
-    def dense(self) -> torch.Tensor:
-        """The weight, decoded now, whatever a compiler would make of it."""
-        found = to_torch(cpu.decode_dense(self.encoded(), jobs=torch.get_num_threads()))
-        return found.to(device=self.device, dtype=self.compute_dtype)
+    def dense(self, scales: Tensor | None = None) -> Tensor:
+        """See :class:`xorpack.torch.ops.Weight`."""
+        return self.loaded(scales).dense().to(self.compute_dtype)
 
-    def rows(self, indices: torch.Tensor) -> torch.Tensor:
-        """Rows of the weight by their numbers, decoded; shape of ``indices`` and a row's."""
-        wanted, back = np.unique(to_numpy(indices), return_inverse=True)
-        encoded = self.encoded()
-        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < encoded.rows:
-            raise IndexError(f"row {wanted[0]} or {wanted[-1]} is outside the weight's {encoded.rows}")
-        found = np.empty((len(wanted), encoded.cols), xorpack.tensors.DTYPES[encoded.dtype])
-        for i, row in enumerate(wanted):
-            found[i] = cpu.decode_rows(encoded, int(row), int(row) + 1)[0]
-        taken = to_torch(found)[torch.from_numpy(back.reshape(-1))]
-        return taken.to(device=self.device, dtype=self.compute_dtype).reshape(*indices.shape, *self.shape[1:])
+    def rows(self, indices: Tensor, scales: Tensor | None = None) -> Tensor:
+        """See :class:`xorpack.torch.ops.Weight`: shape of ``indices`` and a row's."""
+        found = self.loaded(scales).rows(indices).to(self.compute_dtype)
+        return found.reshape(*indices.shape, *self.shape[1:])
 
-    def product(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """``x W^T + bias``; of lossless weights the very bits that the layer gave before."""
-        encoded = self.encoded()
-        if isinstance(encoded.elements, Lossless) or len(self.shape) != 2:
-            return functional.linear(x, self.dense(), bias)
-        return functional.linear(x, self.dense(), bias)
+    def product(self, x: Tensor, bias: Tensor | None, scales: Tensor | None = None) -> Tensor:
+        """See :class:`xorpack.torch.ops.Weight`; of lossless weights the very bits that the layer gave before."""
+        return self.loaded(scales).product(x, bias, self.compute_dtype)
+
+    def scale_gradient(self, gradient: Tensor, indices: Tensor | None = None) -> Tensor:
+        """See :class:`xorpack.torch.ops.Weight`."""
+        return self.loaded(self.trained).scale_gradient(gradient, indices)
 
     def extra_repr(self) -> str:
         """What ``print(model)`` says of it."""
-        size = sum(section.nbytes for section in self.sections().values())
-        return f"{tuple(self.shape)}, {self.record['kind']}, {8 * size / max(self.numel(), 1):.3f} bits per weight"
+        bits = 8 * sum(section.nbytes for section in self.sections().values()) / max(self.numel(), 1)
+        trained = "" if self.trained is None else ", scales trained"
+        return f"{tuple(self.shape)}, {self.record['kind']}, {bits:.3f} bits per weight{trained}"
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move sections, as bytes; note the type that a cast asks for."""
         self.compute_dtype = fn(torch.empty(0, dtype=self.compute_dtype, device=self.device)).dtype
         for key, tensor in self._buffers.items():
             if tensor is not None:
-                moved = fn(tensor.view(torch.uint8))
-                self._buffers[key] = moved.to(torch.uint8).view(tensor.dtype)
+                self._buffers[key] = _moved(tensor, fn)
+        for key, parameter in self._parameters.items():
+            if parameter is None:
+                continue
+            moved = _moved(parameter.data, fn)
+            if torch._has_compatible_shallow_copy_type(parameter.data, moved):
+                parameter.data = moved  # an optimizer's
+            else:
+                self._parameters[key] = nn.Parameter(moved, parameter.requires_grad)
+            if parameter.grad is not None:
+                cast(nn.Parameter, self._parameters[key]).grad = _moved(parameter.grad, fn)
         return self
 
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        record = state_dict.get(f"{prefix}{PREFIX}{RECORD}")
+        if record is not None and not record.is_meta:
+            try:
+                self._make_room(unpack_record(to_numpy(record)), state_dict, prefix)
+            except XorpackError as error:
+                error_msgs.append(f"{prefix[:-1]}: {error}")
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _make_room(self, record: Mapping[str, Any], state_dict: Mapping[str, Tensor], prefix: str) -> None:
+        """Take another record, and buffers as large as its sections are."""
+        if record == self.record:
+            return
+        device = self.device
+        if list(record.get("shape", ())) != list(self.shape):
+            raise ParameterError(
+                f"a weight of shape {record.get('shape')} cannot be loaded into {list(self.shape)}"
+            )
+        found = {
+            key.removeprefix(prefix): value
+            for key, value in state_dict.items()
+            if key.startswith(prefix + PREFIX) and key.removeprefix(prefix) not in self._parameters
+        }
+        for key in [key for key in self._buffers if key not in found]:
+            del self._buffers[key]
+        for key, value in found.items():
+            own = self._buffers.get(key)
+            if own is None or own.shape != value.shape or own.dtype != value.dtype:
+                self.register_buffer(key, torch.empty_like(value, device=device))
+        self.record = dict(record)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_encoded": None}
+        buffers = {**self._buffers, CODE: cast(Tensor, self._buffers[CODE]).view(torch.int32)}
+        return {**self.__dict__, "_loaded": None, "_buffers": buffers}  # pickle knows no uint32 of PyTorch
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._buffers[CODE] = cast(Tensor, self._buffers[CODE]).view(torch.uint32)
         self.handle = ops.register(self)
 
 
-class TiedWeight(_Weight):
+class TiedWeight(EncodedWeight):
     """The weight of another layer, in a second place: it owns nothing, and a state dict holds nothing of it."""
 
     def __init__(self, source: XorWeight) -> None:
@@ -262,23 +240,7 @@ class TiedWeight(_Weight):
         return f"{tuple(self.shape)}, tied"
 
 
-def _decoded(value: Any) -> Any:
-    return value.decode() if isinstance(value, _Weight) else value
-
-
-def _linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    if not isinstance(weight, _Weight) or isinstance(x, _Weight):
-        return functional.linear(_decoded(x), _decoded(weight), _decoded(bias))
-    if torch.is_autocast_enabled(x.device.type):
-        x = x.to(torch.get_autocast_dtype(x.device.type))
-    source = weight.source
-    return ops.linear(x, source.operands(), bias, source.handle, weight.shape[0])
-
-
-def _embedding(
-    indices: Any, weight: Any, padding_idx: Any = None, max_norm: Any = None, *rest: Any, **how: Any
-) -> Any:
-    if max_norm is not None:
-        raise ParameterError("max_norm changes rows of an embedding, and those of an encoded one are fixed")
-    source = weight.source
-    return ops.rows(indices, source.operands(), source.handle, list(weight.shape[1:]), weight.dtype)
+def _moved(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``fn`` makes of a tensor if it sees bytes in it, which no cast changes."""
+    octets = fn(tensor.reshape(-1).view(torch.uint8)).to(torch.uint8)
+    return octets.view(tensor.dtype).reshape(tensor.shape)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xorpack.encoded import SECTIONS
 from xorpack.errors import FormatError
 from xorpack.files import model
-from xorpack.files.container import EncodedFile, is_encoded
-from xorpack.files.record import RECORD
+from xorpack.files.container import EncodedFile, open_files
 from xorpack.files.selection import left_out
 
 SHOWN = 5
@@ -144,22 +144,13 @@ def read(directory: Path, n_encoded: int | None = None) -> Names:
         n_encoded: tensors that it was written with, where config.json counts them.
 
     Raises:
-        FormatError: a header is malformed, the index disagrees, encoded tensors are missing.
+        FormatError: a header is malformed, the index disagrees, nothing is encoded, or not all that was.
     """
-    layout = model.find(directory)
     parts: dict[str, Part] = {}
-    for file in layout.open():
-        stored = file.tensors
-        if is_encoded(file):
-            encoded = EncodedFile(file.path)
-            stored = encoded.carried
-            parts |= {name: _encoded(name, encoded) for name in encoded}
-        parts |= {name: Part(name, tuple(tensor.shape)) for name, tensor in stored.items()}
+    for file in open_files(model.find(directory).open()):
+        parts |= {name: Part(name, tuple(stored.shape)) for name, stored in file.carried.items()}
+        parts |= {name: _encoded(name, file) for name in file}
     found = sum(part.record is not None for part in parts.values())
-    if not found:
-        raise FormatError(
-            f"{directory}: config.json says that xorpack encoded it, and no file holds an encoded tensor"
-        )
     if n_encoded is not None and n_encoded != found:
         raise FormatError(
             f"{directory}: config.json says that {n_encoded} tensors are encoded, and the files hold {found}: sections "
@@ -169,9 +160,8 @@ def read(directory: Path, n_encoded: int | None = None) -> Names:
 
 
 def _encoded(name: str, file: EncodedFile) -> Part:
-    prefix, record = f"{name}.xor_", file.records[name]
-    sections = {key.removeprefix(prefix) for key in file.stored if key.startswith(prefix)}
-    return Part(name, tuple(record["shape"]), record, frozenset(sections - {RECORD}))
+    sections = frozenset(section for section in SECTIONS if f"{name}.xor_{section}" in file.sections)
+    return Part(name, tuple(file.records[name]["shape"]), file.records[name], sections)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -87,8 +87,8 @@ def quantize(
         sparsity: prune this fraction of the weights by magnitude, in [0, 1).
         mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
             zeros are the pruned ones; for a trellis only if they are a quarter of the weights or more.
-        group_size: columns that share scales; 0 for the whole row. Default: 128 for BCQ where less than .8 of the
-            weights are pruned, else the row.
+        group_size: columns that share scales; 0 for the whole row. Default: the row for a trellis; of BCQ as many as
+            keep about 64 weights, and the row from a sparsity of .8 on.
         method: ``"alternating"``, ``"greedy"`` or ``"trellis"``.
         scale_dtype: type that scales are stored in; ``"auto"``: the smallest that holds them. ``"uint8"`` is of a
             trellis (:mod:`xorpack.code.scales`).
@@ -127,7 +127,7 @@ def quantize(
         rate=2.0 if rate is None else rate,
         window=window,
         group_size=0 if group_size is None else group_size,
-        mask=_kept(weight, sparsity, mask),
+        mask=kept_mask(weight, sparsity, mask),
         importance=importance,
         outliers=outliers,
         column_gains=column_gains,
@@ -142,7 +142,7 @@ def _refuse(given: dict[str, Any], method: str) -> None:
             raise ParameterError(f"{name} is not of method {method}")
 
 
-def _kept(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
+def kept_mask(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
     """The mask of a trellis, None where all weights are kept."""
     if mask is not None:
         if sparsity is not None:
