@@ -39,7 +39,7 @@ def make(tmp_path: Path) -> Make:
     return encoded
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vllm() -> None:
     """The plug-in, registered; skips without it: a folder of this name, as this one, is not it."""
     spec = find_spec("vllm")

@@ -13,7 +13,7 @@ from xorpack.errors import FormatError
 from xorpack.files import container
 from xorpack.files.container import EncodedFile
 from xorpack.files.record import RECORD
-from xorpack.vllm.names import Names, Part, read
+from xorpack.vllm.names import NamedTensor, Names, read
 
 PACKING = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
 ATTENTION = "model.layers.0.self_attn"
@@ -23,11 +23,11 @@ Make = Callable[..., Path]
 
 
 def names(*encoded: str, carried: tuple[str, ...] = (), shape: tuple[int, ...] = (64, 128)) -> Names:
-    parts = {name: Part(name, shape, {"kind": "bcq"}, frozenset({"code"})) for name in encoded}
-    return Names(parts | {name: Part(name, shape) for name in carried})
+    parts = {name: NamedTensor(name, shape, {"kind": "bcq"}, frozenset({"code"})) for name in encoded}
+    return Names(parts | {name: NamedTensor(name, shape) for name in carried})
 
 
-def found(parts: list[Part] | None) -> list[str] | None:
+def found(parts: list[NamedTensor] | None) -> list[str] | None:
     return None if parts is None else [part.name for part in parts]
 
 

@@ -281,7 +281,7 @@ def serve(directory: Path) -> tuple[list[int], list[float]]:
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def llama(vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random Llama, tied."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -308,7 +308,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "options", [{"lossless": True}, {"bits": 4, "include": ["embed_tokens", "layers"]}, {"rate": 3}]
 )
 def test_a_served_model_answers_as_its_decoded_twin(
-    vllm: None, llama: Path, tmp_path: Path, options: dict[str, Any]
+    llama: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     encoded, decoded = tmp_path / "encoded", tmp_path / "decoded"
     xorpack.encode_checkpoint(llama, encoded, **options)

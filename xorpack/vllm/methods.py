@@ -13,7 +13,7 @@ from vllm.model_executor.layers.linear import (
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
 from xorpack.errors import MismatchError, ParameterError
-from xorpack.vllm.names import Names, Part
+from xorpack.vllm.names import NamedTensor, Names
 from xorpack.vllm.weights import Stack
 
 
@@ -25,7 +25,7 @@ class EncodedLinearMethod(LinearMethodBase):  # type: ignore[misc]
         parts: what its weight is made of.
     """
 
-    def __init__(self, prefix: str, parts: list[Part]) -> None:
+    def __init__(self, prefix: str, parts: list[NamedTensor]) -> None:
         self.prefix, self.parts = prefix, parts
 
     def create_weights(
@@ -72,7 +72,7 @@ class EncodedLinearMethod(LinearMethodBase):  # type: ignore[misc]
 class EncodedVocabularyMethod(EncodedLinearMethod):
     """Looks up rows of an encoded embedding, multiplies by an encoded head; either may be both."""
 
-    def __init__(self, prefix: str, part: Part) -> None:
+    def __init__(self, prefix: str, part: NamedTensor) -> None:
         super().__init__(prefix, [part])
 
     def create_weights(

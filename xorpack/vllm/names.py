@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class NamedTensor:
     """A tensor of a file, of which nothing but the header was read.
 
     Attributes:
@@ -50,7 +50,7 @@ class Names:
         lost: names of layers that no tensor was found for.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, NamedTensor]
     used: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class Names:
         renamed = ((rule(name), part) for name, part in self.parts.items())
         self.parts = {name: part for name, part in renamed if name is not None}
 
-    def of_layer(self, prefix: str, packing: Mapping[str, Sequence[str]]) -> list[Part] | None:
+    def of_layer(self, prefix: str, packing: Mapping[str, Sequence[str]]) -> list[NamedTensor] | None:
         """What a linear layer is made of, one below the other; None if all of that is carried, or nothing was found.
 
         Args:
@@ -83,7 +83,7 @@ class Names:
             self.lost.append(prefix)
         return self._taken(parts)
 
-    def of_vocabulary(self, prefix: str, shape: tuple[int, int], *, head: bool) -> Part | None:
+    def of_vocabulary(self, prefix: str, shape: tuple[int, int], *, head: bool) -> NamedTensor | None:
         """The table of an embedding, or the matrix of a head, if it is encoded.
 
         Embeddings may have no name in vLLM: then it is the one encoded tensor of their shape that is named as such.
@@ -126,11 +126,11 @@ class Names:
         if homeless:
             _log.warning("xorpack: %d encoded tensors are not used: %s", len(homeless), _listed(homeless))
 
-    def _find(self, name: str) -> Part | None:
+    def _find(self, name: str) -> NamedTensor | None:
         other = name.removeprefix(_BASE) if name.startswith(_BASE) else _BASE + name
         return self.parts.get(name) or self.parts.get(other)
 
-    def _taken(self, parts: list[Part]) -> list[Part] | None:
+    def _taken(self, parts: list[NamedTensor]) -> list[NamedTensor] | None:
         encoded = {part.name for part in parts if part.record}
         self.used |= encoded
         return parts if encoded else None
@@ -146,9 +146,9 @@ def read(directory: Path, n_encoded: int | None = None) -> Names:
     Raises:
         FormatError: a header is malformed, the index disagrees, nothing is encoded, or not all that was.
     """
-    parts: dict[str, Part] = {}
+    parts: dict[str, NamedTensor] = {}
     for file in open_files(model.find(directory).open()):
-        parts |= {name: Part(name, tuple(stored.shape)) for name, stored in file.carried.items()}
+        parts |= {name: NamedTensor(name, tuple(stored.shape)) for name, stored in file.carried.items()}
         parts |= {name: _encoded(name, file) for name in file}
     found = sum(part.record is not None for part in parts.values())
     if n_encoded is not None and n_encoded != found:
@@ -159,9 +159,9 @@ def read(directory: Path, n_encoded: int | None = None) -> Names:
     return Names(parts)
 
 
-def _encoded(name: str, file: EncodedFile) -> Part:
+def _encoded(name: str, file: EncodedFile) -> NamedTensor:
     sections = frozenset(section for section in SECTIONS if f"{name}.xor_{section}" in file.sections)
-    return Part(name, tuple(file.records[name]["shape"]), file.records[name], sections)
+    return NamedTensor(name, tuple(file.records[name]["shape"]), file.records[name], sections)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from xorpack.errors import FormatError, ParameterError
 from xorpack.files.record import RECORD
 from xorpack.torch import XorWeight
 from xorpack.torch.weight import PREFIX
-from xorpack.vllm.names import Part
+from xorpack.vllm.names import NamedTensor
 
 ShardId = str | int | tuple[int, ...] | None
 """What vLLM calls the parts of a fused layer; None is all of a layer that has one."""
@@ -46,7 +46,7 @@ class Stack(nn.Module):
         shape, dtype: of the weight, decoded.
     """
 
-    def __init__(self, prefix: str, parts: Sequence[Part], dtype: torch.dtype) -> None:
+    def __init__(self, prefix: str, parts: Sequence[NamedTensor], dtype: torch.dtype) -> None:
         super().__init__()
         self.prefix, self.parts, self.dtype = prefix, list(parts), dtype
         self.rows = [part.shape[0] for part in parts]
@@ -95,7 +95,7 @@ class Stack(nn.Module):
             setattr(self, f"part_{i}", weight := self._weight(part, self._loaded.pop(shard)))
             self._sealed.append(weight)
 
-    def _weight(self, part: Part, sections: dict[str, torch.Tensor]) -> XorWeight | nn.Parameter:
+    def _weight(self, part: NamedTensor, sections: dict[str, torch.Tensor]) -> XorWeight | nn.Parameter:
         expected = part.sections if part.record else {""}
         if absent := sorted(expected - set(sections)):
             raise FormatError(f"tensor {part.name!r}: {', '.join(absent) or 'it'} was not loaded")
