@@ -14,18 +14,17 @@ from benchmarks import report
 from benchmarks.measure import CheckError, Checks, Row
 
 THEMES = (
-    *(
-        "rates",
-        "masks",
-        "encoders",
-        "peers",
-        "decoding",
-        "products",
-        "analysis",
-        "end_to_end",
-        "memory",
-        "distortion",
-    ),
+    "rates",
+    "masks",
+    "encoders",
+    "peers",
+    "decoding",
+    "products",
+    "analysis",
+    "end_to_end",
+    "memory",
+    "distortion",
+    "inference",
 )
 
 

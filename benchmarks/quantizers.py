@@ -54,7 +54,9 @@ def entropack(weight: Weight, rate: float) -> Stored:
     return packed.actual_bpp * weight.size, package.decompress(packed, config).numpy()
 
 
-def _hqq(bits: int, group: int, axis: int) -> Callable[[Weight], Stored]:
+def hqq(bits: int, group: int, axis: int) -> Callable[[Weight], Stored]:
+    """Half-quadratic quantization, its own default search."""
+
     def run(weight: Weight) -> Stored:
         import torch
         from hqq.core.quantize import Quantizer
@@ -92,7 +94,9 @@ def _torchao(bits: int, group: int) -> Callable[[Weight], Stored]:
     return run
 
 
-def _gguf(name: str) -> Callable[[Weight], Stored]:
+def gguf_type(name: str) -> Callable[[Weight], Stored]:
+    """One of gguf's types, a name like Q4_0."""
+
     def run(weight: Weight) -> Stored:
         import gguf
 
@@ -114,7 +118,7 @@ def _tensor(weight: Weight) -> Any:
 def _hqq_settings() -> Iterator[Setting]:
     for bits in (2, 3, 4):
         for group in (64, 128):
-            yield Setting(f"{bits}-bit", f"groups of {group}, axis 1", _hqq(bits, group, 1))
+            yield Setting(f"{bits}-bit", f"groups of {group}, axis 1", hqq(bits, group, 1))
 
 
 def _torchao_settings() -> Iterator[Setting]:
@@ -125,7 +129,7 @@ def _torchao_settings() -> Iterator[Setting]:
 
 def _gguf_settings() -> Iterator[Setting]:
     for name in ("TQ2_0", "Q4_0", "Q4_1", "Q5_0"):
-        yield Setting(name, "the package's own Python", _gguf(name))
+        yield Setting(name, "the package's own Python", gguf_type(name))
 
 
 ENTROPACK = Peer("entropack", ("torch", "entropack"), lambda: iter(()))

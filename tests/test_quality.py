@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import xorpack
+from benchmarks.quality.gptq import gptq
 from benchmarks.quality.incoherence import rotation
+from benchmarks.quality.score import Score, agreement, perplexity
 from benchmarks.quality.setting import Setting
+from xorpack.encoding.fitting.hessian import output_error
 
 
 def test_a_setting_is_read():
@@ -18,7 +21,7 @@ def test_a_setting_is_read():
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("gptq:bits=4", "gptq"), ("bcq:bits", "NAME=VALUE"), ("bcq:bits=x", "'x' is no value")]
+    ("text", "why"), [("awq:bits=4", "awq"), ("bcq:bits", "NAME=VALUE"), ("bcq:bits=x", "'x' is no value")]
 )
 def test_what_is_no_setting_is_refused(text, why):
     with pytest.raises(ValueError, match=why):
@@ -42,3 +45,71 @@ def test_a_setting_counts_every_section(extra):
         tensor = xorpack.quantize(weight, method="trellis", rate=3, window=9)
         assert np.array_equal(tensor.dequantize(), decoded)
     assert Setting.parse("dense").apply(weight, 1)[1] == 4 * weight.size
+
+
+def test_peers_count_what_their_formats_need():
+    gguf = pytest.importorskip("gguf")
+    weight = np.random.default_rng(3).standard_normal((16, 512)).astype(np.float32)
+    decoded, n_bytes = Setting.parse("gguf:name='Q4_0'").apply(weight, 1)
+    assert n_bytes == 4.5 * weight.size / 8  # 4 bits, and a float16 for 32
+    codes = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q4_0)
+    assert np.array_equal(decoded, gguf.quants.dequantize(codes, gguf.GGMLQuantizationType.Q4_0))
+
+
+def test_lossless_weights_come_back_and_zeros_cost_little():
+    weight = np.random.default_rng(3).standard_normal((64, 96)).astype(np.float32)
+    weight[np.abs(weight) < 1.6] = 0
+    for method in ("lossless", "bcq:bits=2", "trellis:rate=2"):
+        decoded, n_bytes = Setting.parse(method).apply(weight, 1)
+        assert (decoded[weight == 0] == 0).all()
+        assert n_bytes < 0.2 * weight.nbytes
+    assert np.array_equal(Setting.parse("lossless").apply(weight, 1)[0], weight)
+
+
+def test_an_interval_is_that_of_the_mean():
+    x = np.random.default_rng(5).standard_normal(400)
+    score = Score.of(len(x), lambda i: x[i].mean())
+    assert score.value == x.mean()
+    assert score.high - score.low == pytest.approx(2 * 1.96 * x.std() / 20, rel=0.06)
+    assert score == Score.of(len(x), lambda i: x[i].mean())
+
+
+def test_perplexity_is_of_all_tokens():
+    losses = np.random.default_rng(6).exponential(3, 1000).astype(np.float32)
+    score = perplexity(losses)
+    assert score.value == pytest.approx(np.exp(losses.astype(np.float64).mean()))
+    assert score.low < score.value < score.high
+
+
+def test_agreement_is_of_pairs_of_different_texts():
+    rng = np.random.default_rng(7)
+    given = np.triu(rng.random((30, 30)), 1) + np.eye(30)
+    found = np.triu(given + 0.3 * rng.standard_normal((30, 30)))
+    found = found + found.T  # what lies below the diagonal, and on it, is not asked for
+    upper = np.triu_indices(30, 1)
+    score = agreement(found, given)
+    assert score.value == pytest.approx(np.corrcoef(found[upper], given[upper])[0, 1])
+    assert score.low < score.value < score.high < 1
+    assert agreement(given, given).low == pytest.approx(1)
+
+
+def test_settings_that_know_activations_lose_less_of_the_output():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((400, 64)) @ (np.eye(64) + 0.5 * rng.standard_normal((64, 64)))
+    weight, hessian = rng.standard_normal((128, 64)).astype(np.float32), x.T @ x
+    errors, sizes = {}, {}
+    for text in ("gptq:bits=2,group_size=64", "fit:rate=2,window=9", "trellis:rate=2,window=9"):
+        decoded, sizes[text] = Setting.parse(text).apply(weight, 1, hessian)
+        errors[text] = output_error(weight, decoded, hessian)
+    assert sizes["gptq:bits=2,group_size=64"] == (2 + (16 + 2) / 64) * weight.size / 8
+    others = errors["gptq:bits=2,group_size=64"], errors["trellis:rate=2,window=9"]
+    assert errors["fit:rate=2,window=9"] < 0.7 * min(others)
+    plain = np.abs(weight - gptq(weight, np.eye(64), bits=8)[0]).max()
+    assert plain < np.ptp(weight) / 255
+
+
+def test_gptq_without_correlations_rounds():
+    weight = np.array([[-1.0, 0.0, 1.0, 2.0]], np.float32)
+    decoded, n_bytes = gptq(weight, np.eye(4), bits=2)
+    assert np.array_equal(decoded, weight)
+    assert n_bytes == (2 * 4 + 18) / 8

@@ -1,27 +1,39 @@
-"""Perplexity of SmolLM2-135M by setting: ``python -m benchmarks.quality [SETTING...] [--save]``."""
+"""Quality of a model by setting: ``python -m benchmarks.quality [SETTING...] [--model NAME] [--save]``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from benchmarks import report
 from benchmarks.measure import Row
-from benchmarks.quality.language import LanguageModel
+from benchmarks.quality.calibrated import hessians_of
+from benchmarks.quality.layers import Model
+from benchmarks.quality.score import SHARE
 from benchmarks.quality.setting import Setting
 
-GOALS = {4: 34.0, 3: 45.0, 2: 250.0}
-"""Perplexity without calibration, by stored bits per weight."""
+MODELS = {
+    "smollm2": ("language", "LanguageModel"),
+    "minilm": ("similarity", "SentenceModel"),
+    "digits": ("digits", "Digits"),
+    "pruned-digits": ("digits", "PrunedDigits"),
+}
+"""Module and class of each."""
 
 SETTINGS = (
     "dense",
     "bcq:bits=4,group_size=0",
-    "bcq:bits=4,group_size=128",
-    "bcq:bits=4,group_size=64",
+    "bcq:bits=4",
     "trellis:rate=4",
     "trellis:rate=3",
     "trellis:rate=2",
@@ -29,27 +41,45 @@ SETTINGS = (
 
 PACKAGES = ("torch", "transformers")
 
+FULL = {"sequences": 4, "length": 1024, "every": 1}
+
 
 def main() -> None:
     """Print a row for each setting as it comes, and save it where asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"default: {' '.join(SETTINGS)}")
-    parser.add_argument("--sequences", type=int, default=4, help="of the text; default: 4")
+    parser.add_argument("--model", choices=MODELS, default="smollm2", help="default: smollm2")
+    parser.add_argument("--sequences", type=int, default=4, help="of smollm2's text; default: 4")
     parser.add_argument("--length", type=int, default=1024, help="tokens of a sequence; default: 1024")
     parser.add_argument(
-        "--every", type=int, default=1, help="quantize each N-th block only, for a quick look"
+        "--every", type=int, default=1, help="quantize each N-th block of smollm2 only, for a quick look"
     )
     parser.add_argument("--jobs", type=int, default=2, help="threads; default: 2")
+    parser.add_argument(
+        "--stats",
+        type=Path,
+        help="what fit and gptq know of activations; collected, for some minutes, if it is not there",
+    )
     parser.add_argument("--save", action="store_true", help="into results/quality.json and docs/results.md")
     options = parser.parse_args()
-    if options.save and (options.sequences, options.length, options.every) != (4, 1024, 1):
+    quick = any(getattr(options, name) != value for name, value in FULL.items())
+    if quick and options.save:
         parser.error("only results of 4 sequences of 1024 tokens and of all blocks are saved")
+    if quick and options.model != "smollm2":
+        parser.error("--sequences, --length and --every are of smollm2")
     try:
         settings = [Setting.parse(text) for text in options.settings or SETTINGS]
     except ValueError as error:
         parser.error(str(error))
-    model = LanguageModel(options.sequences, options.length)
-    for row in measured(model, settings, options.every, options.jobs):
+    calibrated = [setting.text for setting in settings if setting.is_calibrated]
+    if calibrated and options.stats is None:
+        parser.error(f"{calibrated[0]} needs --stats")
+    torch.set_num_threads(options.jobs)
+    module, name = MODELS[options.model]
+    kind = getattr(importlib.import_module(f"benchmarks.quality.{module}"), name)
+    model = kind(options.sequences, options.length) if options.model == "smollm2" else kind()
+    stats = hessians_of(model.module, model.calibration(), options.stats) if calibrated else {}
+    for row in measured(model, settings, options.every, options.jobs, stats):
         print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr, flush=True)
         if options.save:
             save(row)
@@ -59,34 +89,43 @@ def save(row: Row) -> None:
     """Put a row into the results, in the place of an earlier one of its setting: a row takes minutes."""
     about = report.environment()
     about["versions"] |= {name: report.version(name) for name in PACKAGES}
-    found = report.as_theme([row], about, "python -m benchmarks.quality SETTING... --save")
+    found = report.as_theme([row], about, "python -m benchmarks.quality SETTING... --model NAME --save")
     earlier = report.saved("quality").get("quality", {"rows": []})["rows"]
     found["rows"] = [other for other in earlier if other["what"] != row.what] + found["rows"]
     report.save("quality", {"quality": found})
 
 
-def measured(model: LanguageModel, settings: list[Setting], every: int, jobs: int) -> Iterator[Row]:
-    """A row for each setting."""
+def measured(
+    model: Model, settings: list[Setting], every: int, jobs: int, stats: Mapping[str, NDArray[Any]]
+) -> Iterator[Row]:
+    """A row for each setting; of those that know activations, ``jobs`` layers at a time."""
     dense = model.weights()
-    chosen = [name for name in dense if int(name.split(".")[2]) % every == 0]
+    chosen = [name for name in dense if every == 1 or int(name.split(".")[2]) % every == 0]
     n_weights = sum(dense[name].size for name in chosen)
     for setting in settings:
-        began, n_bytes, error, energy = time.perf_counter(), 0, 0.0, 0.0
-        found = {}
+        began, n_bytes, error, energy = time.perf_counter(), 0.0, 0.0, 0.0
+        with ThreadPoolExecutor(jobs if setting.is_calibrated else 1) as pool:
+            results = pool.map(
+                lambda name, setting=setting: setting.apply(dense[name], jobs, stats.get(f"{name}.weight")),
+                chosen,
+            )
+            applied = dict(zip(chosen, results, strict=True))
+        found = {name: weight for name, (weight, _) in applied.items()}
         for name in chosen:
-            found[name], stored = setting.apply(dense[name], jobs)
-            n_bytes += stored
+            n_bytes += applied[name][1]
             error += float(((found[name] - dense[name]).astype(np.float64) ** 2).sum())
             energy += float((dense[name].astype(np.float64) ** 2).sum())
         seconds = time.perf_counter() - began
         model.set(found)
+        score = model.score()
         bits = 8 * n_bytes / n_weights
+        interval = f"{SHARE} %: {score.low:,.{model.digits}f} .. {score.high:,.{model.digits}f}"
         yield Row(
-            what=f"perplexity, {setting.text}",
-            samples=[model.perplexity()],
-            digits=1,
-            at_most=GOALS.get(round(bits)) if setting.method == "trellis" else None,
-            note=f"{bits:.3f} bits stored, D {error / energy:.5f}, {seconds:.0f} s to quantize",
+            what=f"{model.measure}, {setting.text}",
+            samples=[score.value],
+            digits=model.digits,
+            at_most=model.goals.get(round(bits)) if setting.method == "trellis" else None,
+            note=f"{interval}; {bits:.3f} bits stored, D {error / energy:.5f}, {seconds:.0f} s to quantize",
         )
 
 

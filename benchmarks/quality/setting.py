@@ -5,17 +5,34 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import xorpack
+from benchmarks import quantizers
+from benchmarks.quality.calibrated import CALIBRATED
 from benchmarks.quality.incoherence import rotation
-from xorpack.encoding.quantize.bcq import quantize as quantize_bcq
-from xorpack.encoding.quantize.trellis import quantize_trellis
 
-QUANTIZERS: dict[str, Callable[..., Any]] = {"bcq": quantize_bcq, "trellis": quantize_trellis}
+Weight = NDArray[np.float32]
+
+OURS: dict[str, Callable[..., Any]] = {
+    "bcq": xorpack.quantize,
+    "trellis": partial(xorpack.quantize, method="trellis"),
+    "lossless": lambda weight, jobs: weight,
+}
+"""What is encoded, from a weight, ``jobs`` and the options."""
+
+PEERS: dict[str, Callable[..., Callable[[Weight], quantizers.Stored]]] = {
+    "entropack": lambda rate: lambda weight: quantizers.entropack(weight, rate),
+    "hqq": lambda bits, group=64: quantizers.hqq(bits, group, 1),
+    "gguf": quantizers.gguf_type,
+}
+"""From the options, what gives the bits and the weights."""
+
+METHODS = ("dense", *OURS, *PEERS, *CALIBRATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +52,8 @@ class Setting:
             ValueError: there is no such method, or an option is not ``NAME=VALUE``.
         """
         method, _, rest = text.partition(":")
-        if method not in ("dense", *QUANTIZERS):
-            raise ValueError(f"{text!r}: method {method!r} is not one of dense, {', '.join(QUANTIZERS)}")
+        if method not in METHODS:
+            raise ValueError(f"{text!r}: method {method!r} is not one of {', '.join(METHODS)}")
         options = {}
         for option in filter(None, rest.split(",")):
             name, equals, value = option.partition("=")
@@ -49,13 +66,28 @@ class Setting:
         rotate = options.pop("rotate", False)
         return cls(text=text, method=method, options=options, rotate=rotate)
 
-    def apply(self, weight: NDArray[np.float32], jobs: int) -> tuple[NDArray[np.float32], int]:
-        """The weight as it is decoded, float32 of the same shape, and the bytes of all stored sections."""
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it needs Hessians."""
+        return self.method in CALIBRATED
+
+    def apply(self, weight: Weight, jobs: int, hessian: NDArray[Any] | None = None) -> tuple[Weight, float]:
+        """The weight as it is decoded, float32 of the same shape, and the bytes of all that is stored for it."""
         if self.method == "dense":
             return weight, weight.nbytes
+        if self.is_calibrated:
+            return CALIBRATED[self.method](weight, hessian, **self.options)
         turn = rotation(weight.shape[1]) if self.rotate else None
         given = weight if turn is None else (weight @ turn).astype(np.float32)
-        encoded = xorpack.encode(QUANTIZERS[self.method](given, jobs=jobs, **self.options), jobs=jobs)
-        decoded = xorpack.decode(encoded, jobs=jobs).dequantize()
-        found = decoded if turn is None else (decoded @ turn.T).astype(np.float32)
-        return found, sum(encoded.section_bytes().values())
+        decoded, n_bytes = self._decoded(given, jobs)
+        return decoded if turn is None else (decoded @ turn.T).astype(np.float32), n_bytes
+
+    def _decoded(self, weight: Weight, jobs: int) -> tuple[Weight, float]:
+        if self.method in PEERS:
+            bits, found = PEERS[self.method](**self.options)(weight)
+            return found, bits / 8
+        encoded = xorpack.encode(OURS[self.method](weight, jobs=jobs, **self.options), jobs=jobs)
+        decoded = xorpack.decode(encoded, jobs=jobs)
+        if not isinstance(decoded, np.ndarray):
+            decoded = decoded.dequantize()
+        return decoded, sum(encoded.section_bytes().values())

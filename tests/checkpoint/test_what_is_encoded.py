@@ -217,7 +217,7 @@ def test_group_sizes_by_sparsity(tmp_path) -> None:
     report = xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "x")
     dry = xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "y", dry_run=True)
     opened = xorpack.open(tmp_path / "x")
-    assert opened["layers.0.mlp.weight"].group_size == 128
+    assert opened["layers.0.mlp.weight"].group_size == 64
     assert opened["layers.0.sparse.weight"].group_size == 0
     for name, account in report.accounts.items():
         assert account.section_bytes["scales"] == dry.accounts[name].section_bytes["scales"]

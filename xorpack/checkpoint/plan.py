@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.budget import Curve, Quantizer, budget_bytes, choose_quantizers
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
-from xorpack.checkpoint.source import plain_tensors
 from xorpack.code.words import Words, popcount, tail_mask, unpack
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
@@ -35,7 +35,7 @@ from xorpack.encoding.quantize.pruning import (
     zeros_mask,
 )
 from xorpack.encoding.rings.gather import ElementSource
-from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.files.selection import select
 from xorpack.masks import Block, Bmf
 from xorpack.masks.bmf import Factors
@@ -63,7 +63,7 @@ class Preview:
 
 
 class CheckpointPlan:
-    """Selected tensors of plain files, and the settings for them.
+    """Selected tensors of a plain checkpoint, and the settings for them.
 
     Attributes:
         selected: the tensors to encode, by name.
@@ -77,18 +77,18 @@ class CheckpointPlan:
     def __init__(
         self,
         settings: Settings,
-        files: Sequence[SafetensorsFile],
+        tensors: Mapping[str, StoredTensor],
         include: Sequence[str],
         exclude: Sequence[str],
+        unsuitable: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """See :func:`xorpack.encode_checkpoint`."""
+        """See :func:`xorpack.encode_checkpoint`; ``unsuitable``: tensors that cannot be encoded, and why."""
         self.settings = settings
-        tensors = plain_tensors(files)
         known = DTYPES if settings.lossless else FLOATS
-        unsuitable = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
-        unsuitable |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
+        why = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
+        why |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
         shapes = {name: stored.shape for name, stored in tensors.items()}
-        selection = select(shapes, unsuitable, include, exclude)
+        selection = select(shapes, {**unsuitable, **why}, include, exclude)
         self.selected = {name: tensors[name] for name in selection.chosen}
         self.left_out = {
             name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()

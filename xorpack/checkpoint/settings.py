@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -14,6 +14,8 @@ from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
 from xorpack.encoding.quantize.trellis_design import exact_rate
 from xorpack.errors import ParameterError
 from xorpack.files import model
+from xorpack.files.record import VERSION
+from xorpack.files.selection import abbreviated
 from xorpack.tensors import MAX_BITS
 
 SCOPES = ("tensor", "global")
@@ -111,9 +113,14 @@ class Settings:
         """Whether rates are to be chosen."""
         return self.target_bits is not None or self.max_size is not None
 
-    def config(self, version: int) -> dict[str, Any]:
-        """The ``quantization_config`` of a model directory whose files have ``version`` at the most."""
-        common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": version}
+    def config(self, encoded: Collection[str], carried: Collection[str]) -> dict[str, Any]:
+        """The ``quantization_config`` of a model directory that holds these tensors."""
+        common: dict[str, Any] = {
+            "quant_method": model.METHOD,
+            "format_version": VERSION,
+            "n_encoded": len(encoded),
+            "encoded": abbreviated(encoded, carried),
+        }
         if self.lossless:
             return {**common, "mode": "lossless"}
         return {**common, "mode": "trellis" if self.is_trellis else "bcq", **self.info()}
@@ -158,6 +165,8 @@ class EncodeReport:
         accounts: sizes of every encoded tensor (of a dry run: estimates).
         seconds: time spent on each.
         distortions: squared error of every quantized tensor against what was read; none of a dry run.
+        output_errors: squared error of the output of every tensor that was fitted to activations, relative, on what was
+            seen in calibration.
         n_parameters: elements of all tensors, carried ones included.
         source_bytes, stored_bytes: size of the safetensors files before and after.
         left_out: the tensors that are carried as they are, and why.
@@ -168,6 +177,7 @@ class EncodeReport:
     accounts: dict[str, Account] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     distortions: dict[str, Distortion] = field(default_factory=dict)
+    output_errors: dict[str, float] = field(default_factory=dict)
     n_parameters: int = 0
     source_bytes: int = 0
     stored_bytes: int = 0

@@ -48,6 +48,13 @@ from xorpack.cli.common import (
     help="The same by the size of all safetensors files: 40MB, 1.5GiB.",
 )
 @click.option(
+    "--hessian",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="STATS",
+    help="What calibrate wrote: the error that is made least is that of what layers give out, not of their weights.",
+)
+@click.option(
     "--lossless", is_flag=True, default=None, help="Keep every value bit for bit instead of quantizing."
 )
 @click.option(
@@ -61,7 +68,8 @@ from xorpack.cli.common import (
     "--group-size",
     type=click.IntRange(min=0),
     default=None,
-    help="Inputs that share scales, 0 for the row; default: 128, and the row from a sparsity of .8 on.",
+    help="Inputs that share scales, 0 for the row; default of --bits: as many as keep about 64 weights, and the row "
+    "from a sparsity of .8 on; of --rate: the row.",
 )
 @click.option(
     "--method",
@@ -140,7 +148,13 @@ def encode(
     )
     console.print(tables.left_out(report.left_out, width=console.width))
     say(*tables.closing_lines(report.source_bytes, report.stored_bytes, report.n_parameters, report.total))
-    if note := tables.ruined(report.distortions):
+    if report.output_errors:
+        mean = sum(report.output_errors.values()) / len(report.output_errors)
+        say(
+            f"fitted to activations: {len(report.output_errors)} of {len(report.accounts)} tensors; squared error of "
+            f"their outputs {100 * mean:.2f} % on average"
+        )
+    elif note := tables.ruined(report.distortions):
         say(f"note: {note}", err=True)
     share = report.n_negative_zeros / max(report.total.n_weights, 1)
     if share > 0.01:

@@ -36,8 +36,8 @@ METHODS = ("alternating", "greedy")
 
 SCALE_DTYPES = ("auto", "float16", "float32")
 
-GROUP = 128
-"""Columns that share scales, unless asked for, of weights of which less than ``ROWS_FROM`` are pruned."""
+GROUP = 64
+"""Kept weights that share scales, about, unless asked for, where less than ``ROWS_FROM`` are pruned."""
 
 ROWS_FROM = 0.8
 """Sparsity from which on a row shares its scales, unless asked for."""
@@ -77,8 +77,8 @@ def quantize(
         sparsity: prune this fraction of the weights by magnitude (:func:`magnitude_mask`), in [0, 1).
         mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither,
             the weight's own zeros are the pruned ones.
-        group_size: columns that share scales; 0 for the whole row. Default: 128 where less than .8 of the weights
-            are pruned, else the row. See :func:`columns_per_scale` for tensors of three axes.
+        group_size: columns that share scales; 0 for the whole row. None: as many as keep about 64 weights, and the row
+            from a sparsity of .8 on. See :func:`columns_per_scale`.
         method: ``"alternating"`` or ``"greedy"``.
         scale_dtype: type that scales are stored in, ``"float16"`` or ``"float32"``; ``"auto"``: float32 where
             float16 cannot hold those of every group.
@@ -91,7 +91,7 @@ def quantize(
     """
     weight = check_float(weight)
     _check(bits, group_size, method, scale_dtype, n_iterations, jobs)
-    kept = _kept(weight, sparsity, mask)
+    kept = kept_words(weight, sparsity, mask)
     group_size = columns_per_scale(weight.shape, group_size, popcount(kept))
     passes = n_iterations if method == "alternating" else -1
     try:
@@ -117,13 +117,17 @@ def columns_per_scale(shape: tuple[int, ...], group_size: int | None, n_kept: in
 
     The matrix has the first axis as its rows. Of a tensor of three or more axes whose last is long, such as the
     weights of many experts, (experts, out, in), a row of scales is a row of the last axis. With no ``group_size``, it
-    is 128 where less than .8 of the weights are pruned; else the row, for there scales would cost more than they gain.
+    is 64, doubled as often as keeps about 64 weights in a group: 128 at a sparsity of .5. From .8 on it is the row, for
+    there scales would cost more than they gain.
     """
     cols = as_matrix(shape)[1]
     row = shape[-1] if len(shape) > 2 and shape[-1] >= LONG_ROW else cols
     if group_size is None:
-        sparse = n_kept <= (1 - ROWS_FROM) * math.prod(shape) + 1  # a sparsity asked for is rounded
-        group_size = 0 if sparse or row <= GROUP else GROUP
+        n = math.prod(shape)
+        sparse = n_kept <= (1 - ROWS_FROM) * n + 1  # a sparsity asked for is rounded
+        group_size = 0 if sparse else GROUP << round(math.log2(n / n_kept))
+        if row <= group_size:
+            group_size = 0
     elif row == cols:
         return group_size
     group_size = min(group_size or row, row)
@@ -172,7 +176,7 @@ def _check(
     checks.choice("scale_dtype", scale_dtype, SCALE_DTYPES)
 
 
-def _kept(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> Words:
+def kept_words(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> Words:
     """The packed mask that the arguments of :func:`quantize` ask for, as an array of its own."""
     if mask is None:
         return zeros_mask(weight) if sparsity is None else magnitude_mask(weight, sparsity)

@@ -87,8 +87,8 @@ def quantize(
         sparsity: prune this fraction of the weights by magnitude, in [0, 1).
         mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
             zeros are the pruned ones; for a trellis only if they are a quarter of the weights or more.
-        group_size: columns that share scales; 0 for the whole row. Default: 128 for BCQ where less than .8 of the
-            weights are pruned, else the row.
+        group_size: columns that share scales; 0 for the whole row. Default: the row for a trellis; of BCQ as many as
+            keep about 64 weights, and the row from a sparsity of .8 on.
         method: ``"alternating"``, ``"greedy"`` or ``"trellis"``.
         scale_dtype: type that scales are stored in; ``"auto"``: the smallest that holds them. ``"uint8"`` is of a
             trellis (:mod:`xorpack.code.scales`).
@@ -107,7 +107,7 @@ def quantize(
     if method != TRELLIS:
         checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
         given = {"rate": rate, "window": window, "importance": importance}
-        _refuse(
+        refuse(
             given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method
         )
         return bcq.quantize(
@@ -121,13 +121,13 @@ def quantize(
             n_iterations=bcq.N_ITERATIONS if n_iterations is None else n_iterations,
             jobs=jobs,
         )
-    _refuse({"bits": bits, "n_iterations": n_iterations}, method)
+    refuse({"bits": bits, "n_iterations": n_iterations}, method)
     return quantize_trellis(
         weight,
         rate=2.0 if rate is None else rate,
         window=window,
         group_size=0 if group_size is None else group_size,
-        mask=_kept(weight, sparsity, mask),
+        mask=kept_mask(weight, sparsity, mask),
         importance=importance,
         outliers=outliers,
         column_gains=column_gains,
@@ -136,13 +136,14 @@ def quantize(
     )
 
 
-def _refuse(given: dict[str, Any], method: str) -> None:
+def refuse(given: dict[str, Any], method: str) -> None:
+    """Raise ParameterError where one of these is not None."""
     for name, value in given.items():
         if value is not None:
             raise ParameterError(f"{name} is not of method {method}")
 
 
-def _kept(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
+def kept_mask(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
     """The mask of a trellis, None where all weights are kept."""
     if mask is not None:
         if sparsity is not None:
