@@ -262,7 +262,9 @@ def test_the_page_of_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     if not page.is_file():
         pytest.skip("no docs beside these tests")
     monkeypatch.chdir(tmp_path)
-    sources = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    sources = re.findall(
+        r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     names: dict[str, Any] = {}
     for source in sources[1:]:  # the first has a model that the reader brings
         exec(source, names)
