@@ -19,6 +19,7 @@ THEMES = (
     "encoders",
     "peers",
     "decoding",
+    "products",
     "analysis",
     "end_to_end",
     "memory",

@@ -71,11 +71,11 @@ class PreparedProduct(ABC):
         if out is not None:
             _check_out(out, shape, x)
         result = np.empty((len(rows), self.rows), np.float32)
-        with np.errstate(all="ignore"):
-            if result.size:
-                self._multiply(rows, result, jobs)
-            if out is None:
-                return result.reshape(shape)
+        if result.size:
+            self._multiply(rows, result, jobs)
+        if out is None:
+            return result.reshape(shape)
+        with np.errstate(over="ignore", invalid="ignore"):
             out[...] = result.reshape(shape)
         return out
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 import pytest
-from gpu_cases import BCQ, LOSSLESS, TRELLIS, products
+from gpu_cases import BCQ, LOSSLESS, TRELLIS
+from gpu_cases import products as wide_products
 from samples import bcq, pruned
 
 import xorpack
-from xorpack.decoders import cpu, reference
+from xorpack.decoders import cpu, products, reference
+from xorpack.decoders.products import fused, planes, trellis
 from xorpack.errors import FormatError, ParameterError
 
 QUANTIZED = {**BCQ, **TRELLIS}
@@ -35,7 +37,7 @@ def check(y, encoded, x):
 
 def wide_product(encoded, x):
     if encoded.kind != "lossless":
-        return products(encoded, x)
+        return wide_products(encoded, x)
     weights = reference.decode_dense(encoded).astype(np.float64)
     wide = x.astype(np.float64)
     return wide @ weights.T, np.abs(wide) @ np.abs(weights).T
@@ -74,6 +76,45 @@ def test_weights_that_are_nan_or_infinite(dtype):
     y = encoded.matmul(x)
     assert np.array_equal(np.isnan(y), np.isnan(wanted))
     assert np.isnan(y).any()
+
+
+TILED = {
+    *("empty", "no columns", "all pruned", "trellis, empty", "trellis, no columns", "trellis, all pruned"),
+    *("raw", "trellis, groups"),  # groups of 100 columns
+}
+
+
+def test_what_is_not_fused():
+    """Tensors whose groups of columns are no whole words, or that keep nothing."""
+    found = {name for name, make in QUANTIZED.items() if make().product()._rows is None}
+    assert found == TILED
+
+
+@pytest.mark.parametrize("name", ["unrolled, half", "trellis, groups of half a panel", "lossless int8"])
+def test_many_rows_of_x(name, monkeypatch):
+    """More than are multiplied without weights; and so many that their tables take turns."""
+    encoded = (QUANTIZED | LOSSLESS)[name]()
+    x = x_of(encoded, products.MAX_FUSED + 1)
+    product = encoded.product()
+    check(product.matmul(x), encoded, x)
+    few = product.matmul(x[:7])
+    check(few, encoded, x[:7])
+    monkeypatch.setattr(fused, "CACHED_TABLES", 3 * 16 * encoded.cols)
+    assert product.matmul(x[:7]).tobytes() == few.tobytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["small", "constant planes", "16 lanes of 18", "trellis, period", "trellis, bitmap"]
+)
+def test_kernels_in_plain_python(name, monkeypatch):
+    encoded = QUANTIZED[name]()
+    product, x = encoded.product(), x_of(encoded, 2)
+    wanted = product.matmul(x)
+    monkeypatch.setattr(planes, "planes_kernel", planes.planes_kernel.py_func)
+    monkeypatch.setattr(trellis, "trellis_kernel", trellis.trellis_kernel.py_func)
+    monkeypatch.setattr(trellis, "outliers_kernel", trellis.outliers_kernel.py_func)
+    monkeypatch.setattr(fused, "tables_kernel", fused.tables_kernel.py_func)
+    assert product.matmul(x).tobytes() == wanted.tobytes()
 
 
 CASES = {

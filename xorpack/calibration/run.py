@@ -88,7 +88,7 @@ def calibrate(
     check_destination(target, overwrite=overwrite, inputs=[*layout.inputs(), text_path])
     for package in ("torch", "transformers"):
         if find_spec(package) is None:
-            raise ParameterError(f'{package} is missing: pip install "xorpack[torch]"')
+            raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
     tokens = _tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
 

@@ -63,7 +63,7 @@ def encode_checkpoint(
         src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
         dst: the file or directory to write.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
-        hessian: what ``xorpack calibrate`` wrote: trellises are fitted to these activations (:func:`xorpack.fit`), but
+        hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
@@ -116,7 +116,7 @@ def encode_checkpoint(
             weight_map |= dict.fromkeys(sizes, file.path.name)
             total_size += sum(sizes.values())
         model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
-        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
+        _write_card(layout.root / card.NAME, directory / card.NAME, chosen_settings.lossless, run.report)
         plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
         originals.encode(
             directory,
@@ -131,15 +131,17 @@ def encode_checkpoint(
 def _open_hessians(path: str | Path | None, target: Path, settings: Settings) -> Hessians | None:
     if path is None:
         return None
-    if not settings.is_trellis:
-        raise ParameterError("hessian is of trellises: it needs rate, target_bits or max_size")
+    if settings.lossless or settings.method != "alternating":
+        what = "lossless" if settings.lossless else f"method {settings.method}"
+        raise ParameterError(f"hessian fits weights to activations, which {what} contradicts")
     check_destination(target, overwrite=True, inputs=[Path(path)], dry_run=True)
     return Hessians(path)
 
 
-def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+def _write_card(source: Path, target: Path, lossless: bool, report: EncodeReport) -> None:
     text = source.read_bytes() if source.is_file() else None
-    write_instead(source, target, card.mark(text, lossless=lossless))
+    sizes = report.source_bytes, report.stored_bytes
+    write_instead(source, target, card.mark(text, lossless=lossless, sizes=sizes))
 
 
 class Run:
@@ -281,9 +283,13 @@ class Run:
             "jobs": jobs,
         }
         chosen = self.plan.quantizers[name]
-        if chosen.rate is not None and name in self.hessians:
+        if name in self.hessians:
             matrix = self.hessians[name]
-            fitted = fit(array, matrix, rate=chosen.rate, **how)
+            if chosen.rate is not None:
+                how |= {"method": "trellis", "rate": chosen.rate}
+            else:
+                how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
+            fitted: BCQTensor | TrellisTensor = fit(array, matrix, **how)
             self.report.output_errors[name] = output_error(array, fitted.dequantize(), matrix)
             return fitted
         if chosen.rate is not None:

@@ -38,7 +38,7 @@ from xorpack.cli.common import Size, progress_bar, say
 def calibrate(model: Path, text: Path, output: Path, overwrite: bool, **options: Any) -> None:
     """Run MODEL, a directory, over TEXT, and write what its linear layers are given, for encode --hessian.
 
-    Needs PyTorch and transformers: pip install "xorpack[torch]".
+    Needs PyTorch and transformers: pip install "xorpack[hf]".
     """
     from xorpack.calibration.run import calibrate as run
 

@@ -52,7 +52,7 @@ from xorpack.cli.common import (
     type=click.Path(path_type=Path),
     default=None,
     metavar="STATS",
-    help="What calibrate wrote: trellises get the least error of what layers give out, not of their weights.",
+    help="What calibrate wrote: the error that is made least is that of what layers give out, not of their weights.",
 )
 @click.option(
     "--lossless", is_flag=True, default=None, help="Keep every value bit for bit instead of quantizing."

@@ -56,11 +56,17 @@ def and_rows(target: NDArray[np.uint32], to: int, n: int, mask: NDArray[np.uint3
 
 
 def turn_rows(
-    target: NDArray[np.uint32], to: int, step: int, source: NDArray[np.uint32], at: int, stride: int
+    target: NDArray[np.uint32],
+    to: int,
+    step: int,
+    source: NDArray[np.uint32],
+    at: int,
+    starts: NDArray[np.int64],
 ) -> None:
-    """``target[to + step * c + i] = source[at + stride * i + c]`` for i, c < 16: rows side by side."""
+    """``target[to + step * c + i] = source[at + starts[i] + c]`` for i, c < 16: rows side by side."""
     for i in range(ROWS):
-        target[to + i : to + i + step * ROWS : step][:ROWS] = source[at + stride * i : at + stride * i + ROWS]
+        begin = at + int(starts[i])
+        target[to + i : to + i + step * ROWS : step][:ROWS] = source[begin : begin + ROWS]
 
 
 def add_lookups(
@@ -147,14 +153,14 @@ def _and_rows(typingctx: Any, target: Any, to: Any, n: Any, mask: Any, at: Any) 
 
 @intrinsic
 def _turn_rows(
-    typingctx: Any, target: Any, to: Any, step: Any, source: Any, at: Any, stride: Any
+    typingctx: Any, target: Any, to: Any, step: Any, source: Any, at: Any, starts: Any
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def pointer(k: int, begin: Any, step: Any, i: int) -> Any:
-            index = builder.add(begin, builder.mul(step, ir.Constant(_INDEX, i)))
-            return _at(context, builder, signature.args[k], args[k], index, _WORDS)
+        def pointer(k: int, index: Any, kind: Any) -> Any:
+            return _at(context, builder, signature.args[k], args[k], index, kind)
 
-        rows = [builder.load(pointer(3, args[4], args[5], i), align=4) for i in range(ROWS)]
+        begins = [builder.load(pointer(5, ir.Constant(_INDEX, i), _INDEX)) for i in range(ROWS)]
+        rows = [builder.load(pointer(3, builder.add(args[4], at), _WORDS), align=4) for at in begins]
         half = ROWS // 2
         halves = [
             ir.Constant(_WORDS, [16 * (i % 2) + i // 2 + first for i in range(ROWS)]) for first in (0, half)
@@ -164,11 +170,12 @@ def _turn_rows(
             pairs = [(rows[i], rows[i + half]) for i in range(half)]
             rows = [builder.shuffle_vector(a, b, order) for a, b in pairs for order in halves]
         for i, row in enumerate(rows):
-            builder.store(row, pointer(0, args[1], args[2], i), align=4)
+            to = builder.add(args[1], builder.mul(args[2], ir.Constant(_INDEX, i)))
+            builder.store(row, pointer(0, to, _WORDS), align=4)
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.none(target, integer, integer, source, integer, integer), codegen
+    return types.none(target, integer, integer, source, integer, starts), codegen
 
 
 @intrinsic
@@ -213,8 +220,8 @@ def _and_rows_overload(target, to, n, mask, at):
 
 
 @overload(turn_rows, inline="always")
-def _turn_rows_overload(target, to, step, source, at, stride):
-    return lambda target, to, step, source, at, stride: _turn_rows(target, to, step, source, at, stride)
+def _turn_rows_overload(target, to, step, source, at, starts):
+    return lambda target, to, step, source, at, starts: _turn_rows(target, to, step, source, at, starts)
 
 
 @overload(add_lookups, inline="always")

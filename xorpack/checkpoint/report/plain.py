@@ -87,6 +87,7 @@ class _Plain:
         exact = Account.total(t.exact or t.account for t in tensors)
         return Report(
             **common(self.layout),
+            quality=self.wanted.quality,
             kind="plain",
             settings=asdict(self.settings),
             n_parameters=self.exact.n_parameters,

@@ -19,8 +19,8 @@ from xorpack.product import PreparedProduct
 
 __all__ = ["EncodedProduct"]
 
-MAX_FUSED = 8
-"""FusedRows of x from which on tiles of weights are faster, less one."""
+MAX_FUSED = 32
+"""Rows of x that are multiplied without weights; from there on, decoding costs less than BLAS saves."""
 
 
 class EncodedProduct(PreparedProduct):
@@ -36,10 +36,7 @@ class EncodedProduct(PreparedProduct):
 
     def _multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
         rows = self._rows
-        # False for NaN, too.
-        if rows is not None and len(x) <= MAX_FUSED and max(x.max(), -x.min()) * rows.reach <= fused.LARGEST:
-            fused.multiply(rows, x, out, jobs)
-        else:
+        if rows is None or len(x) > MAX_FUSED or not fused.multiply(rows, x, out, jobs):
             self._tiles.multiply(x, out, jobs)
 
 

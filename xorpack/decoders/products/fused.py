@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from xorpack.code.words import WORD_BITS, n_chunks
 from xorpack.decoders.products.sums_kernels import tables_kernel
+from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS, TABLE
 from xorpack.vector.threads import side_by_side
+
+CACHED_TABLES = 1 << 19
+"""Bytes of tables that are kept at a time, if a row of x takes no more: what a core's own cache holds."""
 
 LARGEST = 2.0**120
 """No sum within a product exceeds this: float32 ends at 2**128."""
@@ -26,7 +30,7 @@ class FusedRows(Protocol):
 
     Attributes:
         n_units: units that any thread can take.
-        reach: what a product of activations of 1 does not exceed on the way.
+        reach: what no sum of a product exceeds on the way, of activations (times gains) of 1.
         group_size: columns that share a scale, whole words; 0 = the row.
     """
 
@@ -49,20 +53,30 @@ class FusedRows(Protocol):
         """Fill ``out`` (n, rows) with the products of the rows of units ``begin .. end - 1``."""
 
 
-def multiply(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
-    """Fill ``out`` (n, rows) with ``x W^T``; x (n, cols), C-contiguous."""
+def multiply(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> bool:
+    """Fill ``out`` (n, rows) with ``x W^T``, unless x is so large, or no number, that another way is needed.
+
+    x (n, cols), C-contiguous. Whether ``out`` was filled is returned.
+    """
+    step = max(1, CACHED_TABLES // (4 * TABLE * n_chunks(x.shape[1])))
+    return all(_few(rows, x[k : k + step], out[k : k + step], jobs) for k in range(0, len(x), step))
+
+
+def _few(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> bool:
     n, cols = x.shape
     chunks = n_chunks(cols)
     size = chunks_of_group(rows.group_size, cols)
-    tables = aligned(n * chunks * TABLE, np.float32)
+    tables = aligned(n * chunks * TABLE).view(np.float32)
     totals = np.empty((n, -(-chunks // size)), np.float32)
-    tables_kernel(rows.activations(x), size, tables.reshape(n, -1), totals)
+    if tables_kernel(rows.activations(x), size, tables.reshape(n, -1), totals) * rows.reach > LARGEST:
+        return False
     share = -(-rows.n_units // jobs)
 
     def part(k: int) -> None:
         rows.run(k * share, min((k + 1) * share, rows.n_units), x, tables, totals, out)
 
     side_by_side(part, -(-rows.n_units // share))
+    return True
 
 
 def fits(group_size: int, cols: int) -> bool:
@@ -85,15 +99,6 @@ def by_units(rows: NDArray[Any], n_out: int) -> NDArray[Any]:
     padded = np.zeros((n_units * ROWS * n_out, rows.shape[1]), rows.dtype)
     padded[: len(rows)] = rows
     units = padded.reshape(n_units, ROWS, n_out, -1).transpose(0, 2, 3, 1)
-    into = aligned(padded.size, rows.dtype.type)
+    into = aligned(padded.size).view(rows.dtype)
     into.reshape(units.shape)[...] = units
     return into
-
-
-def aligned(n: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """An empty array of ``n`` elements that begins at a line of the cache."""
-    size = np.dtype(dtype).itemsize * n
-    octets = np.empty(size + 64, np.uint8)
-    address: int = octets.__array_interface__["data"][0]
-    begin = -address % 64
-    return octets[begin : begin + size].view(dtype)

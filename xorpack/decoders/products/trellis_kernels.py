@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.decoders.products.sums_kernels import kept_sums
+from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit
 from xorpack.vector.lookup import add_lookups, and_rows, xor_rows
 
@@ -31,7 +32,7 @@ def trellis_kernel(
     n_groups, q = totals.shape[1], a.size
     n_planes = q + 1 if masks.size else q
     masked = masks.size > 0
-    words, sums = np.empty((q + 1) * 16, np.uint32), np.empty(n * n_planes * 16, np.float32)
+    words, sums = aligned((q + 1) * 16), aligned(n * n_planes * 16).view(np.float32)
     made = np.empty((n, 16), np.float32)
     total, kept = np.empty(16, np.float32), np.empty(16, np.float32)
     for unit in range(begin, end):

@@ -46,8 +46,10 @@ class Hessian:
     factor: NDArray[np.float64]
 
     @classmethod
-    def of(cls, matrix: NDArray[Any], cols: int, damping: float = DAMPING) -> Hessian:
+    def of(cls, matrix: NDArray[Any], cols: int, group: int = 1, damping: float = DAMPING) -> Hessian:
         """Check ``matrix``, (cols, cols), and factor it with as much damping as it needs, ``damping`` at least.
+
+        Groups of ``group`` neighbouring inputs stay together: those with the largest activation first.
 
         Raises:
             ParameterError: its shape or type is another.
@@ -58,7 +60,9 @@ class Hessian:
         mean = float(diagonal.mean()) if cols else 0.0
         if cols and not mean > 0:
             raise DataError("hessian is 0 everywhere: the layer has seen no inputs")
-        order = np.argsort(-diagonal, kind="stable").astype(np.int64)
+        largest = np.maximum.reduceat(diagonal, np.arange(0, cols, group)) if cols else diagonal
+        groups = np.arange(cols) // group
+        order = np.lexsort((-diagonal, groups, -largest[groups])).astype(np.int64)
         h = h[np.ix_(order, order)]
         diagonal = np.diag(h).copy()
         share = damping

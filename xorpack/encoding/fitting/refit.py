@@ -19,7 +19,7 @@ RIDGE = 1e-7
 
 
 class Refit:
-    """The error of a tensor's output as a quadratic form of its scales and codes, a block of rows at a time.
+    """The error of a tensor's output as a quadratic form of its scales and codes, found once for its bits.
 
     Args:
         tensor: with its outliers.
@@ -30,61 +30,49 @@ class Refit:
     def __init__(
         self, tensor: TrellisTensor, weight: NDArray[np.float32], hessian: NDArray[np.float32]
     ) -> None:
-        self.tensor, self.weight, self.hessian = tensor, weight, hessian
+        self.tensor, self.weight = tensor, weight
         self.rows, self.cols = as_matrix(tensor.shape)
-        self.group = min(tensor.group_size or self.cols, self.cols)
-        self.starts, self.step = block_starts(tensor.shape)
+        group, n, q = tensor.group_size or self.cols, n_groups(self.cols, tensor.group_size), tensor.bits
+        bounds = np.arange(0, self.cols, group)
+        self.left = np.empty((self.rows, n, q, n, q), np.float32)
+        self.right = np.empty((self.rows, n, q), np.float32)
+        starts, step = block_starts(tensor.shape)
+        for first in starts:
+            last = min(first + step, self.rows)
+            signs, turned = self._signs(first, last), self._target(first, last) @ hessian
+            for g, begin in enumerate(bounds):
+                inside = slice(begin, begin + group)
+                for k in range(q):
+                    product = signs[k, :, inside] @ hessian[inside]
+                    sums = np.add.reduceat(signs * product, bounds, axis=2)  # (q, rows, n)
+                    self.left[first:last, g, k] = sums.transpose(1, 2, 0)
+                    self.right[first:last, g, k] = (signs[k, :, inside] * turned[:, inside]).sum(1)
 
     def scales(self, a: NDArray[np.float64], scales: NDArray[Any]) -> NDArray[Any]:
         """Scales as they are stored, each row's the best for ``a``, or what they were where that is no worse."""
-        found = scales.copy()
-        for first in self.starts:
-            last = min(first + self.step, self.rows)
-            signs, target = self._signs(first, last), self._target(first, last)
-            y = np.tensordot(a.astype(np.float32), signs, 1)  # (n, cols)
-            n = n_groups(self.cols, self.tensor.group_size)
-            left, right = np.empty((last - first, n, n)), np.empty((last - first, n))
-            turned = target @ self.hessian
-            for g in range(n):
-                inside = slice(g * self.group, (g + 1) * self.group)
-                product = y[:, inside] @ self.hessian[inside]
-                left[:, g] = np.add.reduceat(product * y, np.arange(0, self.cols, self.group), axis=1)
-                right[:, g] = (turned[:, inside] * y[:, inside]).sum(1)
-            trace = np.trace(left, axis1=1, axis2=2)
-            ridge = RIDGE * trace / n + (trace <= 0)
-            before = scale_values(scales[first:last]).astype(np.float64)
-            best = np.linalg.solve(
-                left + ridge[:, None, None] * np.eye(n), (right + ridge[:, None] * before)[..., None]
-            )[..., 0]
-            part = stored_scales(np.where(best > 0, best, before), scales.dtype)
-            better = _form(left, right, scale_values(part)) < _form(left, right, before)
-            found[first:last] = np.where(better[:, None], part, scales[first:last])
-        return found
+        left = np.einsum("rgjhk,j,k->rgh", self.left, a, a)
+        right = np.einsum("rgj,j->rg", self.right, a)
+        n = right.shape[1]
+        before = scale_values(scales).astype(np.float64)
+        trace = np.trace(left, axis1=1, axis2=2)
+        ridge = RIDGE * trace / n + (trace <= 0)
+        system = left + ridge[:, None, None] * np.eye(n)
+        best = np.linalg.solve(system, (right + ridge[:, None] * before)[..., None])[..., 0]
+        found = stored_scales(np.where(best > 0, best, before), scales.dtype)
+        better = _form(left, right, scale_values(found)) < _form(left, right, before)
+        return np.where(better[:, None], found, scales)
 
     def codes(self, a: NDArray[np.float64], scales: NDArray[Any]) -> NDArray[np.float64]:
         """Codes (q,), the best for ``scales``, or ``a`` where that is no worse."""
-        q = len(a)
-        left, right = np.zeros((q, q)), np.zeros(q)
-        for first in self.starts:
-            last = min(first + self.step, self.rows)
-            spread = np.repeat(scale_values(scales[first:last]), self.group, axis=1)[:, : self.cols]
-            planes = self._signs(first, last) * spread
-            turned = self._target(first, last) @ self.hessian
-            for j in range(q):
-                right[j] += np.vdot(planes[j], turned)
-                product = planes[j] @ self.hessian
-                for k in range(j + 1):
-                    left[j, k] += np.vdot(product, planes[k])
-        left += np.tril(left, -1).T
+        s = scale_values(scales).astype(np.float64)
+        left = np.einsum("rgjhk,rg,rh->jk", self.left, s, s, optimize=True)
+        right = np.einsum("rgj,rg->j", self.right, s)
         if not np.trace(left) > 0:
             return a
-        ridge = RIDGE * np.trace(left) / q
-        best: NDArray[np.float64] = np.linalg.solve(left + ridge * np.eye(q), right + ridge * a)
-        return (
-            best
-            if _form(left[None], right[None], best[None]) < _form(left[None], right[None], a[None])
-            else a
-        )
+        ridge = RIDGE * np.trace(left) / len(a)
+        best: NDArray[np.float64] = np.linalg.solve(left + ridge * np.eye(len(a)), right + ridge * a)
+        better = _form(left[None], right[None], best[None]) < _form(left[None], right[None], a[None])
+        return best if better else a
 
     def _signs(self, first: int, last: int) -> NDArray[np.float32]:
         """Planes as gains with a sign, float32 (q, n, cols), 0 where a weight is pruned or an outlier."""

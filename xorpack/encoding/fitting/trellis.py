@@ -48,7 +48,6 @@ def fit_trellis(
     for _ in range(descents):
         run.descend()
         run.refit()
-    run.refit(REFITS - 1)
     return run.tensor()
 
 
@@ -119,11 +118,11 @@ class _Run:
             gradient[end:] -= matrix[end:, inside] @ moved
         return fell
 
-    def refit(self, rounds: int = 1) -> None:
+    def refit(self) -> None:
         """Scales, then codes, by least squares, in turns; the columns become what is decoded then."""
         refit = Refit(self.tensor(), self._straight(self.target), self._plain_hessian())
         a = self.a * self.unit
-        for _ in range(rounds):
+        for _ in range(REFITS):
             self.stored = refit.scales(a, self.stored)
             a = refit.codes(a, self.stored)
         self.a = a / self.unit

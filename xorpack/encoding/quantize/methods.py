@@ -107,7 +107,7 @@ def quantize(
     if method != TRELLIS:
         checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
         given = {"rate": rate, "window": window, "importance": importance}
-        _refuse(
+        refuse(
             given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method
         )
         return bcq.quantize(
@@ -121,7 +121,7 @@ def quantize(
             n_iterations=bcq.N_ITERATIONS if n_iterations is None else n_iterations,
             jobs=jobs,
         )
-    _refuse({"bits": bits, "n_iterations": n_iterations}, method)
+    refuse({"bits": bits, "n_iterations": n_iterations}, method)
     return quantize_trellis(
         weight,
         rate=2.0 if rate is None else rate,
@@ -136,7 +136,8 @@ def quantize(
     )
 
 
-def _refuse(given: dict[str, Any], method: str) -> None:
+def refuse(given: dict[str, Any], method: str) -> None:
+    """Raise ParameterError where one of these is not None."""
     for name, value in given.items():
         if value is not None:
             raise ParameterError(f"{name} is not of method {method}")
