@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code.scales import LOWEST, ROUNDING, scale_octets, scale_values
 from xorpack.code.trellis_kernels import expand_trellis
 from xorpack.code.words import Words, n_chunks, popcount, tail_mask
@@ -67,7 +68,7 @@ def quantize_trellis(
     group_size: int = 0,
     mask: NDArray[Any] | None = None,
     importance: NDArray[Any] | None = None,
-    outliers: bool = True,
+    outliers: bool | float = True,
     column_gains: bool = False,
     balance: float = 1.0,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
@@ -88,7 +89,9 @@ def quantize_trellis(
         group_size: columns that share a scale; 0 for the whole row.
         mask: keep these: bool of the weight's shape, or packed uint32 (rows, chunks); None for all.
         importance: of a squared error, not negative: (cols,) or the weight's shape; None for 1.
-        outliers: keep weights exactly, as float16, where that costs less than their clipping.
+        outliers: keep weights apart, in float16: True for those of which that costs less than their clipping, or a
+            number for all beyond so many standard deviations of their row or group: 3 is what language models want at
+            2 bits, for they lose more by large weights than the squared error tells.
         column_gains: a float16 for each column, too; it can be folded into the input of a product.
         balance: 1 for the least total error: rows of small weights get little of the bits, a row far below the others
             hardly any; 0 for the same relative error in every row and group, whatever its magnitude; or between.
@@ -110,6 +113,8 @@ def quantize_trellis(
         raise ParameterError(f"balance {balance} is outside 0..1")
     if jobs < 1:
         raise ParameterError(f"jobs {jobs} is less than 1")
+    if not isinstance(outliers, bool):
+        outliers = checks.positive("outliers", outliers)
     kept = np.tile(tail_mask(cols), (rows, 1)) if mask is None else packed_mask(weight, mask)
     job = _Job(
         weight=weight,
@@ -122,9 +127,7 @@ def quantize_trellis(
         balance=balance,
         jobs=jobs,
     )
-    scaling = find_scales(
-        weight, kept, job.group, column_gains, job.plan, rate if outliers else None, job.n_groups, jobs
-    )
+    scaling = find_scales(weight, kept, job.group, column_gains, job.plan, rate, outliers, job.n_groups, jobs)
     code, a, scales = job.quantize(scaling)
     positions, values = NO_POSITIONS, NO_VALUES
     tensor = TrellisTensor(
