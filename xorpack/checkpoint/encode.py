@@ -238,7 +238,8 @@ class _Run:
         }
         chosen = self.plan.quantizers[name]
         if chosen.rate is not None:
-            return quantize(array, method="trellis", rate=chosen.rate, **how)
+            outliers = settings.outliers_at(chosen.rate)
+            return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how)
         return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:

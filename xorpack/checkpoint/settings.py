@@ -19,12 +19,28 @@ from xorpack.tensors import MAX_BITS
 SCOPES = ("tensor", "global")
 
 QUANTIZING = frozenset(
-    ("bits", "rate", "target_bits", "max_size", "sparsity", "scope", "group_size", "method", "scale_dtype")
+    (
+        "bits",
+        "rate",
+        "target_bits",
+        "max_size",
+        "sparsity",
+        "scope",
+        "group_size",
+        "method",
+        "scale_dtype",
+        "outliers",
+    )
 )
 """Settings that say how to lose something."""
 
 BCQ_ONLY = frozenset(("bits", "method"))
 """Settings of quantizers other than the trellis."""
+
+OUTLIERS, OUTLIERS_RATES = 3.0, (1.5, 2.5)
+"""Deviations from which on a trellis keeps weights apart, unless asked for; the least rate at which it does so, and
+the first that is too large. SmolLM2 at 2 bits loses half as much as with the threshold of least squared error, which is
+near 3.9 there; at 3 bits that is 3.6, and less of it gains nothing (docs/quality.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +49,8 @@ class Settings:
 
     See :func:`xorpack.quantize` and :func:`xorpack.encode` for what the fields mean and for their defaults. With a
     ``rate``, weights are quantized by a trellis; or a rate is chosen for each tensor, so that the encoded tensors take
-    ``target_bits`` per weight at the most, everything counted, or the safetensors files ``max_size`` bytes.
+    ``target_bits`` per weight at the most, everything counted, or the safetensors files ``max_size`` bytes. With no
+    ``outliers``, a trellis of 1.5 to 2.5 bits keeps all weights beyond 3 standard deviations of their row apart.
     """
 
     lossless: bool = False
@@ -46,6 +63,7 @@ class Settings:
     group_size: int | None = None
     method: Literal["alternating", "greedy"] = "alternating"
     scale_dtype: Literal["auto", "float16", "float32"] = "auto"
+    outliers: bool | float | None = None
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
     rank: int | None = None
@@ -68,6 +86,8 @@ class Settings:
             checks.whole("max_size", self.max_size, 1)
         if self.sparsity is not None:
             checks.sparsity(self.sparsity)
+        if self.outliers is not None and not isinstance(self.outliers, bool):
+            checks.positive("outliers", self.outliers)
         if self.group_size is not None:
             checks.whole("group_size", self.group_size)
         if self.rank is not None:
@@ -90,6 +110,8 @@ class Settings:
             raise ParameterError(f"{asked[0]} and {asked[1]} both say how large tensors may be")
         if asked and (useless := given & BCQ_ONLY):
             raise ParameterError(f"{min(useless)} is of binary codes, and {asked[0]} asks for a trellis")
+        if self.outliers is not None and not asked:
+            raise ParameterError("outliers is of a trellis, and no rate, target_bits or max_size is given")
         if "positive_zeros" in given and not self.lossless:
             raise ParameterError("positive_zeros is for lossless; quantized zeros are positive anyway")
         if "scope" in given and self.sparsity is None:
@@ -111,6 +133,13 @@ class Settings:
         """Whether rates are to be chosen."""
         return self.target_bits is not None or self.max_size is not None
 
+    def outliers_at(self, rate: float) -> bool | float:
+        """Which weights a trellis of ``rate`` keeps apart, as :func:`xorpack.quantize` takes it."""
+        if self.outliers is not None:
+            return self.outliers
+        least, above = OUTLIERS_RATES
+        return OUTLIERS if least <= rate < above else True
+
     def config(self, version: int) -> dict[str, Any]:
         """The ``quantization_config`` of a model directory whose files have ``version`` at the most."""
         common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": version}
@@ -125,6 +154,7 @@ class Settings:
         names = ["bits", "sparsity", "scope", "group_size", "method", "scale_dtype"]
         if self.is_trellis:
             names = ["rate", "target_bits", "max_size", "sparsity", "scope", "group_size", "scale_dtype"]
+            names += ["outliers"]
         if self.mask_codec == "bmf":
             names += ["mask_codec", "rank", "mask_bits"]
         return {name: getattr(self, name) for name in names}
@@ -143,6 +173,7 @@ class SettingsOptions(TypedDict, total=False):
     group_size: int | None
     method: Literal["alternating", "greedy"]
     scale_dtype: Literal["auto", "float16", "float32"]
+    outliers: bool | float | None
     mask_codec: Choice
     prefer: Prefer
     rank: int | None

@@ -90,8 +90,8 @@ def quantize_trellis(
         mask: keep these: bool of the weight's shape, or packed uint32 (rows, chunks); None for all.
         importance: of a squared error, not negative: (cols,) or the weight's shape; None for 1.
         outliers: keep weights apart, in float16: True for those of which that costs less than their clipping, or a
-            number for all beyond so many standard deviations of their row or group: 3 is what language models want at
-            2 bits, for they lose more by large weights than the squared error tells.
+            number for all beyond so many standard deviations of their row or group, about. Language models want 3: they
+            lose more by large weights than the squared error tells.
         column_gains: a float16 for each column, too; it can be folded into the input of a product.
         balance: 1 for the least total error: rows of small weights get little of the bits, a row far below the others
             hardly any; 0 for the same relative error in every row and group, whatever its magnitude; or between.
@@ -144,6 +144,22 @@ def quantize_trellis(
         values=values,
     )
     return _with_outliers(tensor, weight, scaling.outliers)
+
+
+def count_outliers(
+    weight: NDArray[Any], kept: Words, rate: float, group_size: int, outliers: bool | float
+) -> int:
+    """How many weights :func:`quantize_trellis` would keep apart.
+
+    Args:
+        kept: packed mask, uint32 (rows, chunks).
+    """
+    cols = as_matrix(weight.shape)[1]
+    share = popcount(kept) / max(weight.size, 1)
+    plan = _design(rate, None, None if share == 1 else share)
+    group = min(group_size or cols, max(cols, 1)) or 1
+    n_groups = max(1, -(-cols // group))
+    return len(find_scales(weight, kept, group, False, plan, rate, outliers, n_groups, 1).outliers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
