@@ -39,8 +39,8 @@ BCQ_ONLY = frozenset(("bits", "method"))
 
 OUTLIERS, OUTLIERS_RATES = 3.0, (1.5, 2.5)
 """Deviations from which on a trellis keeps weights apart, unless asked for; the least rate at which it does so, and
-the first that is too large. SmolLM2 at 2 bits loses half as much as with the threshold of least squared error, which is
-near 3.9 there; at 3 bits that is 3.6, and less of it gains nothing (docs/quality.md)."""
+the first that is too large. At 2 bits SmolLM2 has a third of the perplexity that it has with the threshold of least squared
+error, which is near 3.9 there; at 3 bits that is 3.6, and 3 gains nothing (docs/quality.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
