@@ -49,7 +49,7 @@ def others_cpu_seconds() -> float | None:
 
 
 def version(name: str) -> str:
-    """Of an installed package, ``-`` where there is none."""
+    """The version of an installed package, ``-`` where there is none."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

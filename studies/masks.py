@@ -54,7 +54,7 @@ def plan(scope: Scope) -> list[Cell]:
 
 
 def measure(params: Params, weights: Weights | None = None) -> Result:
-    """For each order: a sample per seed, and the spread."""
+    """Samples of each order, one per seed, and their spread."""
     found: dict[str, dict[str, list[Any]]] = {order: {"samples": [], "spread": []} for order in ORDERS}
     n_weights = n_kept = 0
     for seed in range(params["seeds"]):

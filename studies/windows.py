@@ -69,7 +69,7 @@ def plan(scope: Scope) -> list[Cell]:
 
 
 def measure(params: Params, weights: Weights | None = None) -> Result:
-    """For each rate, a sample per seed."""
+    """Samples of each rate, one per seed."""
     sparsity, window = params["sparsity"], params["window"]
     n_steps = round(params["ring_words"] / (1 - sparsity))
     layout = sample.ring_layout(n_steps)

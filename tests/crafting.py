@@ -39,7 +39,7 @@ def matrix() -> np.ndarray[Any, Any]:
 
 
 def write(path: Path, mask_codec: Literal["bitmap", "cascade", "block"] = "bitmap") -> Path:
-    """A file with every section: 60 corrections or so, a mask, scales; a lossless and a carried tensor."""
+    """A file of version 1 with every section: 60 corrections or so, a mask, scales; a lossless and a carried tensor."""
     quantized = xorpack.quantize(matrix(), bits=2)
     network = XorNetwork.quasi_cyclic(window=4, n_rows=5)
     encoded = {
@@ -47,7 +47,7 @@ def write(path: Path, mask_codec: Literal["bitmap", "cascade", "block"] = "bitma
         PLAIN: xorpack.encode(matrix()[:3, :7].astype(np.int8)),
     }
     carried = {CARRIED: StoredTensor.of(np.arange(5, dtype=np.float32))}
-    container.write(path, encoded, carried, metadata={"format": "pt"})
+    container.write(path, encoded, carried, metadata={"format": "pt"}, version=1)
     return path
 
 

@@ -119,7 +119,7 @@ def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, Launch]]:
 
 
 def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]]:
-    """Of a trellis tensor of that rate, with row scales: decoding, products of 1, 2 and 8 columns."""
+    """The kernels of a trellis tensor of that rate, with row scales: decoding, products of 1, 2 and 8 columns."""
     network = design(rate).network
     rows, cols, chunks = LAYOUT.rows, LAYOUT.cols, LAYOUT.chunks
     macros = trellis_macros(network) | {"SCALE": 1, "MASK": 0, "SKEW": 1}

@@ -73,7 +73,7 @@ def disassemble(cubin: bytes) -> str:
 
 
 def count(kernel: Kernel, steps: int, arch: str = ARCH) -> Count:
-    """Of a kernel whose main loop makes so many steps."""
+    """The count of a kernel whose main loop makes so many steps."""
     text = disassemble(nvrtc.cubin(kernel, arch))
     marker = "BMMA" if kernel.name == "trellis_product" else "LDS"
     return main_loop(text.split(f".text.{kernel.name}:")[1].split("\n.text.")[0], marker, steps)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import xorpack
+from benchmarks.quality.gptq import gptq
 from benchmarks.quality.incoherence import rotation
 from benchmarks.quality.score import Score, agreement, perplexity
 from benchmarks.quality.setting import Setting
+from xorpack.encoding.fitting.hessian import output_error
 
 
 def test_a_setting_is_read():
@@ -89,3 +91,25 @@ def test_agreement_is_of_pairs_of_different_texts():
     assert score.value == pytest.approx(np.corrcoef(found[upper], given[upper])[0, 1])
     assert score.low < score.value < score.high < 1
     assert agreement(given, given).low == pytest.approx(1)
+
+
+def test_settings_that_know_activations_lose_less_of_the_output():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((400, 64)) @ (np.eye(64) + 0.5 * rng.standard_normal((64, 64)))
+    weight, hessian = rng.standard_normal((128, 64)).astype(np.float32), x.T @ x
+    errors, sizes = {}, {}
+    for text in ("gptq:bits=2,group_size=64", "fit:rate=2,window=9", "trellis:rate=2,window=9"):
+        decoded, sizes[text] = Setting.parse(text).apply(weight, 1, hessian)
+        errors[text] = output_error(weight, decoded, hessian)
+    assert sizes["gptq:bits=2,group_size=64"] == (2 + (16 + 2) / 64) * weight.size / 8
+    others = errors["gptq:bits=2,group_size=64"], errors["trellis:rate=2,window=9"]
+    assert errors["fit:rate=2,window=9"] < 0.7 * min(others)
+    plain = np.abs(weight - gptq(weight, np.eye(64), bits=8)[0]).max()
+    assert plain < np.ptp(weight) / 255
+
+
+def test_gptq_without_correlations_rounds():
+    weight = np.array([[-1.0, 0.0, 1.0, 2.0]], np.float32)
+    decoded, n_bytes = gptq(weight, np.eye(4), bits=2)
+    assert np.array_equal(decoded, weight)
+    assert n_bytes == (2 * 4 + 18) / 8

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from xorpack.decoders import decode
     from xorpack.encoded import EncodedTensor
     from xorpack.encoding.encoder import encode
+    from xorpack.encoding.fitting.methods import fit
     from xorpack.encoding.quantize.methods import quantize
     from xorpack.files.record import from_sections
     from xorpack.tensors import BCQTensor, TrellisTensor
@@ -79,6 +80,7 @@ __all__ = [
     "decode_checkpoint",
     "encode",
     "encode_checkpoint",
+    "fit",
     "from_sections",
     "open",
     "prune_checkpoint",
@@ -102,6 +104,7 @@ _HOMES = {
     "decode_checkpoint": "checkpoint",
     "encode": "encoding.encoder",
     "encode_checkpoint": "checkpoint",
+    "fit": "encoding.fitting.methods",
     "from_sections": "files.record",
     "open": "checkpoint.opened:open_checkpoint",
     "prune_checkpoint": "checkpoint",

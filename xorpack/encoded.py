@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from xorpack.elements import Elements, Lossless, Trellis
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.field import Field
 from xorpack.masks import Mask
+from xorpack.product import PreparedProduct
 from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
 
 SECTIONS = ("code", "corrections", "mask", "scales", "field", "gains", "outliers")
@@ -229,6 +231,31 @@ class EncodedTensor:
         """Mask words of rows ``first .. last - 1``; ``expand`` is the decoder's, ``jobs`` are threads."""
         end = self.rows if last is None else last
         return self.mask.rows(first, end, expand, jobs=jobs)
+
+    def product(self, *, jobs: int = 1) -> PreparedProduct:
+        """This tensor made ready for many products on the CPU: :class:`xorpack.product.PreparedProduct`.
+
+        Args:
+            jobs: threads that unpack its mask.
+
+        Raises:
+            FormatError: the tensor contradicts itself.
+        """
+        # A decoder's, and decoders import this module: looked up, not imported.
+        made: PreparedProduct = import_module("xorpack.decoders.products").EncodedProduct(self, jobs=jobs)
+        return made
+
+    def matvec(
+        self, x: Any, *, jobs: int = 1, out: NDArray[Any] | None = None, precision: str = "float32"
+    ) -> NDArray[Any]:
+        """``W x`` on the CPU, x (cols,): :meth:`xorpack.product.PreparedProduct.matvec`, once."""
+        return self.product(jobs=jobs).matvec(x, jobs=jobs, out=out, precision=precision)
+
+    def matmul(
+        self, x: Any, *, jobs: int = 1, out: NDArray[Any] | None = None, precision: str = "float32"
+    ) -> NDArray[Any]:
+        """``x W^T`` on the CPU, x (n, cols) or (cols,): :meth:`xorpack.product.PreparedProduct.matmul`, once."""
+        return self.product(jobs=jobs).matmul(x, jobs=jobs, out=out, precision=precision)
 
 
 def check_shape(shape: tuple[int, ...]) -> tuple[int, int]:

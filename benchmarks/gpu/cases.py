@@ -69,7 +69,7 @@ class TrellisCase:
 
     @property
     def name(self) -> str:
-        """As rows of the table name it."""
+        """The name that rows of the table give it."""
         return f"{self.rows} x {self.cols}, trellis R {self.rate}"
 
 

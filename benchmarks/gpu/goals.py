@@ -10,7 +10,7 @@ CSR = "cuSPARSE CSR (float32 values, 32-bit columns)"
 
 
 def unmeasured() -> dict[str, list[Row]]:
-    """By theme, as the run names them."""
+    """The goals by theme, as the run names them."""
     large = CASES[0].name
     exact = "decode bit-identical, products within float32 rounding, runs identical"
     products = [

@@ -6,13 +6,18 @@ import argparse
 import importlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks import report
 from benchmarks.measure import Row
+from benchmarks.quality.calibrated import hessians_of
 from benchmarks.quality.layers import Model
 from benchmarks.quality.score import SHARE
 from benchmarks.quality.setting import Setting
@@ -50,6 +55,11 @@ def main() -> None:
         "--every", type=int, default=1, help="quantize each N-th block of smollm2 only, for a quick look"
     )
     parser.add_argument("--jobs", type=int, default=2, help="threads; default: 2")
+    parser.add_argument(
+        "--stats",
+        type=Path,
+        help="what fit and gptq know of activations; collected, for some minutes, if it is not there",
+    )
     parser.add_argument("--save", action="store_true", help="into results/quality.json and docs/results.md")
     options = parser.parse_args()
     quick = any(getattr(options, name) != value for name, value in FULL.items())
@@ -61,11 +71,15 @@ def main() -> None:
         settings = [Setting.parse(text) for text in options.settings or SETTINGS]
     except ValueError as error:
         parser.error(str(error))
+    calibrated = [setting.text for setting in settings if setting.is_calibrated]
+    if calibrated and options.stats is None:
+        parser.error(f"{calibrated[0]} needs --stats")
     torch.set_num_threads(options.jobs)
     module, name = MODELS[options.model]
     kind = getattr(importlib.import_module(f"benchmarks.quality.{module}"), name)
     model = kind(options.sequences, options.length) if options.model == "smollm2" else kind()
-    for row in measured(model, settings, options.every, options.jobs):
+    stats = hessians_of(model.module, model.calibration(), options.stats) if calibrated else {}
+    for row in measured(model, settings, options.every, options.jobs, stats):
         print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr, flush=True)
         if options.save:
             save(row)
@@ -81,17 +95,24 @@ def save(row: Row) -> None:
     report.save("quality", {"quality": found})
 
 
-def measured(model: Model, settings: list[Setting], every: int, jobs: int) -> Iterator[Row]:
-    """A row for each setting."""
+def measured(
+    model: Model, settings: list[Setting], every: int, jobs: int, stats: Mapping[str, NDArray[Any]]
+) -> Iterator[Row]:
+    """A row for each setting; of those that know activations, ``jobs`` layers at a time."""
     dense = model.weights()
     chosen = [name for name in dense if every == 1 or int(name.split(".")[2]) % every == 0]
     n_weights = sum(dense[name].size for name in chosen)
     for setting in settings:
         began, n_bytes, error, energy = time.perf_counter(), 0.0, 0.0, 0.0
-        found = {}
+        with ThreadPoolExecutor(jobs if setting.is_calibrated else 1) as pool:
+            results = pool.map(
+                lambda name, setting=setting: setting.apply(dense[name], jobs, stats.get(f"{name}.weight")),
+                chosen,
+            )
+            applied = dict(zip(chosen, results, strict=True))
+        found = {name: weight for name, (weight, _) in applied.items()}
         for name in chosen:
-            found[name], stored = setting.apply(dense[name], jobs)
-            n_bytes += stored
+            n_bytes += applied[name][1]
             error += float(((found[name] - dense[name]).astype(np.float64) ** 2).sum())
             energy += float((dense[name].astype(np.float64) ** 2).sum())
         seconds = time.perf_counter() - began

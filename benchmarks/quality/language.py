@@ -14,6 +14,9 @@ from benchmarks.quality.layers import Model
 from benchmarks.quality.packages import packaged
 from benchmarks.quality.score import Score, perplexity
 
+BEGIN, CALIBRATION = 4096, 16
+"""First token behind the test's that the model is calibrated with, and sequences of 1024 from there on."""
+
 
 class LanguageModel(Model):
     """The model and the text's first tokens.
@@ -33,8 +36,9 @@ class LanguageModel(Model):
         self.module.eval()
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         text = packaged("gensim", "lee_background.cor").read_text(encoding="latin-1")
-        ids = tokenizer(text, return_tensors="pt").input_ids[0, : n_sequences * length]
-        self.tokens = ids.reshape(n_sequences, length)
+        ids = tokenizer(text, return_tensors="pt").input_ids[0]
+        self.tokens = ids[: n_sequences * length].reshape(n_sequences, length)
+        self.others = ids[BEGIN : BEGIN + CALIBRATION * 1024].reshape(CALIBRATION, 1024)
 
     def score(self) -> Score:
         """``exp`` of the mean negative log-likelihood of each token after a sequence's first."""
@@ -44,3 +48,7 @@ class LanguageModel(Model):
                 logits = self.module(row[None]).logits[0, :-1]
                 losses.append(torch.nn.functional.cross_entropy(logits, row[1:], reduction="none").numpy())
         return perplexity(np.concatenate(losses))
+
+    def calibration(self) -> torch.Tensor:
+        """See :meth:`Model.calibration`."""
+        return self.others

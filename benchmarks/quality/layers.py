@@ -33,6 +33,10 @@ class Model(ABC):
     def score(self) -> Score:
         """With the weights as they are now."""
 
+    def calibration(self) -> torch.Tensor:
+        """Tokens to calibrate with, int64 (n, length), none of which the score is of."""
+        raise SystemExit(f"{type(self).__name__} has nothing to calibrate with")
+
     def weights(self) -> Weights:
         """Copies of the layers' weights, (outputs, inputs) each."""
         return {name: layer.weight.detach().numpy().copy() for name, layer in self._linear()}

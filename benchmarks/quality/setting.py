@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import xorpack
 from benchmarks import quantizers
+from benchmarks.quality.calibrated import CALIBRATED
 from benchmarks.quality.incoherence import rotation
 
 Weight = NDArray[np.float32]
@@ -31,7 +32,7 @@ PEERS: dict[str, Callable[..., Callable[[Weight], quantizers.Stored]]] = {
 }
 """From the options, what gives the bits and the weights."""
 
-METHODS = ("dense", *OURS, *PEERS)
+METHODS = ("dense", *OURS, *PEERS, *CALIBRATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +66,17 @@ class Setting:
         rotate = options.pop("rotate", False)
         return cls(text=text, method=method, options=options, rotate=rotate)
 
-    def apply(self, weight: Weight, jobs: int) -> tuple[Weight, float]:
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it needs Hessians."""
+        return self.method in CALIBRATED
+
+    def apply(self, weight: Weight, jobs: int, hessian: NDArray[Any] | None = None) -> tuple[Weight, float]:
         """The weight as it is decoded, float32 of the same shape, and the bytes of all that is stored for it."""
         if self.method == "dense":
             return weight, weight.nbytes
+        if self.is_calibrated:
+            return CALIBRATED[self.method](weight, hessian, **self.options)
         turn = rotation(weight.shape[1]) if self.rotate else None
         given = weight if turn is None else (weight @ turn).astype(np.float32)
         decoded, n_bytes = self._decoded(given, jobs)

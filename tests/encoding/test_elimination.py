@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from xorpack.code.network import XorNetwork
-from xorpack.encoding.rings import elimination
+from xorpack.encoding.rings import elimination, maps_kernels
 from xorpack.encoding.rings import elimination_kernels as kernels
+from xorpack.vector import gf2_bytes
 
 NETWORKS = [
     XorNetwork.quasi_cyclic(window=1, n_taps=3, n_rows=3),
@@ -113,14 +114,77 @@ def test_later_equations_never_break_earlier_ones(network: XorNetwork) -> None:
 def test_kernel_is_plain_python_too(network: XorNetwork, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
     care, planes = random_ring(2, 3, 2, 20, 0.25)
     m_lane = network.n_code_words(20, 0.25)
-    ring = elimination.encode_ring(network, care, planes, m_lane, large=large)
+    ring = elimination.encode_ring(network, care, planes, m_lane, large=large, maps=False)
     monkeypatch.setattr(elimination, "eliminate", elimination.eliminate.py_func)
-    for part in ("gather_rows", "reduce_rows", "take_pivots", "_take_border", "solve_border", "solve_band"):
+    for part in ("gather_rows", "reduce_rows", "take_pivots", "take_border", "solve_border", "solve_band"):
         monkeypatch.setattr(kernels, part, getattr(kernels, part).py_func)
     for compiled, plain in zip(
-        ring, elimination.encode_ring(network, care, planes, m_lane, large=large), strict=True
+        ring, elimination.encode_ring(network, care, planes, m_lane, large=large, maps=False), strict=True
     ):
         assert (compiled == plain).all()
+
+
+def same(a: elimination.RingCode, b: elimination.RingCode) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+needs_gfni = pytest.mark.skipif(not gf2_bytes.is_fast(), reason="a CPU without GFNI")
+
+
+@needs_gfni
+@pytest.mark.parametrize("network", NETWORKS, ids=name)
+@pytest.mark.parametrize("large", [0, 1 << 62], ids=["fixed", "border"])
+def test_maps_give_the_codes_of_tables(network: XorNetwork, large: int) -> None:
+    for seed, (q, lanes, n_steps, density) in enumerate(
+        [(3, 1, 50, 0.25), (64, 3, 30, 0.4), (2, 32, 60, 0.1), (9, 4, 90, 0.9), (1, 1, 1, 0.5), (1, 2, 9, 0)]
+    ):
+        care, planes = random_ring(seed, q, lanes, n_steps, density)
+        for rate in (1.01, 0.5):
+            words = rate * int(np.bitwise_count(care).sum()) / 32 / lanes
+            m_lane = max(1, round(words))
+            if network.family != "quasi-cyclic":
+                m_lane = network.n_code_words(n_steps, 1)
+            by_maps, by_tables = (
+                elimination.encode_ring(network, care, planes, m_lane, large=large, maps=maps)
+                for maps in (True, False)
+            )
+            assert same(by_maps, by_tables)
+
+
+def test_maps_are_made_of_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the CPU: plain Python makes of maps what tables give."""
+    network = XorNetwork.quasi_cyclic()
+    for large in (0, 1 << 62):
+        care, planes = random_ring(2, 3, 2, 20, 0.25)
+        m_lane = network.n_code_words(20, 0.25)
+        ring = elimination.encode_ring(network, care, planes, m_lane, large=large, maps=False)
+        with monkeypatch.context() as plain:
+            plain.setattr(elimination, "eliminate_maps", elimination.eliminate_maps.py_func)
+            for part in (
+                "gather_groups",
+                "add_pivots",
+                "solve_maps",
+                "mirrored",
+                "take_border",
+                "solve_border",
+            ):
+                plain.setattr(maps_kernels, part, getattr(maps_kernels, part).py_func)
+            assert same(ring, elimination.encode_ring(network, care, planes, m_lane, large=large, maps=True))
+
+
+@needs_gfni
+def test_a_cpu_that_is_fast_takes_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = XorNetwork.quasi_cyclic()
+    care, planes = random_ring(2, 3, 2, 20, 0.25)
+    taken = []
+    for kernel in ("eliminate", "eliminate_maps"):
+        called = getattr(elimination, kernel)
+        monkeypatch.setattr(
+            elimination, kernel, lambda *a, kernel=kernel, called=called: taken.append(kernel) or called(*a)
+        )
+    elimination.encode_ring(network, care, planes, 12)
+    elimination.encode_ring(XorNetwork.quasi_cyclic(window=33), care, planes, 12)
+    assert taken == ["eliminate_maps", "eliminate"]
 
 
 def test_efficiency_of_the_default_network() -> None:

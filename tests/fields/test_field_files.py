@@ -57,7 +57,7 @@ def path(tmp_path: Path) -> Path:
     encoded = dict(file.items())
     encoded[FIELD] = xorpack.encode(values(), field="always")
     carried = {name: file.load_carried(name) for name in file.carried}
-    container.write(tmp_path / "model.safetensors", encoded, carried)
+    container.write(tmp_path / "model.safetensors", encoded, carried, version=2)
     return tmp_path / "model.safetensors"
 
 
@@ -76,7 +76,7 @@ def refused(path: Path, edit: Edit, match: str) -> None:
     path.write_bytes(before)
 
 
-def test_the_lowest_version_that_suffices(path: Path, tmp_path: Path) -> None:
+def test_files_of_earlier_versions_are_read(path: Path, tmp_path: Path) -> None:
     file = EncodedFile(path)
     assert file.version == 2
     assert EncodedFile(tmp_path / "plain.safetensors").version == 1
@@ -91,11 +91,13 @@ def test_names_of_version_2(tmp_path: Path) -> None:
     with_field = xorpack.encode(values(), field="always")
     carried = {"a.xor_field": StoredTensor.of(np.arange(5, dtype=np.float32))}
     plain = tmp_path / "1.safetensors"
-    assert container.write(plain, {"a": xorpack.encode(values(), field="none")}, carried) == 1
+    without = {"a": xorpack.encode(values(), field="none")}
+    container.write(plain, without, carried, version=1)
     assert set(EncodedFile(plain).carried) == {"a.xor_field"}
-    for encoded in ({"a": with_field}, {"a": xorpack.encode(values(), field="none"), "b": with_field}):
-        with pytest.raises(ParameterError, match=r"'a\.xor_field' is taken"):
-            container.write(tmp_path / "2.safetensors", encoded, carried)
+    for version in (2, 3):
+        for encoded in ({"a": with_field}, without | {"b": with_field}):
+            with pytest.raises(ParameterError, match=r"'a\.xor_field' is taken"):
+                container.write(tmp_path / "2.safetensors", encoded, carried, version=version)
 
 
 def test_version_1_has_no_fields(path: Path) -> None:
@@ -281,9 +283,8 @@ def test_a_directory_says_its_version(tmp_path: Path, lossless: bool) -> None:
     (source / "config.json").write_text("{}")
     xorpack.encode_checkpoint(source, tmp_path / "x", lossless=lossless)
     config = json.loads((tmp_path / "x" / "config.json").read_text(encoding="utf-8"))
-    version = 2 if lossless else 1
-    assert config["quantization_config"]["format_version"] == version
-    assert {file.version for file in xorpack.open(tmp_path / "x").files} == {version}
+    assert config["quantization_config"]["format_version"] == 3
+    assert {file.version for file in xorpack.open(tmp_path / "x").files} == {3}
     assert xorpack.verify_checkpoint(tmp_path / "x", against=source if lossless else None).n_tensors == 1
     xorpack.decode_checkpoint(tmp_path / "x", tmp_path / "y")
     if lossless:

@@ -53,6 +53,7 @@ class Case:
     order: list[str] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
 
     def add(self, name: str, tensor: Input, **how: Any) -> None:
         """Encode a tensor, without a field unless ``how`` says so: those are of version 2."""
@@ -74,6 +75,7 @@ class Case:
             order=self.order,
             metadata=self.metadata,
             settings=self.settings,
+            version=self.version,
         )
 
     def contents(self) -> dict[str, bytes]:
@@ -247,6 +249,7 @@ def constants(case: Case) -> None:
 
 def fields(case: Case) -> None:
     """Version 2: fields of every type, narrow and wide, with depths and without, with corrections of both kinds."""
+    case.version = 2
     network = XorNetwork.quasi_cyclic
     how: dict[str, Any] = {"field": "always"}
     for i, dtype in enumerate(DTYPES):
@@ -271,6 +274,7 @@ def fields(case: Case) -> None:
 
 def trellises(case: Case) -> None:
     """Version 3: rates from 1/64 to 8, all codecs of masks but one, gains, groups, outliers; what else a file holds."""
+    case.version = 3
     case.add("quarter", trellis(1310, (37, 70), (1, 4), 9, 3, n_outliers=9))
     case.add("three halves", trellis(1320, (41, 45), (3, 2), 12, 5, dtype="BF16", group_size=20))
     case.add("two", trellis(1330, (50, 77), (2, 1), 12, 6, dtype="F16", kept=300, gains=True, n_outliers=30))

@@ -76,7 +76,7 @@ class Curve:
 
     @classmethod
     def best(cls, candidates: Iterable[tuple[Quantizer, float, float]]) -> Curve:
-        """Of candidates with their bytes and errors."""
+        """The curve of candidates with their bytes and errors."""
         kept: list[tuple[Quantizer, float, float]] = []
         for candidate in sorted(candidates, key=lambda c: (c[1], c[2])):
             if not kept or candidate[2] < kept[-1][2]:

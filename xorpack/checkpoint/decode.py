@@ -55,8 +55,8 @@ def decode_checkpoint(
     checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     layout = find_source(source, target, overwrite=overwrite)
-    checkpoint = Checkpoint(source, max_weights=max_weights)
     originals = Originals.of(layout, encoded=True)
+    checkpoint = Checkpoint(source, max_weights=max_weights)
     headers = {file.path: _original_header(file) for file in checkpoint.files}
 
     def write(file: EncodedFile, path: Path) -> None:
@@ -86,6 +86,8 @@ def decode_checkpoint(
     with atomic_directory(target, overwrite=overwrite) as directory:
         weight_map: dict[str, str] = {}
         for file in checkpoint.files:
+            if not (file.order or file.sealed):
+                continue  # nothing but sections of other files' tensors
             path = directory / file.path.name
             write(file, path)
             n_bytes += path.stat().st_size

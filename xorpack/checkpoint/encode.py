@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,16 +21,20 @@ from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensor
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
+from xorpack.encoding.fitting.hessian import output_error
+from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import quantize
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import card, container, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
+from xorpack.files.destination import check_destination
+from xorpack.files.hessians import Hessians
 from xorpack.files.originals import Originals
 from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.tree import copy_mode, write_instead
 from xorpack.masks import Bmf
-from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor
+from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix
 
 Progress = Callable[[str, int, int], None]
 """Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
@@ -44,6 +48,7 @@ def encode_checkpoint(
     dst: str | Path,
     *,
     settings: Settings | None = None,
+    hessian: str | Path | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -58,6 +63,8 @@ def encode_checkpoint(
         src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
         dst: the file or directory to write.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
+        hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
+            for tensors that it does not have.
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -81,17 +88,25 @@ def encode_checkpoint(
     checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
+    stats = _open_hessians(hessian, target, chosen_settings)
     files, originals = layout.open(), Originals.of(layout, encoded=False)
+    tensors = plain_tensors(files)
     if not chosen_settings.lossless:
-        refuse_quantized(layout, plain_tensors(files))
-    run = _Run(chosen_settings, files, include, exclude, jobs, progress)
+        refuse_quantized(layout, tensors)
+    run = Run(
+        CheckpointPlan(chosen_settings, tensors, include, exclude),
+        sum(file.n_bytes for file in files),
+        jobs=jobs,
+        progress=progress,
+        stats=stats,
+    )
     run.choose_quantizers()
     if dry_run:
         return run.estimate()
     if not layout.is_directory:
         with atomic_file(target, overwrite=overwrite) as path:
             run.write(files[0], path)
-            check_unchanged([files[0].source])
+            check_unchanged([files[0].source, *run.hessian_sources])
         return run.report
     with atomic_directory(target, overwrite=overwrite) as directory:
         weight_map: dict[str, str] = {}
@@ -101,44 +116,73 @@ def encode_checkpoint(
             weight_map |= dict.fromkeys(sizes, file.path.name)
             total_size += sum(sizes.values())
         model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
-        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
+        _write_card(layout.root / card.NAME, directory / card.NAME, chosen_settings.lossless, run.report)
         plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
         originals.encode(
             directory,
-            chosen_settings.config(run.version),
+            chosen_settings.config(run.report.accounts, run.report.left_out),
             model.index_text(layout.weight_map or {}, plain_size),
             model.index_text(weight_map, total_size),
         )
-        check_unchanged(file.source for file in files)
+        check_unchanged([*(file.source for file in files), *run.hessian_sources])
     return run.report
 
 
-def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+def _open_hessians(path: str | Path | None, target: Path, settings: Settings) -> Hessians | None:
+    if path is None:
+        return None
+    if settings.lossless or settings.method != "alternating":
+        what = "lossless" if settings.lossless else f"method {settings.method}"
+        raise ParameterError(f"hessian fits weights to activations, which {what} contradicts")
+    check_destination(target, overwrite=True, inputs=[Path(path)], dry_run=True)
+    return Hessians(path)
+
+
+def _write_card(source: Path, target: Path, lossless: bool, report: EncodeReport) -> None:
     text = source.read_bytes() if source.is_file() else None
-    write_instead(source, target, card.mark(text, lossless=lossless))
+    sizes = report.source_bytes, report.stored_bytes
+    write_instead(source, target, card.mark(text, lossless=lossless, sizes=sizes))
 
 
-class _Run:
+class Run:
     """One encoding of a checkpoint: what is selected, how, and what has been done."""
 
     def __init__(
         self,
-        settings: Settings,
-        files: Sequence[SafetensorsFile],
-        include: Sequence[str],
-        exclude: Sequence[str],
-        jobs: int,
-        progress: Progress | None,
+        plan: CheckpointPlan,
+        source_bytes: int,
+        *,
+        jobs: int = 1,
+        progress: Progress | None = None,
+        stats: Hessians | None = None,
     ) -> None:
-        self.settings, self.jobs, self.progress = settings, jobs, progress
-        self.plan = CheckpointPlan(settings, files, include, exclude)
-        self.version = 1  # of the format, of any file that was written
+        """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
+        self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
+        self.hessians: Mapping[str, NDArray[np.float32]] = {} if stats is None else stats
+        self.plan.fitted = self.hessians
+        self.hessian_sources = [] if stats is None else [stats.source]
+        if stats is not None:
+            self._check_hessians(stats)
         self.report = EncodeReport(
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
             n_parameters=self.plan.n_parameters,
-            source_bytes=sum(file.n_bytes for file in files),
+            source_bytes=source_bytes,
             left_out=dict(self.plan.left_out),
         )
+
+    def _check_hessians(self, stats: Hessians) -> None:
+        """Raise ParameterError unless they are of this model."""
+        found = {name: stored for name, stored in self.plan.selected.items() if name in stats}
+        if not found:
+            raise ParameterError(
+                f"{stats.path} has none of the tensors to encode: was it made with another model?"
+            )
+        for name, stored in found.items():
+            cols = as_matrix(stored.shape)[1]
+            if cols != stats.size(name):
+                raise ParameterError(
+                    f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
+                )
 
     def choose_quantizers(self) -> None:
         """Choose that of each tensor, where there is a budget."""
@@ -147,9 +191,8 @@ class _Run:
                 curves = list(pool.map(self.plan.curve, self.plan.selected))
             self.plan.choose_quantizers(dict(zip(self.plan.selected, curves, strict=True)))
 
-    def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
-        """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
-        names = [name for name in file.tensors if name in self.plan.selected]
+    def encode(self, names: Sequence[str]) -> dict[str, EncodedTensor]:
+        """Encode selected tensors; those that would not become smaller are left out after all."""
         inner = max(1, self.jobs // max(len(names), 1))
         pool = ThreadPoolExecutor(self.jobs)
         try:
@@ -159,14 +202,19 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         for name in names:
-            if not _smaller(name, encoded[name], file.tensors[name]):
+            if not _smaller(name, encoded[name], self.plan.selected[name]):
                 del encoded[name]
                 self._leave_out(name)
+        return encoded
+
+    def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
+        """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
+        encoded = self.encode([name for name in file.tensors if name in self.plan.selected])
         carried = {name: stored for name, stored in file.tensors.items() if name not in encoded}
         settings = self.settings.info()
         if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
             settings[container.ORIGINAL_HEADER] = file.header.decode()
-        version = container.write(
+        container.write(
             path,
             encoded,
             carried,
@@ -175,7 +223,6 @@ class _Run:
             settings=settings,
         )
         copy_mode(file.path, path)
-        self.version = max(self.version, version)
         self.report.stored_bytes += path.stat().st_size
         return {name: s.n_bytes for name, s in safetensors_file.read(path).tensors.items()}
 
@@ -237,6 +284,16 @@ class _Run:
             "jobs": jobs,
         }
         chosen = self.plan.quantizers[name]
+        if name in self.hessians:
+            matrix = self.hessians[name]
+            if chosen.rate is not None:
+                outliers = settings.outliers_at(chosen.rate, fitted=True)
+                how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
+            else:
+                how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
+            fitted: BCQTensor | TrellisTensor = fit(array, matrix, **how)
+            self.report.output_errors[name] = output_error(array, fitted.dequantize(), matrix)
+            return fitted
         if chosen.rate is not None:
             outliers = settings.outliers_at(chosen.rate)
             return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how)
@@ -256,7 +313,13 @@ class _Run:
     def _leave_out(self, name: str) -> None:
         """Carry a tensor that was to be encoded, for it would take no fewer bytes."""
         report = self.report
-        for found in (report.accounts, report.seconds, report.negative_zeros, report.distortions):
+        for found in (
+            report.accounts,
+            report.seconds,
+            report.negative_zeros,
+            report.distortions,
+            report.output_errors,
+        ):
             found.pop(name, None)
         self.report.left_out[name] = LeftOut("would not become smaller", self.plan.selected[name].n_bytes)
 

@@ -17,7 +17,7 @@ from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files import model
-from xorpack.files.container import EncodedFile
+from xorpack.files.container import EncodedFile, open_files
 
 MIN_DECLARED = 1 << 28
 """Weights that the smallest file may declare, unless more are allowed: a second's work or so."""
@@ -42,8 +42,7 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         if max_weights is not None and max_weights < 0:
             raise ParameterError(f"max_weights = {max_weights} is negative")
         self.layout = model.find(Path(path))
-        self.files = tuple(EncodedFile(shard, verify=verify) for shard in self.layout.shards)
-        self.layout.check_index({file.path: file.stored for file in self.files})
+        self.files = open_files(self.layout.open(), verify=verify)
         self._file_of: dict[str, EncodedFile] | None = None
         file_of: dict[str, EncodedFile] = {}
         self._accounts: dict[str, Account] = {}

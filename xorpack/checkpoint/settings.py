@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -14,6 +14,8 @@ from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
 from xorpack.encoding.quantize.trellis_design import exact_rate
 from xorpack.errors import ParameterError
 from xorpack.files import model
+from xorpack.files.record import VERSION
+from xorpack.files.selection import abbreviated
 from xorpack.tensors import MAX_BITS
 
 SCOPES = ("tensor", "global")
@@ -39,8 +41,8 @@ BCQ_ONLY = frozenset(("bits", "method"))
 
 OUTLIERS, OUTLIERS_RATES = 3.0, (1.5, 2.5)
 """Deviations from which on a trellis keeps weights apart, unless asked for; the least rate at which it does so, and
-the first that is too large. At 2 bits SmolLM2 has a third of the perplexity that it has with the threshold of least squared
-error, which is near 3.9 there; at 3 bits that is 3.6, and 3 gains nothing (docs/quality.md)."""
+the first that is too large. At 2 bits SmolLM2 has a third of the perplexity that it has with the threshold of least
+squared error, which is near 3.9 there; at 3 bits that is 3.6, and 3 gains nothing (docs/quality.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,16 +135,26 @@ class Settings:
         """Whether rates are to be chosen."""
         return self.target_bits is not None or self.max_size is not None
 
-    def outliers_at(self, rate: float) -> bool | float:
-        """Which weights a trellis of ``rate`` keeps apart, as :func:`xorpack.quantize` takes it."""
+    def outliers_at(self, rate: float, *, fitted: bool = False) -> bool | float:
+        """Which weights a trellis of ``rate`` keeps apart, as :func:`xorpack.quantize` takes it.
+
+        ``fitted``: whether to activations, whose errors tell what matters by themselves.
+        """
         if self.outliers is not None:
             return self.outliers
+        if fitted:
+            return True
         least, above = OUTLIERS_RATES
         return OUTLIERS if least <= rate < above else True
 
-    def config(self, version: int) -> dict[str, Any]:
-        """The ``quantization_config`` of a model directory whose files have ``version`` at the most."""
-        common: dict[str, Any] = {"quant_method": model.METHOD, "format_version": version}
+    def config(self, encoded: Collection[str], carried: Collection[str]) -> dict[str, Any]:
+        """The ``quantization_config`` of a model directory that holds these tensors."""
+        common: dict[str, Any] = {
+            "quant_method": model.METHOD,
+            "format_version": VERSION,
+            "n_encoded": len(encoded),
+            "encoded": abbreviated(encoded, carried),
+        }
         if self.lossless:
             return {**common, "mode": "lossless"}
         return {**common, "mode": "trellis" if self.is_trellis else "bcq", **self.info()}
@@ -189,6 +201,8 @@ class EncodeReport:
         accounts: sizes of every encoded tensor (of a dry run: estimates).
         seconds: time spent on each.
         distortions: squared error of every quantized tensor against what was read; none of a dry run.
+        output_errors: squared error of the output of every tensor that was fitted to activations, relative, on what was
+            seen in calibration.
         n_parameters: elements of all tensors, carried ones included.
         source_bytes, stored_bytes: size of the safetensors files before and after.
         left_out: the tensors that are carried as they are, and why.
@@ -199,6 +213,7 @@ class EncodeReport:
     accounts: dict[str, Account] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     distortions: dict[str, Distortion] = field(default_factory=dict)
+    output_errors: dict[str, float] = field(default_factory=dict)
     n_parameters: int = 0
     source_bytes: int = 0
     stored_bytes: int = 0

@@ -48,6 +48,13 @@ from xorpack.cli.common import (
     help="The same by the size of all safetensors files: 40MB, 1.5GiB.",
 )
 @click.option(
+    "--hessian",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="STATS",
+    help="What calibrate wrote: the error that is made least is that of what layers give out, not of their weights.",
+)
+@click.option(
     "--lossless", is_flag=True, default=None, help="Keep every value bit for bit instead of quantizing."
 )
 @click.option(
@@ -148,7 +155,13 @@ def encode(
     )
     console.print(tables.left_out(report.left_out, width=console.width))
     say(*tables.closing_lines(report.source_bytes, report.stored_bytes, report.n_parameters, report.total))
-    if note := tables.ruined(report.distortions):
+    if report.output_errors:
+        mean = sum(report.output_errors.values()) / len(report.output_errors)
+        say(
+            f"fitted to activations: {len(report.output_errors)} of {len(report.accounts)} tensors; squared error of "
+            f"their outputs {100 * mean:.2f} % on average"
+        )
+    elif note := tables.ruined(report.distortions):
         say(f"note: {note}", err=True)
     share = report.n_negative_zeros / max(report.total.n_weights, 1)
     if share > 0.01:

@@ -95,7 +95,7 @@ def check_encoded(encoded: Any) -> None:
 def load(encoded: EncodedTensor) -> Loaded:
     """Unpack what stands beside the code."""
     if isinstance(encoded.planes, StoredPlanes):
-        return _LoadedPlanes.of(encoded.planes, encoded.elements)
+        return LoadedPlanes.of(encoded.planes, encoded.elements)
     return LoadedTrellis.of(encoded)
 
 
@@ -112,7 +112,7 @@ def load_mask(encoded: EncodedTensor, first: int = 0, last: int | None = None, j
     return mask
 
 
-class _LoadedPlanes(NamedTuple):
+class LoadedPlanes(NamedTuple):
     """See :class:`Loaded`; of planes that are coded one by one."""
 
     stored: StoredPlanes
@@ -122,7 +122,8 @@ class _LoadedPlanes(NamedTuple):
     field: LoadedField | None
 
     @classmethod
-    def of(cls, stored: StoredPlanes, elements: Elements) -> _LoadedPlanes:
+    def of(cls, stored: StoredPlanes, elements: Elements) -> LoadedPlanes:
+        """Unpack corrections and field."""
         field = elements.field if isinstance(elements, Lossless) else None
         loaded = None if field is None else LoadedField.of(field)
         return cls(stored, elements, stored.shape[1], stored.load_corrections(), loaded)

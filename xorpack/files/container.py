@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from xorpack.files.record import (
     sections_of,
     to_record,
     unpack_record,
-    version_of,
 )
 from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 
@@ -75,34 +74,53 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         original_header: the original file's header where it is not what :func:`safetensors_file.header_bytes` makes
             of ``order`` and ``metadata``, else None.
         stored: everything that stands in the file, sections and carried tensors, by the names there.
+        sections: where sections of its encoded tensors stand: ``stored``, or that of several files.
         source: the file on disk.
     """
 
-    def __init__(self, path: Path, *, verify: bool = True) -> None:
-        """Read the header of ``path`` and check it; ``verify``: check a tensor's stored bytes when it is read."""
-        file = safetensors_file.read(path)
-        self.path = path
+    def __init__(
+        self,
+        file: Path | SafetensorsFile,
+        *,
+        beside: Mapping[str, StoredTensor] | None = None,
+        verify: bool = True,
+    ) -> None:
+        """Check the header of a file.
+
+        Args:
+            file: its path; or itself, read.
+            beside: what stands in all files that are not sealed, this one too; see :func:`open_files`.
+            verify: check a tensor's stored bytes when it is read.
+        """
+        if isinstance(file, Path):
+            file = safetensors_file.read(file)
+        path = self.path = file.path
         self.n_bytes = file.n_bytes
         self.verify = verify
-        if not is_encoded(file):
-            raise FormatError(f"{path}: a safetensors file, but not one that xorpack encoded")
         self.source = file.source
+        self.stored = file.tensors
         self.sealed = _is_sealed(file)
+        self.sections = self.stored if self.sealed or beside is None else beside
+        if not (self.sealed or any(name.endswith(_RECORD_SUFFIX) for name in self.sections)):
+            raise FormatError(f"{path}: a safetensors file, but not one that xorpack encoded")
         try:
             unsealed: dict[str, Any] = {"version": VERSION, "settings": {}}
             document = _document(file) if self.sealed else unsealed
-            self.stored = file.tensors
             self.version: int = document["version"]
-            self.records = _records(document, file.tensors)
-            self._taken = sections_of(self.version)
-            claimed = {f"{name}.xor_{section}" for name in self.records for section in self._taken}
-            self.carried = {name: t for name, t in file.tensors.items() if name not in claimed}
-            if taken := {safetensors_file.METADATA, *claimed, *self.carried} & set(self.records):
+            self.records = _records(document, self.stored)
+            self._known = sections_of(self.version)
+            self.carried = {name: t for name, t in self.stored.items() if not self._is_section(name)}
+            taken = [
+                name
+                for name in self.records
+                if name in self.carried or name == safetensors_file.METADATA or self._is_section(name)
+            ]
+            if taken:
                 raise FormatError(f"tensors cannot have the names {sorted(taken)}: they are taken")
             self.order = [*self.records, *self.carried]
             self.carried_sha256: dict[str, str] = {}
             if not self.sealed:
-                _check_owned(self.carried, self._taken)
+                self._check_owned()
             else:
                 self.order, self.carried_sha256 = _names(document)
                 if set(self.carried) != set(self.carried_sha256):
@@ -155,9 +173,44 @@ class EncodedFile(Mapping[str, EncodedTensor]):
 
     def _build(self, name: str, load: Callable[[StoredTensor], NDArray[Any]]) -> EncodedTensor:
         try:
-            return build(self.records[name], name, self.stored, self.version, load)
+            return build(self.records[name], name, self.sections, self.version, load)
         except (ParameterError, FormatError) as error:
             raise FormatError(f"tensor {name!r}: {error}") from None
+
+    def _is_section(self, key: str) -> bool:
+        """Whether a name is that of a section of an encoded tensor, of this file or of one beside it."""
+        name, dot, section = key.rpartition(".xor_")
+        if not dot or section not in self._known:
+            return False
+        return name in self.records or (not self.sealed and name + _RECORD_SUFFIX in self.sections)
+
+    def _check_owned(self) -> None:
+        """Raise FormatError if a section of a file without its document has lost its record: it passes for a tensor."""
+        for key in self.carried:
+            name, dot, section = key.rpartition(".xor_")
+            if dot and section in self._known:
+                raise FormatError(
+                    f"section {key!r} stands without {name + _RECORD_SUFFIX!r}: a tool that rewrote the file lost it, "
+                    f"or put it into another file of a directory: open all of that, then"
+                )
+
+
+def open_files(files: Sequence[SafetensorsFile], *, verify: bool = True) -> tuple[EncodedFile, ...]:
+    """The files of a checkpoint: tools that rewrite them may spread the sections of a tensor over several.
+
+    A tensor belongs to the file with its record.
+
+    Raises:
+        FormatError, CorruptError: a file breaks a rule, or two that are not sealed hold the same name.
+    """
+    beside: dict[str, StoredTensor] = {}
+    for file in files:
+        if _is_sealed(file):
+            continue
+        if twice := beside.keys() & file.tensors.keys():
+            raise FormatError(f"{file.path}: tensors {sorted(twice)[:5]} stand in an earlier file too")
+        beside |= file.tensors
+    return tuple(EncodedFile(file, beside=beside, verify=verify) for file in files)
 
 
 def write(
@@ -168,7 +221,8 @@ def write(
     order: list[str] | None = None,
     metadata: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> int:
+    version: int = VERSION,
+) -> None:
     """Write a file in place; callers make it atomic (:mod:`xorpack.files.atomic`).
 
     Args:
@@ -177,16 +231,13 @@ def write(
         order: names of all tensors in the original order; default: encoded, then carried.
         metadata: the original file's metadata, kept.
         settings: how the tensors were made; information only.
-
-    Returns:
-        The version of its format, the lowest that suffices.
+        version: of the format, one that knows such tensors. An earlier one is written to test that it is read.
 
     Raises:
         ParameterError: two tensors would have the same name in the file.
     """
     tensors: dict[str, StoredTensor] = dict(carried)
     records: dict[str, Record] = {}
-    version = max((version_of(tensor) for tensor in encoded.values()), default=1)
     if version >= TRELLIS_VERSION and (lost := [name for name in carried if name.endswith(_RECORD_SUFFIX)]):
         raise ParameterError(f"the name {lost[0]!r} is taken: it is that of a record")
     for name, tensor in encoded.items():
@@ -213,7 +264,6 @@ def write(
     written = safetensors_file.write(path, ordered, blank, digest=carried.keys())
     document["carried_sha256"] = {name: written[name] for name in carried}
     safetensors_file.rewrite_header(path, _signed_header(ordered, metadata or {}, document))
-    return version
 
 
 def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
@@ -221,10 +271,7 @@ def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
     sections = {
         f"{name}.xor_{section}": StoredTensor.of(array) for section, array in tensor.sections().items()
     }
-    record = to_record(tensor)
-    if version_of(tensor) >= TRELLIS_VERSION:
-        return _bytes({**sections, name + _RECORD_SUFFIX: StoredTensor.of(pack_record(record))}, "")
-    return _bytes(sections, json.dumps({name: record}, separators=(",", ":")))
+    return _bytes({**sections, name + _RECORD_SUFFIX: StoredTensor.of(pack_record(to_record(tensor)))}, "")
 
 
 def carried_bytes(name: str, stored: StoredTensor) -> int:
@@ -298,16 +345,6 @@ def _unpacked(name: str, stored: StoredTensor) -> Any:
         return unpack_record(stored.data)
     except XorpackError as error:
         raise type(error)(f"tensor {name!r}: {error}") from None
-
-
-def _check_owned(carried: Mapping[str, StoredTensor], sections: tuple[str, ...]) -> None:
-    """Raise FormatError if a section of a file without its document has lost its record: it would pass for a tensor."""
-    for key in carried:
-        name, dot, section = key.rpartition(".xor_")
-        if dot and section in sections:
-            raise FormatError(
-                f"section {key!r} stands without {name + _RECORD_SUFFIX!r}: a tool that rewrote the file lost it"
-            )
 
 
 def _names(document: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:

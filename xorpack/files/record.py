@@ -29,13 +29,15 @@ from xorpack.files.safetensors_file import StoredTensor
 Record = dict[str, Any]
 
 VERSION = 3
-"""The last format version; every version up to it is read, and the lowest that suffices is written."""
+"""The format version that is written; it and every one before it are read."""
 
 FIELD_VERSION, TRELLIS_VERSION = 2, 3
 """The versions from which on there are fields; trellis tensors, and records that are sections."""
 
 RECORD = "record"
 """The section of a record."""
+
+NEWER = "; if a newer xorpack wrote it: pip install --upgrade xorpack"
 
 _COMMON: Mapping[str, type] = {
     "kind": str,
@@ -64,13 +66,6 @@ _DTYPES = {"code": ("U32",), "scales": ("U8", "F16", "F32"), "gains": ("F16",)}
 _DIGEST = "record_sha256"
 _BLANK = "0" * 64
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-def version_of(tensor: EncodedTensor) -> int:
-    """The lowest version of the format that holds ``tensor``."""
-    if isinstance(tensor.elements, Trellis):
-        return TRELLIS_VERSION
-    return FIELD_VERSION if tensor.field is not None else 1
 
 
 def sections_of(version: int) -> tuple[str, ...]:
@@ -120,6 +115,7 @@ def check_record(record: Any, version: int) -> Record:
         raise FormatError(
             f"record of kind {record['kind']!r} has members that are unknown in version {version}: "
             + ", ".join(map(repr, unknown[:5]))
+            + NEWER
         )
     if type(record.get("field", {})) is not dict:
         raise FormatError(f"field = {record['field']!r} is not of type dict")
@@ -196,7 +192,7 @@ def build(
         raise FormatError("mask needs codec and config")
     known = (Bcq.KIND, Lossless.KIND, *([Trellis.KIND] if version >= TRELLIS_VERSION else []))
     if record["kind"] not in known:
-        raise FormatError(f"unknown kind {record['kind']!r}; known: {', '.join(known)}")
+        raise FormatError(f"unknown kind {record['kind']!r}; known: {', '.join(known)}{NEWER}")
     found = _load(record, name, sections, version, load)
     rows, cols = check_shape(tuple(shape))
     planes: StoredPlanes | TrellisPlanes
@@ -304,7 +300,12 @@ def _load(
             continue
         stored = sections[key]
         known = _DTYPES.get(section, ("U8",))
-        if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):
+        if stored.dtype not in known:
+            raise FormatError(
+                f"section {key!r} is {stored.dtype} of shape {stored.shape}, not {' or '.join(known)}: a tool cast it; "
+                f"copy it anew"
+            )
+        if known == ("U8",) and len(stored.shape) != 1:
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
         try:
             found[section] = load(stored)

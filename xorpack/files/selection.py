@@ -10,7 +10,7 @@ pattern to include is their full name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,22 @@ def matches(pattern: str, name: str) -> bool:
             raise ParameterError(f"pattern {pattern!r} is not a regular expression: {error}") from None
         return bool(expression.match(name) or expression.match(module_name(name)))
     return f".{pattern}." in f".{name}."
+
+
+def abbreviated(names: Collection[str], others: Collection[str]) -> list[str]:
+    """Patterns, ``*`` for a component that is a number, of which each of ``names`` matches one and none of ``others``.
+
+    >>> abbreviated(["h.0.a", "h.1.a", "h.0.b"], ["h.1.b", "c"])
+    ['h.*.a', 'h.0.b']
+    """
+    taken = set(map(pattern_of, others))
+    found = ((pattern_of(name), name) for name in names)
+    return list(dict.fromkeys(name if pattern in taken else pattern for pattern, name in found))
+
+
+def pattern_of(name: str) -> str:
+    """A name with ``*`` for components that are numbers."""
+    return ".".join("*" if part.isdecimal() else part for part in name.split("."))
 
 
 def left_out(name: str, shape: Sequence[int]) -> str | None:

@@ -91,7 +91,7 @@ def quantize(
     """
     weight = check_float(weight)
     _check(bits, group_size, method, scale_dtype, n_iterations, jobs)
-    kept = _kept(weight, sparsity, mask)
+    kept = kept_words(weight, sparsity, mask)
     group_size = columns_per_scale(weight.shape, group_size, popcount(kept))
     passes = n_iterations if method == "alternating" else -1
     try:
@@ -176,7 +176,7 @@ def _check(
     checks.choice("scale_dtype", scale_dtype, SCALE_DTYPES)
 
 
-def _kept(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> Words:
+def kept_words(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> Words:
     """The packed mask that the arguments of :func:`quantize` ask for, as an array of its own."""
     if mask is None:
         return zeros_mask(weight) if sparsity is None else magnitude_mask(weight, sparsity)

@@ -118,7 +118,7 @@ def quantize(
             "column_gains": column_gains or None,
             "balance": None if balance == 1 else balance,
         }
-        _refuse(given, method)
+        refuse(given, method)
         return bcq.quantize(
             weight,
             bits=2 if bits is None else bits,
@@ -130,13 +130,13 @@ def quantize(
             n_iterations=bcq.N_ITERATIONS if n_iterations is None else n_iterations,
             jobs=jobs,
         )
-    _refuse({"bits": bits, "n_iterations": n_iterations}, method)
+    refuse({"bits": bits, "n_iterations": n_iterations}, method)
     return quantize_trellis(
         weight,
         rate=2.0 if rate is None else rate,
         window=window,
         group_size=0 if group_size is None else group_size,
-        mask=_kept(weight, sparsity, mask),
+        mask=kept_mask(weight, sparsity, mask),
         importance=importance,
         outliers=outliers,
         column_gains=column_gains,
@@ -146,13 +146,14 @@ def quantize(
     )
 
 
-def _refuse(given: dict[str, Any], method: str) -> None:
+def refuse(given: dict[str, Any], method: str) -> None:
+    """Raise ParameterError where one of these is not None."""
     for name, value in given.items():
         if value is not None:
             raise ParameterError(f"{name} is not of method {method}")
 
 
-def _kept(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
+def kept_mask(weight: NDArray[Any], sparsity: float | None, mask: NDArray[Any] | None) -> NDArray[Any] | None:
     """The mask of a trellis, None where all weights are kept."""
     if mask is not None:
         if sparsity is not None:

@@ -33,10 +33,10 @@ from xorpack.encoding.quantize.trellis_design import (
 )
 from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, pooled, solve
 from xorpack.encoding.quantize.trellis_fit_kernels import normal_kernel
-from xorpack.encoding.quantize.trellis_scales import Scaling, find_scales
+from xorpack.encoding.quantize.trellis_scales import HEADROOM, Scaling, find_scales
 from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search
 from xorpack.errors import DataError, ParameterError
-from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix, dtype_name
+from xorpack.tensors import TrellisTensor, as_matrix, dtype_name
 from xorpack.vector.threads import for_each
 
 SAMPLE = 1 << 17
@@ -52,9 +52,6 @@ STRIDE = 4.0
 """How far a turn goes towards the best codes for its bits, and beyond: the bits follow the codes slowly."""
 
 SCALE_DTYPES = ("auto", "uint8", "float16", "float32")
-
-HEADROOM = 2.0**0.125
-"""Room above the largest scale, which least squares may raise."""
 
 REFITS = 3
 """Rounds of least squares for scales, then codes, given the bits."""
@@ -103,98 +100,155 @@ def quantize_trellis(
         ParameterError: an argument breaks its rule; a rate that no quotient gives, with the nearest.
         DataError: NaN or infinity in ``weight``, pruned or not.
     """
-    weight = check_float(weight)
-    rows, cols = as_matrix(weight.shape)
-    if group_size < 0:
-        raise ParameterError(f"group_size {group_size} is negative")
-    if scale_dtype not in SCALE_DTYPES:
-        raise ParameterError(f"scale_dtype {scale_dtype!r} is not one of {', '.join(SCALE_DTYPES)}")
-    if not 0 <= balance <= 1:
-        raise ParameterError(f"balance {balance} is outside 0..1")
-    if jobs < 1:
-        raise ParameterError(f"jobs {jobs} is less than 1")
-    if not isinstance(outliers, bool):
-        outliers = checks.positive("outliers", outliers)
-    kept = np.tile(tail_mask(cols), (rows, 1)) if mask is None else packed_mask(weight, mask)
-    job = _Job(
-        weight=weight,
-        kept=kept,
-        importance=_importance(importance, weight.shape),
-        plan=_design(rate, window, None if mask is None else popcount(kept) / max(weight.size, 1)),
-        kept_rate=rate,
-        group=min(group_size or cols, max(cols, 1)) or 1,
-        scale_dtype=scale_dtype,
+    job = Job.of(
+        weight,
+        rate=rate,
+        window=window,
+        group_size=group_size,
+        mask=mask,
+        importance=importance,
+        column_gains=column_gains,
         balance=balance,
+        scale_dtype=scale_dtype,
         jobs=jobs,
     )
-    scaling = find_scales(weight, kept, job.group, column_gains, job.plan, rate, outliers, job.n_groups, jobs)
-    code, a, scales = job.quantize(scaling)
-    positions, values = NO_POSITIONS, NO_VALUES
-    tensor = TrellisTensor(
-        shape=weight.shape,
-        dtype=dtype_name(weight.dtype),
-        network=job.plan.network,
-        code=code,
-        a=a.astype(np.float32),
-        scales=scales,
-        group_size=group_size,
-        gains=scaling.gains.astype(np.float16) if column_gains else None,
-        mask=None if mask is None else kept,
-        positions=positions,
-        values=values,
-    )
-    return _with_outliers(tensor, weight, scaling.outliers)
+    scaling = job.scaling(outliers=outliers)
+    tensor = job.tensor(*job.quantize(scaling), scaling.gains)
+    return with_outliers(tensor, scaling.outliers, _values_at(job.weight, scaling.outliers))
 
 
 def count_outliers(
-    weight: NDArray[Any], kept: Words, rate: float, group_size: int, outliers: bool | float
+    weight: NDArray[Any], mask: Words | None, rate: float, group_size: int, outliers: bool | float
 ) -> int:
-    """How many weights :func:`quantize_trellis` would keep apart.
-
-    Args:
-        kept: packed mask, uint32 (rows, chunks).
-    """
-    cols = as_matrix(weight.shape)[1]
-    share = popcount(kept) / max(weight.size, 1)
-    plan = _design(rate, None, None if share == 1 else share)
-    group = min(group_size or cols, max(cols, 1)) or 1
-    n_groups = max(1, -(-cols // group))
-    return len(find_scales(weight, kept, group, False, plan, rate, outliers, n_groups, 1).outliers)
+    """How many weights :func:`quantize_trellis` would keep apart."""
+    job = Job.of(
+        weight,
+        rate=rate,
+        window=None,
+        group_size=group_size,
+        mask=mask,
+        importance=None,
+        column_gains=False,
+        balance=1.0,
+        scale_dtype="auto",
+        jobs=1,
+    )
+    return len(job.scaling(outliers=outliers).outliers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class Job:
     """What is quantized, and how."""
 
     weight: NDArray[Any]
     kept: Words
+    is_masked: bool
     importance: NDArray[np.float32]
     plan: Design
     kept_rate: float
-    group: int
+    group_size: int
+    column_gains: bool
     scale_dtype: str
     balance: float
     jobs: int
+
+    @classmethod
+    def of(
+        cls,
+        weight: NDArray[Any],
+        *,
+        rate: float,
+        window: int | None,
+        group_size: int,
+        mask: NDArray[Any] | None,
+        importance: NDArray[Any] | None,
+        column_gains: bool,
+        balance: float,
+        scale_dtype: str,
+        jobs: int,
+    ) -> Job:
+        """Check the arguments of :func:`quantize_trellis`."""
+        weight = check_float(weight)
+        rows, cols = as_matrix(weight.shape)
+        if group_size < 0:
+            raise ParameterError(f"group_size {group_size} is negative")
+        if scale_dtype not in SCALE_DTYPES:
+            raise ParameterError(f"scale_dtype {scale_dtype!r} is not one of {', '.join(SCALE_DTYPES)}")
+        if not 0 <= balance <= 1:
+            raise ParameterError(f"balance {balance} is outside 0..1")
+        if jobs < 1:
+            raise ParameterError(f"jobs {jobs} is less than 1")
+        kept = np.tile(tail_mask(cols), (rows, 1)) if mask is None else packed_mask(weight, mask)
+        return cls(
+            weight=weight,
+            kept=kept,
+            is_masked=mask is not None,
+            importance=_importance(importance, weight.shape),
+            plan=_design(rate, window, None if mask is None else popcount(kept) / max(weight.size, 1)),
+            kept_rate=rate,
+            group_size=group_size,
+            column_gains=column_gains,
+            scale_dtype=scale_dtype,
+            balance=balance,
+            jobs=jobs,
+        )
+
+    @property
+    def group(self) -> int:
+        """Columns that share a scale, 1 at least."""
+        cols = as_matrix(self.weight.shape)[1]
+        return min(self.group_size or cols, max(cols, 1)) or 1
 
     @property
     def n_groups(self) -> int:
         """Groups of columns in a row."""
         return max(1, -(-as_matrix(self.weight.shape)[1] // self.group))
 
+    def scaling(self, *, outliers: bool | float) -> Scaling:
+        """Scales, gains and outliers that the search begins with.
+
+        Raises:
+            ParameterError: ``outliers`` is no number of deviations.
+        """
+        if not isinstance(outliers, bool):
+            outliers = checks.positive("outliers", outliers)
+        return find_scales(
+            self.weight, self.kept, self.group, self.column_gains, self.plan, self.kept_rate, outliers,
+            self.n_groups, self.jobs,
+        )  # fmt: skip
+
+    def tensor(
+        self, code: Words, a: NDArray[np.float64], scales: NDArray[Any], gains: NDArray[np.float64]
+    ) -> TrellisTensor:
+        """These parts as a tensor without outliers."""
+        return TrellisTensor(
+            shape=self.weight.shape,
+            dtype=dtype_name(self.weight.dtype),
+            network=self.plan.network,
+            code=code,
+            a=a.astype(np.float32),
+            scales=scales,
+            group_size=self.group_size,
+            gains=gains.astype(np.float16) if self.column_gains else None,
+            mask=self.kept if self.is_masked else None,
+        )
+
     def quantize(self, scaling: Scaling) -> tuple[Words, NDArray[np.float64], NDArray[Any]]:
         """Code (m, chunks), codes a (q,) and scales (rows, n_groups)."""
         rows, cols = as_matrix(self.weight.shape)
         care = care_words(self.kept, scaling.outliers, cols)
-        stored = self._scale_type(scaling.scales)
-        unit = float(scaling.scales.max(initial=0)) * HEADROOM or 1.0
+        stored = self.scale_type(scaling.scales)
+        unit = scaling.unit
         code = np.zeros((self.plan.network.n_stored(rows), n_chunks(cols)), np.uint32)
         a = np.array(self.plan.a, np.float64)
         if code.size:
-            a = self._fitted(scaling, care, a)
-            self._search(scaling, care, a).run(code, range(code.shape[1]), self.jobs)
-        return code, *self._refitted(scaling, care, code, a * unit, _stored(scaling.scales / unit, stored))
+            a = self.fitted_codes(scaling, care, a)
+            self.search(scaling, care, a).run(code, range(code.shape[1]), self.jobs)
+        return code, *self._refitted(
+            scaling, care, code, a * unit, stored_scales(scaling.scales / unit, stored)
+        )
 
-    def _scale_type(self, scales: NDArray[np.float64]) -> np.dtype[Any]:
+    def scale_type(self, scales: NDArray[np.float64]) -> np.dtype[Any]:
         """The type of the scales, chosen where that was left open."""
         if self.scale_dtype != "auto":
             return np.dtype(self.scale_dtype)
@@ -202,7 +256,8 @@ class _Job:
         low = scales[scales > 0].min(initial=np.inf) / (HEADROOM**2 * scales.max(initial=0) or 1.0)
         return np.dtype(np.uint8 if saved > ROUNDING and low > LOWEST else np.float16)
 
-    def _search(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> Search:
+    def search(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> Search:
+        """The search with codes ``a``; only weights of ``care`` (rows, chunks) count."""
         return Search(
             weight=self.weight,
             network=self.plan.network,
@@ -216,7 +271,7 @@ class _Job:
             fine=self.kept_rate >= FINE_RATE,
         )
 
-    def _fitted(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> NDArray[np.float64]:
+    def fitted_codes(self, scaling: Scaling, care: Words, a: NDArray[np.float64]) -> NDArray[np.float64]:
         """Codes fitted to a sample of the columns."""
         rows, cols = as_matrix(self.weight.shape)
         chunks = n_chunks(cols)
@@ -226,7 +281,7 @@ class _Job:
         code = np.zeros((self.plan.network.n_stored(rows), chunks), np.uint32)
         best, least = a, np.inf
         for _ in range(SAMPLE_TURNS):
-            search = self._search(scaling, care, a)
+            search = self.search(scaling, care, a)
             search.run(code, sample, self.jobs)
             equations = sum(
                 (search.equations(code, chunk) for chunk in sample), np.zeros((len(a), len(a) + 1))
@@ -261,7 +316,7 @@ class _Job:
                 normal_kernel(block, first, care, planes, gains, weights, plain, self.group, normal)
                 best = fit_scales(normal, a)
                 part = scales[first : first + len(block)]
-                part[...] = _stored(np.where(best != 0, best, scale_values(part)), scales.dtype)
+                part[...] = stored_scales(np.where(best != 0, best, scale_values(part)), scales.dtype)
                 found[index] = pooled(normal, scale_values(part))
 
             for_each(work, range(len(starts)), self.jobs)
@@ -280,7 +335,8 @@ def _design(rate: float, window: int | None, kept: float | None) -> Design:
     return masked_design(stored, rate, window)
 
 
-def _stored(scales: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+def stored_scales(scales: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``scales`` in the type that they are stored in."""
     return scale_octets(scales) if dtype == np.uint8 else scales.astype(dtype)
 
 
@@ -298,17 +354,20 @@ def _importance(importance: NDArray[Any] | None, shape: tuple[int, ...]) -> NDAr
     return found
 
 
-def _with_outliers(
-    tensor: TrellisTensor, weight: NDArray[Any], positions: NDArray[np.int64]
-) -> TrellisTensor:
-    """``tensor`` with the weights at ``positions`` kept, but for those that come out as 0."""
-    if not len(positions):
-        return tensor
+def _values_at(weight: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The weights at flat ``positions``, float32."""
     cols = as_matrix(weight.shape)[1]
     values = np.empty(len(positions), np.float32)
-    for r in np.unique(positions // cols):
+    for r in np.unique(positions // max(cols, 1)):
         i, j = np.searchsorted(positions, (r * cols, (r + 1) * cols))
         values[i:j] = rows_of(weight, int(r), 1)[0, positions[i:j] - r * cols].astype(np.float32)
+    return values
+
+
+def with_outliers(
+    tensor: TrellisTensor, positions: NDArray[np.int64], values: NDArray[np.float32]
+) -> TrellisTensor:
+    """``tensor`` with the weights at flat ``positions`` kept, but for those that come out as 0."""
     with np.errstate(over="ignore"):
         stored = (values / np.float32(tensor.outlier_unit)).astype(np.float16)
     if not np.isfinite(stored).all():

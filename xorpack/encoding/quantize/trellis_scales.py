@@ -19,6 +19,9 @@ from xorpack.vector.threads import for_each
 GAIN_ROUNDS = 3
 """Rounds in which rows, then columns are scaled to the same mean square."""
 
+HEADROOM = 2.0**0.125
+"""Room above the largest scale, which least squares may raise."""
+
 OUTLIER_ROUNDS = 2
 """Rounds in which the scales without outliers are found, then what is an outlier."""
 
@@ -28,12 +31,18 @@ class Scaling:
     """``w / (scales[r, g] * gains[c])`` is what the search approaches: about of variance 1.
 
     ``scales``: float64 (rows, n_groups), 0 where nothing is kept; ``gains``: float64 (cols,), each a float16;
-    ``outliers``: int64, flat positions, rising.
+    ``outliers``: int64, flat positions, rising: those of magnitude above ``threshold`` in units of scale and gain.
     """
 
     scales: NDArray[np.float64]
     gains: NDArray[np.float64]
     outliers: NDArray[np.int64]
+    threshold: float
+
+    @property
+    def unit(self) -> float:
+        """What stored scales are in units of."""
+        return float(self.scales.max(initial=0)) * HEADROOM or 1.0
 
 
 def find_scales(
@@ -60,10 +69,9 @@ def find_scales(
     for _ in range(GAIN_ROUNDS if column_gains else 0):
         gains = finder.gains(scales, gains)
         scales, _ = finder.scales(scales, gains, np.inf)
-    positions = NO_POSITIONS
+    positions, threshold = NO_POSITIONS, np.inf
     if outliers is not False:
         reach = float(np.abs(plan.network.levels(np.array(plan.a))).max())
-        threshold = np.inf
         for _ in range(OUTLIER_ROUNDS):
             _, histogram = finder.scales(scales, gains, threshold)
             threshold = outliers
@@ -71,7 +79,7 @@ def find_scales(
                 threshold = outlier_threshold(histogram, reach, rate, plan.distortion)
             scales, _ = finder.scales(scales, gains, threshold)
         positions = finder.above(scales, gains, threshold)
-    return Scaling(scales=scales, gains=gains, outliers=positions)
+    return Scaling(scales=scales, gains=gains, outliers=positions, threshold=float(threshold))
 
 
 class _Finder:

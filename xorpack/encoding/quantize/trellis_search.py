@@ -125,6 +125,22 @@ class Search:
 
         for_each(work, chunks, jobs)
 
+    def arguments(self) -> tuple[Any, ...]:
+        """What a kernel that searches columns of its own making takes."""
+        return (
+            self.unit,
+            self.limit,
+            self.fine,
+            self.firsts,
+            self.new_bits,
+            self.counts,
+            self.tables,
+            self.levels,
+            self.network.window,
+            self.edge,
+            self.capacity,
+        )
+
     def equations(self, code: Words, chunk: int) -> NDArray[np.float64]:
         """Normal equations (q, q + 1) of ``a`` over the columns of a chunk."""
         x, weights = self._columns(chunk)

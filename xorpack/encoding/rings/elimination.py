@@ -7,7 +7,8 @@ correction, whose value is the residual right-hand side. All q planes share the 
 hence one elimination with a q-bit right-hand side.
 
 Rows are taken some 32 at a time, and reduced four columns at a time: the pivots of a nibble of columns
-span 16 sums, kept in a table that the nibble of each row indexes (the Method of Four Russians).
+span 16 sums, kept in a table that the nibble of each row indexes (the Method of Four Russians). CPUs that multiply
+8 x 8 matrices of bits in an instruction (GFNI) take 8 or 16 rows and eight columns at a time; codes are the same.
 
 The ring wraps around. In a small ring the columns of its first ``window`` words are set apart as a
 *border* that every row carries along; rows left with border columns alone form a small dense system,
@@ -30,6 +31,8 @@ from numpy.typing import NDArray
 
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings.elimination_kernels import eliminate
+from xorpack.encoding.rings.maps_kernels import eliminate_maps
+from xorpack.vector import gf2_bytes
 from xorpack.vector.simd import VECTOR
 
 BATCH = 32
@@ -37,6 +40,9 @@ BATCH = 32
 
 LARGE_RING = 16384
 """Stored words from which on a ring's first window is fixed to 0."""
+
+MAPPED = (8, 16)
+"""64-bit words of the rows that are reduced by maps where the CPU is fast at that."""
 
 
 class RingCode(NamedTuple):
@@ -60,6 +66,7 @@ def encode_ring(
     m_lane: int,
     *,
     large: int = LARGE_RING,
+    maps: bool | None = None,
 ) -> RingCode:
     """Choose the stored words of one ring so that as many care bits as possible come out right.
 
@@ -69,6 +76,7 @@ def encode_ring(
         planes: uint32 (q, lanes, n_steps), the wanted bits; ignored where care is 0. q <= 64.
         m_lane: stored words per lane.
         large: stored words from which on the border is fixed to 0.
+        maps: whether to reduce by maps, where rows are of :data:`MAPPED` words; default: whether that is fast.
     """
     q = planes.shape[0]
     lanes, n_steps = care.shape
@@ -82,23 +90,17 @@ def encode_ring(
     positions = np.empty(n_care, np.int64)
     values = np.empty(n_care, np.uint64)
     pivots = scratch.take(max(m - window, 0) * 32 * width)
-    n_wrong = eliminate(
-        np.ascontiguousarray(care),
-        np.ascontiguousarray(planes),
-        m_lane,
-        network.schedule(m_lane, n_steps),
-        network.taps(),
-        window,
-        n_border,
-        width,
-        pivots,
-        np.zeros(m + 1, np.uint32),
-        _aligned((BATCH + 1) * width),
-        _aligned(2 * half * 8 * 16 * width),
-        code,
-        positions,
-        values,
-    )
+    ring = np.ascontiguousarray(care), np.ascontiguousarray(planes), m_lane
+    wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
+    has = np.zeros(m + 1, np.uint32)
+    out = code, positions, values
+    if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
+        n = 8 * gf2_bytes.n_groups(width)
+        groups, rows = _aligned(n * width).view(np.uint8), _aligned(n * width)
+        n_wrong = eliminate_maps(*ring, *wiring, (0,) * width, pivots.view(np.uint8), has, groups, rows, *out)
+    else:
+        rows, tables = _aligned((BATCH + 1) * width), _aligned(2 * half * 8 * 16 * width)
+        n_wrong = eliminate(*ring, *wiring, width, pivots, has, rows, tables, *out)
     scratch.give(pivots)
     order = np.argsort(positions[:n_wrong], kind="stable")
     return RingCode(code, positions[:n_wrong][order], values[:n_wrong][order])

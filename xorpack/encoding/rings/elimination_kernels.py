@@ -235,7 +235,7 @@ def take_pivots(
             continue
         for k in range(n_border + 1):
             tail[k] = rows[r * width + half + k]
-        if not _take_border(tail, border, has_border) and tail[n_border] != 0:
+        if not take_border(tail, border, has_border) and tail[n_border] != 0:
             positions[n_wrong] = where[r]
             values[n_wrong] = tail[n_border]
             n_wrong += 1
@@ -243,7 +243,7 @@ def take_pivots(
 
 
 @njit(cache=True, nogil=True)
-def _take_border(tail, border, has_border):
+def take_border(tail, border, has_border):
     """Whether the border's part of a row and its right-hand side, reduced in place, became a pivot of the border."""
     one = np.uint64(1)
     n_border = tail.size - 1

@@ -119,7 +119,7 @@ class Plan:
         return 3 if self.columns == 1 else 2
 
     def macros(self, n_chunks: int) -> dict[str, int | str]:
-        """For a matrix of that many chunks."""
+        """The macros of the kernel for a matrix of that many chunks."""
         return {
             "CHUNKS": self.chunks,
             "VECTOR": int(n_chunks % self.chunks == 0),
@@ -142,7 +142,7 @@ class Plan:
 
 
 def plan(network: TrellisNetwork, cols: int, group_size: int, n: int) -> Plan:
-    """For ``n`` columns; a body of as many rows as bring new words for all that are carried over, if it can be."""
+    """The plan for ``n`` columns: a body of as many rows as bring new words for all carried over, if it can be."""
     period = math.lcm(2, network.n_out)
     body = period
     carried = network.window - 1 + -(-2 * network.n_in // network.n_out)

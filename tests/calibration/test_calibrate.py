@@ -1,0 +1,203 @@
+"""Calibration with a tiny Llama: what is summed, what is shared, files, errors, and encode --hessian at the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import xorpack
+from xorpack.encoding.fitting.hessian import output_error
+from xorpack.errors import DataError, DestinationError, FormatError, ParameterError, SourceError
+from xorpack.files.hessians import Hessians
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
+
+from xorpack.calibration.collect import Collector  # noqa: E402
+from xorpack.calibration.run import calibrate  # noqa: E402
+
+WORDS = [f"w{i}" for i in range(60)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    root = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(root)
+    vocabulary = {word: i for i, word in enumerate(["[UNK]", *WORDS])}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]").save_pretrained(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(" ".join(np.random.default_rng(0).choice(WORDS, 400)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def stats(model, text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stats") / "stats.safetensors"
+    report = calibrate(model, text, path, sequences=4, length=64)
+    assert (report.n_layers, report.n_matrices, report.n_sequences) == (15, 9, 4)
+    assert report.uncalled == ()
+    assert report.thin is None
+    assert report.n_bytes == path.stat().st_size
+    return path
+
+
+def loaded(root):
+    return transformers.LlamaForCausalLM.from_pretrained(root, dtype=torch.float32).eval()
+
+
+def test_the_sums_are_of_what_the_layers_are_given(model, text, stats):
+    network, seen = loaded(model), []
+    layer = network.model.layers[1].mlp.down_proj
+    layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().reshape(-1, 96).double()))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    ids = torch.tensor(tokenizer(text.read_text())["input_ids"][:256]).reshape(4, 64)
+    for row in ids:
+        network(row[None])
+    x = torch.cat(seen).numpy()
+    found = Hessians(stats)
+    assert np.allclose(found["model.layers.1.mlp.down_proj.weight"], x.T @ x, rtol=1e-4, atol=1e-5)
+    assert found.size("model.layers.1.mlp.down_proj.weight") == 96
+
+
+def test_layers_of_the_same_input_share_a_matrix_which_any_tool_reads(stats):
+    plain = load_file(stats)
+    assert sum(name.endswith(".hessian") for name in plain) == 9
+    assert all(int(plain[name][0]) == 256 for name in plain if name.endswith(".rows"))
+    found = Hessians(stats)
+    attention = [found[f"model.layers.0.self_attn.{p}_proj.weight"] for p in "qkv"]
+    assert np.array_equal(attention[0], attention[1])
+    assert np.array_equal(attention[0], attention[2])
+    assert not np.array_equal(attention[0], found["model.layers.0.self_attn.o_proj.weight"])
+
+
+def test_little_memory_gives_the_same_sums(model, text, stats, tmp_path):
+    told = []
+    calibrate(
+        model,
+        text,
+        tmp_path / "x",
+        sequences=4,
+        length=64,
+        memory=40_000,
+        progress=lambda *args: told.append(args),
+    )
+    assert (tmp_path / "x").read_bytes() == stats.read_bytes()
+    assert len(told) == told[0][2] > 8
+
+
+def test_a_fitted_checkpoint_loses_less_of_what_layers_give_out(model, stats, tmp_path):
+    options = {"rate": 2.0, "exclude": ["embed_tokens"]}
+    plain = xorpack.encode_checkpoint(model, tmp_path / "plain", **options)
+    fitted = xorpack.encode_checkpoint(model, tmp_path / "fitted", hessian=stats, **options)
+    again = xorpack.encode_checkpoint(model, tmp_path / "again", hessian=stats, jobs=2, **options)
+    assert fitted.output_errors == again.output_errors
+    assert set(fitted.output_errors) == set(fitted.accounts)
+    assert not plain.output_errors
+    name = "model.layers.1.mlp.down_proj.weight"
+    weight, hessian = load_file(model / "model.safetensors")[name], Hessians(stats)[name]
+    errors = []
+    for out in ("plain", "fitted"):
+        with xorpack.open(tmp_path / out) as checkpoint:
+            errors.append(output_error(weight, xorpack.decode(checkpoint[name]).dequantize(), hessian))
+    assert errors[1] < 0.8 * errors[0]
+    assert errors[1] == pytest.approx(fitted.output_errors[name], rel=1e-5)
+    assert (tmp_path / "fitted/model.safetensors").read_bytes() == (
+        tmp_path / "again/model.safetensors"
+    ).read_bytes()
+    xorpack.verify_checkpoint(tmp_path / "fitted")
+
+
+def test_hessians_that_cannot_apply_are_refused(model, stats, tmp_path):
+    for contradiction in ({"lossless": True}, {"method": "greedy"}):
+        with pytest.raises(ParameterError, match="hessian fits weights to activations, which"):
+            xorpack.encode_checkpoint(model, tmp_path / "x", hessian=stats, **contradiction)
+    with pytest.raises(ParameterError, match="none of the tensors to encode"):
+        xorpack.encode_checkpoint(model, tmp_path / "x", hessian=stats, rate=2.0, include=["embed_tokens"])
+    with pytest.raises(FormatError, match="no file of Hessians"):
+        xorpack.encode_checkpoint(model, tmp_path / "x", hessian=model / "model.safetensors", rate=2.0)
+    with pytest.raises(FileNotFoundError):
+        xorpack.encode_checkpoint(model, tmp_path / "x", hessian=tmp_path / "nowhere", rate=2.0)
+    other = tmp_path / "other"
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(other)
+    with pytest.raises(ParameterError, match="has 32 inputs, and its Hessian is of 64"):
+        xorpack.encode_checkpoint(other, tmp_path / "x", hessian=stats, rate=2.0)
+    assert not (tmp_path / "x").exists()
+
+
+def test_bad_calibrations_are_refused(model, text, tmp_path):
+    few = tmp_path / "few.txt"
+    few.write_text("w1 w2 w3")
+    with pytest.raises(ParameterError, match="3 tokens, less than one sequence of 64"):
+        calibrate(model, few, tmp_path / "x", length=64)
+    few.write_bytes(b"w1 \xff")
+    with pytest.raises(FormatError, match="not UTF-8 at byte 3"):
+        calibrate(model, few, tmp_path / "x")
+    with pytest.raises(FormatError, match="one file is no model"):
+        calibrate(model / "model.safetensors", text, tmp_path / "x")
+    with pytest.raises(DestinationError, match="exists"):
+        calibrate(model, text, few)
+    with pytest.raises(ParameterError, match="sequences = 0"):
+        calibrate(model, text, tmp_path / "x", sequences=0)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (bare / name).write_bytes((model / name).read_bytes())
+    with pytest.raises(SourceError, match="no tokenizer"):
+        calibrate(bare, text, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_nan_and_layers_that_are_never_called_are_named(model):
+    network, tokens = loaded(model), torch.randint(0, 60, (2, 16))
+    network.model.layers[1].extra = torch.nn.Linear(7, 3)
+    collector = Collector(network, tokens)
+    rows = {key: n for key, _, n in collector.matrices()}
+    assert collector.uncalled == ["model.layers.1.extra.weight"]
+    assert rows["model.layers.1.extra"] == 0
+    assert rows["model.layers.1.mlp.down_proj"] == 32
+    with torch.no_grad():
+        network.model.layers[0].mlp.up_proj.weight[:] = float("inf")
+    with pytest.raises(
+        DataError, match=r"layer 'model.layers.0.mlp.down_proj' is given NaN or infinity in sequence 0"
+    ):
+        list(Collector(network, tokens).matrices())
+    with pytest.raises(DataError, match="no linear layer is called"):
+        Collector(torch.nn.Embedding(64, 3), tokens)
+
+
+def test_the_command_line(model, text, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "xorpack", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    done = run("calibrate", model, text, "-o", tmp_path / "s", "--sequences", 2, "--length", 16)
+    assert done.returncode == 0, done.stderr
+    assert "9 Hessians of 15 layers, from 2 sequences of 16 tokens" in done.stdout
+    assert "32 tokens are fewer than the 96 inputs of the widest layer" in done.stderr
+    done = run(
+        "encode", model, tmp_path / "y", "--rate", 3, "--hessian", tmp_path / "s", "--exclude", "embed_tokens"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fitted to activations: 14 of 14 tensors; squared error of their outputs" in done.stdout
+    assert json.loads((tmp_path / "y/config.json").read_text())["quantization_config"]["rate"] == 3

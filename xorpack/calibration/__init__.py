@@ -1,0 +1,1 @@
+"""What a model's activations say about its weights; needs the extra ``[hf]``."""

@@ -1,0 +1,148 @@
+"""Hessians of a PyTorch model's linear layers: hooks add up ``x x^T`` of what the layers are given.
+
+Layers that are given the very same tensor, as the projections of an attention are, share a matrix. Matrices are kept
+for as many layers at a time as the memory asked for holds; the model runs over all sequences once for each such part,
+and only as far as its last layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xorpack.errors import DataError
+
+PROBE = 32
+"""Tokens of the run that finds which layers share an input."""
+
+MEMORY = 2 << 30
+"""Bytes of the matrices that are kept at a time."""
+
+Progress = Callable[[str, int, int], None]
+"""Called after every sequence: what is under way, sequences done since, sequences of all passes together."""
+
+
+class _ReachedError(Exception):
+    """The last layer of a part was given its input: the rest of the model need not run."""
+
+
+class Collector:
+    """What the inputs of a model's linear layers are, found by a short run, and their Hessians.
+
+    Attributes:
+        layers: the key of each layer's input, by the name of its weight; the key is the name of the first such layer.
+        sizes: inputs of each key.
+        rows: how many inputs each key has seen; complete when all matrices are made.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        sequences: torch.Tensor,
+        *,
+        memory: int = MEMORY,
+        progress: Progress | None = None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            model: in the state of evaluation; its first argument takes ``sequences`` row by row.
+            sequences: tokens, int64 (n, length).
+            memory: bytes of the matrices that are kept at a time; those of one input at least.
+            progress: told of every sequence.
+
+        Raises:
+            DataError: no linear layer is reached.
+        """
+        self.model, self.sequences, self.memory, self.progress = model, sequences, memory, progress
+        self.modules = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        seen: list[tuple[str, torch.Tensor]] = []  # tensors are held, so that no two of them have one place
+        self._run(sequences[0, :PROBE], lambda name, x: seen.append((name, x)), self.modules)
+        if not seen:
+            raise DataError("no linear layer is called: is this a model of tokens?")
+        first: dict[tuple[Any, ...], str] = {}
+        keys: dict[str, str] = {}
+        for name, x in seen:
+            place = (x.data_ptr(), tuple(x.shape), x._version)
+            keys.setdefault(name, first.setdefault(place, name))
+        self.once = len(seen) == len(keys)
+        keys |= {
+            name: name for name in self.modules if name not in keys
+        }  # experts that a few tokens do not reach
+        self.layers = {f"{name}.weight": key for name, key in keys.items()}
+        self.sizes = {key: self.modules[key].in_features for key in dict.fromkeys(keys.values())}
+        self.rows = dict.fromkeys(self.sizes, 0)
+
+    @property
+    def uncalled(self) -> list[str]:
+        """Names of the weights of layers that saw no input."""
+        return [name for name, key in self.layers.items() if not self.rows[key]]
+
+    def matrices(self) -> Iterator[tuple[str, NDArray[np.float32], int]]:
+        """Key, matrix (n, n) and rows seen of each input, in the order of :attr:`sizes`.
+
+        Raises:
+            DataError: NaN or infinity in what a layer is given.
+        """
+        parts = self._parts()
+        self.rows = dict.fromkeys(self.sizes, 0)
+        for part in parts:
+            sums = {key: torch.zeros(self.sizes[key], self.sizes[key], device=self._device()) for key in part}
+            for i, sequence in enumerate(self.sequences):
+                left = set(part)
+
+                def add(name: str, x: torch.Tensor, sums: Any = sums, left: Any = left) -> None:
+                    flat = x.reshape(-1, x.shape[-1]).float()
+                    sums[name].addmm_(flat.T, flat)
+                    self.rows[name] += len(flat)
+                    left.discard(name)
+                    if self.once and not left:
+                        raise _ReachedError
+
+                self._run(sequence, add, {key: self.modules[key] for key in part})
+                for key in part:
+                    if not torch.isfinite(sums[key].diagonal()).all():
+                        raise DataError(f"layer {key!r} is given NaN or infinity in sequence {i} of the text")
+                if self.progress is not None:
+                    self.progress(part[0], 1, len(parts) * len(self.sequences))
+            for key in part:
+                yield key, sums.pop(key).cpu().numpy(), self.rows[key]
+
+    def _parts(self) -> list[list[str]]:
+        """The keys, as many at a time as the memory holds."""
+        parts: list[list[str]] = []
+        held = 0
+        for key, n in self.sizes.items():
+            if not parts or held + 4 * n * n > self.memory:
+                parts.append([])
+                held = 0
+            parts[-1].append(key)
+            held += 4 * n * n
+        return parts
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _run(
+        self,
+        sequence: torch.Tensor,
+        told: Callable[[str, torch.Tensor], None],
+        modules: Mapping[str, torch.nn.Module],
+    ) -> None:
+        """Run the model over a sequence; ``told`` gets the name and the input of each of ``modules`` that is called."""
+        hooks = [
+            module.register_forward_pre_hook(lambda _, args, name=name: told(name, args[0]))
+            for name, module in modules.items()
+        ]
+        try:
+            with torch.no_grad():
+                self.model(sequence[None].to(self._device()))
+        except _ReachedError:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()

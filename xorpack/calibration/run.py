@@ -1,0 +1,151 @@
+"""``xorpack calibrate``: a model directory and a text to a file of Hessians."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xorpack import checks
+from xorpack.errors import FormatError, ParameterError, SourceError
+from xorpack.files import hessians, model
+from xorpack.files.atomic import atomic_file
+from xorpack.files.destination import check_destination
+
+if TYPE_CHECKING:
+    import torch
+
+SEQUENCES, LENGTH = 128, 1024
+
+CHARACTERS = 16
+"""Characters of the text that are read for each token that is asked for: more than any language needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationReport:
+    """What was collected.
+
+    Attributes:
+        n_layers: linear layers that saw inputs.
+        n_matrices: Hessians; layers of the same input share one.
+        n_sequences, length: of the text, in tokens.
+        uncalled: weights of layers that saw no input; encoding has nothing to fit them to.
+        thin: inputs of the widest layer, if that is more than the tokens seen, else None.
+        n_bytes: of the file.
+    """
+
+    n_layers: int
+    n_matrices: int
+    n_sequences: int
+    length: int
+    uncalled: tuple[str, ...]
+    thin: int | None
+    n_bytes: int
+
+
+def calibrate(
+    source: str | Path,
+    text: str | Path,
+    output: str | Path,
+    *,
+    sequences: int = SEQUENCES,
+    length: int = LENGTH,
+    memory: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> CalibrationReport:
+    """Run a model over a text and write the Hessians of its linear layers' inputs (:mod:`xorpack.files.hessians`).
+
+    Args:
+        source: a model directory in the Hugging Face layout, with a tokenizer.
+        text: a UTF-8 file, of the kind that the model is for; its beginning is used.
+        output: the file to write.
+        sequences: how many pieces of the text, at the most; fewer where it is shorter.
+        length: tokens of a piece, each seen without the others.
+        memory: bytes of Hessians that are held at a time; where they take more, the model runs several times.
+        overwrite: replace what stands at ``output``.
+        progress: told of every sequence.
+
+    Raises:
+        ParameterError: PyTorch or transformers is missing; an argument breaks its rule; the text is too short.
+        FormatError: ``source`` is encoded, or no model directory; ``text`` is not UTF-8.
+        SourceError: no tokenizer, or a model that transformers does not load.
+        DataError: NaN or infinity in what a layer is given; no layer is called.
+        DestinationError: ``output`` exists, or cannot be written.
+    """
+    checks.whole("sequences", sequences, 1)
+    checks.whole("length", length, 2)
+    if memory is not None:
+        checks.whole("memory", memory, 1)
+    root, text_path, target = Path(source), Path(text), Path(output)
+    layout = model.find(root)
+    if not layout.is_directory:
+        raise FormatError(f"{root}: one file is no model: name its directory, with config.json and tokenizer")
+    if any(model.is_encoded(path) for path in layout.shards):
+        raise FormatError(f"{root}: encoded by xorpack already; calibrate with the plain model")
+    check_destination(target, overwrite=overwrite, inputs=[*layout.inputs(), text_path])
+    for package in ("torch", "transformers"):
+        if find_spec(package) is None:
+            raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
+    tokens = _tokens(root, text_path, sequences, length)
+    from xorpack.calibration.collect import MEMORY, Collector
+
+    collector = Collector(_load(root), tokens, memory=memory or MEMORY, progress=progress)
+    with atomic_file(target, overwrite=overwrite) as path:
+        hessians.write(path, collector.layers, collector.sizes, collector.matrices())
+    widest = max(collector.sizes.values())
+    return CalibrationReport(
+        n_layers=len(collector.layers) - len(collector.uncalled),
+        n_matrices=sum(rows > 0 for rows in collector.rows.values()),
+        n_sequences=len(tokens),
+        length=length,
+        uncalled=tuple(collector.uncalled),
+        thin=widest if widest > tokens.numel() else None,
+        n_bytes=target.stat().st_size,
+    )
+
+
+def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
+    """The first pieces of a text, int64 (n, length)."""
+    import torch
+    from transformers import AutoTokenizer
+
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not UTF-8 at byte {error.start}") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
+        ids = tokenizer(text[: CHARACTERS * sequences * length], add_special_tokens=False)["input_ids"]
+    except Exception as error:
+        raise SourceError(f"{root}: no tokenizer that transformers loads: {_first_line(error)}") from None
+    n = min(sequences, len(ids) // length)
+    if not n:
+        raise ParameterError(
+            f"{path}: {len(ids)} tokens, less than one sequence of {length}; give more text, or a smaller length"
+        )
+    return torch.tensor(ids[: n * length]).reshape(n, length)
+
+
+def _load(root: Path) -> torch.nn.Module:
+    """The model of config.json's own class, whose names are those of the files, in float32."""
+    import torch
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(root, local_files_only=True)
+        names = config.architectures or []
+        kind: Any = getattr(transformers, names[0], None) if names else transformers.AutoModelForCausalLM
+        if kind is None:
+            raise SourceError(f"transformers {transformers.__version__} has no {names[0]}")
+        found: torch.nn.Module = kind.from_pretrained(root, dtype=torch.float32, local_files_only=True)
+    except Exception as error:
+        raise SourceError(f"{root}: not loaded by transformers: {_first_line(error)}") from None
+    found.eval()
+    return found.to("cuda") if torch.cuda.is_available() else found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,69 @@
+"""``xorpack calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xorpack.cli.common import Size, progress_bar, say
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("text", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="STATS",
+    help="The file to write.",
+)
+@click.option(
+    "--sequences",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Pieces of the text at the most; default: 128.",
+)
+@click.option("--length", type=click.IntRange(min=2), default=None, help="Tokens of a piece; default: 1024.")
+@click.option(
+    "--memory",
+    type=Size(),
+    default=None,
+    help="Of the sums held at a time, default: 2GiB. Where they take more, the model runs several times.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace STATS if it exists.")
+def calibrate(model: Path, text: Path, output: Path, overwrite: bool, **options: Any) -> None:
+    """Run MODEL, a directory, over TEXT, and write what its linear layers are given, for encode --hessian.
+
+    Needs PyTorch and transformers: pip install "xorpack[hf]".
+    """
+    from xorpack.calibration.run import calibrate as run
+
+    with progress_bar("calibrate") as progress:
+        report = run(
+            model,
+            text,
+            output,
+            overwrite=overwrite,
+            progress=progress,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    say(
+        f"{output}: {report.n_matrices} Hessians of {report.n_layers} layers, from {report.n_sequences} sequences of "
+        f"{report.length} tokens, {report.n_bytes / 1e6:.1f} MB"
+    )
+    if report.uncalled:
+        say(
+            f"note: {len(report.uncalled)} layers saw no input, {report.uncalled[0]} first: they will be quantized as "
+            "without calibration",
+            err=True,
+        )
+    if report.thin is not None:
+        say(
+            f"note: {report.n_sequences * report.length} tokens are fewer than the {report.thin} inputs of the widest "
+            "layer; more text makes for a better fit",
+            err=True,
+        )

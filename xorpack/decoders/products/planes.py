@@ -1,0 +1,88 @@
+"""Products by binary codes: planes of 16 rows are expanded in the order of coding, turned side by side, multiplied."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.code.corrections import Corrections, check_kept
+from xorpack.code.planes import StoredPlanes
+from xorpack.decoders.products import fused
+from xorpack.decoders.products.kept import Kept
+from xorpack.decoders.products.planes_kernels import planes_kernel
+from xorpack.elements import Bcq
+from xorpack.vector.aligned import as_aligned
+from xorpack.vector.lookup import ROWS
+
+
+class PlaneRows:
+    """See :class:`xorpack.decoders.products.fused.FusedRows`: a unit is 16 rows that are coded one after another.
+
+    Mask and scales are kept in that order, 16 rows side by side; the code stays as it is stored. Constant planes stand
+    behind the coded ones.
+    """
+
+    def __init__(self, stored: StoredPlanes, elements: Bcq, corrections: Corrections, kept: Kept) -> None:
+        layout, network = stored.coded.layout, stored.coded.network
+        rows, cols = stored.shape
+        zeros, ones = stored.constants
+        constant = [k for k in range(stored.bits) if (zeros | ones) >> k & 1]
+        planes = [k for k in range(stored.bits) if k not in constant] + constant
+        order = np.arange(rows) * layout.row_stride % rows
+        self.group_size = elements.group_size
+        self.n_units = -(-rows // ROWS)
+        self._chunks_of_group = fused.chunks_of_group(self.group_size, cols)
+        self._masks = np.zeros(0, np.uint32)
+        if not kept.whole:
+            mask = kept.rows(0, rows)
+            check_kept(corrections, mask, cols)
+            self._masks = fused.by_units(mask[order], 1)
+        alphas = elements.scales.astype(np.float32)
+        largest = float(np.abs(alphas).sum(axis=-1, dtype=np.float64).max(initial=1))
+        self.reach = 2 * cols * largest
+        self._alphas = fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1)
+        self._how = (
+            as_aligned(stored.code),
+            stored.coded.m_lane,
+            layout.params(),
+            network.schedule(stored.coded.m_lane, layout.n_steps),
+            network.taps(),
+            np.array([0xFFFFFFFF * (ones >> k & 1) for k in constant], np.uint32),
+            _by_rows(corrections, rows, cols, planes),
+        )
+
+    @staticmethod
+    def fits(stored: StoredPlanes, elements: Bcq) -> bool:
+        """Whether a tensor can be multiplied so: groups of whole words, and code for the planes that are coded."""
+        return fused.fits(elements.group_size, stored.shape[1]) and (
+            stored.coded.m_lane > 0 or not len(stored.code)
+        )
+
+    def activations(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :class:`xorpack.decoders.products.fused.FusedRows`."""
+        return x
+
+    def run(
+        self,
+        begin: int,
+        end: int,
+        x: NDArray[np.float32],
+        tables: NDArray[np.float32],
+        totals: NDArray[np.float32],
+        out: NDArray[np.float32],
+    ) -> None:
+        """See :class:`xorpack.decoders.products.fused.FusedRows`."""
+        planes_kernel(
+            *self._how, self._masks, self._alphas, self._chunks_of_group, tables, totals, begin, end, out
+        )
+
+
+def _by_rows(
+    corrections: Corrections, rows: int, cols: int, planes: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+    """Where the corrections of each row begin, their columns, and their values with bits in the order of ``planes``."""
+    starts = np.searchsorted(corrections.positions, np.arange(rows + 1) * cols).astype(np.int64)
+    values = np.zeros(len(corrections), np.int64)
+    for j, k in enumerate(planes):
+        values |= (corrections.values.astype(np.int64) >> k & 1) << j
+    return starts, (corrections.positions % max(cols, 1)).astype(np.int32), values

@@ -1,0 +1,79 @@
+"""Kernel of :mod:`xorpack.decoders.products.trellis`: rows expanded in registers, 16 at a time, and multiplied."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xorpack.decoders.products.sums_kernels import kept_sums
+from xorpack.vector.aligned import aligned
+from xorpack.vector.compiled import njit
+from xorpack.vector.lookup import add_lookups, and_rows, xor_rows
+
+
+@njit(cache=True, nogil=True)
+def trellis_kernel(
+    code,  # Blocks.code
+    sizes,  # (chunks, n_in, n_out, pad, width, units of a block)
+    offsets,  # of all taps into the code
+    bounds,  # (n_out * q + 1,): taps of row v, plane j are those between bounds[v * q + j] and the next
+    masks,  # (units, n_out, chunks, 16) uint32 flat, or empty: nothing is pruned
+    a,  # (q,) float32
+    scales,  # (units, n_out, n_groups, 16) float32 flat
+    chunks_of_group,
+    tables,  # (n, chunks * 128) float32 flat
+    totals,  # (n, n_groups) float32
+    begin,
+    end,
+    out,  # (n, rows) float32
+):
+    """Fill ``out`` with the products of the rows of units ``begin .. end - 1``, each ``16 * n_out`` rows."""
+    chunks, n_in, n_out, pad, width, n_sub = sizes
+    n, rows = out.shape
+    n_groups, q = totals.shape[1], a.size
+    n_planes = q + 1 if masks.size else q
+    masked = masks.size > 0
+    words, sums = aligned((q + 1) * 16), aligned(n * n_planes * 16).view(np.float32)
+    made = np.empty((n, 16), np.float32)
+    total, kept = np.empty(16, np.float32), np.empty(16, np.float32)
+    for unit in range(begin, end):
+        block, sub = unit // n_sub, unit % n_sub
+        for v in range(n_out):
+            made[:] = 0
+            for g in range(n_groups):
+                sums[:] = 0
+                for chunk in range(g * chunks_of_group, min((g + 1) * chunks_of_group, chunks)):
+                    here = (block * chunks + chunk) * n_in * width + pad + 16 * sub
+                    for j in range(q):
+                        first = bounds[v * q + j]
+                        xor_rows(words, 16 * j, code, here, offsets, first, bounds[v * q + j + 1] - first)
+                    if masked:
+                        and_rows(words, 0, q, masks, ((unit * n_out + v) * chunks + chunk) * 16)
+                    for k in range(n):
+                        place = (k * chunks + chunk) * 128
+                        add_lookups(sums, k * n_planes * 16, words, 0, tables, place, n_planes)
+                scale = ((unit * n_out + v) * n_groups + g) * 16
+                for k in range(n):
+                    at = k * n_planes * 16
+                    kept_sums(kept, sums, at, q, masked, totals[k, g])
+                    total[:] = 0
+                    for j in range(q):
+                        for i in range(16):
+                            total[i] += a[j] * (np.float32(2) * sums[at + 16 * j + i] - kept[i])
+                    for i in range(16):
+                        made[k, i] += scales[scale + i] * total[i]
+            for i in range(16):
+                row = (16 * unit + i) * n_out + v
+                if row < rows:
+                    for k in range(n):
+                        out[k, row] = made[k, i]
+
+
+@njit(cache=True, nogil=True)
+def outliers_kernel(starts, columns, values, x, begin, end, out):
+    """``out[k, r] += sum of values[o] * x[k, columns[o]]`` over ``starts[r] <= o < starts[r + 1]``, of these rows."""
+    for r in range(begin, end):
+        for k in range(len(x)):
+            total = np.float32(0)
+            for o in range(starts[r], starts[r + 1]):
+                total += values[o] * x[k, columns[o]]
+            out[k, r] += total

@@ -1,0 +1,120 @@
+"""What the inputs of a layer say about the errors of its weights: ``H = sum of x x^T``, damped, ordered and factored.
+
+The squared error of a layer's output is ``sum over rows r of e_r H e_r^T`` for errors ``e`` of the weights. Columns are
+treated one after another, those of large activations first, and each one's error is made up for by the columns after
+it: ``w_k -= e_j / U_jj * U_jk`` for k > j, where U is upper triangular and ``H^-1 = U^T U`` (OBQ, arXiv 2208.11580;
+GPTQ, arXiv 2210.17323).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg.lapack import dtrtri
+
+from xorpack.errors import DataError, ParameterError
+
+DAMPING = 0.01
+"""Share of the mean of the diagonal that is added to it."""
+
+GROWTH = 10.0
+"""Factor of the damping where the matrix is still not positive definite."""
+
+ASYMMETRY = 1e-3
+"""Largest difference of the two triangles, as a share of the largest of the diagonal: sums in float32 differ so."""
+
+_log = logging.getLogger("xorpack")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hessian:
+    """A damped Hessian of ``cols`` inputs.
+
+    Attributes:
+        order: int64 (cols,): the inputs as they are visited, those of large activations first.
+        matrix: float64 (cols, cols), damped, in this order.
+        factor: float64 (cols, cols), upper triangular: ``inverse(matrix) = factor.T @ factor``.
+    """
+
+    order: NDArray[np.int64]
+    matrix: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, matrix: NDArray[Any], cols: int, group: int = 1, damping: float = DAMPING) -> Hessian:
+        """Check ``matrix``, (cols, cols), and factor it with as much damping as it needs, ``damping`` at least.
+
+        Groups of ``group`` neighbouring inputs stay together: those with the largest activation first.
+
+        Raises:
+            ParameterError: its shape or type is another.
+            DataError: it is no sum of ``x x^T``: NaN or infinity, not symmetric, a negative diagonal; or all 0.
+        """
+        h = checked(matrix, cols)
+        diagonal = np.diag(h).copy()
+        mean = float(diagonal.mean()) if cols else 0.0
+        if cols and not mean > 0:
+            raise DataError("hessian is 0 everywhere: the layer has seen no inputs")
+        largest = np.maximum.reduceat(diagonal, np.arange(0, cols, group)) if cols else diagonal
+        groups = np.arange(cols) // group
+        order = np.lexsort((-diagonal, groups, -largest[groups])).astype(np.int64)
+        h = h[np.ix_(order, order)]
+        diagonal = np.diag(h).copy()
+        share = damping
+        while True:
+            h[np.diag_indices(cols)] = diagonal + share * mean
+            try:
+                return cls(order, h, inverse_factor(h))
+            except LinAlgError:
+                share = max(share, 1e-6) * GROWTH
+                _log.warning("a Hessian of %d inputs is singular: damped by %g of its mean", cols, share)
+
+
+def checked(matrix: NDArray[Any], cols: int) -> NDArray[np.float64]:
+    """``matrix`` as float64 of exact symmetry; see :meth:`Hessian.of` for what is refused."""
+    array = np.asarray(matrix)
+    if array.shape != (cols, cols) or array.dtype.kind != "f":
+        raise ParameterError(
+            f"hessian of shape {array.shape} and type {array.dtype}, not {(cols, cols)} of floats"
+        )
+    h = array.astype(np.float64)
+    if not np.isfinite(h).all():
+        raise DataError("hessian holds NaN or infinity")
+    if (np.diag(h) < 0).any():
+        raise DataError(f"hessian has {np.diag(h).min():g} on its diagonal, a sum of squares")
+    off = float(np.abs(h - h.T).max(initial=0))
+    if off > ASYMMETRY * float(np.diag(h).max(initial=0)):
+        raise DataError(f"hessian is not symmetric: entries differ by up to {off:g}")
+    return (h + h.T) / 2
+
+
+def inverse_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Upper triangular U with ``inverse(h) = U.T @ U``.
+
+    With rows and columns reversed, ``h = C C^T`` for a lower C; reversed back that is ``h = V V^T`` for an upper V,
+    and U is the inverse of V.
+
+    Raises:
+        LinAlgError: ``h`` is not positive definite.
+    """
+    if not len(h):
+        return h.copy()
+    v = cholesky(h[::-1, ::-1], lower=True, check_finite=False)[::-1, ::-1]
+    u, info = dtrtri(v, lower=0)
+    if info or not np.isfinite(u).all():
+        raise LinAlgError("singular")
+    return np.ascontiguousarray(np.triu(u))
+
+
+def output_error(weight: NDArray[Any], approximation: NDArray[Any], hessian: NDArray[Any]) -> float:
+    """``tr(E H E^T) / tr(W H W^T)`` of the error E: squared error of the output, relative; 0 for no output."""
+    w = np.asarray(weight, np.float32).reshape(-1, len(hessian))
+    e = w - np.asarray(approximation, np.float32).reshape(w.shape)
+    h = np.asarray(hessian, np.float32)
+    energy = float(np.vdot(w @ h, w))
+    return float(np.vdot(e @ h, e)) / energy if energy else 0.0

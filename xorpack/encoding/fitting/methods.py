@@ -1,0 +1,151 @@
+"""The public fit: weights quantized for the least error of a layer's output, not of the weights."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack import checks
+from xorpack.encoding.fitting.bcq import fit_bcq
+from xorpack.encoding.fitting.trellis import DESCENTS, fit_trellis
+from xorpack.encoding.quantize import bcq
+from xorpack.encoding.quantize.methods import kept_mask, refuse
+from xorpack.encoding.quantize.pruning import check_float
+from xorpack.encoding.quantize.trellis import Job
+from xorpack.tensors import MAX_BITS, BCQTensor, TrellisTensor
+
+METHODS = ("trellis", "bcq")
+
+BCQ_DESCENTS = 3
+"""Rounds of binary codes, of which each is quick."""
+
+
+@overload
+def fit(
+    weight: NDArray[Any],
+    hessian: NDArray[Any],
+    *,
+    method: Literal["trellis"] = ...,
+    rate: float | None = ...,
+    sparsity: float | None = ...,
+    mask: NDArray[Any] | None = ...,
+    group_size: int | None = ...,
+    scale_dtype: Literal["auto", "uint8", "float16", "float32"] = ...,
+    window: int | None = ...,
+    outliers: bool | float = ...,
+    column_gains: bool = ...,
+    balance: float = ...,
+    descents: int | None = ...,
+    jobs: int = ...,
+) -> TrellisTensor: ...
+
+
+@overload
+def fit(
+    weight: NDArray[Any],
+    hessian: NDArray[Any],
+    *,
+    method: Literal["bcq"],
+    bits: int | None = ...,
+    sparsity: float | None = ...,
+    mask: NDArray[Any] | None = ...,
+    group_size: int | None = ...,
+    scale_dtype: Literal["auto", "float16", "float32"] = ...,
+    descents: int | None = ...,
+    jobs: int = ...,
+) -> BCQTensor: ...
+
+
+def fit(
+    weight: NDArray[Any],
+    hessian: NDArray[Any],
+    *,
+    method: Literal["trellis", "bcq"] = "trellis",
+    rate: float | None = None,
+    bits: int | None = None,
+    sparsity: float | None = None,
+    mask: NDArray[Any] | None = None,
+    group_size: int | None = None,
+    scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
+    window: int | None = None,
+    outliers: bool | float = True,
+    column_gains: bool = False,
+    balance: float = 1.0,
+    descents: int | None = None,
+    jobs: int = 1,
+) -> TrellisTensor | BCQTensor:
+    """Quantize a layer's weight for the least squared error of its output.
+
+    As :func:`xorpack.quantize`, but the error that counts is ``E H E^T`` summed over rows, for errors ``E`` of the
+    weights: each column's error is made up for by the columns after it, then each is chosen anew beside all others,
+    and scales are fitted to the output. With the identity for ``hessian`` the codes are those of
+    :func:`xorpack.quantize`, before any descent.
+
+    Columns come one after another: to use all cores, fit several tensors at once.
+
+    Args:
+        weight: float32, float16 or bfloat16, (outputs, inputs), or of any shape, coded as ``as_matrix(weight.shape)``.
+        hessian: float32 or float64 (cols, cols): the sum of ``x x^T`` over the inputs ``x`` of the layer, as
+            ``xorpack calibrate`` collects it, of any scale. A percent of the mean of its diagonal is added, and more
+            where it is singular, which the logger ``xorpack`` says.
+        method: ``"trellis"``, or ``"bcq"`` for binary codes.
+        rate: of a trellis: stored bits per kept weight, 1/32 to 6; default: 2.
+        bits: of binary codes: planes, 1 to 8; default: 2.
+        sparsity: prune this fraction of the weights, in [0, 1): of a trellis those of the least magnitude; of binary
+            codes those that cost the output the least, when the sweep reaches them.
+        mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
+            zeros are the pruned ones; for a trellis only if they are a quarter of the weights or more.
+        group_size: columns that share scales; 0 for the whole row. Default: see :func:`xorpack.quantize`.
+        scale_dtype: type that scales are stored in; ``"uint8"`` is of a trellis.
+        window: of a trellis: stored bits that a weight depends on; default by rate.
+        outliers: of a trellis: keep weights apart, in float16: True for those of which that costs less than their
+            clipping, or a number for all beyond so many standard deviations of their row or group.
+        column_gains: of a trellis: a float16 for each column, too.
+        balance: of a trellis: 1 for the least total error; 0 where rows count alike, of any magnitude; or between.
+        descents: rounds after the first, in which each column is chosen anew beside all others: never for the worse.
+            Default: 1 of a trellis, each of which takes about as long as the first; 3 of binary codes.
+        jobs: threads, of what does not go column by column. The result does not depend on it.
+
+    Raises:
+        ParameterError: an argument breaks its rule, or is of another method.
+        DataError: NaN or infinity in ``weight``; a ``hessian`` that is no sum of ``x x^T``, or 0.
+    """
+    checks.choice("method", method, METHODS)
+    if descents is not None:
+        checks.whole("descents", descents)
+    if method == "bcq":
+        refuse({"rate": rate, "window": window, "outliers": None if outliers is True else outliers}, method)
+        refuse({"column_gains": column_gains or None, "balance": None if balance == 1 else balance}, method)
+        checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
+        checks.whole("jobs", jobs, 1)
+        if group_size is not None:
+            checks.whole("group_size", group_size)
+        weight = check_float(weight)
+        if not np.isfinite(weight.astype(np.float32)).all():
+            bcq.quantize(weight)  # which says where
+        return fit_bcq(
+            weight,
+            hessian,
+            bits=checks.whole("bits", 2 if bits is None else bits, 1, MAX_BITS),
+            sparsity=sparsity,
+            kept=bcq.kept_words(weight, sparsity, mask),
+            group_size=group_size,
+            scale_dtype=scale_dtype,
+            descents=BCQ_DESCENTS if descents is None else descents,
+        )
+    refuse({"bits": bits}, method)
+    job = Job.of(
+        weight,
+        rate=2.0 if rate is None else rate,
+        window=window,
+        group_size=group_size or 0,
+        mask=kept_mask(weight, sparsity, mask),
+        importance=None,
+        column_gains=column_gains,
+        balance=balance,
+        scale_dtype=scale_dtype,
+        jobs=jobs,
+    )
+    return fit_trellis(job, hessian, outliers=outliers, descents=DESCENTS if descents is None else descents)

@@ -1,0 +1,118 @@
+"""Files of Hessians: for each input of a model's linear layers the sum of ``x x^T``, and which layers it is of.
+
+A plain safetensors file. Input KEY has ``KEY.hessian``, float32 (n, n), and ``KEY.rows``, uint32 (1,): how many ``x``
+were seen. The metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT: KEY}}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.errors import FormatError
+from xorpack.files import safetensors_file
+from xorpack.files.safetensors_file import StoredTensor
+
+KEY = "xorpack_hessians"
+
+
+class Hessians(Mapping[str, NDArray[np.float32]]):
+    """The Hessians of an open file by the name of a weight, read when they are asked for.
+
+    Layers that saw no input are not in it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a file and check its header.
+
+        Raises:
+            FormatError: it is no file of Hessians, or malformed.
+            OSError: it cannot be opened.
+        """
+        self.path = Path(path)
+        file = safetensors_file.read(self.path)
+        self._tensors, layers = file.tensors, self._parse(file.metadata)
+        self.source = file.source
+        for name, key in layers.items():
+            matrix, rows = self._tensors.get(f"{key}.hessian"), self._tensors.get(f"{key}.rows")
+            if matrix is None or rows is None:
+                raise FormatError(f"{self.path}: no Hessian {key!r}, which {name!r} is said to have")
+            if (matrix.dtype != "F32" or len(matrix.shape) != 2 or len(set(matrix.shape)) != 1) or (
+                rows.dtype,
+                rows.shape,
+            ) != ("U32", (1,)):
+                raise FormatError(f"{self.path}: Hessian {key!r} is {matrix.dtype} of shape {matrix.shape}")
+        seen = {key: int(self._tensors[f"{key}.rows"].array()[0]) for key in set(layers.values())}
+        self._layers = {name: key for name, key in layers.items() if seen[key]}
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self._tensors[f"{self._layers[name]}.hessian"].array()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def size(self, name: str) -> int:
+        """Inputs of a layer."""
+        return self._tensors[f"{self._layers[name]}.hessian"].shape[0]
+
+    def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        if KEY not in metadata:
+            raise FormatError(
+                f"{self.path}: no file of Hessians: it has no {KEY}; xorpack calibrate writes them"
+            )
+        document = safetensors_file.parse_json(metadata[KEY])
+        layers = document.get("layers") if isinstance(document, dict) else None
+        if not isinstance(layers, dict) or not all(isinstance(key, str) for key in layers.values()):
+            raise FormatError(f"{self.path}: {KEY} does not map layers to inputs")
+        return layers
+
+
+class _Made(StoredTensor):
+    """A tensor that is made when it is to be written."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], n_bytes: int, make: Any) -> None:
+        self.dtype, self.shape, self.n_bytes, self._make = dtype, shape, n_bytes, make
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """See :meth:`StoredTensor.blocks`."""
+        yield np.ascontiguousarray(self._make()).reshape(-1).view(np.uint8)
+
+
+def write(
+    path: Path,
+    layers: Mapping[str, str],
+    sizes: Mapping[str, int],
+    matrices: Iterator[tuple[str, NDArray[np.float32], int]],
+) -> None:
+    """Write a file in place, a matrix at a time; callers make it atomic.
+
+    Args:
+        path: of the file.
+        layers: the key of each layer's input, by the name of its weight.
+        sizes: inputs of each key.
+        matrices: key, matrix and rows of each, in the order of ``sizes``.
+    """
+    rows: dict[str, int] = {}
+
+    def matrix(key: str) -> NDArray[np.float32]:
+        found, array, rows[key] = next(matrices)
+        assert found == key, "the order of sizes"
+        return array
+
+    tensors: dict[str, StoredTensor] = {}
+    for key, n in sizes.items():
+        tensors[f"{key}.hessian"] = _Made("F32", (n, n), 4 * n * n, lambda key=key: matrix(key))
+        tensors[f"{key}.rows"] = _Made("U32", (1,), 4, lambda key=key: np.array([rows[key]], np.uint32))
+    metadata = {KEY: json.dumps({"layers": dict(layers)}, separators=(",", ":"))}
+    safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, metadata))

@@ -1,0 +1,229 @@
+"""Sums of four activations by table, for 16 rows at a time: what products on the CPU are made of.
+
+Like :mod:`xorpack.vector.simd`: plain numpy functions, each with a numba overload that emits LLVM vectors. 16 rows of a
+plane stand side by side, a word of 32 columns in each lane; 4 bits of it choose one of the 16 sums of 4 activations:
+with AVX-512 one instruction does so for all rows. Arrays are flat and contiguous; indices are not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+ROWS = 16
+"""Rows that are treated at once."""
+
+GROUP = 4
+"""Columns of a table."""
+
+ENTRIES = 1 << GROUP
+
+TABLE = 32 // GROUP * ENTRIES
+"""Floats of the tables of one word's columns."""
+
+_WORD, _FLOAT, _INDEX = ir.IntType(32), ir.FloatType(), ir.IntType(64)
+_WORDS, _FLOATS = ir.VectorType(_WORD, ROWS), ir.VectorType(_FLOAT, ROWS)
+
+
+def xor_rows(
+    target: NDArray[np.uint32],
+    to: int,
+    source: NDArray[np.uint32],
+    here: int,
+    offsets: NDArray[np.int64],
+    first: int,
+    n: int,
+) -> None:
+    """``target[to + i] = XOR over k < n of source[here + offsets[first + k] + i]``, for i < 16."""
+    total = np.zeros(ROWS, np.uint32)
+    for k in range(first, first + n):
+        at = here + int(offsets[k])
+        total ^= source[at : at + ROWS]
+    target[to : to + ROWS] = total
+
+
+def and_rows(target: NDArray[np.uint32], to: int, n: int, mask: NDArray[np.uint32], at: int) -> None:
+    """``target[to + 16 * j + i] &= mask[at + i]``, for j < n and i < 16; then ``mask`` as plane n."""
+    target[to : to + ROWS * n].reshape(n, ROWS)[...] &= mask[at : at + ROWS]
+    target[to + ROWS * n : to + ROWS * (n + 1)] = mask[at : at + ROWS]
+
+
+def turn_rows(
+    target: NDArray[np.uint32],
+    to: int,
+    step: int,
+    source: NDArray[np.uint32],
+    at: int,
+    starts: NDArray[np.int64],
+) -> None:
+    """``target[to + step * c + i] = source[at + starts[i] + c]`` for i, c < 16: rows side by side."""
+    for i in range(ROWS):
+        begin = at + int(starts[i])
+        target[to + i : to + i + step * ROWS : step][:ROWS] = source[begin : begin + ROWS]
+
+
+def add_lookups(
+    sums: NDArray[np.float32],
+    to: int,
+    words: NDArray[np.uint32],
+    at: int,
+    tables: NDArray[np.float32],
+    first: int,
+    n: int,
+) -> None:
+    """``sums[to + 16 * j + i] += sum over g < 8 of tables[first + 16 * g + e]``, for j < n planes and i < 16 rows.
+
+    ``e`` is the g-th group of 4 bits of ``words[at + 16 * j + i]``. The eight are added pairwise, then to the sum.
+    """
+    groups = np.arange(8, dtype=np.uint32)
+    found = words[at : at + ROWS * n, None] >> (GROUP * groups) & np.uint32(ENTRIES - 1)
+    parts = tables[first + ENTRIES * groups.astype(np.int64) + found]
+    while parts.shape[1] > 1:
+        parts = parts[:, ::2] + parts[:, 1::2]
+    sums[to : to + ROWS * n] += parts[:, 0]
+
+
+def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
+    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+def _look_up(context: Any, builder: Any, pointer: Any, table: Any, index: Any) -> Any:
+    """Entries of a table of 16 floats, at ``pointer`` and in the vector ``table``, by the low 4 bits of ``index``."""
+    if "+avx512f" in context.codegen().magic_tuple()[2].split(","):
+        kind = ir.FunctionType(_FLOATS, [_FLOATS, _WORDS])
+        permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.sf.512")
+        return builder.call(permute, [table, index])
+    index = builder.and_(index, ir.Constant(_WORDS, [ENTRIES - 1] * ROWS))
+    data = builder.bitcast(pointer, _FLOAT.as_pointer())
+    found = ir.Constant(_FLOATS, ir.Undefined)
+    for i in range(ROWS):
+        lane = ir.Constant(_WORD, i)
+        place = builder.zext(builder.extract_element(index, lane), _INDEX)
+        found = builder.insert_element(found, builder.load(builder.gep(data, [place])), lane)
+    return found
+
+
+@intrinsic
+def _xor_rows(
+    typingctx: Any, target: Any, to: Any, source: Any, here: Any, offsets: Any, first: Any, n: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def at(k: int, index: Any, kind: Any) -> Any:
+            return _at(context, builder, signature.args[k], args[k], index, kind)
+
+        total = cgutils.alloca_once_value(builder, ir.Constant(_WORDS, [0] * ROWS))
+        with cgutils.for_range(builder, args[6]) as loop:
+            offset = builder.load(at(4, builder.add(args[5], loop.index), _INDEX))
+            words = builder.load(at(2, builder.add(args[3], offset), _WORDS), align=4)
+            builder.store(builder.xor(builder.load(total), words), total)
+        builder.store(builder.load(total), at(0, args[1], _WORDS), align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(target, integer, source, integer, offsets, integer, integer), codegen
+
+
+@intrinsic
+def _and_rows(typingctx: Any, target: Any, to: Any, n: Any, mask: Any, at: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows = ir.Constant(_INDEX, ROWS)
+        kept = builder.load(_at(context, builder, signature.args[3], args[3], args[4], _WORDS), align=4)
+
+        def plane(j: Any) -> Any:
+            where = builder.add(args[1], builder.mul(j, rows))
+            return _at(context, builder, signature.args[0], args[0], where, _WORDS)
+
+        with cgutils.for_range(builder, args[2]) as loop:
+            place = plane(loop.index)
+            builder.store(builder.and_(builder.load(place, align=4), kept), place, align=4)
+        builder.store(kept, plane(args[2]), align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(target, integer, integer, mask, integer), codegen
+
+
+@intrinsic
+def _turn_rows(
+    typingctx: Any, target: Any, to: Any, step: Any, source: Any, at: Any, starts: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def pointer(k: int, index: Any, kind: Any) -> Any:
+            return _at(context, builder, signature.args[k], args[k], index, kind)
+
+        begins = [builder.load(pointer(5, ir.Constant(_INDEX, i), _INDEX)) for i in range(ROWS)]
+        rows = [builder.load(pointer(3, builder.add(args[4], at), _WORDS), align=4) for at in begins]
+        half = ROWS // 2
+        halves = [
+            ir.Constant(_WORDS, [16 * (i % 2) + i // 2 + first for i in range(ROWS)]) for first in (0, half)
+        ]
+        # Four perfect shuffles of all 256 words turn them.
+        for _ in range(GROUP):
+            pairs = [(rows[i], rows[i + half]) for i in range(half)]
+            rows = [builder.shuffle_vector(a, b, order) for a, b in pairs for order in halves]
+        for i, row in enumerate(rows):
+            to = builder.add(args[1], builder.mul(args[2], ir.Constant(_INDEX, i)))
+            builder.store(row, pointer(0, to, _WORDS), align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(target, integer, integer, source, integer, starts), codegen
+
+
+@intrinsic
+def _add_lookups(
+    typingctx: Any, sums: Any, to: Any, words: Any, at: Any, tables: Any, first: Any, n: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def pointer(k: int, index: Any, kind: Any) -> Any:
+            return _at(context, builder, signature.args[k], args[k], index, kind)
+
+        places = [
+            pointer(4, builder.add(args[5], ir.Constant(_INDEX, ENTRIES * g)), _FLOATS) for g in range(8)
+        ]
+        tables = [builder.load(place, align=4) for place in places]
+        with cgutils.for_range(builder, args[6]) as loop:
+            step = builder.mul(loop.index, ir.Constant(_INDEX, ROWS))
+            word = builder.load(pointer(2, builder.add(args[3], step), _WORDS), align=4)
+            parts = []
+            for g in range(8):
+                index = builder.lshr(word, ir.Constant(_WORDS, [GROUP * g] * ROWS)) if g else word
+                parts.append(_look_up(context, builder, places[g], tables[g], index))
+            while len(parts) > 1:
+                parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+            target = pointer(0, builder.add(args[1], step), _FLOATS)
+            builder.store(builder.fadd(builder.load(target, align=4), parts[0]), target, align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(sums, integer, words, integer, tables, integer, integer), codegen
+
+
+@overload(xor_rows, inline="always")
+def _xor_rows_overload(target, to, source, here, offsets, first, n):
+    return lambda target, to, source, here, offsets, first, n: _xor_rows(
+        target, to, source, here, offsets, first, n
+    )
+
+
+@overload(and_rows, inline="always")
+def _and_rows_overload(target, to, n, mask, at):
+    return lambda target, to, n, mask, at: _and_rows(target, to, n, mask, at)
+
+
+@overload(turn_rows, inline="always")
+def _turn_rows_overload(target, to, step, source, at, starts):
+    return lambda target, to, step, source, at, starts: _turn_rows(target, to, step, source, at, starts)
+
+
+@overload(add_lookups, inline="always")
+def _add_lookups_overload(sums, to, words, at, tables, first, n):
+    return lambda sums, to, words, at, tables, first, n: _add_lookups(sums, to, words, at, tables, first, n)
