@@ -80,6 +80,22 @@ def test_add_lookups(n):
     assert (out[1 + 16 * n :] == 1).all()
 
 
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_add_lookups_of_integers(n):
+    words = rng.integers(0, 1 << 32, 60, dtype=np.uint32)
+    tables = rng.integers(-8191, 8192, 140).astype(np.int16)
+
+    def body(sums, words, tables):
+        lookup.add_lookups(sums, 1, words, 2, tables, 3, n)
+
+    out = both(body, np.ones(60, np.int32), words, tables)
+    for j, i in np.ndindex(n, 16):
+        word = int(words[2 + 16 * j + i])
+        found = [int(tables[3 + 16 * lookup.place_of_table(g) + (word >> 4 * g & 15)]) for g in range(8)]
+        assert out[1 + 16 * j + i] == 1 + sum(found)
+    assert (out[1 + 16 * n :] == 1).all()
+
+
 def test_a_cpu_without_avx512_gives_the_same(tmp_path):
     """The tests above once more, compiled for the least CPU of this kind."""
     if os.environ.get("NUMBA_CPU_NAME") == "generic":
@@ -90,4 +106,4 @@ def test_a_cpu_without_avx512_gives_the_same(tmp_path):
     environment = {**os.environ, **generic, "PYTHONPATH": str(root)}
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
-    assert "10 passed, 1 skipped" in found.stdout
+    assert "13 passed, 1 skipped" in found.stdout

@@ -34,10 +34,15 @@ class EncodedProduct(PreparedProduct):
         self._tiles = Tiles(encoded, loaded, kept)
         self._rows = _rows(encoded, loaded, kept)
 
-    def _multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
+    def _multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int, rounded: bool) -> None:
         rows = self._rows
-        if rows is None or len(x) > MAX_FUSED or not fused.multiply(rows, x, out, jobs):
-            self._tiles.multiply(x, out, jobs)
+        if rows is not None and len(x) <= MAX_FUSED and fused.multiply(rows, x, out, jobs, rounded=rounded):
+            return
+        if rounded:
+            with np.errstate(all="ignore"):
+                steps = fused.steps_of(x)
+                x = np.where(np.isfinite(steps), np.rint(x / steps) * steps, x)
+        self._tiles.multiply(x, out, jobs)
 
 
 def _rows(encoded: EncodedTensor, loaded: cpu.Loaded, kept: Kept) -> fused.FusedRows | None:

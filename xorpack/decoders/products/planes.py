@@ -62,19 +62,9 @@ class PlaneRows:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
         return x
 
-    def run(
-        self,
-        begin: int,
-        end: int,
-        x: NDArray[np.float32],
-        tables: NDArray[np.float32],
-        totals: NDArray[np.float32],
-        out: NDArray[np.float32],
-    ) -> None:
+    def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
-        planes_kernel(
-            *self._how, self._masks, self._alphas, self._chunks_of_group, tables, totals, begin, end, out
-        )
+        planes_kernel(*self._how, self._masks, self._alphas, self._chunks_of_group, *few[1:], begin, end, out)
 
 
 def _by_rows(

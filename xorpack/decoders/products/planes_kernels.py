@@ -24,8 +24,9 @@ def planes_kernel(
     masks,  # (units, chunks, 16) uint32 flat, or empty: nothing is pruned
     alphas,  # (units, n_groups, q, 16) float32 flat
     chunks_of_group,
-    tables,  # (n, chunks * 128) float32 flat
-    totals,  # (n, n_groups) float32
+    tables,  # (n, chunks * 128) flat, float32 or int16
+    totals,  # (n, n_groups), float32 or int32
+    steps,  # (n,) float32, what 1 in the tables is
     begin,
     end,
     out,  # (n, rows) float32
@@ -47,8 +48,8 @@ def planes_kernel(
     everything = aligned(32)
     everything[:] = 0xFFFFFFFF
     words = aligned(16 * (q + 1) * 16)
-    sums = aligned(n * n_planes * 16).view(np.float32)
-    total, kept = np.empty((n, 16), np.float32), np.empty(16, np.float32)
+    sums = aligned(n * n_planes * 16).view(totals.dtype)
+    total, kept = np.empty((n, 16), np.float32), np.empty(16, totals.dtype)
     indices, slots, cursors = np.zeros(16, np.int64), np.zeros(16, np.int64), np.zeros(16, np.int64)
     starts, places = np.zeros((q, 16), np.int64), np.zeros(16, np.int64)
     for unit in range(begin, end):
@@ -119,8 +120,10 @@ def planes_kernel(
                 for j in range(q):
                     alpha = ((unit * n_groups + g) * q + j) * 16
                     for i in range(16):
-                        total[k, i] += alphas[alpha + i] * (np.float32(2) * sums[at + 16 * j + i] - kept[i])
+                        total[k, i] += alphas[alpha + i] * np.float32(
+                            sums[at + 16 * j + i] + sums[at + 16 * j + i] - kept[i]
+                        )
             g, left = g + 1, chunks_of_group
         for y in range(n_rows):
             for k in range(n):
-                out[k, places[y]] = total[k, y]
+                out[k, places[y]] = steps[k] * total[k, y]

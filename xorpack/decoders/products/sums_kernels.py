@@ -41,6 +41,30 @@ def tables_kernel(x, chunks_of_group, tables, totals):
     return float(largest)
 
 
+@njit(cache=True, nogil=True)
+def short_tables_kernel(x, chunks_of_group, tables, totals):
+    """The same of integers: ``x`` (n, cols) int16 from -127 to 127, ``tables`` int16, ``totals`` int32.
+
+    The tables of a word stand where :func:`xorpack.vector.lookup.place_of_table` says.
+    """
+    n, cols = x.shape
+    n_tables = tables.shape[1] // 16
+    for k in range(n):
+        table = tables[k]
+        for g in range(totals.shape[1]):
+            total = 0
+            for c in range(32 * chunks_of_group * g, min(32 * chunks_of_group * (g + 1), cols)):
+                total += x[k, c]
+            totals[k, g] = total
+        for g in range(n_tables):
+            at = 128 * (g // 8) + 16 * (2 * (g % 4) + g % 8 // 4)
+            table[at] = 0
+            for b in range(4):
+                value = x[k, 4 * g + b] if 4 * g + b < cols else np.int16(0)
+                for e in range(1 << b):
+                    table[at + (1 << b) + e] = table[at + e] + value
+
+
 @njit(cache=True, nogil=True, inline="always")
 def kept_sums(kept, sums, at, q, masked, total):
     """``kept`` (16,): the sums of x over the kept weights of 16 rows: a plane of its own, after the q others at

@@ -76,15 +76,7 @@ class TrellisRows:
         with np.errstate(all="ignore"):
             return x * self.gains
 
-    def run(
-        self,
-        begin: int,
-        end: int,
-        x: NDArray[np.float32],
-        tables: NDArray[np.float32],
-        totals: NDArray[np.float32],
-        out: NDArray[np.float32],
-    ) -> None:
+    def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
         """See :class:`FusedRows`."""
         trellis_kernel(
             self._code,
@@ -94,15 +86,14 @@ class TrellisRows:
             self._a,
             self._scales,
             self._chunks_of_group,
-            tables,
-            totals,
+            *few[1:],
             begin,
             end,
             out,
         )
         if self._outliers is not None:
             step = ROWS * self._sizes[2]
-            outliers_kernel(*self._outliers, x, begin * step, min(end * step, self.shape[0]), out)
+            outliers_kernel(*self._outliers, few.x, begin * step, min(end * step, self.shape[0]), out)
 
 
 def _blocks(code: Words, network: TrellisNetwork, n_blocks: int, size: int, pad: int) -> Words:
