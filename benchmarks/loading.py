@@ -1,7 +1,9 @@
 """Loading an encoded model in transformers beside the dense one: ``python -m benchmarks.loading DENSE ENCODED``.
 
-Each load is a process of its own, in turns, in which transformers is imported before the clock starts. Memory is what
-the process holds afterwards beyond what it held before (``VmRSS``), and what the buffers of encoded weights take.
+Each load is a process of its own, in turns, in which transformers is imported before the clock starts. A dense file is
+only mapped by ``from_pretrained``, and read when a weight is used: so all weights are read once, and time is taken
+before and after. Memory is what the process then holds beyond what it held before (``VmRSS``), and what the buffers of
+encoded weights take.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ def main() -> int:
     parser.add_argument("--save", action="store_true", help="into results/loading.json and docs/results.md")
     options = parser.parse_args()
     rows = list(run(options.dense, options.encoded, options.samples))
+    for row in rows:
+        print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr)
     Console(width=None if sys.stdout.isatty() else 200).print(report.table({"loading": rows}))
     if options.save:
         about = report.environment()
@@ -48,9 +52,17 @@ def run(dense: str, encoded: str, samples: int) -> Iterator[Row]:
     plain, ours = found[-1]
     if not ours["weights"]:
         raise CheckError(f"{encoded} has no encoded weight")
-    ratios = [b["seconds"] / a["seconds"] for a, b in found]
-    note = f"{_seconds(a for a, _ in found)} s dense, {_seconds(b for _, b in found)} s encoded"
-    yield Row(what="load time over that of the dense model", samples=ratios, at_most=1.5, note=note)
+    for key, what in (
+        ("ready", "to load a model and to read its weights once"),
+        ("seconds", "to load a model"),
+    ):
+        ratios = [b[key] / a[key] for a, b in found]
+        dense_time, time_encoded = (
+            f"{min(one[key] for one in each):.2f} s" for each in zip(*found, strict=True)
+        )
+        goal = 1.5 if key == "ready" else None
+        note = f"{dense_time} dense, {time_encoded} encoded"
+        yield Row(what=f"time {what}, over that of the dense one", samples=ratios, at_most=goal, note=note)
     yield Row(
         what="encoded weights in buffers over their bytes in the file",
         samples=[ours["buffers"] / ours["stored"]],
@@ -60,15 +72,11 @@ def run(dense: str, encoded: str, samples: int) -> Iterator[Row]:
     )
     saved = [a["held"] - b["held"] for a, b in found]
     yield Row(
-        what="memory of the process: dense less encoded, over what the files' weights differ by",
+        what="memory of the process that encoding saves, over what it saves in the file",
         samples=[bytes_saved / (ours["dense"] - ours["stored"]) for bytes_saved in saved],
         at_least=0.98,
         note=f"{plain['held'] / 1e6:.0f} MB dense, {ours['held'] / 1e6:.0f} MB encoded",
     )
-
-
-def _seconds(found: Iterator[Any]) -> str:
-    return f"{sorted(one['seconds'] for one in found)[0]:.2f}"
 
 
 def _measured(path: str) -> Any:
@@ -90,7 +98,10 @@ def _one(path: str) -> None:
     transformers.LlamaForCausalLM  # noqa: B018  # imported when it is first asked for
     before, began = status("VmRSS"), time.perf_counter()
     model = xorpack.hf.load(path, dtype=torch.float32)
-    seconds, after = time.perf_counter() - began, status("VmRSS")
+    seconds = time.perf_counter() - began
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.view(-1).view(torch.uint8)[::512].sum()
+    ready, after = time.perf_counter() - began, status("VmRSS")
     weights = {name: module for name, module in model.named_modules() if isinstance(module, XorWeight)}
     stored = 0
     if weights:
@@ -99,6 +110,7 @@ def _one(path: str) -> None:
     dense = sum(module.numel() * module.dtype.itemsize for module in weights.values())
     found = {
         "seconds": seconds,
+        "ready": ready,
         "held": (after - before) * 1e9,
         "weights": len(weights),
         "buffers": sum(buffers),

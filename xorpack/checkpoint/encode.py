@@ -159,6 +159,7 @@ class Run:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
         self.hessians: Mapping[str, NDArray[np.float32]] = {} if stats is None else stats
+        self.plan.fitted = self.hessians
         self.hessian_sources = [] if stats is None else [stats.source]
         if stats is not None:
             self._check_hessians(stats)
@@ -286,14 +287,16 @@ class Run:
         if name in self.hessians:
             matrix = self.hessians[name]
             if chosen.rate is not None:
-                how |= {"method": "trellis", "rate": chosen.rate}
+                outliers = settings.outliers_at(chosen.rate, fitted=True)
+                how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
             else:
                 how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
             fitted: BCQTensor | TrellisTensor = fit(array, matrix, **how)
             self.report.output_errors[name] = output_error(array, fitted.dequantize(), matrix)
             return fitted
         if chosen.rate is not None:
-            return quantize(array, method="trellis", rate=chosen.rate, **how)
+            outliers = settings.outliers_at(chosen.rate)
+            return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how)
         return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:

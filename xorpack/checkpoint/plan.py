@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.budget import Curve, Quantizer, budget_bytes, choose_quantizers
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
+from xorpack.code.corrections import packed_sizes
 from xorpack.code.words import Words, popcount, tail_mask, unpack
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
@@ -34,6 +36,7 @@ from xorpack.encoding.quantize.pruning import (
     magnitudes,
     zeros_mask,
 )
+from xorpack.encoding.quantize.trellis import count_outliers
 from xorpack.encoding.rings.gather import ElementSource
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.files.selection import select
@@ -70,6 +73,7 @@ class CheckpointPlan:
         carried: all others.
         left_out: the same, and why.
         quantizers: of each selected tensor, unless they are kept bit for bit.
+        fitted: tensors whose activations are known.
         n_weights: of the selected tensors.
         n_parameters: of all tensors.
     """
@@ -98,6 +102,7 @@ class CheckpointPlan:
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
         asked = Quantizer(rate=settings.rate) if settings.is_trellis else Quantizer(bits=settings.bits)
         self.quantizers = dict.fromkeys(self.selected, asked)
+        self.fitted: Container[str] = ()
         self._threshold: GlobalThreshold | None = None
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
@@ -148,7 +153,7 @@ class CheckpointPlan:
         rows, cols = as_matrix(stored.shape)
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
-        planes, scale_bytes, field_bytes = None, 0, 0
+        planes, scale_bytes, field_bytes, outlier_bytes = None, 0, 0, 0
         code: float
         bound: float
         if settings.lossless:
@@ -167,6 +172,9 @@ class CheckpointPlan:
                 scale_bytes = rows * n_groups(cols, group_size) * bits * width
             else:
                 scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
+                outlier_bytes = (
+                    self._outlier_bytes(name, chosen.rate) if chosen.rate else 0
+                )  # 0: not chosen yet
         account = Account(
             n_weights=n,
             n_kept=n_kept,
@@ -179,7 +187,7 @@ class CheckpointPlan:
                 "scales": scale_bytes,
                 "field": field_bytes,
                 "gains": 0,
-                "outliers": 0,
+                "outliers": outlier_bytes,
             },
             original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,
@@ -188,12 +196,21 @@ class CheckpointPlan:
         )
         return Preview(account, mask, planes)
 
+    def _outlier_bytes(self, name: str, rate: float) -> int:
+        settings, matrix = self.settings, _matrix(self.selected[name])
+        beyond = settings.outliers_at(rate, fitted=name in self.fitted)
+        words = self.mask(name)
+        mask = None if popcount(words) == matrix.size else words
+        n = count_outliers(matrix, mask, rate, settings.group_size or 0, beyond)
+        return sum(packed_sizes(n, matrix.size, 16))
+
     def curve(self, name: str) -> Curve:
         """Bytes and error of a tensor by rate."""
         matrix, words = _matrix(self.selected[name]), self.mask(name)
         kept = unpack(words, matrix.shape[1])
         mask = None if kept.all() else kept
-        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size)
+        outliers_at = partial(self.settings.outliers_at, fitted=name in self.fitted)
+        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size, outliers_at)
 
     def choose_quantizers(self, curves: Mapping[str, Curve]) -> None:
         """Take those of least error at the size that the settings ask for."""

@@ -8,12 +8,14 @@ torch.Size([1, 10])
 """
 
 from xorpack.torch.encoding import encode_module
+from xorpack.torch.flexor import XorLinear
 from xorpack.torch.modules import decode_module, put, tie
 from xorpack.torch.scales import freeze_scales, load_scales, save_scales, trainable_scales
 from xorpack.torch.weight import TiedWeight, XorWeight
 
 __all__ = [
     "TiedWeight",
+    "XorLinear",
     "XorWeight",
     "decode_module",
     "encode_module",

@@ -50,18 +50,19 @@ class LoadedWeight:
 
     def product(self, x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """``x W^T + bias`` of x's type; W is rounded to ``dtype`` if it is decoded first, else not at all."""
-        rows = x.reshape(-1, self.encoded.cols).contiguous()
+        rows = x.reshape(-1, x.shape[-1])
         whole = isinstance(self.encoded.elements, Lossless) or self.changes or x.dtype == torch.float64
         if whole or (self.device.type == "cpu" and len(rows) > MAX_FUSED):
             return functional.linear(x, self.dense().to(dtype).to(x.dtype), bias)
         if self.device.type == "cuda":
             out = torch.empty((len(rows), self.encoded.rows), dtype=x.dtype, device=x.device)
-            self._on_gpu.matmul(rows, out=out, stream=torch.cuda.current_stream(self.device))
+            stream = torch.cuda.current_stream(self.device)
+            self._on_gpu.matmul(rows.contiguous(), out=out, stream=stream)
         else:
             out = torch.from_numpy(self._product.matmul(to_numpy(rows), jobs=self._jobs))
         if bias is not None:
             out += bias
-        return out.to(x.dtype).reshape(*x.shape[:-1], self.encoded.rows)
+        return out.to(x.dtype).reshape(*x.shape[:-1], out.shape[-1])
 
     def rows(self, indices: Tensor) -> Tensor:
         """Rows of the weight as a matrix, of the type that was encoded: (indices, cols)."""

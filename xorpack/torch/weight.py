@@ -245,5 +245,8 @@ class TiedWeight(EncodedWeight):
 
 def _moved(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     """What ``fn`` makes of a tensor if it sees bytes in it, which no cast changes."""
-    octets = fn(tensor.reshape(-1).view(torch.uint8)).to(torch.uint8)
+    flat = tensor.reshape(-1)
+    if flat.numel() == 1:  # of any stride, but views need 1
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    octets = fn(flat.view(torch.uint8)).to(torch.uint8)
     return octets.view(tensor.dtype).reshape(tensor.shape)

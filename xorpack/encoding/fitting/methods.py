@@ -34,7 +34,7 @@ def fit(
     group_size: int | None = ...,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = ...,
     window: int | None = ...,
-    outliers: bool = ...,
+    outliers: bool | float = ...,
     column_gains: bool = ...,
     balance: float = ...,
     descents: int | None = ...,
@@ -70,7 +70,7 @@ def fit(
     group_size: int | None = None,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
     window: int | None = None,
-    outliers: bool = True,
+    outliers: bool | float = True,
     column_gains: bool = False,
     balance: float = 1.0,
     descents: int | None = None,
@@ -100,7 +100,8 @@ def fit(
         group_size: columns that share scales; 0 for the whole row. Default: see :func:`xorpack.quantize`.
         scale_dtype: type that scales are stored in; ``"uint8"`` is of a trellis.
         window: of a trellis: stored bits that a weight depends on; default by rate.
-        outliers: of a trellis: keep weights apart, in float16, where that costs less than their clipping.
+        outliers: of a trellis: keep weights apart, in float16: True for those of which that costs less than their
+            clipping, or a number for all beyond so many standard deviations of their row or group.
         column_gains: of a trellis: a float16 for each column, too.
         balance: of a trellis: 1 for the least total error; 0 where rows count alike, of any magnitude; or between.
         descents: rounds after the first, in which each column is chosen anew beside all others: never for the worse.
@@ -115,7 +116,7 @@ def fit(
     if descents is not None:
         checks.whole("descents", descents)
     if method == "bcq":
-        refuse({"rate": rate, "window": window, "outliers": None if outliers else outliers}, method)
+        refuse({"rate": rate, "window": window, "outliers": None if outliers is True else outliers}, method)
         refuse({"column_gains": column_gains or None, "balance": None if balance == 1 else balance}, method)
         checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
         checks.whole("jobs", jobs, 1)
