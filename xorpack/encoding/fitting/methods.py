@@ -79,8 +79,8 @@ def fit(
     """Quantize a layer's weight for the least squared error of its output.
 
     As :func:`xorpack.quantize`, but the error that counts is ``E H E^T`` summed over rows, for errors ``E`` of the
-    weights: each column's error is made up for by the columns after it, then each is chosen anew beside all others, and scales
-    are fitted to the output. With the identity for ``hessian`` the codes are those of :func:`xorpack.quantize`, before
+    weights: each column's error is made up for by the columns after it, then each is chosen anew beside all others, and
+    scales are fitted to the output. With the identity for ``hessian`` the codes are those of :func:`xorpack.quantize`, before
     any descent.
 
     Columns come one after another: to use all cores, fit several tensors at once.
