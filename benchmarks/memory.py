@@ -52,7 +52,7 @@ def _load(size: int, mode: str) -> np.ndarray:
     return weight
 
 
-def _status(field: str) -> float:
+def status(field: str) -> float:
     """A field of /proc/self/status in GB (10^9 bytes)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
@@ -65,17 +65,17 @@ def child(mode: str, jobs: int, size: int) -> None:
     import time
 
     weight = _load(size, mode)
-    before = _status("VmRSS")
+    before = status("VmRSS")
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not allowed: the input was the peak until now, by a block of rows
-        before = max(before, _status("VmHWM"))
+        before = max(before, status("VmHWM"))
     began = time.perf_counter()
     quantized = None
     if mode == "bcq":
         quantized = xorpack.quantize(weight, bits=BITS, sparsity=SPARSITY, jobs=jobs)
     encoded = xorpack.encode(weight if quantized is None else quantized, jobs=jobs)
-    spent, peak = time.perf_counter() - began, _status("VmHWM") - before
+    spent, peak = time.perf_counter() - began, status("VmHWM") - before
     for first in range(0, size, 1024):
         if quantized is None:
             same = (

@@ -15,8 +15,8 @@ from xorpack.tensors import DTYPES, as_matrix
 TYPES = (np.dtype(np.float32), np.dtype(np.float16), DTYPES["BF16"], np.dtype(np.float64))
 """Types of x and of out."""
 
-PRECISIONS = ("float32",)
-"""What sums run in."""
+PRECISIONS = ("float32", "int8")
+"""What activations are multiplied as."""
 
 _KNOWN = "float32, float16, bfloat16 or float64"
 
@@ -56,7 +56,8 @@ class PreparedProduct(ABC):
             jobs: threads.
             out: array of the result's shape and of any of these types to write to, not overlapping x; default: a new
                 one, of float32.
-            precision: ``float32``.
+            precision: ``float32``; or ``int8``, faster: each row of x (times a trellis tensor's gains of columns) is
+                rounded to multiples of 1/127 of its largest magnitude.
 
         Returns:
             ``out`` or the new array.
@@ -71,17 +72,17 @@ class PreparedProduct(ABC):
         if out is not None:
             _check_out(out, shape, x)
         result = np.empty((len(rows), self.rows), np.float32)
-        with np.errstate(all="ignore"):
-            if result.size:
-                self._multiply(rows, result, jobs)
-            if out is None:
-                return result.reshape(shape)
+        if result.size:
+            self._multiply(rows, result, jobs, precision == "int8")
+        if out is None:
+            return result.reshape(shape)
+        with np.errstate(over="ignore", invalid="ignore"):
             out[...] = result.reshape(shape)
         return out
 
     @abstractmethod
-    def _multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
-        """Fill ``out`` (n, rows), not empty, with ``x W^T``; x (n, cols), C-contiguous."""
+    def _multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int, rounded: bool) -> None:
+        """Fill ``out`` (n, rows), not empty, with ``x W^T``; x (n, cols), C-contiguous, to be ``rounded`` or not."""
 
 
 def _as_rows(x: Any, cols: int) -> NDArray[np.float32]:

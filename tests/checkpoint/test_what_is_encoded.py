@@ -177,6 +177,8 @@ USELESS = [
     ({"lossless": True, "method": "alternating"}, "method contradicts lossless"),
     ({"lossless": True, "scale_dtype": "float16"}, "scale_dtype contradicts lossless"),
     ({"lossless": True, "scope": "tensor"}, "scope contradicts lossless"),
+    ({"lossless": True, "outliers": 3.0}, "outliers contradicts lossless"),
+    ({"bits": 2, "outliers": 3.0}, "outliers is of a trellis"),
     ({"scope": "global"}, "scope is of a sparsity"),
     ({"scope": "tensor"}, "scope is of a sparsity"),
     ({"rank": 2}, "rank and mask_bits are for mask_codec bmf"),
@@ -226,3 +228,24 @@ def test_group_sizes_by_sparsity(tmp_path) -> None:
     becoming = {(b.sparsity, b.bits): b.bits_per_weight for b in what_if.becoming}
     assert becoming[0.5, 2] == pytest.approx(1 + 0.5 * 2 + 2 * 16 / 128)
     assert becoming[0.9, 2] == pytest.approx(0.469 + 0.1 * 2 + 2 * 16 / 256, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "outliers"),
+    [
+        ({"rate": 2.0}, 3), ({"rate": 1.5}, 3), ({"rate": 1.0}, True), ({"rate": 2.5}, True),
+        ({"rate": 2.5, "outliers": 2.5}, 2.5), ({"rate": 2.0, "outliers": False}, False),
+    ],
+)  # fmt: skip
+def test_where_outliers_begin(options, outliers, tmp_path) -> None:
+    """At about 2 bits a checkpoint's large weights are kept, as models need it; a dry run counts them."""
+    weight = np.random.default_rng(1).standard_t(6, (128, 96)).astype(np.float32)
+    save_file({"layers.0.mlp.weight": weight}, tmp_path / "m")
+    xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "x", **options)
+    expected = xorpack.quantize(weight, method="trellis", rate=options["rate"], outliers=outliers)
+    with xorpack.open(tmp_path / "x") as opened:
+        tensor = opened["layers.0.mlp.weight"]
+        assert np.array_equal(xorpack.decode(tensor).positions, expected.positions)
+        dry = xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "y", dry_run=True, **options)
+        found = dry.accounts["layers.0.mlp.weight"].section_bytes["outliers"]
+        assert found == tensor.section_bytes().get("outliers", 0)

@@ -25,7 +25,17 @@ CASES = {
 def test_any_rows_are_the_reference_s(case: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:
         monkeypatch.setattr(module, "expand_kernel", kernels.expand_kernel.py_func)
-        for part in ("wrap_taps", "place_word", "place_of", "step_of"):
+        parts = (
+            "make_words",
+            "wrap_taps",
+            "place_word",
+            "next_slot",
+            "place_of",
+            "step_of",
+            "reach_of",
+            "window_of",
+        )
+        for part in parts:
             monkeypatch.setattr(kernels, part, getattr(kernels, part).py_func)
     rows, cols, lanes, n_planes = CASES[case]
     rng = np.random.default_rng(rows)

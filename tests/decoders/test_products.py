@@ -7,12 +7,15 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 import pytest
-from gpu_cases import BCQ, LOSSLESS, TRELLIS, products
+from gpu_cases import BCQ, LOSSLESS, TRELLIS
+from gpu_cases import products as wide_products
 from samples import bcq, pruned
 
 import xorpack
-from xorpack.decoders import cpu, reference
+from xorpack.decoders import cpu, products, reference
+from xorpack.decoders.products import fused, planes, trellis
 from xorpack.errors import FormatError, ParameterError
+from xorpack.product import PRECISIONS
 
 QUANTIZED = {**BCQ, **TRELLIS}
 EPSILON = 2.0**-24
@@ -35,7 +38,7 @@ def check(y, encoded, x):
 
 def wide_product(encoded, x):
     if encoded.kind != "lossless":
-        return products(encoded, x)
+        return wide_products(encoded, x)
     weights = reference.decode_dense(encoded).astype(np.float64)
     wide = x.astype(np.float64)
     return wide @ weights.T, np.abs(wide) @ np.abs(weights).T
@@ -56,6 +59,42 @@ def test_quantized(name):
         assert product.matvec(x[1], jobs=jobs).tobytes() == one.tobytes()
 
 
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_activations_of_8_bits(name):
+    """Rounding costs half a step of each; what is whole steps is exact."""
+    encoded = QUANTIZED[name]()
+    product, x = encoded.product(), x_of(encoded)
+    gains = getattr(encoded.elements, "gains", None)
+    gained = np.abs(x) if gains is None else np.abs(x * gains.astype(np.float32))
+    wanted, sizes = wide_product(encoded, x)
+    rounding = wide_product(encoded, np.ones_like(x))[1] * gained.max(axis=1, initial=0, keepdims=True) / 254
+    if gains is not None:  # half a step, by weights before gains
+        with np.errstate(divide="ignore"):
+            inverse = 1 / np.abs(gains.astype(np.float32))
+        inverse[np.isinf(inverse)] = 0
+        rounding = (
+            wide_product(encoded, inverse * np.ones_like(x))[1] * gained.max(axis=1, keepdims=True) / 254
+        )
+    y = product.matmul(x, precision="int8")
+    assert (np.abs(y - wanted) <= 1.001 * rounding + 1e-5 * sizes + 1e-30).all()
+    assert product.matmul(x, precision="int8", jobs=2).tobytes() == y.tobytes()
+    if gains is None and encoded.cols > 1:
+        whole = np.rint(x * 30).clip(-127, 127)
+        whole[:, 0] = 127
+        check(product.matmul(whole, precision="int8"), encoded, whole)
+
+
+def test_8_bits_of_what_is_not_fused():
+    encoded = xorpack.encode(pruned((70, 300), 0.7))
+    x = x_of(encoded)
+    steps = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)
+    y = encoded.matmul(x, precision="int8")
+    assert np.allclose(y, encoded.matmul(np.rint(x / steps) * steps), rtol=1e-5, atol=1e-3)
+    assert not np.allclose(y, encoded.matmul(x), rtol=1e-5, atol=1e-3)
+    x[1, 5] = np.nan
+    assert np.isnan(encoded.matmul(x, precision="int8")[1]).all()
+
+
 @pytest.mark.parametrize("name", [name for name in LOSSLESS if "hostile" not in name])
 def test_lossless(name):
     encoded = LOSSLESS[name]()
@@ -74,6 +113,46 @@ def test_weights_that_are_nan_or_infinite(dtype):
     y = encoded.matmul(x)
     assert np.array_equal(np.isnan(y), np.isnan(wanted))
     assert np.isnan(y).any()
+
+
+TILED = {
+    *("empty", "no columns", "all pruned", "trellis, empty", "trellis, no columns", "trellis, all pruned"),
+    *("raw", "trellis, groups"),  # groups of 100 columns
+}
+
+
+def test_what_is_not_fused():
+    """Tensors whose groups of columns are no whole words, or that keep nothing."""
+    found = {name for name, make in QUANTIZED.items() if make().product()._rows is None}
+    assert found == TILED
+
+
+@pytest.mark.parametrize("name", ["unrolled, half", "trellis, groups of half a panel", "lossless int8"])
+def test_many_rows_of_x(name, monkeypatch):
+    """More than are multiplied without weights; and so many that their tables take turns."""
+    encoded = (QUANTIZED | LOSSLESS)[name]()
+    x = x_of(encoded, products.MAX_FUSED + 1)
+    product = encoded.product()
+    check(product.matmul(x), encoded, x)
+    few = product.matmul(x[:7])
+    check(few, encoded, x[:7])
+    monkeypatch.setattr(fused, "CACHED_TABLES", 3 * 16 * encoded.cols)
+    assert product.matmul(x[:7]).tobytes() == few.tobytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["small", "constant planes", "16 lanes of 18", "trellis, period", "trellis, bitmap"]
+)
+def test_kernels_in_plain_python(name, monkeypatch):
+    encoded = QUANTIZED[name]()
+    product, x = encoded.product(), x_of(encoded, 2)
+    wanted = [product.matmul(x, precision=precision).tobytes() for precision in PRECISIONS]
+    monkeypatch.setattr(planes, "planes_kernel", planes.planes_kernel.py_func)
+    monkeypatch.setattr(trellis, "trellis_kernel", trellis.trellis_kernel.py_func)
+    monkeypatch.setattr(trellis, "outliers_kernel", trellis.outliers_kernel.py_func)
+    monkeypatch.setattr(fused, "tables_kernel", fused.tables_kernel.py_func)
+    monkeypatch.setattr(fused, "short_tables_kernel", fused.short_tables_kernel.py_func)
+    assert [product.matmul(x, precision=precision).tobytes() for precision in PRECISIONS] == wanted
 
 
 CASES = {

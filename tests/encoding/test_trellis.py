@@ -288,6 +288,23 @@ def test_outliers_are_kept_and_change_little_else():
     assert len(without.positions) == 0
 
 
+@pytest.mark.parametrize("group", [0, 64])
+def test_outliers_begin_where_they_are_asked_to(group):
+    weight = np.random.default_rng(12).standard_t(5, (300, 128)).astype(np.float32)
+    weight *= np.exp2(np.arange(300) % 5)[:, None].astype(np.float32)
+    tensor = quantize_trellis(weight, rate=2, window=10, outliers=3, group_size=group)
+    errors = (tensor.dequantize() - weight).reshape(300, -1, group or 128)
+    parts = weight.reshape(errors.shape)
+    listed = np.zeros(weight.size, bool)
+    listed[tensor.positions] = True
+    listed = listed.reshape(parts.shape)
+    deviation = np.sqrt(np.where(listed, 0, parts**2).sum(2) / (~listed).sum(2))[:, :, None]
+    assert np.abs(np.where(listed, 0, parts) / deviation).max() < 3.6  # deviations settle in two rounds
+    assert np.abs(parts / deviation)[listed].min() > 3
+    assert (np.abs(errors)[listed] < 2.0**-10 * np.abs(parts)[listed]).all()
+    assert quantize_trellis(weight, window=10, outliers=100.0).positions.size == 0
+
+
 def test_importance_is_heeded():
     rng = np.random.default_rng(12)
     weight = rng.standard_normal((500, 64)).astype(np.float32)
@@ -367,6 +384,9 @@ def _columns(tensor: TrellisTensor, n: int) -> TrellisTensor:
         ({"window": 21}, "window 21"),
         ({"group_size": -1}, "group_size"),
         ({"balance": 1.5}, "balance"),
+        ({"outliers": 0.0}, "outliers = 0.0 is not positive"),
+        ({"outliers": float("nan")}, "outliers = nan is not a finite number"),
+        ({"outliers": "all"}, "outliers = 'all' is not a finite number"),
         ({"jobs": 0}, "jobs"),
         ({"scale_dtype": "int8"}, "scale_dtype"),
         ({"mask": np.ones((3, 3), np.bool_)}, "mask of shape"),

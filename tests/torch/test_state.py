@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import pickle
 from collections.abc import Callable
@@ -193,3 +194,10 @@ def test_decoded_modules(kind: str) -> None:
     assert torch.equal(found.first.weight, dense(kind, (33, 40)))
     half = decode_module(copy.deepcopy(original), torch.float16)
     assert half.first.weight.dtype == half.head.weight.dtype == torch.float16
+
+
+def test_a_weight_of_one_element() -> None:
+    tensor = xorpack.quantize(np.array([[2.5]], np.float32), method="trellis", rate=2, window=8)
+    found = XorWeight.of(xorpack.encode(dataclasses.replace(tensor, scales=np.ones(1, np.float32)[:, None])))
+    expected = found()
+    assert torch.equal(found.half().float()(), expected)

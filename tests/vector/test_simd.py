@@ -7,6 +7,7 @@ import pytest
 from numba import njit
 
 from xorpack.vector import bitops, simd
+from xorpack.vector.aligned import aligned, as_aligned
 
 rng = np.random.default_rng(11)
 
@@ -48,17 +49,48 @@ def test_and_lanes():
     assert (out[1:33] == a[5:37] & b[33:65]).all()
 
 
-def test_xor_taps():
-    source = rng.integers(0, 1 << 32, 32 * 9, dtype=np.uint32)
-    offsets = np.array([0, 3, 7, 7, 1], np.int32)
-    rotations = np.array([0, 31, 1, 16, 5], np.int32)
+@pytest.mark.parametrize("n_taps", [1, 4, simd.USUAL_TAPS])
+@pytest.mark.parametrize("n_planes", [0, 1, 3])
+def test_xor_taps(n_taps, n_planes):
+    source = rng.integers(0, 1 << 32, 32 * 9 + 2 * 77, dtype=np.uint32)
+    offsets = np.array([0, 3, 7, 7, 1, 2, 5], np.int32)
+    rotations = np.array([0, 31, 1, 16, 5, 0, 9], np.int32)
 
     def body(target, source, offsets, rotations):
-        simd.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, 4)
+        simd.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, n_taps, n_planes, 77)
 
-    (out,) = _both(body, [np.zeros(70, np.uint32)], source, offsets, rotations)
-    assert (out[3:35] == out[35:67]).all()
-    assert not out[[0, 1, 2, 67, 68, 69]].any()
+    (out,) = _both(body, [np.zeros(6 + 64 * n_planes, np.uint32)], source, offsets, rotations)
+    for plane in range(n_planes):
+        at = 3 + 64 * plane
+        assert (out[at : at + 32] == out[at + 32 : at + 64]).all()
+        first = source[30 + 77 * plane + 29 * 3 :][:32]
+        assert n_taps > 1 or (out[at : at + 32] == (first << np.uint32(31) | first >> np.uint32(1))).all()
+    assert not out[:3].any()
+    assert not out[-3:].any()
+
+
+def test_copy_words():
+    source = rng.integers(0, 1 << 32, 40, dtype=np.uint32)
+
+    def body(target, source, n):
+        simd.copy_words(target, 2, source, 5, n)
+
+    for n in (0, 1, 17):
+        (out,) = _both(body, [np.zeros(30, np.uint32)], source, n)
+        assert (out[2 : 2 + n] == source[5 : 5 + n]).all()
+        assert not out[2 + n :].any()
+
+
+@pytest.mark.parametrize("n", [1, 100])
+def test_aligned(n):
+    made = njit(lambda n: aligned(n))(n)
+    for words in (aligned(n), made, as_aligned(np.arange(n + 3, dtype=np.uint32)[3:])):
+        assert words.size == n
+        assert words.dtype == np.uint32
+        assert words.flags.c_contiguous
+        assert words.ctypes.data % 64 == 0
+    kept = as_aligned(aligned(n))
+    assert as_aligned(kept).ctypes.data == kept.ctypes.data
 
 
 def test_expand_signs():

@@ -11,7 +11,7 @@ which two or three binary codes meet better.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,8 +34,8 @@ BITS = (1, 2, 3, 4)
 BCQ_OVERHEAD = 1.02
 """Code and corrections over the care bits, about."""
 
-MEASURED = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
-"""Rates at which the error of a sample is measured."""
+MEASURED = (0.5, 1.0, 1.375, 1.5, 2.0, 2.375, 2.5, 3.0, 4.0, 6.0)
+"""Rates at which the error of a sample is measured; on both sides of where more weights become outliers, and fewer."""
 
 SAMPLE_ROWS = 2048
 SAMPLE_WEIGHTS = 1 << 16
@@ -86,7 +86,12 @@ class Curve:
 
     @classmethod
     def of(
-        cls, array: NDArray[Any], mask: NDArray[np.bool_] | None, fixed: Account, group_size: int | None
+        cls,
+        array: NDArray[Any],
+        mask: NDArray[np.bool_] | None,
+        fixed: Account,
+        group_size: int | None,
+        outliers_at: Callable[[float], bool | float],
     ) -> Curve:
         """Measure a tensor.
 
@@ -95,6 +100,7 @@ class Curve:
             mask: bool of the matrix's shape, None where all weights are kept.
             fixed: the tensor's account, whose mask does not depend on the quantizer.
             group_size: columns that share a scale, as :func:`xorpack.quantize` takes it.
+            outliers_at: which weights a trellis of a rate keeps apart, likewise.
         """
         rows, cols = as_matrix(array.shape)
         matrix = array.reshape(rows, cols)
@@ -103,11 +109,13 @@ class Curve:
         held = fixed.section_bytes["mask"] + RECORD_BYTES
         shares, listed = [], []
         for rate in MEASURED:
-            coded, share = sample.quantized(method="trellis", rate=rate, group_size=group_size)
+            coded, share = sample.quantized(
+                method="trellis", rate=rate, group_size=group_size, outliers=outliers_at(rate)
+            )
             n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.weight.size, 1))
             listed.append(sum(packed_sizes(n_listed, array.size, 16)))
             shares.append(share)
-        scales = rows * n_groups(cols, group_size or 0)
+        scales = rows * n_groups(cols, group_size or 0) + fixed.section_bytes["gains"]
         n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, MEASURED, listed)
         error = energy * 2 ** np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
         candidates = [

@@ -90,9 +90,16 @@ def encode_checkpoint(
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
     stats = _open_hessians(hessian, target, chosen_settings)
     files, originals = layout.open(), Originals.of(layout, encoded=False)
+    tensors = plain_tensors(files)
     if not chosen_settings.lossless:
-        refuse_quantized(layout, plain_tensors(files))
-    run = _Run(chosen_settings, files, include, exclude, jobs, progress, stats)
+        refuse_quantized(layout, tensors)
+    run = Run(
+        CheckpointPlan(chosen_settings, tensors, include, exclude),
+        sum(file.n_bytes for file in files),
+        jobs=jobs,
+        progress=progress,
+        stats=stats,
+    )
     run.choose_quantizers()
     if dry_run:
         return run.estimate()
@@ -109,7 +116,7 @@ def encode_checkpoint(
             weight_map |= dict.fromkeys(sizes, file.path.name)
             total_size += sum(sizes.values())
         model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
-        _write_card(layout.root / card.NAME, directory / card.NAME, lossless=chosen_settings.lossless)
+        _write_card(layout.root / card.NAME, directory / card.NAME, chosen_settings.lossless, run.report)
         plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
         originals.encode(
             directory,
@@ -131,34 +138,35 @@ def _open_hessians(path: str | Path | None, target: Path, settings: Settings) ->
     return Hessians(path)
 
 
-def _write_card(source: Path, target: Path, *, lossless: bool) -> None:
+def _write_card(source: Path, target: Path, lossless: bool, report: EncodeReport) -> None:
     text = source.read_bytes() if source.is_file() else None
-    write_instead(source, target, card.mark(text, lossless=lossless))
+    sizes = report.source_bytes, report.stored_bytes
+    write_instead(source, target, card.mark(text, lossless=lossless, sizes=sizes))
 
 
-class _Run:
+class Run:
     """One encoding of a checkpoint: what is selected, how, and what has been done."""
 
     def __init__(
         self,
-        settings: Settings,
-        files: Sequence[SafetensorsFile],
-        include: Sequence[str],
-        exclude: Sequence[str],
-        jobs: int,
-        progress: Progress | None,
-        stats: Hessians | None,
+        plan: CheckpointPlan,
+        source_bytes: int,
+        *,
+        jobs: int = 1,
+        progress: Progress | None = None,
+        stats: Hessians | None = None,
     ) -> None:
-        self.settings, self.jobs, self.progress = settings, jobs, progress
-        self.plan = CheckpointPlan(settings, files, include, exclude)
+        """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
+        self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
         self.hessians: Mapping[str, NDArray[np.float32]] = {} if stats is None else stats
+        self.plan.fitted = self.hessians
         self.hessian_sources = [] if stats is None else [stats.source]
         if stats is not None:
             self._check_hessians(stats)
         self.report = EncodeReport(
             accounts=dict.fromkeys(self.plan.selected, Account.total([])),  # in the order of the checkpoint
             n_parameters=self.plan.n_parameters,
-            source_bytes=sum(file.n_bytes for file in files),
+            source_bytes=source_bytes,
             left_out=dict(self.plan.left_out),
         )
 
@@ -183,9 +191,8 @@ class _Run:
                 curves = list(pool.map(self.plan.curve, self.plan.selected))
             self.plan.choose_quantizers(dict(zip(self.plan.selected, curves, strict=True)))
 
-    def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
-        """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
-        names = [name for name in file.tensors if name in self.plan.selected]
+    def encode(self, names: Sequence[str]) -> dict[str, EncodedTensor]:
+        """Encode selected tensors; those that would not become smaller are left out after all."""
         inner = max(1, self.jobs // max(len(names), 1))
         pool = ThreadPoolExecutor(self.jobs)
         try:
@@ -195,9 +202,14 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
         for name in names:
-            if not _smaller(name, encoded[name], file.tensors[name]):
+            if not _smaller(name, encoded[name], self.plan.selected[name]):
                 del encoded[name]
                 self._leave_out(name)
+        return encoded
+
+    def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
+        """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
+        encoded = self.encode([name for name in file.tensors if name in self.plan.selected])
         carried = {name: stored for name, stored in file.tensors.items() if name not in encoded}
         settings = self.settings.info()
         if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
@@ -275,14 +287,16 @@ class _Run:
         if name in self.hessians:
             matrix = self.hessians[name]
             if chosen.rate is not None:
-                how |= {"method": "trellis", "rate": chosen.rate}
+                outliers = settings.outliers_at(chosen.rate, fitted=True)
+                how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
             else:
                 how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
             fitted: BCQTensor | TrellisTensor = fit(array, matrix, **how)
             self.report.output_errors[name] = output_error(array, fitted.dequantize(), matrix)
             return fitted
         if chosen.rate is not None:
-            return quantize(array, method="trellis", rate=chosen.rate, **how)
+            outliers = settings.outliers_at(chosen.rate)
+            return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how)
         return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how)
 
     def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:

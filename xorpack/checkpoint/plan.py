@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from xorpack.analysis.mask_models import MaskBounds, MaskCounts
 from xorpack.checkpoint.budget import Curve, Quantizer, budget_bytes, choose_quantizers
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
-from xorpack.checkpoint.source import plain_tensors
+from xorpack.code.corrections import packed_sizes
 from xorpack.code.words import Words, popcount, tail_mask, unpack
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
@@ -34,8 +36,9 @@ from xorpack.encoding.quantize.pruning import (
     magnitudes,
     zeros_mask,
 )
+from xorpack.encoding.quantize.trellis import count_outliers
 from xorpack.encoding.rings.gather import ElementSource
-from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.files.selection import select
 from xorpack.masks import Block, Bmf
 from xorpack.masks.bmf import Factors
@@ -63,13 +66,14 @@ class Preview:
 
 
 class CheckpointPlan:
-    """Selected tensors of plain files, and the settings for them.
+    """Selected tensors of a plain checkpoint, and the settings for them.
 
     Attributes:
         selected: the tensors to encode, by name.
         carried: all others.
         left_out: the same, and why.
         quantizers: of each selected tensor, unless they are kept bit for bit.
+        fitted: tensors whose activations are known.
         n_weights: of the selected tensors.
         n_parameters: of all tensors.
     """
@@ -77,18 +81,18 @@ class CheckpointPlan:
     def __init__(
         self,
         settings: Settings,
-        files: Sequence[SafetensorsFile],
+        tensors: Mapping[str, StoredTensor],
         include: Sequence[str],
         exclude: Sequence[str],
+        unsuitable: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """See :func:`xorpack.encode_checkpoint`."""
+        """See :func:`xorpack.encode_checkpoint`; ``unsuitable``: tensors that cannot be encoded, and why."""
         self.settings = settings
-        tensors = plain_tensors(files)
         known = DTYPES if settings.lossless else FLOATS
-        unsuitable = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
-        unsuitable |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
+        why = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
+        why |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
         shapes = {name: stored.shape for name, stored in tensors.items()}
-        selection = select(shapes, unsuitable, include, exclude)
+        selection = select(shapes, {**unsuitable, **why}, include, exclude)
         self.selected = {name: tensors[name] for name in selection.chosen}
         self.left_out = {
             name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()
@@ -98,6 +102,7 @@ class CheckpointPlan:
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
         asked = Quantizer(rate=settings.rate) if settings.is_trellis else Quantizer(bits=settings.bits)
         self.quantizers = dict.fromkeys(self.selected, asked)
+        self.fitted: Container[str] = ()
         self._threshold: GlobalThreshold | None = None
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
@@ -148,7 +153,7 @@ class CheckpointPlan:
         rows, cols = as_matrix(stored.shape)
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
-        planes, scale_bytes, field_bytes = None, 0, 0
+        planes, scale_bytes, field_bytes, outlier_bytes, gain_bytes = None, 0, 0, 0, 0
         code: float
         bound: float
         if settings.lossless:
@@ -167,6 +172,10 @@ class CheckpointPlan:
                 scale_bytes = rows * n_groups(cols, group_size) * bits * width
             else:
                 scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
+                gain_bytes = 2 * cols if name in self.fitted else 0
+                outlier_bytes = (
+                    self._outlier_bytes(name, chosen.rate) if chosen.rate else 0
+                )  # 0: not chosen yet
         account = Account(
             n_weights=n,
             n_kept=n_kept,
@@ -178,8 +187,8 @@ class CheckpointPlan:
                 "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
                 "field": field_bytes,
-                "gains": 0,
-                "outliers": 0,
+                "gains": gain_bytes,
+                "outliers": outlier_bytes,
             },
             original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,
@@ -188,12 +197,21 @@ class CheckpointPlan:
         )
         return Preview(account, mask, planes)
 
+    def _outlier_bytes(self, name: str, rate: float) -> int:
+        settings, matrix = self.settings, _matrix(self.selected[name])
+        beyond = settings.outliers_at(rate, fitted=name in self.fitted)
+        words = self.mask(name)
+        mask = None if popcount(words) == matrix.size else words
+        n = count_outliers(matrix, mask, rate, settings.group_size or 0, beyond)
+        return sum(packed_sizes(n, matrix.size, 16))
+
     def curve(self, name: str) -> Curve:
         """Bytes and error of a tensor by rate."""
         matrix, words = _matrix(self.selected[name]), self.mask(name)
         kept = unpack(words, matrix.shape[1])
         mask = None if kept.all() else kept
-        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size)
+        outliers_at = partial(self.settings.outliers_at, fitted=name in self.fitted)
+        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size, outliers_at)
 
     def choose_quantizers(self, curves: Mapping[str, Curve]) -> None:
         """Take those of least error at the size that the settings ask for."""

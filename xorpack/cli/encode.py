@@ -84,6 +84,13 @@ from xorpack.cli.common import (
     help="Type of the scales; default: float16, and float32 for tensors whose scales are too small or large for it.",
 )
 @click.option(
+    "--outliers",
+    type=float,
+    default=None,
+    help="Of a trellis: keep weights beyond so many standard deviations of their row apart, in float16; default: 3 "
+    "at 1.5 to 2.5 bits, else where it makes the squared error less for the bytes.",
+)
+@click.option(
     "--mask",
     "mask_codec",
     type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf"]),

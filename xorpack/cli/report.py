@@ -62,6 +62,13 @@ MAPS = 4
     metavar="MODEL",
     help="Of an encoded one: show its error against the checkpoint that it was made from, beside the bounds.",
 )
+@click.option(
+    "--quality",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="TEXT",
+    help="Show a language model's perplexity on this text, and that of --against. Needs the extra hf.",
+)
 @MAX_WEIGHTS
 def report(
     path: Path,
@@ -75,6 +82,7 @@ def report(
     exclude: tuple[str, ...],
     max_weights: int | None,
     against: Path | None,
+    quality: Path | None,
     **judged: Any,
 ) -> None:
     """Say how far every byte of PATH is from the limit, and what could be done.
@@ -91,6 +99,7 @@ def report(
     if output is not None:
         read = [path] if against is None else [path, against]
         inputs = [file for place in read for file in model.find(place).inputs()]
+        inputs += [] if quality is None else [quality]
         check_destination(output, overwrite=overwrite, inputs=inputs)
     elif overwrite:
         raise ParameterError("--overwrite is for --output, which is not given")
@@ -107,6 +116,7 @@ def report(
             n_maps=MAPS if form == "html" else 0,
             max_weights=max_weights,
             against=against,
+            quality=quality,
             progress=progress,
         )
     console = make_console()

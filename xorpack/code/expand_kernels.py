@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.code.layout_kernels import place_of, step_of
+from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import and_lanes, xor_taps
+from xorpack.vector.simd import and_lanes, copy_words, xor_taps
 
 
 @njit(cache=True, nogil=True)
@@ -33,12 +34,14 @@ def expand_kernel(
     Where ``whole`` (and first = 0), row indices ``begin .. end - 1`` instead, in the order of coding,
     which reads the code from end to end.
     """
-    rows, chunks, row_stride, n_sub = order[0], order[1], order[4], order[6]
+    rows, chunks, lanes, _, row_stride, panel_chunks, n_sub = order
+    n_panels = -(-chunks // panel_chunks)
     q = out.size // mask.size
     reach = reach_of(taps)
     stretch = max(1, min(32, 256 // max(q * n_sub, 1)))
-    word = np.empty(stretch * n_sub * q * 64, np.uint32)
+    word, window = aligned(stretch * n_sub * q * 64), window_of(q, lanes, reach)
     indices = np.empty(stretch, np.int64)
+    slots = np.empty(stretch, np.int64)
     starts = np.empty(stretch, np.int64)
     row_step, index_step = (row_stride, 1) if whole else (1, inverse)
     i = begin if whole else (first + begin) * inverse % rows
@@ -47,13 +50,27 @@ def expand_kernel(
         n = min(stretch, end - x)
         for y in range(n):
             indices[y], starts[y] = i, (r - first) * chunks
+            slots[y] = place_of(0, i, lanes, n_sub)
             i += index_step
             if i >= rows:
                 i -= rows
             r += row_step
             if r >= rows:
                 r -= rows
-        stretch_kernel(code, m_lane, n, indices, starts, order, schedule, taps, reach, mask, word, out)
+        for p in range(n_panels):
+            base = p * panel_chunks
+            limit = min(panel_chunks, chunks - base)
+            make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, window)
+            made = 0
+            for y in range(n):
+                at = starts[y] + base
+                slot = slots[y]
+                for _ in range(n_sub):
+                    for plane in range(q):
+                        to = plane * mask.size + at
+                        place_word(out, to, word, made, mask, at, slot, lanes, n_sub * lanes, limit)
+                        made += 64
+                    slot = next_slot(slot, lanes, n_sub)
 
 
 @njit(cache=True, nogil=True)
@@ -67,82 +84,82 @@ def reach_of(taps):
     return reach
 
 
+@njit(cache=True, nogil=True, inline="always")
+def next_slot(slot, lanes, n_sub):
+    """The place of lane 0 a turn later."""
+    return slot + lanes if slot + lanes < n_sub * lanes else slot + lanes - n_sub * lanes
+
+
 @njit(cache=True, nogil=True)
-def stretch_kernel(
-    code,
-    m_lane,
-    n,
-    indices,  # (n,) row indices, in the order of coding or any other
-    starts,  # (n,) where each of these rows begins in a plane of ``out``, and in ``mask``
-    order,
-    schedule,
-    taps,
-    reach,  # reach_of(taps)
-    mask,  # (size of a plane of ``out``,) uint32
-    word,  # (n * n_sub * q * 64,) uint32, scratch
-    out,
-):
-    """The rows of ``n`` row indices, each to its place of every plane of ``out``; arguments as above."""
-    rows, chunks, lanes, n_steps, _, panel_chunks, n_sub = order
+def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, window):
+    """The lanes of panel p of the first ``n`` row ``indices``, twice each: ``word`` is (n, n_sub, q, 64), flat.
+
+    ``reach`` and ``window`` are those of the functions below, other arguments are those of :func:`expand_kernel`.
+    """
+    rows, _, lanes, n_steps, _, _, n_sub = order
     n_in, num, den = schedule
     offsets, rotations, counts = taps
-    q = out.size // mask.size
     size = code.size // q
     flat_offsets, flat_rotations = offsets.reshape(-1), rotations.reshape(-1)
     n_distinct = offsets.shape[0]
-    for p in range(-(-chunks // panel_chunks)):
-        base = p * panel_chunks
-        limit = min(panel_chunks, chunks - base)
-        made = 0
-        for y in range(n):
-            for c in range(n_sub):
-                t = step_of(p, indices[y], c, rows, n_sub)
+    made = 0
+    segment, step, start, row, rest, expected = 0, 0, 0, 0, 0, -1
+    for y in range(n):
+        for c in range(n_sub):
+            t = step_of(p, indices[y], c, rows, n_sub)
+            if t == expected and step + 1 < n_steps:  # the next step, as a rule: no division
+                step += 1
+                row = row + 1 if row + 1 < n_distinct else 0
+                rest += num
+                while rest >= den:
+                    rest -= den
+                    start += n_in
+            else:
                 segment = t // n_steps
                 step = t - segment * n_steps
-                start = n_in * (step * num // den)
                 row = step % n_distinct
-                # All taps before the ring's end, and 32 words to read at each of them.
-                furthest = (segment * m_lane + start + reach[row]) * lanes + 32
-                inside = start + reach[row] < m_lane and furthest <= size
-                tap = row * offsets.shape[1]
-                for plane in range(q):
-                    here = plane * size + (segment * m_lane + start) * lanes
-                    if inside:
-                        xor_taps(
-                            word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row]
-                        )
-                    else:
-                        wrap_taps(
-                            word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row],
-                            start, m_lane,
-                        )  # fmt: skip
-                    made += 64
-        made = 0
-        for y in range(n):
-            at = starts[y] + base
-            for c in range(n_sub):
-                slot = place_of(c, indices[y], lanes, n_sub)
-                for plane in range(q):
-                    to = plane * mask.size + at
-                    place_word(out, to, word, made, mask, at, slot, lanes, n_sub * lanes, limit)
-                    made += 64
+                start = step * num // den
+                rest = step * num - start * den
+                start *= n_in
+            expected = t + 1
+            # All taps before the ring's end, and 32 words to read at each of them.
+            furthest = (segment * m_lane + start + reach[row]) * lanes + 32
+            here = (segment * m_lane + start) * lanes
+            tap = row * offsets.shape[1]
+            if start + reach[row] < m_lane and furthest <= size:
+                xor_taps(
+                    word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row], q, size
+                )
+            else:
+                wrap_taps(
+                    word, made, code, q, segment * m_lane * lanes, lanes, start, m_lane, flat_offsets,
+                    flat_rotations, tap, counts[row], reach[row] + 1, window,
+                )  # fmt: skip
+            made += 64 * q
 
 
 @njit(cache=True, nogil=True)
-def wrap_taps(target, to, source, here, lanes, offsets, rotations, first, n_taps, start, m_lane):
-    """:func:`xorpack.vector.simd.xor_taps` near the end of a ring: past the last word of a lane the next one begins."""
-    for lane in range(lanes):
-        target[to + lane] = 0
-    for k in range(first, first + n_taps):
-        left = np.uint32(rotations[k])
-        right = np.uint32((32 - rotations[k]) & 31)
-        turns = (start + offsets[k]) // m_lane
-        there = here + (offsets[k] - turns * m_lane) * lanes
-        for lane in range(lanes):
-            v = source[there + (lane + turns) % lanes]
-            target[to + lane] ^= (v << left) | (v >> right)
-    for lane in range(32):
-        target[to + 32 + lane] = target[to + lane]
+def window_of(q, lanes, reach):
+    """An array for :func:`wrap_taps`."""
+    return aligned(q * ((reach.max() + 1) * lanes + 32))
+
+
+@njit(cache=True, nogil=True)
+def wrap_taps(word, to, code, q, ring, lanes, start, m_lane, offsets, rotations, first, n_taps, n, window):
+    """:func:`xorpack.vector.simd.xor_taps` near the end of a ring that begins at ``code[ring]``.
+
+    Past the last word of a lane the next one begins: ``n`` words of each from ``start`` on are copied to ``window``.
+    """
+    size, width = code.size // q, window.size // q
+    for k in range(n):
+        turns = (start + k) // m_lane
+        on = turns % lanes
+        for plane in range(q):
+            there = plane * size + ring + (start + k - turns * m_lane) * lanes
+            into = plane * width + k * lanes
+            copy_words(window, into, code, there + on, lanes - on)
+            copy_words(window, into + lanes - on, code, there, on)
+    xor_taps(word, to, window, 0, lanes, offsets, rotations, first, n_taps, q, width)
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -1,4 +1,4 @@
-"""The model card of an encoded directory: that ``from_pretrained`` does not read what stands there, and what does.
+"""The model card of an encoded directory: how to load it, and what comes of loading it without xorpack.
 
 The card is a block in README.md, after the front matter that the Hugging Face hub reads, or the whole of it where the
 source had none. Decoding takes it out again: every other byte comes back.
@@ -18,15 +18,20 @@ _FRONT_MATTER = re.compile(rb"---[ \t]*\r?\n(.*?\r?\n)??---[ \t]*\r?\n", re.DOTA
 _TEXT = """
 # Encoded by xorpack
 
-`from_pretrained` cannot read these weights: transformers stops, and a version or a tool that does not would use
-**random weights** after a mere warning. Make plain safetensors of them first:
-
 ```console
-pip install xorpack
-xorpack decode THIS_DIRECTORY PLAIN
+pip install "xorpack[hf]"
 ```
 
-{lossless}
+```python
+import xorpack.hf  # before from_pretrained
+
+model = xorpack.hf.load("THIS_DIRECTORY")  # or from_pretrained of any class of transformers
+```
+
+The weights stay encoded in memory. Without the import, loading stops; a version or a tool that does not stop would use
+**random weights** after a mere warning. `xorpack decode THIS_DIRECTORY PLAIN` makes plain safetensors of them.
+
+{lossless}{sizes}
 
 """
 
@@ -37,17 +42,26 @@ _QUANTIZED = (
 )
 
 
-def mark(text: bytes | None, *, lossless: bool) -> bytes:
-    r"""A README.md, None if there is none, with the card.
+def mark(text: bytes | None, *, lossless: bool, sizes: tuple[int, int] | None = None) -> bytes:
+    r"""A README.md with the card.
+
+    Args:
+        text: of the file; None if there is none.
+        lossless: whether the weights are encoded so.
+        sizes: bytes of the weights' files, before and now.
 
     >>> unmark(mark(b"---\nlicense: mit\n---\nhello", lossless=True))
     b'---\nlicense: mit\n---\nhello'
     """
-    card = _TEXT.format(lossless=_LOSSLESS if lossless else _QUANTIZED).encode() + END
+    shown = [f"{size / (1 << 20):.1f} MiB" for size in sizes or ()]
+    card = _TEXT.format(
+        lossless=_LOSSLESS if lossless else _QUANTIZED,
+        sizes=f" Their files take {shown[1]}, and took {shown[0]} before." if shown else "",
+    )
     if text is None:
-        return BEGIN_WHOLE + card
+        return BEGIN_WHOLE + card.encode() + END
     at = _begin(text)
-    return text[:at] + BEGIN + card + text[at:]
+    return text[:at] + BEGIN + card.encode() + END + text[at:]
 
 
 def unmark(text: bytes) -> bytes | None:

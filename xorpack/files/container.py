@@ -190,8 +190,8 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             name, dot, section = key.rpartition(".xor_")
             if dot and section in self._known:
                 raise FormatError(
-                    f"section {key!r} stands without {name + _RECORD_SUFFIX!r}: a tool that rewrote the file lost it, or "
-                    f"put it into another file of a directory: open all of that, then"
+                    f"section {key!r} stands without {name + _RECORD_SUFFIX!r}: a tool that rewrote the file lost it, "
+                    f"or put it into another file of a directory: open all of that, then"
                 )
 
 

@@ -28,11 +28,11 @@ _SHARD = re.compile(r"(.+)-\d+(-of-\d+)\.safetensors")
 _log = logging.getLogger(__name__)
 
 GUARD_KEY = "transformers_weights"
-GUARD = "encoded by xorpack: run `xorpack decode` first, see README.md"
-"""What makes transformers stop: it takes the entry for the name of a file with weights.
+GUARD = "encoded by xorpack: `import xorpack.hf` first, see README.md"
+"""What makes transformers stop where :mod:`xorpack.hf` is not imported: it takes the entry for the name of a file.
 
-With an unknown ``quant_method`` alone, it warns and goes on with random matrices. A quantizer that is registered for
-xorpack has to remove the entry from the config that its ``update_attn_implementation`` is given: files are looked for
+With an unknown ``quant_method`` alone, it warns and goes on with random matrices. The quantizer that is registered for
+xorpack removes the entry from the config that its ``update_attn_implementation`` is given: files are looked for
 after that.
 """
 
@@ -265,7 +265,7 @@ def mark_config(text: str, quantization: Mapping[str, Any]) -> str:
 
     >>> print(mark_config('{"a": 1}', {"quant_method": "xorpack"}))
     {"a": 1,
-      "transformers_weights": "encoded by xorpack: run `xorpack decode` first, see README.md",
+      "transformers_weights": "encoded by xorpack: `import xorpack.hf` first, see README.md",
       "quantization_config": {
         "quant_method": "xorpack"
       }
@@ -278,6 +278,13 @@ def mark_config(text: str, quantization: Mapping[str, Any]) -> str:
         return json.dumps({**config, **entry}, indent=2) + "\n"
     head, _, tail = text.rpartition("}")
     return head.rstrip() + _entry(quantization, first=not config) + "}" + tail
+
+
+def guard_config(text: str) -> str:
+    """The config.json of an encoded directory with :data:`GUARD`, which transformers takes out where it saves one."""
+    config = json.loads(text)
+    entry = {GUARD_KEY: GUARD, CONFIG_KEY: config.pop(CONFIG_KEY)}
+    return json.dumps({**config, **entry}, indent=2) + "\n"
 
 
 def unmark_config(text: str) -> str:

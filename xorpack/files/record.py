@@ -37,6 +37,8 @@ FIELD_VERSION, TRELLIS_VERSION = 2, 3
 RECORD = "record"
 """The section of a record."""
 
+NEWER = "; if a newer xorpack wrote it: pip install --upgrade xorpack"
+
 _COMMON: Mapping[str, type] = {
     "kind": str,
     "dtype": str,
@@ -113,6 +115,7 @@ def check_record(record: Any, version: int) -> Record:
         raise FormatError(
             f"record of kind {record['kind']!r} has members that are unknown in version {version}: "
             + ", ".join(map(repr, unknown[:5]))
+            + NEWER
         )
     if type(record.get("field", {})) is not dict:
         raise FormatError(f"field = {record['field']!r} is not of type dict")
@@ -189,7 +192,7 @@ def build(
         raise FormatError("mask needs codec and config")
     known = (Bcq.KIND, Lossless.KIND, *([Trellis.KIND] if version >= TRELLIS_VERSION else []))
     if record["kind"] not in known:
-        raise FormatError(f"unknown kind {record['kind']!r}; known: {', '.join(known)}")
+        raise FormatError(f"unknown kind {record['kind']!r}; known: {', '.join(known)}{NEWER}")
     found = _load(record, name, sections, version, load)
     rows, cols = check_shape(tuple(shape))
     planes: StoredPlanes | TrellisPlanes
@@ -297,7 +300,12 @@ def _load(
             continue
         stored = sections[key]
         known = _DTYPES.get(section, ("U8",))
-        if stored.dtype not in known or (known == ("U8",) and len(stored.shape) != 1):
+        if stored.dtype not in known:
+            raise FormatError(
+                f"section {key!r} is {stored.dtype} of shape {stored.shape}, not {' or '.join(known)}: a tool cast it; "
+                f"copy it anew"
+            )
+        if known == ("U8",) and len(stored.shape) != 1:
             raise FormatError(f"section {key!r} is {stored.dtype} of shape {stored.shape}")
         try:
             found[section] = load(stored)

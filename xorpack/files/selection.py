@@ -65,12 +65,13 @@ def abbreviated(names: Collection[str], others: Collection[str]) -> list[str]:
     >>> abbreviated(["h.0.a", "h.1.a", "h.0.b"], ["h.1.b", "c"])
     ['h.*.a', 'h.0.b']
     """
-    taken = set(map(_abbreviated, others))
-    found = ((_abbreviated(name), name) for name in names)
+    taken = set(map(pattern_of, others))
+    found = ((pattern_of(name), name) for name in names)
     return list(dict.fromkeys(name if pattern in taken else pattern for pattern, name in found))
 
 
-def _abbreviated(name: str) -> str:
+def pattern_of(name: str) -> str:
+    """A name with ``*`` for components that are numbers."""
     return ".".join("*" if part.isdecimal() else part for part in name.split("."))
 
 

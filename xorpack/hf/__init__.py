@@ -6,8 +6,12 @@
 or, in one line, ``xorpack.hf.load("encoded/")``. Weights stay encoded in memory; ``model.dequantize()`` decodes them.
 """
 
-from xorpack.hf.config import XorpackConfig
-from xorpack.hf.loading import load
-from xorpack.hf.quantizer import XorpackQuantizer
+from xorpack.hf import requirements
 
-__all__ = ["XorpackConfig", "XorpackQuantizer", "load"]
+requirements.check()
+
+from xorpack.hf.config import XorpackConfig  # noqa: E402
+from xorpack.hf.loading import load, save  # noqa: E402
+from xorpack.hf.quantizer import XorpackQuantizer  # noqa: E402
+
+__all__ = ["XorpackConfig", "XorpackQuantizer", "load", "save"]

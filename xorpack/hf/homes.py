@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from xorpack.encoded import SECTIONS
 from xorpack.errors import FormatError, MismatchError
 from xorpack.files import safetensors_file
 from xorpack.files.container import EncodedFile, open_files
+from xorpack.files.selection import pattern_of
+from xorpack.hf.config import XorpackConfig
 
 UNSEEN = 5
 """Names that an error gives at the most."""
@@ -66,18 +68,12 @@ class Homes:
     merged: dict[tuple[str, str], list[Encoded | None]] = field(default_factory=dict)
     homeless: list[str] = field(default_factory=list)
 
-    @property
-    def n_encoded(self) -> int:
-        """Encoded tensors."""
-        merged = sum(tensor is not None for tensors in self.merged.values() for tensor in tensors)
-        return len(self.direct) + merged + len(self.homeless)
-
 
 def read_files(paths: Sequence[str | Path]) -> dict[str, Encoded | None]:
     """All tensors of a checkpoint's files by name, None for those that are not encoded.
 
     Raises:
-        FormatError: none is encoded; a file's header is malformed, sections stand there without their record.
+        FormatError: none is encoded, or a file's header is malformed, sections stand there without their record.
     """
     found: dict[str, Encoded | None] = {}
     for file in open_files([safetensors_file.read(Path(path)) for path in paths]):
@@ -111,27 +107,36 @@ def find_homes(model: Any, tensors: Mapping[str, Encoded | None], conversions: S
     return homes
 
 
-def check_homes(model: Any, homes: Homes, n_encoded: int | None) -> None:
-    """Raise unless every encoded tensor has a home, or is a head that this class of model lacks on purpose.
+def check_complete(found: Collection[str], config: XorpackConfig) -> None:
+    """Raise FormatError unless the encoded tensors of a directory are as many as it was written with."""
+    if len(found) == config.n_encoded or (found and config.n_encoded is None):
+        return
+    seen = {*found, *map(pattern_of, found)}
+    lost = [pattern for pattern in config.encoded if pattern not in seen]
+    said = "some" if config.n_encoded is None else config.n_encoded
+    raise FormatError(
+        f"config.json says that {said} tensors are encoded, and the files hold {len(found)}"
+        + (f", none called {', '.join(map(repr, lost[:UNSEEN]))}" if lost else "")
+        + ": they were lost or renamed; copy the directory anew"
+    )
 
-    Raises:
-        FormatError: files hold fewer encoded tensors than their directory was written with.
-        MismatchError: the model is another than the files are of.
+
+def check_homes(model: Any, homes: Homes, n_found: int) -> None:
+    """Raise MismatchError unless every encoded tensor has a home, or is a head that this class lacks on purpose.
+
+    Args:
+        model: the model.
+        homes: of its files' tensors.
+        n_found: all encoded tensors.
     """
-    n_found = homes.n_encoded
-    if n_encoded is not None and n_found != n_encoded:
-        raise FormatError(
-            f"config.json says that {n_encoded} tensors are encoded, and the files hold {n_found}: sections were lost; "
-            f"copy the directory anew"
-        )
     kind = type(model).__name__
     architectures = getattr(model.config, "architectures", None) or []
     inner = [name for name in homes.homeless if kind in architectures or not _is_head(model, name)]
-    if inner or len(homes.homeless) == n_found:
+    if inner or (homes.homeless and len(homes.homeless) == n_found):
         shown = ", ".join(map(repr, sorted(inner or homes.homeless)[:UNSEEN]))
         raise MismatchError(
             f"{kind} has no place for {len(homes.homeless)} of {n_found} encoded tensors: {shown}; config.json names "
-            f"{', '.join(architectures) or 'no architecture'}"
+            f"{', '.join(architectures) or 'no architecture'}: load it with that class"
         )
 
 

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.quantizers import HfQuantizer, register_quantizer
 
+from xorpack.decoders.gpu.device import import_cupy
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files.model import GUARD_KEY, METHOD
+from xorpack.files.record import VERSION
+from xorpack.files.selection import abbreviated
+from xorpack.hf.config import XorpackConfig
 from xorpack.hf.experts import DecodeSections, with_sections
-from xorpack.hf.homes import Encoded, Homes, check_homes, find_homes, read_files
+from xorpack.hf.homes import Encoded, Homes, check_complete, check_homes, find_homes, read_files
 from xorpack.torch import XorWeight, decode_module, put, tie
 from xorpack.torch.arrays import TORCH
+
+STATE_DICT = "what is given as state_dict has to be left out"
 
 
 @register_quantizer(METHOD)
 class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
     """Puts encoded weights into a model before its files are loaded, so that their sections have somewhere to go."""
 
-    requires_calibration = True  # transformers' word for: cannot quantize on the fly
+    def __init__(self, quantization_config: XorpackConfig, **kwargs: Any) -> None:
+        if not kwargs.get("pre_quantized", True):
+            raise ParameterError(
+                "from_pretrained does not encode: `xorpack encode MODEL OUT` makes a directory that it loads"
+            )
+        super().__init__(quantization_config, **kwargs)
+
+    def validate_environment(self, *args: Any, device_map: Any = None, **kwargs: Any) -> None:
+        """Raise where the directory or the device asks for what is not installed.
+
+        Raises:
+            FormatError: a newer xorpack wrote the directory.
+            DeviceError: it is to run on CUDA, and CuPy is missing.
+        """
+        version = self.quantization_config.format_version
+        if isinstance(version, int) and version > VERSION:
+            raise FormatError(
+                f"config.json says format version {version}, and this xorpack reads up to {VERSION}: pip install "
+                f"--upgrade xorpack"
+            )
+        if _is_cuda(device_map):
+            import_cupy()
 
     def update_attn_implementation(self, config: Any) -> Any:
         """Take the guard out of the model's config, that stops transformers without this plug-in."""
@@ -30,31 +59,30 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def preprocess_model(self, model: Any, *args: Any, checkpoint_files: Any = None, **kwargs: Any) -> Any:
         """Keep the files' names, which some versions do not pass on."""
-        if not checkpoint_files:
-            raise ParameterError(
-                "an encoded model is loaded from its files; a state_dict says nothing of its encoding"
-            )
-        self._files = list(checkpoint_files)
+        if not checkpoint_files or None in checkpoint_files:
+            raise ParameterError(f"an encoded model is loaded from a directory: {STATE_DICT}")
+        self._files, self._dtype = list(checkpoint_files), kwargs.get("dtype")
         return super().preprocess_model(model, *args, checkpoint_files=checkpoint_files, **kwargs)
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         tensors = read_files(self._files)
-        if not any(tensors.values()):
-            raise FormatError(
-                f"{model.config.name_or_path}: config.json says that xorpack encoded it, and no file holds an encoded "
-                f"tensor"
-            )
+        names = [name for name, tensor in tensors.items() if tensor is not None]
+        check_complete(names, self.quantization_config)
         homes = find_homes(model, tensors, get_model_conversion_mapping(model))
-        check_homes(model, homes, self.quantization_config.n_encoded)
+        check_homes(model, homes, len(names))
         self._homes = homes
         parameters = dict(model.named_parameters(remove_duplicate=False))
+        plan = model._get_dtype_plan(self._dtype)
         for target, tensor in homes.direct.items():
             module, leaf = _place(model, target)
-            put(module, leaf, _empty(tensor, parameters[target].dtype))
+            dtype = _kept_in(plan, target, parameters[target].dtype)
+            put(module, leaf, _empty(tensor, dtype))
+            if dtype != parameters[target].dtype:
+                module.register_forward_pre_hook(_cast_input)
         _tie(model, homes)
         return model
 
-    def update_weight_conversions(self, weight_conversions: list[Any], model: Any) -> list[Any]:
+    def update_weight_conversions(self, weight_conversions: list[Any], model: Any = None) -> list[Any]:
         """Let converters that merge tensors, experts' for one, decode those that are encoded first."""
         changed = [with_sections(converter, self._homes) for converter in weight_conversions]
         self._originals = {id(new): old for new, old in zip(changed, weight_conversions, strict=True)}
@@ -73,16 +101,24 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
         found = [module for module in model.modules() if isinstance(module, XorWeight)]
         for weight in found:
             if weight.is_meta:
-                raise FormatError(f"weight {weight.name!r}: its sections were not loaded")
+                raise FormatError(f"weight {weight.name!r}: its sections were not loaded: {STATE_DICT}")
             if "xor_record" not in weight._buffers:
                 weight.seal()
             weight.check()
         kept = [self._originals.get(id(c), c) for c in getattr(model, "_weight_conversions", ())]
         model._weight_conversions = kept
-        self.quantization_config.n_encoded = len(found)
         if not found:
             self.remove_quantization_config(model)
         return model
+
+    def get_state_dict_and_metadata(self, model: Any, *args: Any) -> tuple[None, dict[str, str]]:
+        """Let the config, which is saved after this is asked for, name the tensors that are encoded now."""
+        weights = {name: module for name, module in model.named_modules() if isinstance(module, XorWeight)}
+        same = type(model).__name__ in (getattr(model.config, "architectures", None) or [])
+        names = [module.name or name if same else name for name, module in weights.items()]
+        self.quantization_config.n_encoded = len(names)
+        self.quantization_config.encoded = abbreviated(names, [name for name, _ in model.named_parameters()])
+        return None, {}
 
     def _dequantize(self, model: Any, dtype: Any = None) -> Any:
         return decode_module(model, getattr(torch, dtype) if isinstance(dtype, str) else dtype)
@@ -100,6 +136,43 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
     def is_compileable(self) -> bool:
         """Whether ``torch.compile`` may take the model."""
         return True
+
+
+def attach(model: Any) -> None:
+    """Let transformers know that a model's weights are encoded, where it does not.
+
+    Raises:
+        ParameterError: none is.
+    """
+    weights = [module for module in model.modules() if isinstance(module, XorWeight)]
+    if not weights:
+        raise ParameterError(f"{type(model).__name__} has no encoded weight")
+    if getattr(model, "hf_quantizer", None) is None:
+        kinds = {weight.record["kind"] for weight in weights}
+        mode = next(kind for kind in ("trellis", "bcq", "lossless") if kind in kinds)
+        config = XorpackConfig(format_version=VERSION, mode=mode)
+        model.hf_quantizer = XorpackQuantizer(config)
+        model.is_quantized, model.quantization_method = True, METHOD
+        model.config.quantization_config = config
+
+
+def _kept_in(plan: Mapping[str, torch.dtype], name: str, dtype: torch.dtype) -> torch.dtype:
+    """The type of a parameter: some models keep some of them in float32, whatever is asked for."""
+    return next((kept for glob, kept in plan.items() if re.search(glob.replace("*", ".*"), name)), dtype)
+
+
+def _cast_input(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What models that keep a layer in float32 do themselves, if its weight is a plain tensor."""
+    return args[0].to(module.weight.dtype), *args[1:]
+
+
+def _is_cuda(device_map: Any) -> bool:
+    """Whether a place that ``from_pretrained`` is given is, or may be, a GPU of CUDA."""
+    if isinstance(device_map, Mapping):
+        return any(map(_is_cuda, device_map.values()))
+    if isinstance(device_map, int) or device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
+        return torch.cuda.is_available()
+    return device_map not in (None, "disk") and torch.device(device_map).type == "cuda"
 
 
 def _place(model: Any, target: str) -> tuple[Any, str]:

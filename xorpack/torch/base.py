@@ -95,6 +95,19 @@ class EncodedWeight(nn.Module):
         )
         return found
 
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        """Rows of the first axis, one or several, experts say: no others are decoded."""
+        if isinstance(index, int):
+            index = torch.tensor(index % self.shape[0] if index < 0 else index, device=self.device)
+        if not isinstance(index, torch.Tensor) or index.dtype not in (torch.int32, torch.int64):
+            return self.decode()[index]
+        found: torch.Tensor = _embedding(index, self)
+        return found
+
+    def transpose(self, dim0: int, dim1: int) -> torch.Tensor:
+        """The weight, decoded, with two axes exchanged."""
+        return self.decode().transpose(dim0, dim1)
+
     def forward(self) -> torch.Tensor:
         """See :meth:`decode`."""
         return self.decode()

@@ -16,13 +16,16 @@ from torch.nn import functional
 from xorpack.code import dense
 from xorpack.code.words import Words, unpack
 from xorpack.decoders import cpu, gpu
+from xorpack.decoders.products import MAX_FUSED
+from xorpack.decoders.rows import RowReader, stretches
 from xorpack.elements import Bcq, Lossless, Trellis
 from xorpack.encoded import EncodedTensor
-from xorpack.tensors import DTYPES, NO_POSITIONS, NO_VALUES, TrellisTensor, n_groups
+from xorpack.product import PreparedProduct
+from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, n_groups
 from xorpack.torch.arrays import TORCH, to_numpy, to_torch
 
-BLOCK_ELEMENTS = 1 << 20
-"""Elements that are made at a time on the way to the gradient of scales."""
+THREAD_ELEMENTS = 1 << 17
+"""Weights for each thread, at the least: a thread takes as long to start as so many to be decoded."""
 
 
 class LoadedWeight:
@@ -31,10 +34,11 @@ class LoadedWeight:
     Attributes:
         encoded: the tensor, on the CPU.
         device: where its sections are.
+        changes: whether its scales are trained, so that nothing is worth making ready for the next call.
     """
 
-    def __init__(self, encoded: EncodedTensor, device: torch.device) -> None:
-        self.encoded, self.device = encoded, device
+    def __init__(self, encoded: EncodedTensor, device: torch.device, *, changes: bool = False) -> None:
+        self.encoded, self.device, self.changes = encoded, device, changes
 
     def dense(self) -> Tensor:
         """The weight, decoded to the type that was encoded."""
@@ -42,17 +46,23 @@ class LoadedWeight:
             out = torch.empty(self.encoded.shape, dtype=TORCH[self.encoded.dtype], device=self.device)
             self._on_gpu.decode(out=out, stream=torch.cuda.current_stream(self.device))
             return out
-        return to_torch(cpu.decode_dense(self.encoded, jobs=torch.get_num_threads())).to(self.device)
+        return to_torch(cpu.decode_dense(self.encoded, jobs=self._jobs)).to(self.device)
 
     def product(self, x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """``x W^T + bias`` of x's type, W rounded to ``dtype`` where it is decoded."""
-        lossless = isinstance(self.encoded.elements, Lossless)
-        if lossless or self.device.type != "cuda" or x.dtype == torch.float64:
+        """``x W^T + bias`` of x's type; W is rounded to ``dtype`` if it is decoded first, else not at all."""
+        rows = x.reshape(-1, x.shape[-1])
+        whole = isinstance(self.encoded.elements, Lossless) or self.changes or x.dtype == torch.float64
+        if whole or (self.device.type == "cpu" and len(rows) > MAX_FUSED):
             return functional.linear(x, self.dense().to(dtype).to(x.dtype), bias)
-        rows = x.reshape(-1, self.encoded.cols).contiguous()
-        out = torch.empty((len(rows), self.encoded.rows), dtype=x.dtype, device=x.device)
-        self._on_gpu.matmul(rows, out=out, stream=torch.cuda.current_stream(self.device))
-        return (out if bias is None else out.add_(bias)).reshape(*x.shape[:-1], self.encoded.rows)
+        if self.device.type == "cuda":
+            out = torch.empty((len(rows), self.encoded.rows), dtype=x.dtype, device=x.device)
+            stream = torch.cuda.current_stream(self.device)
+            self._on_gpu.matmul(rows.contiguous(), out=out, stream=stream)
+        else:
+            out = torch.from_numpy(self._product.matmul(to_numpy(rows), jobs=self._jobs))
+        if bias is not None:
+            out += bias
+        return out.to(x.dtype).reshape(*x.shape[:-1], out.shape[-1])
 
     def rows(self, indices: Tensor) -> Tensor:
         """Rows of the weight as a matrix, of the type that was encoded: (indices, cols)."""
@@ -61,12 +71,7 @@ class LoadedWeight:
             return self.dense().reshape(self.encoded.rows, self.encoded.cols)[flat]
         wanted, back = np.unique(to_numpy(flat), return_inverse=True)
         self._check_rows(wanted)
-        found = np.empty((len(wanted), self.encoded.cols), DTYPES[self.encoded.dtype])
-        for place, first, last in _runs(wanted):
-            self._parts.fill(
-                first, cpu.load_mask(self.encoded, first, last), found[place : place + last - first]
-            )
-        return to_torch(found)[torch.from_numpy(back)].to(self.device)
+        return to_torch(self._rows.read(wanted.astype(np.int64)))[torch.from_numpy(back)].to(self.device)
 
     def scale_gradient(self, gradient: Tensor, indices: Tensor | None) -> Tensor:
         """The gradient to scales, float32, of that to the weight, or to its rows ``indices``: (n, cols)."""
@@ -79,15 +84,29 @@ class LoadedWeight:
             sums = np.zeros((len(wanted), encoded.cols), np.float32)
             np.add.at(sums, back, flat)
         out = np.zeros((encoded.rows, *self._scales.shape[1:]), np.float32)
-        for place, first, last in _runs(wanted, max(1, BLOCK_ELEMENTS // max(encoded.cols, 1))):
-            part = self._sums(sums[place : place + last - first], first, last)
-            out[first:last] = part.reshape(last - first, *self._scales.shape[1:])
+        for here, first, last in stretches(wanted, encoded.cols):
+            part = np.zeros((last - first, encoded.cols), np.float32)
+            part[wanted[here] - first] = sums[here]
+            out[first:last] = self._sums(part, first, last).reshape(out[first:last].shape)
         return torch.from_numpy(out).to(gradient.device)
+
+    @property
+    def _jobs(self) -> int:
+        """Threads that decode it."""
+        return max(1, min(torch.get_num_threads(), self.encoded.n_weights // THREAD_ELEMENTS))
 
     @property
     def _scales(self) -> NDArray[Any]:
         assert isinstance(self.encoded.elements, Bcq | Trellis)
         return self.encoded.elements.scales
+
+    @cached_property
+    def _product(self) -> PreparedProduct:
+        return self.encoded.product(jobs=self._jobs)
+
+    @cached_property
+    def _rows(self) -> RowReader:
+        return RowReader(self.encoded)
 
     @cached_property
     def _parts(self) -> cpu.Loaded:
@@ -136,12 +155,3 @@ class LoadedWeight:
             found = np.empty((last - first, encoded.cols), np.float32)
             dense.expand_bcq(mask, planes, one, 0, found)
             yield found
-
-
-def _runs(rows: NDArray[Any], longest: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """Of rising row numbers, each stretch of neighbours: its place, its first row, and the row past its last."""
-    ends = np.flatnonzero(np.diff(rows) != 1) + 1
-    for begin, end in zip([0, *ends], [*ends, len(rows)], strict=True):
-        for place in range(begin, end, longest or max(end - begin, 1)):
-            stop = min(end, place + (longest or end))
-            yield place, int(rows[place]), int(rows[stop - 1]) + 1

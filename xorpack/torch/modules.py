@@ -20,7 +20,7 @@ def put(module: nn.Module, name: str, weight: XorWeight | TiedWeight) -> None:
     Raises:
         ParameterError: there is no such parameter, or it has another shape, or the layer would not see the change.
     """
-    if isinstance(module, nn.RNNBase):
+    if keeps_lists(module):
         raise ParameterError(f"{type(module).__name__} keeps its weights in lists of its own: leave it dense")
     found = module._parameters.get(name)
     if found is None:
@@ -32,6 +32,11 @@ def put(module: nn.Module, name: str, weight: XorWeight | TiedWeight) -> None:
         )
     del module._parameters[name]
     module._modules[name] = weight
+
+
+def keeps_lists(module: nn.Module) -> bool:
+    """Whether a layer computes with lists of its parameters, and would not see another in the place of one."""
+    return isinstance(module, nn.RNNBase)
 
 
 def tie(module: nn.Module, name: str, source: XorWeight) -> None:

@@ -37,9 +37,12 @@ class XorWeight(EncodedWeight):
         name: of the tensor, for messages.
         compute_dtype: what it decodes to.
         handle: names it for the operators of :mod:`xorpack.torch.ops` in this process.
+        scales_dtype: what scales are stored in, while they are trained.
     """
 
-    xor_record: torch.Tensor
+    xor_record: Tensor
+    xor_scales: Tensor
+    scales_dtype: torch.dtype
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class XorWeight(EncodedWeight):
             self._loaded = None  # so that two are never held
             arrays = {section: to_numpy(tensor) for section, tensor in sections.items()}
             encoded = from_sections(self.record, arrays, name=self.name, verify=scales is None)
-            self._loaded = state, LoadedWeight(encoded, self.device)
+            self._loaded = state, LoadedWeight(encoded, self.device, changes=scales is not None)
         return self._loaded[1]
 
     def seal(self) -> None:
@@ -242,5 +245,8 @@ class TiedWeight(EncodedWeight):
 
 def _moved(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     """What ``fn`` makes of a tensor if it sees bytes in it, which no cast changes."""
-    octets = fn(tensor.reshape(-1).view(torch.uint8)).to(torch.uint8)
+    flat = tensor.reshape(-1)
+    if flat.numel() == 1:  # of any stride, but views need 1
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    octets = fn(flat.view(torch.uint8)).to(torch.uint8)
     return octets.view(tensor.dtype).reshape(tensor.shape)

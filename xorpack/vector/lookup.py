@@ -26,10 +26,11 @@ GROUP = 4
 ENTRIES = 1 << GROUP
 
 TABLE = 32 // GROUP * ENTRIES
-"""Floats of the tables of one word's columns."""
+"""Entries of the tables of one word's columns."""
 
 _WORD, _FLOAT, _INDEX = ir.IntType(32), ir.FloatType(), ir.IntType(64)
 _WORDS, _FLOATS = ir.VectorType(_WORD, ROWS), ir.VectorType(_FLOAT, ROWS)
+_SHORTS = ir.VectorType(ir.IntType(16), 2 * ROWS)
 
 
 def xor_rows(
@@ -56,32 +57,52 @@ def and_rows(target: NDArray[np.uint32], to: int, n: int, mask: NDArray[np.uint3
 
 
 def turn_rows(
-    target: NDArray[np.uint32], to: int, step: int, source: NDArray[np.uint32], at: int, stride: int
+    target: NDArray[np.uint32],
+    to: int,
+    step: int,
+    source: NDArray[np.uint32],
+    at: int,
+    starts: NDArray[np.int64],
 ) -> None:
-    """``target[to + step * c + i] = source[at + stride * i + c]`` for i, c < 16: rows side by side."""
+    """``target[to + step * c + i] = source[at + starts[i] + c]`` for i, c < 16: rows side by side."""
     for i in range(ROWS):
-        target[to + i : to + i + step * ROWS : step][:ROWS] = source[at + stride * i : at + stride * i + ROWS]
+        begin = at + int(starts[i])
+        target[to + i : to + i + step * ROWS : step][:ROWS] = source[begin : begin + ROWS]
 
 
 def add_lookups(
-    sums: NDArray[np.float32],
+    sums: NDArray[Any],
     to: int,
     words: NDArray[np.uint32],
     at: int,
-    tables: NDArray[np.float32],
+    tables: NDArray[Any],
     first: int,
     n: int,
 ) -> None:
-    """``sums[to + 16 * j + i] += sum over g < 8 of tables[first + 16 * g + e]``, for j < n planes and i < 16 rows.
+    """``sums[to + 16 * j + i] += sum over g < 8 of tables[first + 16 * place(g) + e]``, j < n planes and i < 16 rows.
 
-    ``e`` is the g-th group of 4 bits of ``words[at + 16 * j + i]``. The eight are added pairwise, then to the sum.
+    ``e`` is the g-th group of 4 bits of ``words[at + 16 * j + i]``. Of float32 tables, for float32 sums, ``place(g)``
+    is g; the eight are added pairwise, then to the sum. Of int16 tables, for int32 sums, it is :func:`place_of_table`;
+    four entries must add up to an int16.
     """
     groups = np.arange(8, dtype=np.uint32)
     found = words[at : at + ROWS * n, None] >> (GROUP * groups) & np.uint32(ENTRIES - 1)
+    if tables.dtype == np.int16:
+        places = np.array([place_of_table(g) for g in range(8)])
+        sums[to : to + ROWS * n] += tables[first + ENTRIES * places + found].sum(axis=1, dtype=np.int32)
+        return
     parts = tables[first + ENTRIES * groups.astype(np.int64) + found]
     while parts.shape[1] > 1:
         parts = parts[:, ::2] + parts[:, 1::2]
     sums[to : to + ROWS * n] += parts[:, 0]
+
+
+def place_of_table(group: int) -> int:
+    """Where the int16 table of a group of 4 bits stands among those of a word.
+
+    A word is two lanes of 16 bits: tables of the same 4 bits of both stand together, as one of 32 entries.
+    """
+    return 2 * (group % 4) + group // 4
 
 
 def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
@@ -89,9 +110,14 @@ def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: A
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
+def _has(context: Any, feature: str) -> bool:
+    """Whether kernels are compiled for a CPU that has it."""
+    return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
+
+
 def _look_up(context: Any, builder: Any, pointer: Any, table: Any, index: Any) -> Any:
     """Entries of a table of 16 floats, at ``pointer`` and in the vector ``table``, by the low 4 bits of ``index``."""
-    if "+avx512f" in context.codegen().magic_tuple()[2].split(","):
+    if _has(context, "avx512f"):
         kind = ir.FunctionType(_FLOATS, [_FLOATS, _WORDS])
         permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.sf.512")
         return builder.call(permute, [table, index])
@@ -147,14 +173,14 @@ def _and_rows(typingctx: Any, target: Any, to: Any, n: Any, mask: Any, at: Any) 
 
 @intrinsic
 def _turn_rows(
-    typingctx: Any, target: Any, to: Any, step: Any, source: Any, at: Any, stride: Any
+    typingctx: Any, target: Any, to: Any, step: Any, source: Any, at: Any, starts: Any
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def pointer(k: int, begin: Any, step: Any, i: int) -> Any:
-            index = builder.add(begin, builder.mul(step, ir.Constant(_INDEX, i)))
-            return _at(context, builder, signature.args[k], args[k], index, _WORDS)
+        def pointer(k: int, index: Any, kind: Any) -> Any:
+            return _at(context, builder, signature.args[k], args[k], index, kind)
 
-        rows = [builder.load(pointer(3, args[4], args[5], i), align=4) for i in range(ROWS)]
+        begins = [builder.load(pointer(5, ir.Constant(_INDEX, i), _INDEX)) for i in range(ROWS)]
+        rows = [builder.load(pointer(3, builder.add(args[4], at), _WORDS), align=4) for at in begins]
         half = ROWS // 2
         halves = [
             ir.Constant(_WORDS, [16 * (i % 2) + i // 2 + first for i in range(ROWS)]) for first in (0, half)
@@ -164,11 +190,12 @@ def _turn_rows(
             pairs = [(rows[i], rows[i + half]) for i in range(half)]
             rows = [builder.shuffle_vector(a, b, order) for a, b in pairs for order in halves]
         for i, row in enumerate(rows):
-            builder.store(row, pointer(0, args[1], args[2], i), align=4)
+            to = builder.add(args[1], builder.mul(args[2], ir.Constant(_INDEX, i)))
+            builder.store(row, pointer(0, to, _WORDS), align=4)
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.none(target, integer, integer, source, integer, integer), codegen
+    return types.none(target, integer, integer, source, integer, starts), codegen
 
 
 @intrinsic
@@ -213,10 +240,72 @@ def _and_rows_overload(target, to, n, mask, at):
 
 
 @overload(turn_rows, inline="always")
-def _turn_rows_overload(target, to, step, source, at, stride):
-    return lambda target, to, step, source, at, stride: _turn_rows(target, to, step, source, at, stride)
+def _turn_rows_overload(target, to, step, source, at, starts):
+    return lambda target, to, step, source, at, starts: _turn_rows(target, to, step, source, at, starts)
+
+
+def _add_halves(context: Any, builder: Any, shorts: Any) -> Any:
+    """Sums of neighbouring int16, as int32."""
+    if _has(context, "avx512bw"):
+        kind = ir.FunctionType(_WORDS, [_SHORTS, _SHORTS])
+        add = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pmaddw.d.512")
+        return builder.call(add, [shorts, ir.Constant(_SHORTS, [1] * (2 * ROWS))])
+    words, half = builder.bitcast(shorts, _WORDS), ir.Constant(_WORDS, [16] * ROWS)
+    return builder.add(builder.ashr(builder.shl(words, half), half), builder.ashr(words, half))
+
+
+def _look_up_shorts(context: Any, builder: Any, pointer: Any, table: Any, index: Any) -> Any:
+    """Entries of a table of 32 int16, at ``pointer`` and in the vector ``table``, by ``index`` below 32."""
+    if _has(context, "avx512bw"):
+        kind = ir.FunctionType(_SHORTS, [_SHORTS, _SHORTS])
+        permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.hi.512")
+        return builder.call(permute, [table, index])
+    data = builder.bitcast(pointer, ir.IntType(16).as_pointer())
+    found = ir.Constant(_SHORTS, ir.Undefined)
+    for i in range(2 * ROWS):
+        lane = ir.Constant(_WORD, i)
+        place = builder.zext(builder.extract_element(index, lane), _INDEX)
+        found = builder.insert_element(found, builder.load(builder.gep(data, [place])), lane)
+    return found
+
+
+@intrinsic
+def _add_short_lookups(
+    typingctx: Any, sums: Any, to: Any, words: Any, at: Any, tables: Any, first: Any, n: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def pointer(k: int, index: Any, kind: Any) -> Any:
+            return _at(context, builder, signature.args[k], args[k], index, kind)
+
+        def shorts(*values: int) -> Any:
+            return ir.Constant(_SHORTS, [*values] * (2 * ROWS // len(values)))
+
+        places = [
+            pointer(4, builder.add(args[5], ir.Constant(_INDEX, 2 * ENTRIES * g)), _SHORTS) for g in range(4)
+        ]
+        tables = [builder.load(place, align=2) for place in places]
+        with cgutils.for_range(builder, args[6]) as loop:
+            step = builder.mul(loop.index, ir.Constant(_INDEX, ROWS))
+            word = builder.load(pointer(2, builder.add(args[3], step), _SHORTS), align=4)
+            parts = []
+            for g in range(4):
+                index = builder.lshr(word, shorts(GROUP * g)) if g else word
+                index = builder.or_(builder.and_(index, shorts(ENTRIES - 1)), shorts(0, ENTRIES))
+                parts.append(_look_up_shorts(context, builder, places[g], tables[g], index))
+            whole = builder.add(builder.add(parts[0], parts[1]), builder.add(parts[2], parts[3]))
+            target = pointer(0, builder.add(args[1], step), _WORDS)
+            total = builder.add(builder.load(target, align=4), _add_halves(context, builder, whole))
+            builder.store(total, target, align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(sums, integer, words, integer, tables, integer, integer), codegen
 
 
 @overload(add_lookups, inline="always")
 def _add_lookups_overload(sums, to, words, at, tables, first, n):
+    if tables.dtype == types.int16:
+        return lambda sums, to, words, at, tables, first, n: _add_short_lookups(
+            sums, to, words, at, tables, first, n
+        )
     return lambda sums, to, words, at, tables, first, n: _add_lookups(sums, to, words, at, tables, first, n)

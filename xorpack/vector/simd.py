@@ -7,6 +7,7 @@ contiguous; indices are not checked.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 
 VECTOR = 8
 """64-bit words that :func:`xor8` treats at once."""
+
+USUAL_TAPS = 6
+"""Taps of a row of the default network, for which there is code without a loop."""
 
 LANES = 32
 """32-bit words that :func:`xor_taps` and :func:`and_lanes` treat at once."""
@@ -41,19 +45,23 @@ def xor_taps(
     rotations: NDArray[np.int32],
     first: int,
     n_taps: int,
+    n_planes: int,
+    size: int,
 ) -> None:
     """One step of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[to : to + 64]``.
 
     ``target[to + lane] = XOR over k of rotl(source[here + stride * offsets[first + k] + lane], rotations[first + k])``,
-    and the same 32 further, so that any rotation of the lanes is 32 neighbours. Flat contiguous arrays, unchecked.
+    and the same 32 further, so that any rotation of the lanes is 32 neighbours. Of each plane: those of ``source`` are
+    ``size`` words apart, those of ``target`` 64. Flat contiguous arrays, unchecked.
     """
-    total = np.zeros(LANES, np.uint32)
-    for k in range(first, first + n_taps):
-        at = here + stride * int(offsets[k])
-        words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
-        total ^= (words | words >> np.uint64(32)).astype(np.uint32)
-    target[to : to + LANES] = total
-    target[to + LANES : to + 2 * LANES] = total
+    for plane in range(n_planes):
+        total = np.zeros(LANES, np.uint32)
+        for k in range(first, first + n_taps):
+            at = plane * size + here + stride * int(offsets[k])
+            words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
+            total ^= (words | words >> np.uint64(32)).astype(np.uint32)
+        target[to + 64 * plane : to + 64 * plane + LANES] = total
+        target[to + 64 * plane + LANES : to + 64 * plane + 2 * LANES] = total
 
 
 def and_lanes(
@@ -61,6 +69,11 @@ def and_lanes(
 ) -> None:
     """``target[i : i + 32] = a[j : j + 32] & b[k : k + 32]`` on flat contiguous arrays, unchecked."""
     target[i : i + LANES] = a[j : j + LANES] & b[k : k + LANES]
+
+
+def copy_words(target: NDArray[np.uint32], to: int, source: NDArray[np.uint32], at: int, n: int) -> None:
+    """``target[to : to + n] = source[at : at + n]`` on flat contiguous arrays that do not overlap, unchecked."""
+    target[to : to + n] = source[at : at + n]
 
 
 def expand_signs(
@@ -163,6 +176,8 @@ def _xor_taps(
     rotations: Any,
     first: Any,
     n_taps: Any,
+    n_planes: Any,
+    size: Any,
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word, index = ir.IntType(32), ir.IntType(64)
@@ -175,23 +190,42 @@ def _xor_taps(
         def at(n: int, where: Any, kind: Any) -> Any:
             return _pointer(context, builder, signature.args[n], args[n], where, kind)
 
-        total = cgutils.alloca_once_value(builder, zero)
-        with cgutils.for_range(builder, args[8]) as loop:
-            k = builder.add(args[7], loop.index)
+        def tap(k: Any) -> tuple[Any, Any]:
             offset = builder.zext(builder.load(at(5, k, word)), index)
             begin = builder.add(args[3], builder.mul(offset, args[4]))
-            words = builder.load(at(2, begin, vector), align=4)
-            amount = _splat(builder, builder.load(at(6, k, word)))
-            turned = builder.call(rotate, [words, words, amount])
-            builder.store(builder.xor(builder.load(total), turned), total)
-        for half in (0, LANES):
-            where = builder.add(args[1], ir.Constant(index, half))
-            builder.store(builder.load(total), at(0, where, vector), align=4)
+            return begin, _splat(builder, builder.load(at(6, k, word)))
+
+        def turned(found: tuple[Any, Any], plane: Any) -> Any:
+            begin, amount = found
+            words = builder.load(at(2, builder.add(begin, plane), vector), align=4)
+            return builder.call(rotate, [words, words, amount])
+
+        def store(total: Any, plane: Any) -> None:
+            for half in (0, LANES):
+                where = builder.add(args[1], builder.mul(plane, ir.Constant(index, 2 * LANES)))
+                where = builder.add(where, ir.Constant(index, half))
+                builder.store(total, at(0, where, vector), align=4)
+
+        usual = builder.icmp_signed("==", args[8], ir.Constant(index, USUAL_TAPS))
+        with builder.if_else(usual) as (straight, otherwise):
+            with straight:
+                known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(USUAL_TAPS)]
+                with cgutils.for_range(builder, args[9]) as planes:
+                    begin = builder.mul(planes.index, args[10])
+                    store(reduce(builder.xor, [turned(each, begin) for each in known]), planes.index)
+            with otherwise, cgutils.for_range(builder, args[9]) as planes:
+                total = cgutils.alloca_once_value(builder, zero)
+                builder.store(zero, total)
+                begin = builder.mul(planes.index, args[10])
+                with cgutils.for_range(builder, args[8]) as loop:
+                    found = turned(tap(builder.add(args[7], loop.index)), begin)
+                    builder.store(builder.xor(builder.load(total), found), total)
+                store(builder.load(total), planes.index)
         return context.get_dummy_value()
 
     integer = types.int64
     return types.none(
-        target, integer, source, integer, integer, offsets, rotations, integer, integer
+        target, integer, source, integer, integer, offsets, rotations, integer, integer, integer, integer
     ), codegen
 
 
@@ -221,6 +255,20 @@ def _xor8(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -
 def _and_lanes(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
     integer = types.int64
     return types.none(target, integer, a, integer, b, integer), _combine("and_", ir.IntType(32), LANES)
+
+
+@intrinsic
+def _copy_words(typingctx: Any, target: Any, to: Any, source: Any, at: Any, n: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        into, origin = (
+            _pointer(context, builder, signature.args[k], args[k], args[k + 1], word) for k in (0, 2)
+        )
+        cgutils.raw_memcpy(builder, into, origin, args[4], 4, align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(target, integer, source, integer, integer), codegen
 
 
 @intrinsic
@@ -365,15 +413,20 @@ def _xor8_overload(target, i, a, j, b, k):
 
 
 @overload(xor_taps, inline="always")
-def _xor_taps_overload(target, to, source, here, stride, offsets, rotations, first, n_taps):
-    return lambda target, to, source, here, stride, offsets, rotations, first, n_taps: _xor_taps(
-        target, to, source, here, stride, offsets, rotations, first, n_taps
+def _xor_taps_overload(target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size):
+    return lambda target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size: (
+        _xor_taps(target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size)
     )
 
 
 @overload(and_lanes, inline="always")
 def _and_lanes_overload(target, i, a, j, b, k):
     return lambda target, i, a, j, b, k: _and_lanes(target, i, a, j, b, k)
+
+
+@overload(copy_words, inline="always")
+def _copy_words_overload(target, to, source, at, n):
+    return lambda target, to, source, at, n: _copy_words(target, to, source, at, n)
 
 
 @overload(expand_signs, inline="always")

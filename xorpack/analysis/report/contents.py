@@ -85,6 +85,23 @@ class Becoming:
     bits_per_weight: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How well a causal language model predicts a text.
+
+    Attributes:
+        text: the text's file.
+        n_tokens: of it, that were predicted.
+        perplexity: of the checkpoint.
+        dense: of the one that it was made from; None where that was not given.
+    """
+
+    text: str
+    n_tokens: int
+    perplexity: float
+    dense: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """A checkpoint, encoded or plain.
@@ -105,6 +122,7 @@ class Report:
         becoming: of a plain checkpoint.
         density: maps of the masks furthest from i.i.d., where asked for (:mod:`xorpack.analysis.density`).
         advice: what costs most and what could be done, the most worthwhile first.
+        quality: where asked for.
     """
 
     path: str
@@ -123,6 +141,7 @@ class Report:
     becoming: tuple[Becoming, ...] = ()
     density: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
         if sum(part.n_bytes for part in self.parts) != self.total_bytes:

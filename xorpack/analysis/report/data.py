@@ -30,6 +30,7 @@ def as_json(report: Report, options: Options) -> str:
         "total": report.total.as_dict(),
         "exact": None if report.exact is None else report.exact.as_dict(),
         "distortion": None if report.distortion is None else report.distortion.as_dict(),
+        "quality": None if report.quality is None else asdict(report.quality),
         "advice": list(report.advice),
         "formats": {label: [asdict(row) for row in table.rows] for label, table in report.formats.items()},
         "measured": {label: asdict(found) for label, found in report.comparison.items()},

@@ -45,6 +45,13 @@ class View:
 
 def headline(report: Report) -> Iterator[str]:
     """What it is, in a few lines."""
+    yield from _checkpoint(report)
+    if (quality := report.quality) is not None:
+        dense = "" if quality.dense is None else f"; of the dense model: {quality.dense:.2f}"
+        yield f"perplexity {quality.perplexity:.2f} on {quality.n_tokens:,} tokens of {quality.text}{dense}"
+
+
+def _checkpoint(report: Report) -> Iterator[str]:
     total = report.total
     n_files = f"{report.n_files} file{'s' if report.n_files > 1 else ''}"
     if report.kind == "plain":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from xorpack import checks
-from xorpack.analysis.report.contents import Report
+from xorpack.analysis.report.contents import Quality, Report
 from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.report.common import Wanted
@@ -28,6 +29,7 @@ def report_checkpoint(
     n_maps: int = 0,
     max_weights: int | None = None,
     against: str | Path | None = None,
+    quality: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Report on an encoded or a plain checkpoint, a file or a directory.
@@ -43,12 +45,15 @@ def report_checkpoint(
         max_weights: of an encoded checkpoint, see :func:`xorpack.checkpoint.open_checkpoint`.
         against: the plain checkpoint that an encoded one was made from: the errors of its quantized tensors are
             reported beside the bounds of their rate.
+        quality: a text, UTF-8, of which a causal language model is to predict the first tokens: its perplexity is
+            reported, and that of ``against``. Needs the extra ``hf``.
         progress: told of every tensor that is done.
 
     Raises:
         FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
         ParameterError: a setting breaks its rule, a pattern matches nothing, nothing can be encoded; settings to
-            quantize what another tool quantized; ``against`` for a plain checkpoint.
+            quantize what another tool quantized; ``against`` for a plain checkpoint; ``quality`` of what is no
+            causal language model, or of a text that is too short.
         MismatchError: ``against`` has not the tensors that were encoded.
     """
     if sample is not None:
@@ -56,26 +61,34 @@ def report_checkpoint(
     checks.whole("n_maps", n_maps)
     layout = model.find(Path(path))
     files = layout.open()
-    if any(container.is_encoded(file) for file in files):
+    encoded = any(container.is_encoded(file) for file in files)
+    if against is not None and not encoded:
+        raise ParameterError(f"{path} is plain: against is for what was encoded, whose error it shows")
+    wanted = Wanted(sample, n_maps, progress)
+    if encoded:
         if include or exclude or settings is not None:
             raise ParameterError(
                 f"{path} is encoded already: patterns and settings are for plain checkpoints"
             )
-        return report_encoded(
-            Checkpoint(path, verify=False, max_weights=max_weights),
-            Wanted(
-                sample,
-                n_maps,
-                progress,
-                None if against is None else plain_tensors(model.find(Path(against)).open()),
-            ),
-        )
-    if against is not None:
-        raise ParameterError(f"{path} is plain: against is for what was encoded, whose error it shows")
+        checkpoint = Checkpoint(path, verify=False, max_weights=max_weights)
+        if against is not None:
+            wanted = replace(wanted, against=plain_tensors(model.find(Path(against)).open()))
+        return report_encoded(checkpoint, replace(wanted, quality=_quality(path, quality, against)))
     chosen = settings or Settings()
     if chosen.lossless:
         raise ParameterError("a plain checkpoint is reported both lossless and quantized: leave lossless out")
     chosen.check()
     if settings is not None:
         refuse_quantized(layout, plain_tensors(files))
-    return report_plain(layout, files, chosen, (include, exclude), Wanted(sample, n_maps, progress))
+    wanted = replace(wanted, quality=_quality(path, quality, None))
+    return report_plain(layout, files, chosen, (include, exclude), wanted)
+
+
+def _quality(path: str | Path, text: str | Path | None, against: str | Path | None) -> Quality | None:
+    if text is None:
+        return None
+    try:
+        from xorpack.hf.quality import measure
+    except ImportError as error:
+        raise ParameterError(f"quality: {error}") from None
+    return measure(Path(path), Path(text), None if against is None else Path(against))

@@ -12,7 +12,7 @@ import numpy as np
 from xorpack._version import __version__
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.formats import TensorCounts
-from xorpack.analysis.report.contents import Carried, TensorReport
+from xorpack.analysis.report.contents import Carried, Quality, TensorReport
 from xorpack.checkpoint.encode import Progress
 from xorpack.files import model
 from xorpack.files.safetensors_file import StoredTensor
@@ -34,12 +34,14 @@ class Wanted:
         n_maps: density maps.
         progress: told of every tensor that is done.
         against: the weights that an encoded checkpoint was made from, or None.
+        quality: of the model, measured, or None.
     """
 
     sample: int | None = None
     n_maps: int = 0
     progress: Progress | None = None
     against: Mapping[str, StoredTensor] | None = None
+    quality: Quality | None = None
 
     def mapped(self, tensors: Sequence[TensorReport]) -> list[TensorReport]:
         """The tensors to make a map of: those whose masks lose most bits to being taken as i.i.d."""

@@ -72,6 +72,7 @@ class _Encoded:
             variants.setdefault(label, []).append(tensor.name)
         return Report(
             **common(checkpoint.layout),
+            quality=self.wanted.quality,
             kind="encoded",
             settings=checkpoint.files[0].settings,
             n_parameters=total.n_weights + sum(math.prod(t.shape) for t in carried),

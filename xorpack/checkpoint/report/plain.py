@@ -27,7 +27,7 @@ from xorpack.checkpoint.report.common import (
     sample_parts,
 )
 from xorpack.checkpoint.settings import Settings
-from xorpack.checkpoint.source import quantized_by
+from xorpack.checkpoint.source import plain_tensors, quantized_by
 from xorpack.code.words import popcount
 from xorpack.encoding.quantize.bcq import columns_per_scale, quantize
 from xorpack.errors import DataError
@@ -63,11 +63,12 @@ class _Plain:
     ) -> None:
         self.layout, self.files, self.settings = layout, files, settings
         self.wanted = wanted
-        self.exact = CheckpointPlan(Settings(lossless=True), files, *patterns)
+        tensors = plain_tensors(files)
+        self.exact = CheckpointPlan(Settings(lossless=True), tensors, *patterns)
         floats = any(t.dtype in FLOATS for t in self.exact.selected.values())
         self.quantized_by = quantized_by(layout, {**self.exact.selected, **self.exact.carried})
         self.quantized = (
-            CheckpointPlan(settings, files, *patterns) if floats and self.quantized_by is None else None
+            CheckpointPlan(settings, tensors, *patterns) if floats and self.quantized_by is None else None
         )
         self.label = f"{settings.bits}-bit"
         self.n_negative_zeros = 0
@@ -86,6 +87,7 @@ class _Plain:
         exact = Account.total(t.exact or t.account for t in tensors)
         return Report(
             **common(self.layout),
+            quality=self.wanted.quality,
             kind="plain",
             settings=asdict(self.settings),
             n_parameters=self.exact.n_parameters,

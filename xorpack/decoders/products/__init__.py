@@ -19,8 +19,8 @@ from xorpack.product import PreparedProduct
 
 __all__ = ["EncodedProduct"]
 
-MAX_FUSED = 8
-"""FusedRows of x from which on tiles of weights are faster, less one."""
+MAX_FUSED = 32
+"""Rows of x that are multiplied without weights; from there on, decoding costs less than BLAS saves."""
 
 
 class EncodedProduct(PreparedProduct):
@@ -34,13 +34,15 @@ class EncodedProduct(PreparedProduct):
         self._tiles = Tiles(encoded, loaded, kept)
         self._rows = _rows(encoded, loaded, kept)
 
-    def _multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
+    def _multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int, rounded: bool) -> None:
         rows = self._rows
-        # False for NaN, too.
-        if rows is not None and len(x) <= MAX_FUSED and max(x.max(), -x.min()) * rows.reach <= fused.LARGEST:
-            fused.multiply(rows, x, out, jobs)
-        else:
-            self._tiles.multiply(x, out, jobs)
+        if rows is not None and len(x) <= MAX_FUSED and fused.multiply(rows, x, out, jobs, rounded=rounded):
+            return
+        if rounded:
+            with np.errstate(all="ignore"):
+                steps = fused.steps_of(x)
+                x = np.where(np.isfinite(steps), np.rint(x / steps) * steps, x)
+        self._tiles.multiply(x, out, jobs)
 
 
 def _rows(encoded: EncodedTensor, loaded: cpu.Loaded, kept: Kept) -> fused.FusedRows | None:

@@ -7,15 +7,19 @@ of a plane then takes 8 look-ups and additions, whatever its rows are (:mod:`xor
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.words import WORD_BITS, n_chunks
-from xorpack.decoders.products.sums_kernels import tables_kernel
+from xorpack.decoders.products.sums_kernels import short_tables_kernel, tables_kernel
+from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS, TABLE
 from xorpack.vector.threads import side_by_side
+
+CACHED_TABLES = 1 << 19
+"""Bytes of tables that are kept at a time, if a row of x takes no more: what a core's own cache holds."""
 
 LARGEST = 2.0**120
 """No sum within a product exceeds this: float32 ends at 2**128."""
@@ -26,7 +30,7 @@ class FusedRows(Protocol):
 
     Attributes:
         n_units: units that any thread can take.
-        reach: what a product of activations of 1 does not exceed on the way.
+        reach: what no sum of a product exceeds on the way, of activations (times gains) of 1.
         group_size: columns that share a scale, whole words; 0 = the row.
     """
 
@@ -37,32 +41,78 @@ class FusedRows(Protocol):
     def activations(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """What tables are made of: ``x`` (n, cols), times the gains of columns."""
 
-    def run(
-        self,
-        begin: int,
-        end: int,
-        x: NDArray[np.float32],
-        tables: NDArray[np.float32],
-        totals: NDArray[np.float32],
-        out: NDArray[np.float32],
-    ) -> None:
+    def run(self, begin: int, end: int, few: Activations, out: NDArray[np.float32]) -> None:
         """Fill ``out`` (n, rows) with the products of the rows of units ``begin .. end - 1``."""
 
 
-def multiply(rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
-    """Fill ``out`` (n, rows) with ``x W^T``; x (n, cols), C-contiguous."""
+class Activations(NamedTuple):
+    """A few rows of x, as kernels take them.
+
+    Attributes:
+        x: float32 (n, cols).
+        tables: flat, (n, chunks * 128) sums of four of x times gains: float32, or int16 of ``steps``.
+        totals: (n, n_groups) sums of a group of columns: float32 or int32.
+        steps: float32 (n,): what 1 in the tables is.
+    """
+
+    x: NDArray[np.float32]
+    tables: NDArray[Any]
+    totals: NDArray[Any]
+    steps: NDArray[np.float32]
+
+
+def multiply(
+    rows: FusedRows, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int, *, rounded: bool = False
+) -> bool:
+    """Fill ``out`` (n, rows) with ``x W^T``, unless x is so large, or no number, that another way is needed.
+
+    x (n, cols), C-contiguous; ``rounded`` to 8 bits where asked for. Whether ``out`` was filled is returned.
+    """
+    step = max(1, CACHED_TABLES // (4 * TABLE * n_chunks(x.shape[1])))
+    share = -(-rows.n_units // jobs)
+    for first in range(0, len(x), step):
+        few = _activations(rows, x[first : first + step], rounded)
+        if few is None:
+            return False
+        _run(rows, few, out[first : first + step], share)
+    return True
+
+
+def _run(rows: FusedRows, few: Activations, out: NDArray[np.float32], share: int) -> None:
+    def part(k: int) -> None:
+        rows.run(k * share, min((k + 1) * share, rows.n_units), few, out)
+
+    side_by_side(part, -(-rows.n_units // share))
+
+
+def _activations(rows: FusedRows, x: NDArray[np.float32], rounded: bool) -> Activations | None:
+    """Tables of x, or None where a sum might overflow."""
     n, cols = x.shape
     chunks = n_chunks(cols)
     size = chunks_of_group(rows.group_size, cols)
-    tables = aligned(n * chunks * TABLE, np.float32)
-    totals = np.empty((n, -(-chunks // size)), np.float32)
-    tables_kernel(rows.activations(x), size, tables.reshape(n, -1), totals)
-    share = -(-rows.n_units // jobs)
+    values = rows.activations(x)
+    shape = n, -(-chunks // size)
+    if rounded:
+        steps = steps_of(values)
+        if not 127 * steps.max() * rows.reach <= LARGEST:
+            return None
+        shorts = aligned(n * chunks * TABLE // 2).view(np.int16)
+        counts = np.empty(shape, np.int32)
+        whole = np.rint(values / steps).astype(np.int16)
+        short_tables_kernel(whole, size, shorts.reshape(n, -1), counts)
+        return Activations(x, shorts, counts, steps.reshape(-1))
+    tables = aligned(n * chunks * TABLE).view(np.float32)
+    totals = np.empty(shape, np.float32)
+    if tables_kernel(values, size, tables.reshape(n, -1), totals) * rows.reach > LARGEST:
+        return None
+    return Activations(x, tables, totals, np.ones(n, np.float32))
 
-    def part(k: int) -> None:
-        rows.run(k * share, min((k + 1) * share, rows.n_units), x, tables, totals, out)
 
-    side_by_side(part, -(-rows.n_units // share))
+def steps_of(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What each row of x (n, cols) is rounded to multiples of, (n, 1): 1/127 of its largest; NaN if there is one."""
+    largest = np.abs(x).max(axis=1, keepdims=True, initial=0)
+    steps: NDArray[np.float32] = np.maximum(largest / np.float32(127), np.finfo(np.float32).tiny)
+    return steps
 
 
 def fits(group_size: int, cols: int) -> bool:
@@ -85,15 +135,6 @@ def by_units(rows: NDArray[Any], n_out: int) -> NDArray[Any]:
     padded = np.zeros((n_units * ROWS * n_out, rows.shape[1]), rows.dtype)
     padded[: len(rows)] = rows
     units = padded.reshape(n_units, ROWS, n_out, -1).transpose(0, 2, 3, 1)
-    into = aligned(padded.size, rows.dtype.type)
+    into = aligned(padded.size).view(rows.dtype)
     into.reshape(units.shape)[...] = units
     return into
-
-
-def aligned(n: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """An empty array of ``n`` elements that begins at a line of the cache."""
-    size = np.dtype(dtype).itemsize * n
-    octets = np.empty(size + 64, np.uint8)
-    address: int = octets.__array_interface__["data"][0]
-    begin = -address % 64
-    return octets[begin : begin + size].view(dtype)

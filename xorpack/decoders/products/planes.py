@@ -11,6 +11,7 @@ from xorpack.decoders.products import fused
 from xorpack.decoders.products.kept import Kept
 from xorpack.decoders.products.planes_kernels import planes_kernel
 from xorpack.elements import Bcq
+from xorpack.vector.aligned import as_aligned
 from xorpack.vector.lookup import ROWS
 
 
@@ -41,7 +42,7 @@ class PlaneRows:
         self.reach = 2 * cols * largest
         self._alphas = fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1)
         self._how = (
-            np.ascontiguousarray(stored.code).reshape(-1),
+            as_aligned(stored.code),
             stored.coded.m_lane,
             layout.params(),
             network.schedule(stored.coded.m_lane, layout.n_steps),
@@ -61,19 +62,9 @@ class PlaneRows:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
         return x
 
-    def run(
-        self,
-        begin: int,
-        end: int,
-        x: NDArray[np.float32],
-        tables: NDArray[np.float32],
-        totals: NDArray[np.float32],
-        out: NDArray[np.float32],
-    ) -> None:
+    def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
-        planes_kernel(
-            *self._how, self._masks, self._alphas, self._chunks_of_group, tables, totals, begin, end, out
-        )
+        planes_kernel(*self._how, self._masks, self._alphas, self._chunks_of_group, *few[1:], begin, end, out)
 
 
 def _by_rows(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from xorpack.code.expand_kernels import reach_of, stretch_kernel
+from xorpack.code.expand_kernels import make_words, next_slot, place_word, reach_of, window_of
+from xorpack.code.layout_kernels import place_of
 from xorpack.decoders.products.sums_kernels import kept_sums
+from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit
 from xorpack.vector.lookup import add_lookups, and_rows, turn_rows
 
@@ -22,71 +24,106 @@ def planes_kernel(
     masks,  # (units, chunks, 16) uint32 flat, or empty: nothing is pruned
     alphas,  # (units, n_groups, q, 16) float32 flat
     chunks_of_group,
-    tables,  # (n, chunks * 128) float32 flat
-    totals,  # (n, n_groups) float32
+    tables,  # (n, chunks * 128) flat, float32 or int16
+    totals,  # (n, n_groups), float32 or int32
+    steps,  # (n,) float32, what 1 in the tables is
     begin,
     end,
     out,  # (n, rows) float32
 ):
     """Fill ``out`` with the products of units ``begin .. end - 1``: of 16 rows each, in the order of coding."""
-    rows, chunks, row_stride, n_sub = order[0], order[1], order[4], order[6]
+    rows, chunks, lanes, _, row_stride, panel_chunks, n_sub = order
     n, n_groups = totals.shape
     q = alphas.size // (16 * n_groups * (-(-rows // 16)))
     n_coded = q - constants.size
     masked = masks.size > 0
     n_planes = q + 1 if masked else q
-    stride = (chunks + 15) // 16 * 16
-    plane = 16 * stride
-    starts, columns, values = wrong
+    firsts, columns, values = wrong
     reach = reach_of(taps)
-    everything = np.full(plane, 0xFFFFFFFF, np.uint32)
-    scratch = np.empty(16 * n_sub * n_coded * 64, np.uint32)
-    planes = np.empty(q * plane, np.uint32)
-    words = np.empty(16 * (q + 1) * 16, np.uint32)
-    sums = np.empty(n * n_planes * 16, np.float32)
-    made, kept = np.empty((n, 16), np.float32), np.empty(16, np.float32)
-    indices, places = np.empty(16, np.int64), np.arange(16) * stride
+    # Where all lanes are a turn, any skew of them is 32 neighbours of what was made: nothing need be placed.
+    straight = lanes == 32 and n_sub == 1
+    made, window = aligned(16 * n_sub * n_coded * 64), window_of(n_coded, lanes, reach)
+    placed = aligned(0 if straight else 16 * n_coded * 32)
+    rest = aligned(16 * constants.size * 32)
+    everything = aligned(32)
+    everything[:] = 0xFFFFFFFF
+    words = aligned(16 * (q + 1) * 16)
+    sums = aligned(n * n_planes * 16).view(totals.dtype)
+    total, kept = np.empty((n, 16), np.float32), np.empty(16, totals.dtype)
+    indices, slots, cursors = np.zeros(16, np.int64), np.zeros(16, np.int64), np.zeros(16, np.int64)
+    starts, places = np.zeros((q, 16), np.int64), np.zeros(16, np.int64)
     for unit in range(begin, end):
         n_rows = min(16, rows - 16 * unit)
         for y in range(n_rows):
-            indices[y] = 16 * unit + y
-        if n_coded:
-            stretch_kernel(
-                code, m_lane, n_rows, indices, places, order, schedule, taps, reach, everything, scratch,
-                planes[: n_coded * plane],
-            )  # fmt: skip
-        for j in range(n_coded, q):
-            planes[j * plane : (j + 1) * plane] = constants[j - n_coded]
-        for y in range(n_rows):
-            row = indices[y] * row_stride % rows
-            for o in range(starts[row], starts[row + 1]):
-                bit = np.uint32(1) << np.uint32(columns[o] & 31)
-                for j in range(q):
-                    if values[o] >> j & 1:
-                        planes[j * plane + places[y] + (columns[o] >> 5)] ^= bit
-        made[:] = 0
+            indices[y], slots[y] = 16 * unit + y, place_of(0, 16 * unit + y, lanes, n_sub)
+            places[y] = indices[y] * row_stride % rows
+            cursors[y] = firsts[places[y]]
+        for y in range(16):
+            for j in range(q):
+                if j >= n_coded:
+                    starts[j, y] = ((j - n_coded) * 16 + y) * 32
+                elif straight:
+                    starts[j, y] = (y * n_coded + j) * 64 + 32 - slots[y]
+                else:
+                    starts[j, y] = (j * 16 + y) * 32
+        total[:] = 0
+        p, c, g, left = -1, panel_chunks - 1, 0, chunks_of_group
         for chunk in range(chunks):
-            c = chunk & 15
-            if c == 0:
+            c += 1
+            if c == panel_chunks:
+                p, c = p + 1, 0
+                if n_coded:
+                    make_words(
+                        made, code, n_coded, m_lane, p, indices, n_rows, order, schedule, taps, reach, window
+                    )
+                if not straight:
+                    at = 0
+                    for y in range(n_rows):
+                        slot = slots[y]
+                        for _ in range(n_sub):
+                            for j in range(n_coded):
+                                place_word(
+                                    placed, starts[j, y], made, at, everything, 0, slot, lanes, n_sub * lanes,
+                                    min(panel_chunks, chunks - chunk),
+                                )  # fmt: skip
+                                at += 64
+                            slot = next_slot(slot, lanes, n_sub)
+                for j in range(constants.size):
+                    rest[j * 512 : (j + 1) * 512] = constants[j]
+                coded = made if straight else placed
+                for y in range(n_rows):
+                    until = firsts[places[y] + 1]
+                    while cursors[y] < until and columns[cursors[y]] < 32 * (chunk + panel_chunks):
+                        column, value = columns[cursors[y]], values[cursors[y]]
+                        bit = np.uint32(1) << np.uint32(column & 31)
+                        for j in range(q):
+                            if value >> j & 1:
+                                target = coded if j < n_coded else rest
+                                target[starts[j, y] + (column >> 5) - chunk] ^= bit
+                        cursors[y] += 1
+            if c & 15 == 0:
                 for j in range(q):
-                    turn_rows(words, 16 * j, 16 * (q + 1), planes, j * plane + chunk, stride)
-            if chunk % chunks_of_group == 0:
+                    turn_rows(words, 16 * j, 16 * (q + 1), coded if j < n_coded else rest, c, starts[j])
+            if left == chunks_of_group:
                 sums[:] = 0
-            at = c * (q + 1) * 16
+            at = (c & 15) * (q + 1) * 16
             if masked:
                 and_rows(words, at, q, masks, (unit * chunks + chunk) * 16)
             for k in range(n):
                 add_lookups(sums, k * n_planes * 16, words, at, tables, (k * chunks + chunk) * 128, n_planes)
-            if (chunk + 1) % chunks_of_group and chunk + 1 < chunks:
+            left -= 1
+            if left and chunk + 1 < chunks:
                 continue
-            g = chunk // chunks_of_group
             for k in range(n):
                 at = k * n_planes * 16
                 kept_sums(kept, sums, at, q, masked, totals[k, g])
                 for j in range(q):
                     alpha = ((unit * n_groups + g) * q + j) * 16
                     for i in range(16):
-                        made[k, i] += alphas[alpha + i] * (np.float32(2) * sums[at + 16 * j + i] - kept[i])
+                        total[k, i] += alphas[alpha + i] * np.float32(
+                            sums[at + 16 * j + i] + sums[at + 16 * j + i] - kept[i]
+                        )
+            g, left = g + 1, chunks_of_group
         for y in range(n_rows):
             for k in range(n):
-                out[k, indices[y] * row_stride % rows] = made[k, y]
+                out[k, places[y]] = steps[k] * total[k, y]

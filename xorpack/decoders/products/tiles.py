@@ -12,7 +12,7 @@ from xorpack.encoded import EncodedTensor
 from xorpack.tensors import DTYPES
 from xorpack.vector.threads import for_each
 
-TILE_ELEMENTS = 1 << 16
+TILE_ELEMENTS = 1 << 18
 """Weights of a tile, about."""
 
 
@@ -31,7 +31,8 @@ class Tiles:
 
         def tile(first: int) -> None:
             last = min(first + self._step, rows)
-            np.matmul(x, self._decode(first, last).T, out=out[:, first:last])
+            with np.errstate(all="ignore"):
+                np.matmul(x, self._decode(first, last).T, out=out[:, first:last])
 
         for_each(tile, range(0, rows, self._step), jobs)
 

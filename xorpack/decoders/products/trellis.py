@@ -17,6 +17,7 @@ from xorpack.decoders.products.kept import Kept
 from xorpack.decoders.products.trellis_kernels import outliers_kernel, trellis_kernel
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix
+from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS
 
 BLOCK = 64
@@ -56,10 +57,8 @@ class TrellisRows:
         scales = scale_values(tensor.scales)
         self._scales = fused.by_units(scales, network.n_out)
         self._a = tensor.a
-        gain = 1.0 if self.gains is None else float(np.abs(self.gains).max(initial=1))
-        self.reach = (
-            cols * gain * max(1.0, float(np.abs(tensor.a).sum()) * float(np.abs(scales).max(initial=1)))
-        )
+        largest = float(np.abs(scales).max(initial=1))
+        self.reach = cols * max(1.0, float(np.abs(tensor.a).sum()) * largest)
         self._outliers = _outliers(tensor)
 
     @staticmethod
@@ -72,17 +71,12 @@ class TrellisRows:
 
     def activations(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`FusedRows`."""
-        return x if self.gains is None else x * self.gains
+        if self.gains is None:
+            return x
+        with np.errstate(all="ignore"):
+            return x * self.gains
 
-    def run(
-        self,
-        begin: int,
-        end: int,
-        x: NDArray[np.float32],
-        tables: NDArray[np.float32],
-        totals: NDArray[np.float32],
-        out: NDArray[np.float32],
-    ) -> None:
+    def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
         """See :class:`FusedRows`."""
         trellis_kernel(
             self._code,
@@ -92,21 +86,20 @@ class TrellisRows:
             self._a,
             self._scales,
             self._chunks_of_group,
-            tables,
-            totals,
+            *few[1:],
             begin,
             end,
             out,
         )
         if self._outliers is not None:
             step = ROWS * self._sizes[2]
-            outliers_kernel(*self._outliers, x, begin * step, min(end * step, self.shape[0]), out)
+            outliers_kernel(*self._outliers, few.x, begin * step, min(end * step, self.shape[0]), out)
 
 
 def _blocks(code: Words, network: TrellisNetwork, n_blocks: int, size: int, pad: int) -> Words:
     """The code as (n_blocks, chunks, n_in, pad + size), flat; stored bits before the first are the last ones."""
     chunks = code.shape[1]
-    into = fused.aligned(n_blocks * chunks * network.n_in * (pad + size), np.uint32)
+    into = aligned(n_blocks * chunks * network.n_in * (pad + size))
     blocks = into.reshape(n_blocks, chunks, network.n_in, pad + size)
     for k in range(n_blocks):
         bits = np.arange((k * size - pad) * network.n_in, (k + 1) * size * network.n_in) % len(code)

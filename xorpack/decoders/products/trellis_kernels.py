@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.decoders.products.sums_kernels import kept_sums
+from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit
 from xorpack.vector.lookup import add_lookups, and_rows, xor_rows
 
@@ -19,8 +20,9 @@ def trellis_kernel(
     a,  # (q,) float32
     scales,  # (units, n_out, n_groups, 16) float32 flat
     chunks_of_group,
-    tables,  # (n, chunks * 128) float32 flat
-    totals,  # (n, n_groups) float32
+    tables,  # (n, chunks * 128) flat, float32 or int16
+    totals,  # (n, n_groups), float32 or int32
+    steps,  # (n,) float32, what 1 in the tables is
     begin,
     end,
     out,  # (n, rows) float32
@@ -31,9 +33,9 @@ def trellis_kernel(
     n_groups, q = totals.shape[1], a.size
     n_planes = q + 1 if masks.size else q
     masked = masks.size > 0
-    words, sums = np.empty((q + 1) * 16, np.uint32), np.empty(n * n_planes * 16, np.float32)
+    words, sums = aligned((q + 1) * 16), aligned(n * n_planes * 16).view(totals.dtype)
     made = np.empty((n, 16), np.float32)
-    total, kept = np.empty(16, np.float32), np.empty(16, np.float32)
+    total, kept = np.empty(16, np.float32), np.empty(16, totals.dtype)
     for unit in range(begin, end):
         block, sub = unit // n_sub, unit % n_sub
         for v in range(n_out):
@@ -57,14 +59,16 @@ def trellis_kernel(
                     total[:] = 0
                     for j in range(q):
                         for i in range(16):
-                            total[i] += a[j] * (np.float32(2) * sums[at + 16 * j + i] - kept[i])
+                            total[i] += a[j] * np.float32(
+                                sums[at + 16 * j + i] + sums[at + 16 * j + i] - kept[i]
+                            )
                     for i in range(16):
                         made[k, i] += scales[scale + i] * total[i]
             for i in range(16):
                 row = (16 * unit + i) * n_out + v
                 if row < rows:
                     for k in range(n):
-                        out[k, row] = made[k, i]
+                        out[k, row] = steps[k] * made[k, i]
 
 
 @njit(cache=True, nogil=True)

@@ -31,7 +31,7 @@ DESCENTS = 1
 
 
 def fit_trellis(
-    job: Job, hessian: NDArray[Any], *, outliers: bool = True, descents: int = DESCENTS
+    job: Job, hessian: NDArray[Any], *, outliers: bool | float = True, descents: int = DESCENTS
 ) -> TrellisTensor:
     """Quantize what ``job`` says for the least error of the output.
 

@@ -49,8 +49,9 @@ def quantize(
     group_size: int | None = ...,
     window: int | None = ...,
     importance: NDArray[Any] | None = ...,
-    outliers: bool = ...,
+    outliers: bool | float = ...,
     column_gains: bool = ...,
+    balance: float = ...,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = ...,
     jobs: int = ...,
 ) -> TrellisTensor: ...
@@ -69,8 +70,9 @@ def quantize(
     n_iterations: int | None = None,
     window: int | None = None,
     importance: NDArray[Any] | None = None,
-    outliers: bool = True,
+    outliers: bool | float = True,
     column_gains: bool = False,
+    balance: float = 1.0,
     jobs: int = 1,
 ) -> BCQTensor | TrellisTensor:
     """Quantize the kept weights, to ``bits`` sign planes or to ``rate`` stored bits each.
@@ -95,8 +97,10 @@ def quantize(
         n_iterations: of BCQ: of the alternation after each plane, at the most.
         window: of a trellis: stored bits that a weight depends on; default by rate.
         importance: of a trellis: of a weight's squared error, not negative: (cols,) or the weight's shape.
-        outliers: of a trellis: keep weights apart, in float16, where that costs less than their clipping.
+        outliers: of a trellis: keep weights apart, in float16: True for those of which that costs less than their
+            clipping, or a number for all beyond so many standard deviations of their row or group.
         column_gains: of a trellis: a float16 for each column, too.
+        balance: of a trellis: 1 for the least total error, 0 for the same relative error in every row, or between.
         jobs: threads. The result does not depend on it.
 
     Raises:
@@ -106,10 +110,15 @@ def quantize(
     checks.choice("method", method, METHODS)
     if method != TRELLIS:
         checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
-        given = {"rate": rate, "window": window, "importance": importance}
-        refuse(
-            given | {"outliers": None if outliers else outliers, "column_gains": column_gains or None}, method
-        )
+        given = {
+            "rate": rate,
+            "window": window,
+            "importance": importance,
+            "outliers": None if outliers is True else outliers,
+            "column_gains": column_gains or None,
+            "balance": None if balance == 1 else balance,
+        }
+        refuse(given, method)
         return bcq.quantize(
             weight,
             bits=2 if bits is None else bits,
@@ -131,6 +140,7 @@ def quantize(
         importance=importance,
         outliers=outliers,
         column_gains=column_gains,
+        balance=balance,
         scale_dtype=scale_dtype,
         jobs=jobs,
     )

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xorpack import checks
 from xorpack.code.scales import LOWEST, ROUNDING, scale_octets, scale_values
 from xorpack.code.trellis_kernels import expand_trellis
 from xorpack.code.words import Words, n_chunks, popcount, tail_mask
@@ -64,7 +65,7 @@ def quantize_trellis(
     group_size: int = 0,
     mask: NDArray[Any] | None = None,
     importance: NDArray[Any] | None = None,
-    outliers: bool = True,
+    outliers: bool | float = True,
     column_gains: bool = False,
     balance: float = 1.0,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
@@ -85,7 +86,9 @@ def quantize_trellis(
         group_size: columns that share a scale; 0 for the whole row.
         mask: keep these: bool of the weight's shape, or packed uint32 (rows, chunks); None for all.
         importance: of a squared error, not negative: (cols,) or the weight's shape; None for 1.
-        outliers: keep weights exactly, as float16, where that costs less than their clipping.
+        outliers: keep weights apart, in float16: True for those of which that costs less than their clipping, or a
+            number for all beyond so many standard deviations of their row or group, about. Language models want 3: they
+            lose more by large weights than the squared error tells.
         column_gains: a float16 for each column, too; it can be folded into the input of a product.
         balance: 1 for the least total error: rows of small weights get little of the bits, a row far below the others
             hardly any; 0 for the same relative error in every row and group, whatever its magnitude; or between.
@@ -112,6 +115,25 @@ def quantize_trellis(
     scaling = job.scaling(outliers=outliers)
     tensor = job.tensor(*job.quantize(scaling), scaling.gains)
     return with_outliers(tensor, scaling.outliers, _values_at(job.weight, scaling.outliers))
+
+
+def count_outliers(
+    weight: NDArray[Any], mask: Words | None, rate: float, group_size: int, outliers: bool | float
+) -> int:
+    """How many weights :func:`quantize_trellis` would keep apart."""
+    job = Job.of(
+        weight,
+        rate=rate,
+        window=None,
+        group_size=group_size,
+        mask=mask,
+        importance=None,
+        column_gains=False,
+        balance=1.0,
+        scale_dtype="auto",
+        jobs=1,
+    )
+    return len(job.scaling(outliers=outliers).outliers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +204,18 @@ class Job:
         """Groups of columns in a row."""
         return max(1, -(-as_matrix(self.weight.shape)[1] // self.group))
 
-    def scaling(self, *, outliers: bool) -> Scaling:
-        """Scales, gains and outliers that the search begins with."""
-        rate = self.kept_rate if outliers else None
+    def scaling(self, *, outliers: bool | float) -> Scaling:
+        """Scales, gains and outliers that the search begins with.
+
+        Raises:
+            ParameterError: ``outliers`` is no number of deviations.
+        """
+        if not isinstance(outliers, bool):
+            outliers = checks.positive("outliers", outliers)
         return find_scales(
-            self.weight, self.kept, self.group, self.column_gains, self.plan, rate, self.n_groups, self.jobs
-        )
+            self.weight, self.kept, self.group, self.column_gains, self.plan, self.kept_rate, outliers,
+            self.n_groups, self.jobs,
+        )  # fmt: skip
 
     def tensor(
         self, code: Words, a: NDArray[np.float64], scales: NDArray[Any], gains: NDArray[np.float64]

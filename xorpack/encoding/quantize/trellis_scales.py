@@ -51,11 +51,13 @@ def find_scales(
     group: int,
     column_gains: bool,
     plan: Design,
-    rate: float | None,
+    rate: float,
+    outliers: bool | float,
     n_groups: int,
     jobs: int,
 ) -> Scaling:
-    """Root mean squares of the kept weights; outliers at ``rate`` bits per kept weight, none where that is None.
+    """Root mean squares of the kept weights, and the outliers: none, those that pay at ``rate`` bits per kept weight,
+    or those beyond ``outliers`` standard deviations.
 
     Raises:
         DataError: NaN or infinity in ``weight``.
@@ -67,15 +69,17 @@ def find_scales(
     for _ in range(GAIN_ROUNDS if column_gains else 0):
         gains = finder.gains(scales, gains)
         scales, _ = finder.scales(scales, gains, np.inf)
-    outliers, threshold = NO_POSITIONS, np.inf
-    if rate is not None:
+    positions, threshold = NO_POSITIONS, np.inf
+    if outliers is not False:
         reach = float(np.abs(plan.network.levels(np.array(plan.a))).max())
         for _ in range(OUTLIER_ROUNDS):
             _, histogram = finder.scales(scales, gains, threshold)
-            threshold = outlier_threshold(histogram, reach, rate, plan.distortion)
+            threshold = outliers
+            if outliers is True:
+                threshold = outlier_threshold(histogram, reach, rate, plan.distortion)
             scales, _ = finder.scales(scales, gains, threshold)
-        outliers = finder.above(scales, gains, threshold)
-    return Scaling(scales=scales, gains=gains, outliers=outliers, threshold=float(threshold))
+        positions = finder.above(scales, gains, threshold)
+    return Scaling(scales=scales, gains=gains, outliers=positions, threshold=float(threshold))
 
 
 class _Finder:
