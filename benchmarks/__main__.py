@@ -25,6 +25,7 @@ THEMES = (
     "memory",
     "distortion",
     "inference",
+    "flexor",
 )
 
 

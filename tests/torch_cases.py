@@ -101,6 +101,12 @@ def pair(layer: nn.Module, kind: str, name: str = "weight") -> tuple[nn.Module, 
     return layer, twin
 
 
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Require that they are the same within the rounding of sums."""
+    largest = expected.abs().max().item() if expected.numel() else 0.0
+    torch.testing.assert_close(found, expected, rtol=0, atol=3e-6 * largest)
+
+
 class Conv1D(nn.Module):
     """GPT-2's linear layer: a weight of (inputs, outputs)."""
 

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn
-from torch_cases import FLOATS, KINDS, QUANTIZED, Conv1D, dense, pair, weight
+from torch_cases import FLOATS, KINDS, QUANTIZED, Conv1D, close, dense, pair, weight
 
 import xorpack.torch
 from xorpack.torch import XorWeight
@@ -24,7 +24,7 @@ def agree(found: torch.Tensor, expected: torch.Tensor, kind: str, exact: torch.T
     if kind not in QUANTIZED:
         assert torch.equal(found, expected)
     elif found.dtype in (torch.float32, torch.float64):
-        torch.testing.assert_close(found, expected)
+        close(found, expected)
     else:
         assert exact is not None
         assert (found - exact).norm() <= 1.01 * (expected - exact).norm()

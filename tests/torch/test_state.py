@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 import numpy as np
 from torch import nn
-from torch_cases import KINDS, dense, encoded, model, pair, weight
+from torch_cases import KINDS, close, dense, encoded, model, pair, weight
 
 import xorpack
 from xorpack.errors import CorruptError, ParameterError
@@ -190,7 +190,7 @@ def test_decoded_modules(kind: str) -> None:
     assert found.head.weight is found.embedding.weight
     assert not found.first.weight.requires_grad
     assert {type(module) for module in found.modules()} == {type(found), nn.Embedding, nn.Linear}
-    torch.testing.assert_close(found(INDICES), expected)
+    close(found(INDICES), expected)
     assert torch.equal(found.first.weight, dense(kind, (33, 40)))
     half = decode_module(copy.deepcopy(original), torch.float16)
     assert half.first.weight.dtype == half.head.weight.dtype == torch.float16

@@ -40,9 +40,9 @@ VERSION = 1
 def trainable_scales(model: nn.Module) -> list[nn.Parameter]:
     """Make parameters of all scales of a model's quantized weights, and give them, float32, for an optimizer.
 
-    The model gives what it gave before. Its state dict holds scales as float32 now, which :func:`freeze_scales` ends;
-    until then it is a state to resume from, and not what a file of encoded tensors holds. Called again, it gives the
-    same parameters.
+    The weights are what they were before. The model's state dict holds scales as float32 now, which
+    :func:`freeze_scales` ends; until then it is a state to resume from, and not what a file of encoded tensors holds.
+    Called again, it gives the same parameters.
 
     Raises:
         ParameterError: the model has no quantized weight.
