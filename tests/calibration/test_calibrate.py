@@ -110,6 +110,10 @@ def test_a_fitted_checkpoint_loses_less_of_what_layers_give_out(model, stats, tm
     again = xorpack.encode_checkpoint(model, tmp_path / "again", hessian=stats, jobs=2, **options)
     assert fitted.output_errors == again.output_errors
     assert set(fitted.output_errors) == set(fitted.accounts)
+    guess = xorpack.encode_checkpoint(model, tmp_path / "no", hessian=stats, dry_run=True, **options)
+    gains = {name: account.section_bytes["gains"] for name, account in fitted.accounts.items()}
+    assert gains == {name: account.section_bytes["gains"] for name, account in guess.accounts.items()}
+    assert gains["model.layers.1.mlp.down_proj.weight"] == 2 * 96
     assert not plain.output_errors
     name = "model.layers.1.mlp.down_proj.weight"
     weight, hessian = load_file(model / "model.safetensors")[name], Hessians(stats)[name]
