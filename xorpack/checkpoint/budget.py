@@ -115,7 +115,7 @@ class Curve:
             n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.weight.size, 1))
             listed.append(sum(packed_sizes(n_listed, array.size, 16)))
             shares.append(share)
-        scales = rows * n_groups(cols, group_size or 0)
+        scales = rows * n_groups(cols, group_size or 0) + fixed.section_bytes["gains"]
         n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, MEASURED, listed)
         error = energy * 2 ** np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
         candidates = [

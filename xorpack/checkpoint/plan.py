@@ -153,7 +153,7 @@ class CheckpointPlan:
         rows, cols = as_matrix(stored.shape)
         counts = MaskCounts.of([self.mask(name)], cols)
         n_kept, mask = counts.n_kept, MaskBounds.of(counts)
-        planes, scale_bytes, field_bytes, outlier_bytes = None, 0, 0, 0
+        planes, scale_bytes, field_bytes, outlier_bytes, gain_bytes = None, 0, 0, 0, 0
         code: float
         bound: float
         if settings.lossless:
@@ -172,6 +172,7 @@ class CheckpointPlan:
                 scale_bytes = rows * n_groups(cols, group_size) * bits * width
             else:
                 scale_bytes = rows * n_groups(cols, settings.group_size or 0) * width
+                gain_bytes = 2 * cols if name in self.fitted else 0
                 outlier_bytes = (
                     self._outlier_bytes(name, chosen.rate) if chosen.rate else 0
                 )  # 0: not chosen yet
@@ -186,7 +187,7 @@ class CheckpointPlan:
                 "mask": self._mask_bytes(n, n_kept, mask),
                 "scales": scale_bytes,
                 "field": field_bytes,
-                "gains": 0,
+                "gains": gain_bytes,
                 "outliers": outlier_bytes,
             },
             original_bytes=stored.n_bytes,

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 VECTOR = 8
 """64-bit words that :func:`xor8` treats at once."""
 
-USUAL_TAPS = 6
-"""Taps of a row of the default network, for which there is code without a loop."""
+USUAL_TAPS = (6, 1)
+"""Taps of a row of the default network, and of planes that are kept raw: for these there is code without a loop."""
 
 LANES = 32
 """32-bit words that :func:`xor_taps` and :func:`and_lanes` treat at once."""
@@ -206,14 +206,22 @@ def _xor_taps(
                 where = builder.add(where, ir.Constant(index, half))
                 builder.store(total, at(0, where, vector), align=4)
 
-        usual = builder.icmp_signed("==", args[8], ir.Constant(index, USUAL_TAPS))
-        with builder.if_else(usual) as (straight, otherwise):
-            with straight:
-                known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(USUAL_TAPS)]
-                with cgutils.for_range(builder, args[9]) as planes:
-                    begin = builder.mul(planes.index, args[10])
-                    store(reduce(builder.xor, [turned(each, begin) for each in known]), planes.index)
-            with otherwise, cgutils.for_range(builder, args[9]) as planes:
+        def straight(n: int) -> None:
+            known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(n)]
+            with cgutils.for_range(builder, args[9]) as planes:
+                begin = builder.mul(planes.index, args[10])
+                store(reduce(builder.xor, [turned(each, begin) for each in known]), planes.index)
+
+        def any_number(usual: tuple[int, ...]) -> None:
+            if usual:
+                known = builder.icmp_signed("==", args[8], ir.Constant(index, usual[0]))
+                with builder.if_else(known) as (yes, no):
+                    with yes:
+                        straight(usual[0])
+                    with no:
+                        any_number(usual[1:])
+                return
+            with cgutils.for_range(builder, args[9]) as planes:
                 total = cgutils.alloca_once_value(builder, zero)
                 builder.store(zero, total)
                 begin = builder.mul(planes.index, args[10])
@@ -221,6 +229,8 @@ def _xor_taps(
                     found = turned(tap(builder.add(args[7], loop.index)), begin)
                     builder.store(builder.xor(builder.load(total), found), total)
                 store(builder.load(total), planes.index)
+
+        any_number(USUAL_TAPS)
         return context.get_dummy_value()
 
     integer = types.int64

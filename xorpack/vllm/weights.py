@@ -44,6 +44,7 @@ class Stack(nn.Module):
         prefix: the layer's name, for messages.
         parts: what it is made of.
         shape, dtype: of the weight, decoded.
+        device: that sections are loaded to.
     """
 
     def __init__(self, prefix: str, parts: Sequence[NamedTensor], dtype: torch.dtype) -> None:

@@ -33,42 +33,50 @@ def trellis_kernel(
     n_groups, q = totals.shape[1], a.size
     n_planes = q + 1 if masks.size else q
     masked = masks.size > 0
-    words, sums = aligned((q + 1) * 16), aligned(n * n_planes * 16).view(totals.dtype)
-    made = np.empty((n, 16), np.float32)
+    # Units of a block together, so that its code is read from end to end; sums of many rows of x would leave the cache.
+    together = n_sub if n <= 4 else 1
+    size = n * n_planes * 16
+    words, sums = aligned((q + 1) * 16), aligned(together * size).view(totals.dtype)
+    made = np.empty((together, n, 16), np.float32)
     total, kept = np.empty(16, np.float32), np.empty(16, totals.dtype)
-    for unit in range(begin, end):
-        block, sub = unit // n_sub, unit % n_sub
+    first = begin
+    while first < end:
+        block = first // n_sub
+        last = min(first + together, end, (block + 1) * n_sub)
         for v in range(n_out):
             made[:] = 0
             for g in range(n_groups):
                 sums[:] = 0
                 for chunk in range(g * chunks_of_group, min((g + 1) * chunks_of_group, chunks)):
-                    here = (block * chunks + chunk) * n_in * width + pad + 16 * sub
-                    for j in range(q):
-                        first = bounds[v * q + j]
-                        xor_rows(words, 16 * j, code, here, offsets, first, bounds[v * q + j + 1] - first)
-                    if masked:
-                        and_rows(words, 0, q, masks, ((unit * n_out + v) * chunks + chunk) * 16)
+                    for unit in range(first, last):
+                        here = (block * chunks + chunk) * n_in * width + pad + 16 * (unit - block * n_sub)
+                        for j in range(q):
+                            tap = bounds[v * q + j]
+                            xor_rows(words, 16 * j, code, here, offsets, tap, bounds[v * q + j + 1] - tap)
+                        if masked:
+                            and_rows(words, 0, q, masks, ((unit * n_out + v) * chunks + chunk) * 16)
+                        for k in range(n):
+                            at = (unit - first) * size + k * n_planes * 16
+                            add_lookups(sums, at, words, 0, tables, (k * chunks + chunk) * 128, n_planes)
+                for unit in range(first, last):
+                    scale = ((unit * n_out + v) * n_groups + g) * 16
                     for k in range(n):
-                        place = (k * chunks + chunk) * 128
-                        add_lookups(sums, k * n_planes * 16, words, 0, tables, place, n_planes)
-                scale = ((unit * n_out + v) * n_groups + g) * 16
-                for k in range(n):
-                    at = k * n_planes * 16
-                    kept_sums(kept, sums, at, q, masked, totals[k, g])
-                    total[:] = 0
-                    for j in range(q):
+                        at = (unit - first) * size + k * n_planes * 16
+                        kept_sums(kept, sums, at, q, masked, totals[k, g])
+                        total[:] = 0
+                        for j in range(q):
+                            for i in range(16):
+                                twice = sums[at + 16 * j + i] + sums[at + 16 * j + i]
+                                total[i] += a[j] * np.float32(twice - kept[i])
                         for i in range(16):
-                            total[i] += a[j] * np.float32(
-                                sums[at + 16 * j + i] + sums[at + 16 * j + i] - kept[i]
-                            )
-                    for i in range(16):
-                        made[k, i] += scales[scale + i] * total[i]
-            for i in range(16):
-                row = (16 * unit + i) * n_out + v
-                if row < rows:
-                    for k in range(n):
-                        out[k, row] = steps[k] * made[k, i]
+                            made[unit - first, k, i] += scales[scale + i] * total[i]
+            for unit in range(first, last):
+                for i in range(16):
+                    row = (16 * unit + i) * n_out + v
+                    if row < rows:
+                        for k in range(n):
+                            out[k, row] = steps[k] * made[unit - first, k, i]
+        first = last
 
 
 @njit(cache=True, nogil=True)

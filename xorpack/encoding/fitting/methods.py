@@ -35,8 +35,8 @@ def fit(
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = ...,
     window: int | None = ...,
     outliers: bool | float = ...,
-    column_gains: bool = ...,
-    balance: float = ...,
+    column_gains: bool | None = ...,
+    balance: float | None = ...,
     descents: int | None = ...,
     jobs: int = ...,
 ) -> TrellisTensor: ...
@@ -71,17 +71,17 @@ def fit(
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
     window: int | None = None,
     outliers: bool | float = True,
-    column_gains: bool = False,
-    balance: float = 1.0,
+    column_gains: bool | None = None,
+    balance: float | None = None,
     descents: int | None = None,
     jobs: int = 1,
 ) -> TrellisTensor | BCQTensor:
     """Quantize a layer's weight for the least squared error of its output.
 
     As :func:`xorpack.quantize`, but the error that counts is ``E H E^T`` summed over rows, for errors ``E`` of the
-    weights: each column's error is made up for by the columns after it, then each is chosen anew beside all others,
-    and scales are fitted to the output. With the identity for ``hessian`` the codes are those of
-    :func:`xorpack.quantize`, before any descent.
+    weights: each column's error is made up for by the columns after it, then each is chosen anew beside all others, and
+    scales are fitted to the output. With the identity for ``hessian``, the codes before any descent are those of
+    :func:`xorpack.quantize` of the same gains and balance.
 
     Columns come one after another: to use all cores, fit several tensors at once.
 
@@ -102,8 +102,9 @@ def fit(
         window: of a trellis: stored bits that a weight depends on; default by rate.
         outliers: of a trellis: keep weights apart, in float16: True for those of which that costs less than their
             clipping, or a number for all beyond so many standard deviations of their row or group.
-        column_gains: of a trellis: a float16 for each column, too.
-        balance: of a trellis: 1 for the least total error; 0 where rows count alike, of any magnitude; or between.
+        column_gains: of a trellis: a float16 for each column, too; default: True.
+        balance: of a trellis: 1 for the least total error; 0, the default, where rows count alike, of any magnitude; or
+            between. At 2 bits a language model's perplexity was 112 with 1 and no gains, 66 with 0 and gains.
         descents: rounds after the first, in which each column is chosen anew beside all others: never for the worse.
             Default: 1 of a trellis, each of which takes about as long as the first; 3 of binary codes.
         jobs: threads, of what does not go column by column. The result does not depend on it.
@@ -116,8 +117,8 @@ def fit(
     if descents is not None:
         checks.whole("descents", descents)
     if method == "bcq":
-        refuse({"rate": rate, "window": window, "outliers": None if outliers is True else outliers}, method)
-        refuse({"column_gains": column_gains or None, "balance": None if balance == 1 else balance}, method)
+        refuse({"rate": rate, "window": window, "outliers": None if outliers else outliers}, method)
+        refuse({"column_gains": column_gains, "balance": balance}, method)
         checks.choice("scale_dtype", scale_dtype, bcq.SCALE_DTYPES)
         checks.whole("jobs", jobs, 1)
         if group_size is not None:
@@ -143,8 +144,8 @@ def fit(
         group_size=group_size or 0,
         mask=kept_mask(weight, sparsity, mask),
         importance=None,
-        column_gains=column_gains,
-        balance=balance,
+        column_gains=True if column_gains is None else column_gains,
+        balance=0.0 if balance is None else balance,
         scale_dtype=scale_dtype,
         jobs=jobs,
     )
