@@ -93,7 +93,7 @@ def encode_checkpoint(
     tensors = plain_tensors(files)
     if not chosen_settings.lossless:
         refuse_quantized(layout, tensors)
-    run = EncodeRun(
+    run = EncodingRun(
         CheckpointPlan(chosen_settings, tensors, include, exclude),
         sum(file.n_bytes for file in files),
         jobs=jobs,
@@ -144,7 +144,7 @@ def _write_card(source: Path, target: Path, lossless: bool, report: EncodeReport
     write_instead(source, target, card.mark(text, lossless=lossless, sizes=sizes))
 
 
-class EncodeRun:
+class EncodingRun:
     """One encoding of a checkpoint: what is selected, how, and what has been done."""
 
     def __init__(

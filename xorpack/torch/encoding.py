@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from xorpack import checks
-from xorpack.checkpoint.encode import EncodeRun, Progress
+from xorpack.checkpoint.encode import EncodingRun, Progress
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.errors import ParameterError
@@ -78,7 +78,7 @@ def encode_module(
         if any(keeps_lists(module) for module, _ in found)
     }
     plan = CheckpointPlan(chosen, tensors, include, exclude, unsuitable)
-    run = EncodeRun(plan, sum(stored.n_bytes for stored in tensors.values()), jobs=jobs, progress=progress)
+    run = EncodingRun(plan, sum(stored.n_bytes for stored in tensors.values()), jobs=jobs, progress=progress)
     run.choose_quantizers()
     encoded = run.encode(list(plan.selected))
     for name, tensor in encoded.items():
