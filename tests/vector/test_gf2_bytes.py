@@ -7,15 +7,14 @@ import pytest
 from numba import njit
 
 from xorpack.vector import gf2_bytes
+from xorpack.vector.aligned import aligned as aligned_words
 
 rng = np.random.default_rng(5)
 
 
 def aligned(n, dtype):
     size = n * np.dtype(dtype).itemsize
-    data = np.empty(size + 64, np.uint8)
-    skip = -data.ctypes.data % 64
-    return data[skip : skip + size].view(dtype)
+    return aligned_words(-(-size // 4)).view(np.uint8)[:size].view(dtype)
 
 
 def random(n, dtype):

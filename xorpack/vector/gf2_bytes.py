@@ -23,6 +23,8 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
+from xorpack.vector.simd import pointer_to
+
 Bytes = NDArray[np.uint8]
 Shape = tuple[int, ...]
 
@@ -130,11 +132,6 @@ def solve_byte(maps: Bytes, at: int, solved: NDArray[np.uint64], row: int, shape
     return np.uint8(np.bitwise_xor.reduce(maps[at : at + chosen.size][chosen != 0], initial=np.uint8(0)))
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: Any) -> Any:
-    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), target.as_pointer())
-
-
 def _affine(builder: Any, x: Any, matrix: Any) -> Any:
     """64 bytes times their matrices, 32 at a time where the CPU has no more."""
     wide = "avx512bw" in features()
@@ -189,7 +186,7 @@ def _reduce_groups(
         kinds = signature.args
 
         def at(k: int, where: Any, kind: Any) -> Any:
-            return _pointer(context, builder, kinds[k], args[k], where, kind)
+            return pointer_to(context, builder, kinds[k], args[k], where, kind)
 
         state = [[cgutils.alloca_once(builder, SLICE) for _ in range(width)] for _ in range(n_groups(width))]
         for g, vectors in enumerate(state):
@@ -261,14 +258,14 @@ def _join_groups(typingctx: Any, groups: Any, rows: Any, shape: Any) -> tuple[Si
             for block in range(0, width, 8):
                 words = []
                 for k in range(block, block + 8):
-                    where = _pointer(
+                    where = pointer_to(
                         context, builder, signature.args[0], args[0], _n(64 * (g * width + k)), SLICE
                     )
                     sliced = builder.load(where, align=1)
                     words.append(builder.bitcast(builder.shuffle_vector(sliced, sliced, turned), WORDS))
                 for r, row in enumerate(_turn_words(builder, words)):
                     place = _n((8 * g + r) * width + block)
-                    where = _pointer(context, builder, signature.args[1], args[1], place, WORDS)
+                    where = pointer_to(context, builder, signature.args[1], args[1], place, WORDS)
                     builder.store(row, where, align=8)
         return context.get_dummy_value()
 
@@ -284,7 +281,7 @@ def _used_slots(typingctx: Any, rows: Any, at: Any, shape: Any) -> tuple[Signatu
         found = _n(0)
         for block in range(0, width, 8):
             place = builder.add(args[1], _n(block))
-            where = _pointer(context, builder, signature.args[0], args[0], place, vector)
+            where = pointer_to(context, builder, signature.args[0], args[0], place, vector)
             used = builder.icmp_unsigned("!=", builder.load(where, align=8), ir.Constant(vector, [0] * 16))
             part = builder.zext(builder.bitcast(used, ir.IntType(16)), INDEX)
             found = builder.or_(found, builder.shl(part, _n(2 * block)))
@@ -302,7 +299,7 @@ def _clear_column(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def at(r: Any, k: Any, kind: Any) -> Any:
             place = builder.add(builder.mul(r, _n(width)), k)
-            return _pointer(context, builder, signature.args[0], args[0], place, kind)
+            return pointer_to(context, builder, signature.args[0], args[0], place, kind)
 
         blocks = range(0, width, 8)
         mine = [builder.load(at(args[1], _n(block), WORDS), align=8) for block in blocks]
@@ -342,14 +339,14 @@ def _add_to_map(
         spread = builder.shuffle_vector(one, one, _lanes([0] * 64))
         nothing = ir.Constant(SLICE, [0] * 64)
         for block in range(0, width, 8):
-            where = _pointer(context, builder, kinds[2], args[2], builder.add(args[3], _n(block)), SLICE)
+            where = pointer_to(context, builder, kinds[2], args[2], builder.add(args[3], _n(block)), SLICE)
             reversed_ = builder.bitcast(builder.call(reverse, [builder.load(where, align=8)]), WORDS)
             for k in range(8):
                 word = builder.extract_element(reversed_, ir.Constant(WORD, k))
                 chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), 64))
                 added = builder.select(chosen, spread, nothing)
                 place = builder.add(args[1], _n(64 * (block + k)))
-                into = _pointer(context, builder, kinds[0], args[0], place, SLICE)
+                into = pointer_to(context, builder, kinds[0], args[0], place, SLICE)
                 is_fresh = builder.icmp_signed("!=", args[5], _n(0))
                 before = builder.select(is_fresh, nothing, builder.load(into, align=64))
                 builder.store(builder.xor(before, added), into, align=64)
@@ -371,11 +368,11 @@ def _solve_byte(
         total = nothing
         for k in range(width):
             word = builder.load(
-                _pointer(context, builder, kinds[2], args[2], builder.add(args[3], _n(k)), INDEX)
+                pointer_to(context, builder, kinds[2], args[2], builder.add(args[3], _n(k)), INDEX)
             )
             chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), 64))
             place = builder.add(args[1], _n(64 * k))
-            octets = builder.load(_pointer(context, builder, kinds[0], args[0], place, SLICE), align=64)
+            octets = builder.load(pointer_to(context, builder, kinds[0], args[0], place, SLICE), align=64)
             total = builder.xor(total, builder.select(chosen, octets, nothing))
         words = builder.bitcast(total, WORDS)
         for step in (4, 2, 1):

@@ -17,6 +17,8 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
+from xorpack.vector.simd import pointer_to
+
 ROWS = 16
 """Rows that are treated at once."""
 
@@ -105,11 +107,6 @@ def place_of_table(group: int) -> int:
     return 2 * (group % 4) + group // 4
 
 
-def _at(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
-    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
-
-
 def _has(context: Any, feature: str) -> bool:
     """Whether kernels are compiled for a CPU that has it."""
     return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
@@ -137,7 +134,7 @@ def _xor_rows(
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def at(k: int, index: Any, kind: Any) -> Any:
-            return _at(context, builder, signature.args[k], args[k], index, kind)
+            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
 
         total = cgutils.alloca_once_value(builder, ir.Constant(_WORDS, [0] * ROWS))
         with cgutils.for_range(builder, args[6]) as loop:
@@ -155,11 +152,13 @@ def _xor_rows(
 def _and_rows(typingctx: Any, target: Any, to: Any, n: Any, mask: Any, at: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rows = ir.Constant(_INDEX, ROWS)
-        kept = builder.load(_at(context, builder, signature.args[3], args[3], args[4], _WORDS), align=4)
+        kept = builder.load(
+            pointer_to(context, builder, signature.args[3], args[3], args[4], _WORDS), align=4
+        )
 
         def plane(j: Any) -> Any:
             where = builder.add(args[1], builder.mul(j, rows))
-            return _at(context, builder, signature.args[0], args[0], where, _WORDS)
+            return pointer_to(context, builder, signature.args[0], args[0], where, _WORDS)
 
         with cgutils.for_range(builder, args[2]) as loop:
             place = plane(loop.index)
@@ -177,7 +176,7 @@ def _turn_rows(
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def pointer(k: int, index: Any, kind: Any) -> Any:
-            return _at(context, builder, signature.args[k], args[k], index, kind)
+            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
 
         begins = [builder.load(pointer(5, ir.Constant(_INDEX, i), _INDEX)) for i in range(ROWS)]
         rows = [builder.load(pointer(3, builder.add(args[4], at), _WORDS), align=4) for at in begins]
@@ -204,7 +203,7 @@ def _add_lookups(
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def pointer(k: int, index: Any, kind: Any) -> Any:
-            return _at(context, builder, signature.args[k], args[k], index, kind)
+            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
 
         places = [
             pointer(4, builder.add(args[5], ir.Constant(_INDEX, ENTRIES * g)), _FLOATS) for g in range(8)
@@ -275,7 +274,7 @@ def _add_short_lookups(
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def pointer(k: int, index: Any, kind: Any) -> Any:
-            return _at(context, builder, signature.args[k], args[k], index, kind)
+            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
 
         def shorts(*values: int) -> Any:
             return ir.Constant(_SHORTS, [*values] * (2 * ROWS // len(values)))

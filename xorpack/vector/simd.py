@@ -145,7 +145,7 @@ def put_symbols(
     out[at : at + LANES] = np.where(np.uint32(kept) >> bits & 1, x, 0).astype(out.dtype)
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
+def pointer_to(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
     """Pointer to a vector that begins at element ``index`` of a flat array."""
     data = cgutils.create_struct_proxy(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
@@ -188,7 +188,7 @@ def _xor_taps(
         )
 
         def at(n: int, where: Any, kind: Any) -> Any:
-            return _pointer(context, builder, signature.args[n], args[n], where, kind)
+            return pointer_to(context, builder, signature.args[n], args[n], where, kind)
 
         def tap(k: Any) -> tuple[Any, Any]:
             offset = builder.zext(builder.load(at(5, k, word)), index)
@@ -245,7 +245,7 @@ def _combine(operation: str, element: Any, n: int) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = ir.VectorType(element, n)
         into, left, right = (
-            _pointer(context, builder, signature.args[x], args[x], args[x + 1], vector) for x in (0, 2, 4)
+            pointer_to(context, builder, signature.args[x], args[x], args[x + 1], vector) for x in (0, 2, 4)
         )
         align = element.width // 8
         operands = builder.load(left, align=align), builder.load(right, align=align)
@@ -272,7 +272,7 @@ def _copy_words(typingctx: Any, target: Any, to: Any, source: Any, at: Any, n: A
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(32)
         into, origin = (
-            _pointer(context, builder, signature.args[k], args[k], args[k + 1], word) for k in (0, 2)
+            pointer_to(context, builder, signature.args[k], args[k], args[k + 1], word) for k in (0, 2)
         )
         cgutils.raw_memcpy(builder, into, origin, args[4], 4, align=4)
         return context.get_dummy_value()
@@ -301,11 +301,11 @@ def _expand_signs(
         with cgutils.for_range(builder, args[8]) as loop:
             where = builder.add(args[4], builder.mul(loop.index, args[5]))
             plane = builder.load(
-                _pointer(context, builder, signature.args[3], args[3], where, ir.IntType(32))
+                pointer_to(context, builder, signature.args[3], args[3], where, ir.IntType(32))
             )
             where = builder.add(args[7], loop.index)
             alpha = builder.load(
-                _pointer(context, builder, signature.args[6], args[6], where, ir.FloatType())
+                pointer_to(context, builder, signature.args[6], args[6], where, ir.FloatType())
             )
             signed = builder.select(
                 _bits_of(builder, plane), _splat(builder, alpha), _splat(builder, builder.fneg(alpha))
@@ -313,7 +313,7 @@ def _expand_signs(
             builder.store(builder.fadd(builder.load(total), signed), total)
         result = builder.select(_bits_of(builder, args[2]), builder.load(total), zero)
         builder.store(
-            result, _pointer(context, builder, signature.args[0], args[0], args[1], vector), align=4
+            result, pointer_to(context, builder, signature.args[0], args[0], args[1], vector), align=4
         )
         return context.get_dummy_value()
 
@@ -335,14 +335,14 @@ def _join_bits(
         with cgutils.for_range(builder, args[5]) as loop:
             where = builder.add(args[3], builder.mul(loop.index, args[4]))
             plane = builder.load(
-                _pointer(context, builder, signature.args[2], args[2], where, ir.IntType(32))
+                pointer_to(context, builder, signature.args[2], args[2], where, ir.IntType(32))
             )
             amount = loop.index if element.width == 64 else builder.trunc(loop.index, element)
             bit = _splat(builder, builder.shl(ir.Constant(element, 1), amount))
             zero = ir.Constant(vector, [0] * LANES)
             part = builder.select(_bits_of(builder, plane), bit, zero)
             builder.store(builder.or_(builder.load(total), part), total)
-        into = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
+        into = pointer_to(context, builder, signature.args[0], args[0], args[1], vector)
         builder.store(builder.load(total), into, align=element.width // 8)
         return context.get_dummy_value()
 
@@ -358,14 +358,14 @@ def _split_bits(
         element = ir.IntType(signature.args[0].dtype.bitwidth)
         vector = ir.VectorType(element, LANES)
         zero = ir.Constant(vector, [0] * LANES)
-        origin = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
+        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], vector)
         elements = builder.load(origin, align=element.width // 8)
         with cgutils.for_range(builder, args[5]) as loop:
             amount = builder.trunc(loop.index, element)
             bit = _splat(builder, builder.shl(ir.Constant(element, 1), amount))
             is_set = builder.icmp_unsigned("!=", builder.and_(elements, bit), zero)
             where = builder.add(args[3], builder.mul(loop.index, args[4]))
-            into = _pointer(context, builder, signature.args[2], args[2], where, ir.IntType(32))
+            into = pointer_to(context, builder, signature.args[2], args[2], where, ir.IntType(32))
             builder.store(builder.bitcast(is_set, ir.IntType(32)), into)
         return builder.bitcast(builder.icmp_unsigned("!=", elements, zero), ir.IntType(32))
 
@@ -390,7 +390,7 @@ def _put_symbols(
             return _splat(builder, builder.trunc(value, word))
 
         def read(k: int) -> Any:
-            where = _pointer(context, builder, kinds[k], args[k], ir.Constant(ir.IntType(64), 0), vector)
+            where = pointer_to(context, builder, kinds[k], args[k], ir.Constant(ir.IntType(64), 0), vector)
             return builder.load(where, align=4)
 
         up = splat(args[6])
@@ -401,7 +401,7 @@ def _put_symbols(
         for j in range(LANES):
             lane = ir.Constant(word, j)
             place = builder.zext(builder.extract_element(index, lane), ir.IntType(64))
-            found = builder.load(_pointer(context, builder, kinds[5], args[5], place, element))
+            found = builder.load(pointer_to(context, builder, kinds[5], args[5], place, element))
             found = found if element.width == 32 else builder.zext(found, word)
             symbols = builder.insert_element(symbols, found, lane)
         others = splat(builder.not_(builder.shl(ones(args[7]), args[6])))
@@ -409,7 +409,7 @@ def _put_symbols(
         whole = builder.select(_bits_of(builder, args[2]), whole, ir.Constant(vector, [0] * LANES))
         target = ir.VectorType(element, LANES)
         whole = whole if element.width == 32 else builder.trunc(whole, target)
-        into = _pointer(context, builder, kinds[0], args[0], args[1], target)
+        into = pointer_to(context, builder, kinds[0], args[0], args[1], target)
         builder.store(whole, into, align=element.width // 8)
         return context.get_dummy_value()
 

@@ -33,6 +33,7 @@ from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings.elimination_kernels import eliminate
 from xorpack.encoding.rings.maps_kernels import eliminate_maps
 from xorpack.vector import gf2_bytes
+from xorpack.vector.aligned import aligned
 from xorpack.vector.simd import VECTOR
 
 BATCH = 32
@@ -96,10 +97,10 @@ def encode_ring(
     out = code, positions, values
     if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
         n = 8 * gf2_bytes.n_groups(width)
-        groups, rows = _aligned(n * width).view(np.uint8), _aligned(n * width)
+        groups, rows = _words(n * width).view(np.uint8), _words(n * width)
         n_wrong = eliminate_maps(*ring, *wiring, (0,) * width, pivots.view(np.uint8), has, groups, rows, *out)
     else:
-        rows, tables = _aligned((BATCH + 1) * width), _aligned(2 * half * 8 * 16 * width)
+        rows, tables = _words((BATCH + 1) * width), _words(2 * half * 8 * 16 * width)
         n_wrong = eliminate(*ring, *wiring, width, pivots, has, rows, tables, *out)
     scratch.give(pivots)
     order = np.argsort(positions[:n_wrong], kind="stable")
@@ -135,7 +136,7 @@ class Scratch:
                 return self._free.pop(min(fitting, key=lambda i: self._free[i].size))
             if self._free:
                 self._free.pop()  # a larger one takes its place
-        return _aligned(n)
+        return _words(n)
 
     def give(self, buffer: NDArray[np.uint64]) -> None:
         """Leave a buffer for the next ring."""
@@ -147,8 +148,6 @@ class Scratch:
 scratch = Scratch()
 
 
-def _aligned(n: int) -> NDArray[np.uint64]:
+def _words(n: int) -> NDArray[np.uint64]:
     """``n`` uninitialised words on a cache line's boundary."""
-    words = np.empty(n + VECTOR, np.uint64)
-    skip = -words.ctypes.data % 64 // 8
-    return words[skip : skip + n]
+    return aligned(2 * n).view(np.uint64)
