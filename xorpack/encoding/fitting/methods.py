@@ -28,6 +28,7 @@ def fit(
     hessian: NDArray[Any],
     *,
     method: Literal["trellis"] = ...,
+    rows_hessian: NDArray[Any] | None = ...,
     rate: float | None = ...,
     sparsity: float | None = ...,
     mask: NDArray[Any] | None = ...,
@@ -48,6 +49,7 @@ def fit(
     hessian: NDArray[Any],
     *,
     method: Literal["bcq"],
+    rows_hessian: NDArray[Any] | None = ...,
     bits: int | None = ...,
     sparsity: float | None = ...,
     mask: NDArray[Any] | None = ...,
@@ -63,6 +65,7 @@ def fit(
     hessian: NDArray[Any],
     *,
     method: Literal["trellis", "bcq"] = "trellis",
+    rows_hessian: NDArray[Any] | None = None,
     rate: float | None = None,
     bits: int | None = None,
     sparsity: float | None = None,
@@ -129,6 +132,7 @@ def fit(
         return fit_bcq(
             weight,
             hessian,
+            rows_hessian=rows_hessian,
             bits=checks.whole("bits", 2 if bits is None else bits, 1, MAX_BITS),
             sparsity=sparsity,
             kept=bcq.kept_words(weight, sparsity, mask),
@@ -149,4 +153,11 @@ def fit(
         scale_dtype=scale_dtype,
         jobs=jobs,
     )
-    return fit_trellis(job, hessian, outliers=outliers, descents=DESCENTS if descents is None else descents)
+    return fit_trellis(
+        job,
+        hessian,
+        rows_hessian=rows_hessian,
+        choose=bool(sparsity),
+        outliers=outliers,
+        descents=DESCENTS if descents is None else descents,
+    )
