@@ -158,7 +158,7 @@ class EncodingRun:
     ) -> None:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
-        self.hessians: Mapping[str, NDArray[np.float32]] = {} if stats is None else stats
+        self.hessians: Hessians | dict[str, Any] = {} if stats is None else stats
         self.plan.fitted = self.hessians
         self.hessian_sources = [] if stats is None else [stats.source]
         if stats is not None:
@@ -178,10 +178,14 @@ class EncodingRun:
                 f"{stats.path} has none of the tensors to encode: was it made with another model?"
             )
         for name, stored in found.items():
-            cols = as_matrix(stored.shape)[1]
+            rows, cols = as_matrix(stored.shape)
             if cols != stats.size(name):
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
+                )
+            if stats.n_outputs(name) not in (None, rows):
+                raise ParameterError(
+                    f"{stats.path}: tensor {name!r} has {rows} outputs, and {stats.n_outputs(name)} are weighed"
                 )
 
     def choose_quantizers(self) -> None:
@@ -284,8 +288,8 @@ class EncodingRun:
             "jobs": jobs,
         }
         chosen = self.plan.quantizers[name]
-        if name in self.hessians:
-            matrix = self.hessians[name]
+        if isinstance(self.hessians, Hessians) and name in self.hessians:
+            matrix, how["rows_hessian"] = self.hessians[name], self.hessians.outputs(name)
             if chosen.rate is not None:
                 outliers = settings.outliers_at(chosen.rate, fitted=True)
                 how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}

@@ -80,9 +80,7 @@ def costliest(weight: NDArray[Any], weights: NDArray[np.float64], n: int) -> Wor
 class _Run:
     """The state of a fit; ``values`` and all other (cols, rows) matrices in the Hessian's order."""
 
-    def __init__(
-        self, job: Job, hessian: Hessian, scaling: Scaling, weights: NDArray[np.float64]
-    ) -> None:
+    def __init__(self, job: Job, hessian: Hessian, scaling: Scaling, weights: NDArray[np.float64]) -> None:
         self.job, self.hessian, self.unit, self.weights = job, hessian, scaling.unit, weights
         rows, cols = as_matrix(job.weight.shape)
         matrix = job.weight.reshape(rows, cols)
