@@ -94,10 +94,16 @@ def fit(
             ``xorpack calibrate`` collects it, of any scale. A percent of the mean of its diagonal is added, and more
             where it is singular, which the logger ``xorpack`` says.
         method: ``"trellis"``, or ``"bcq"`` for binary codes.
+        rows_hessian: float32 or float64 (outputs,): what squared errors of each output count, of any scale, as
+            ``xorpack calibrate --guided`` collects it; None where all count alike. Outputs share the stored bits of a
+            column of a trellis, and compete for a place in the mask; nothing else of a fit depends on it. It is the
+            diagonal of a Hessian of the outputs: what lies beside it could not be used, for the best answer to an error of
+            the columns that follow is the same for any, and the rows of a column are searched at once.
         rate: of a trellis: stored bits per kept weight, 1/32 to 6; default: 2.
         bits: of binary codes: planes, 1 to 8; default: 2.
-        sparsity: prune this fraction of the weights, in [0, 1): of a trellis those of the least magnitude; of binary
-            codes those that cost the output the least, when the sweep reaches them.
+        sparsity: prune this fraction of the weights, in [0, 1): those that cost the output the least, when the sweep
+            reaches them and what was pruned before has been made up for; of a trellis as many in each column, for its
+            stored bits are as many as another's.
         mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
             zeros are the pruned ones; for a trellis only if they are a quarter of the weights or more.
         group_size: columns that share scales; 0 for the whole row. Default: see :func:`xorpack.quantize`.
