@@ -126,8 +126,11 @@ def test_guided_sums_are_weighed_by_gradients_of_each_tokens_loss(model, text, g
         logits = network(row[None]).logits[0, :-1]
         torch.nn.functional.cross_entropy(logits, row[1:], reduction="sum").backward()
     g, x = torch.cat(seen).numpy(), torch.cat(inputs).numpy()
+    wanted = np.zeros((64, 64))
+    for part in (slice(64 * i, 64 * i + 64) for i in range(4)):
+        plain, felt = x[part].T @ x[part], (x[part].T * (g[part] ** 2).mean(1)) @ x[part]
+        wanted += 64 * (plain / np.trace(plain) + felt / np.trace(felt))
     found, name = Hessians(guided), "model.layers.0.self_attn.k_proj.weight"
-    wanted = (x.T * (g**2).mean(1)) @ x
     assert np.allclose(found[name], wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
     assert np.allclose(found.outputs(name), (g**2).sum(0), rtol=1e-3)
     assert found.n_outputs(name) == 32
@@ -161,7 +164,7 @@ def test_a_guided_fit_loses_less_of_what_the_loss_is_sensitive_to(model, guided,
                 share = known.outputs(name) / known.outputs(name).mean()
                 total += float((share * np.einsum("rc,cd,rd->r", e, known[name], e)).sum())
             errors.append(total)
-    assert errors[0] < 0.9 * errors[1]
+    assert errors[0] < 0.95 * errors[1]
 
 
 def test_a_model_without_logits_is_not_guided(model):

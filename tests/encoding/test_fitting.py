@@ -142,17 +142,19 @@ def test_what_is_pruned_is_chosen_on_the_weights_as_they_are_by_then(seed):
     errors = [output_error(weight, tensor.dequantize(), hessian) for tensor in (chosen, given)]
     assert errors[0] < 0.75 * errors[1]
     outputs = np.where(np.arange(128) < 16, 100.0, 1.0)
-    weighed = xorpack.fit(weight, hessian, sparsity=0.5, rows_hessian=outputs, **FAST)
+    weighed = xorpack.fit(weight, hessian, sparsity=0.5, rows_hessian=outputs, balance=1, **FAST)
     assert unpack(weighed.mask, 96)[:16].mean() > 0.85
 
 
-@pytest.mark.parametrize("options", [{}, {"balance": 1.0}, {"group_size": 40}, {"sparsity": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"balance": 0.5}, {"balance": 1.0}, {"group_size": 40}, {"sparsity": 0.5}]
+)
 def test_rows_that_count_more_lose_less(options):
     weight, hessian = layer(6, 128)
     outputs = np.where(np.arange(128) % 4, 1.0, 30.0)
 
     def errors(**others: object) -> np.ndarray:
-        tensor = xorpack.fit(weight, hessian, **FAST, **options, **others)
+        tensor = xorpack.fit(weight, hessian, **{"balance": 1.0, **FAST, **options, **others})
         e = (weight - tensor.dequantize()).astype(np.float64)
         return np.einsum("rc,cd,rd->r", e, hessian, e)
 
@@ -160,6 +162,9 @@ def test_rows_that_count_more_lose_less(options):
     assert np.array_equal(plain, alike)
     assert weighed[::4].sum() < 0.8 * plain[::4].sum()
     assert weighed @ outputs < 0.9 * (plain @ outputs)
+    assert np.array_equal(errors(balance=0.0), errors(balance=0.0, rows_hessian=outputs))
+    same = [errors(balance=balance, rows_hessian=outputs) for balance in (None, 0.5)]
+    assert np.array_equal(*same)
 
 
 @pytest.mark.parametrize(

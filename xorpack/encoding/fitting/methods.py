@@ -18,6 +18,9 @@ from xorpack.tensors import MAX_BITS, BCQTensor, TrellisTensor
 
 METHODS = ("trellis", "bcq")
 
+WEIGHED_BALANCE = 0.5
+"""Where it is known what outputs count: on text that nothing was fitted to, as good as 1, and nearer to 0's errors."""
+
 BCQ_DESCENTS = 3
 """Rounds of binary codes, of which each is quick."""
 
@@ -95,10 +98,10 @@ def fit(
             where it is singular, which the logger ``xorpack`` says.
         method: ``"trellis"``, or ``"bcq"`` for binary codes.
         rows_hessian: float32 or float64 (outputs,): what squared errors of each output count, of any scale, as
-            ``xorpack calibrate --guided`` collects it; None where all count alike. Outputs share the stored bits of a
-            column of a trellis, and compete for a place in the mask; nothing else of a fit depends on it. It is the
-            diagonal of a Hessian of the outputs: what lies beside it could not be used, for the best answer to an error of
-            the columns that follow is the same for any, and the rows of a column are searched at once.
+            ``xorpack calibrate --guided`` collects it; None where all count alike. Outputs share the stored bits of
+            a column of a trellis, and compete for a place in the mask; nothing else of a fit depends on it. It is
+            the diagonal of a Hessian of the outputs. What lies beside it could not be used: how columns best make
+            up for an error before them is the same for any, and the rows of a column are searched at once.
         rate: of a trellis: stored bits per kept weight, 1/32 to 6; default: 2.
         bits: of binary codes: planes, 1 to 8; default: 2.
         sparsity: prune this fraction of the weights, in [0, 1): those that cost the output the least, when the sweep
@@ -112,8 +115,9 @@ def fit(
         outliers: of a trellis: keep weights apart, in float16: True for those of which that costs less than their
             clipping, or a number for all beyond so many standard deviations of their row or group.
         column_gains: of a trellis: a float16 for each column, too; default: True.
-        balance: of a trellis: 1 for the least total error; 0, the default, where rows count alike, of any magnitude; or
-            between. At 2 bits a language model's perplexity was 112 with 1 and no gains, 66 with 0 and gains.
+        balance: of a trellis: 1 for the least total error, as ``rows_hessian`` counts it; 0, where rows count alike,
+            of any magnitude; or between: the power of what an error counts. Default: .5 with ``rows_hessian``, else 0:
+            at 2 bits a language model's perplexity was 112 with 1 and no gains, 66 with 0 and gains.
         descents: rounds after the first, in which each column is chosen anew beside all others: never for the worse.
             Default: 1 of a trellis, each of which takes about as long as the first; 3 of binary codes.
         jobs: threads, of what does not go column by column. The result does not depend on it.
@@ -155,7 +159,7 @@ def fit(
         mask=kept_mask(weight, sparsity, mask),
         importance=None,
         column_gains=True if column_gains is None else column_gains,
-        balance=0.0 if balance is None else balance,
+        balance=(0.0 if rows_hessian is None else WEIGHED_BALANCE) if balance is None else balance,
         scale_dtype=scale_dtype,
         jobs=jobs,
     )

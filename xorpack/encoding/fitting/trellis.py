@@ -48,7 +48,7 @@ def fit_trellis(
     """
     rows, cols = as_matrix(job.weight.shape)
     known = Hessian.of(hessian, cols)
-    weights = checked_rows(rows_hessian, rows)
+    weights = checked_rows(rows_hessian, rows) ** job.balance
     if choose and job.weight.size:
         job = replace(job, kept=costliest(job.weight, weights, popcount(job.kept)))
     scaling = job.scaling(outliers=outliers)
