@@ -98,10 +98,10 @@ def fit(
             where it is singular, which the logger ``xorpack`` says.
         method: ``"trellis"``, or ``"bcq"`` for binary codes.
         rows_hessian: float32 or float64 (outputs,): what squared errors of each output count, of any scale, as
-            ``xorpack calibrate --guided`` collects it; None where all count alike. Outputs share the stored bits of
-            a column of a trellis, and compete for a place in the mask; nothing else of a fit depends on it. It is
-            the diagonal of a Hessian of the outputs. What lies beside it could not be used: how columns best make
-            up for an error before them is the same for any, and the rows of a column are searched at once.
+            ``xorpack calibrate --guided`` collects it; None where all count alike. Outputs share the codes of a
+            trellis, a column's stored bits and its gain, and compete for a place in the mask. It is the diagonal of
+            a Hessian of the outputs. What lies beside it could not be used: how columns best make up for an error
+            before them is the same for any, and the rows of a column are searched at once.
         rate: of a trellis: stored bits per kept weight, 1/32 to 6; default: 2.
         bits: of binary codes: planes, 1 to 8; default: 2.
         sparsity: prune this fraction of the weights, in [0, 1): those that cost the output the least, when the sweep
@@ -124,7 +124,8 @@ def fit(
 
     Raises:
         ParameterError: an argument breaks its rule, or is of another method.
-        DataError: NaN or infinity in ``weight``; a ``hessian`` that is no sum of ``x x^T``, or 0.
+        DataError: NaN or infinity in ``weight``; a ``hessian`` that is no sum of ``x x^T``, or 0; a ``rows_hessian``
+            that is no sum of squares, or 0.
     """
     checks.choice("method", method, METHODS)
     if descents is not None:
