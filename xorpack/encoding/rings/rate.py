@@ -109,5 +109,7 @@ def choose_m_lane(
             costs[m] = curve.bits(m, n_all)
             least = min(costs, key=lambda m: (costs[m], m))
             m, foretold = curve.moved(m, n_all).best()
+            if not (n_all or any(code.code.any() for code in tried[least].values())):
+                m, foretold = 1, 0.0  # nothing but zeros: no word is needed
             if m in tried or len(tried) == MAX_TRIES or foretold > (1 - WORTH) * costs[least]:
                 return least, tried[least]
