@@ -1,0 +1,105 @@
+"""A checkpoint's files, each written when the last of its tensors is encoded.
+
+What is held is one tensor for each that is being encoded, however large a file is: an encoded tensor goes at once to a
+file of its own, a *part*, an ordinary encoded file. When all parts of a file are there they are joined, block by block,
+and removed. A file is joined while the tensors of the next are encoded.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from pathlib import Path
+from typing import Protocol
+
+from xorpack.checkpoint.settings import Settings
+from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
+from xorpack.files import container, safetensors_file
+from xorpack.files.safetensors_file import SafetensorsFile
+from xorpack.files.tree import copy_mode
+
+PARTS = "parts"
+"""The folder of a workspace that parts lie in."""
+
+
+class Run(Protocol):
+    """What encoding files asks of the run that they belong to."""
+
+    def task(self, name: str) -> TensorTask:
+        """What is to be done for a tensor."""
+
+    def take(self, name: str, result: TensorResult) -> None:
+        """Note what became of it."""
+
+
+def encode_part(task: TensorTask, path: Path) -> TensorResult:
+    """Encode one tensor to a file of its own, which appears whole; none where it would not become smaller."""
+    encoded, result = encode_tensor(task)
+    if encoded is not None:
+        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # by whoever does the same
+        container.write(unfinished, {task.name: encoded}, {})
+        os.replace(unfinished, path)
+    return result
+
+
+class Shards:
+    """Files of a checkpoint to encode, and where each is to be written."""
+
+    def __init__(
+        self, settings: Settings, selected: Sequence[str], files: Mapping[Path, SafetensorsFile], work: Path
+    ) -> None:
+        """Begin.
+
+        Args:
+            settings: to be noted in every file.
+            selected: tensors to encode.
+            files: of the source, by the paths to write.
+            work: a directory for parts.
+        """
+        self.settings, self.files = settings, files
+        folder = work / PARTS
+        folder.mkdir(exist_ok=True)
+        self._parts = {name: folder / str(number) for number, name in enumerate(selected)}
+
+    def encode(self, run: Run, pool: Executor) -> None:
+        """Encode all of them in ``pool``."""
+        waiting = {
+            path: {name for name in file.tensors if name in self._parts} for path, file in self.files.items()
+        }
+        home = {name: path for path, names in waiting.items() for name in names}
+        futures: dict[Future[TensorResult], str] = {
+            pool.submit(encode_part, run.task(name), part): name for name, part in self._parts.items()
+        }
+        for path, names in waiting.items():
+            if not names:
+                self._join(path)
+        for future in as_completed(futures):
+            name, result = futures.pop(future), future.result()
+            run.take(name, result)
+            if result.account is None:
+                del self._parts[name]
+            left = waiting[home[name]]
+            left.discard(name)
+            if not left:
+                self._join(home[name])
+
+    def _join(self, path: Path) -> None:
+        """Write the file of which all tensors are encoded, and remove their parts."""
+        file = self.files[path]
+        parts = {name: self._parts[name] for name in file.tensors if name in self._parts}
+        settings = self.settings.info()
+        if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
+            settings[container.ORIGINAL_HEADER] = file.header.decode()
+        container.join(
+            path,
+            {name: safetensors_file.read(part).tensors for name, part in parts.items()},
+            {name: stored for name, stored in file.tensors.items() if name not in parts},
+            order=list(file.tensors),
+            metadata=file.metadata,
+            settings=settings,
+        )
+        copy_mode(file.path, path)
+        for part in parts.values():
+            part.unlink()
