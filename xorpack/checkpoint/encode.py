@@ -12,6 +12,7 @@ from typing import Unpack
 
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
+from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
 from xorpack.checkpoint.shards import Shards
@@ -21,7 +22,7 @@ from xorpack.encoded import EncodedTensor
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError
 from xorpack.files import card, model, safetensors_file
-from xorpack.files.atomic import OUT, workspace
+from xorpack.files.atomic import OUT, remove, workspace
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
 from xorpack.files.originals import Originals
@@ -41,6 +42,7 @@ def encode_checkpoint(
     jobs: int = 1,
     overwrite: bool = False,
     dry_run: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
     **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
@@ -57,19 +59,25 @@ def encode_checkpoint(
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: read and check everything, estimate sizes, write nothing.
+        resume: go on with what a run to ``dst`` finished before it was killed, if there was one; and when this one is
+            stopped, leave what it has finished. It lies beside ``dst``, in a hidden directory that the next run to
+            ``dst`` takes over or, without ``resume``, removes. The bytes in the end are the same.
         progress: told of every tensor that is done.
         options: fields of :class:`Settings`.
 
     Raises:
         FileNotFoundError, FormatError: ``src`` is missing, malformed, or encoded already.
-        ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it.
+        ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it; or
+            what is to be resumed is of other settings or another version.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
         DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
         SelfCheckError: an encoded tensor does not decode to what was encoded.
-        SourceError: ``src`` changed while it was read.
+        SourceError: ``src`` changed while it was read, or since what is to be resumed was begun.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
+    if resume and dry_run:
+        raise ParameterError("resume is of a run that writes, and dry_run asks for one that does not")
     chosen_settings = settings or Settings(**options)
     chosen_settings.check(options)
     checks.whole("jobs", jobs, 1)
@@ -87,14 +95,24 @@ def encode_checkpoint(
         progress=progress,
         stats=stats,
     )
-    run.choose_quantizers()
     if dry_run:
+        run.choose_quantizers()
         return run.estimate()
-    with workspace(target, directory=layout.is_directory, overwrite=overwrite) as work:
+    with workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume) as work:
+        journal = Journal(work, identity(chosen_settings, include, exclude, files, run.hessian_sources))
+        if journal.quantizers is not None:
+            run.plan.quantizers = journal.quantizers
+        else:
+            run.choose_quantizers()
+            journal.choose(run.plan.quantizers)
         out = work / OUT
         if layout.is_directory:
-            out.mkdir()
-        run.write({out / file.path.name if layout.is_directory else out: file for file in files}, work)
+            out.mkdir(exist_ok=True)
+            for path in out.iterdir():
+                if path.name not in journal.files:
+                    remove(path)
+        files_by_path = {out / file.path.name if layout.is_directory else out: file for file in files}
+        run.write(files_by_path, work, journal)
         if layout.is_directory:
             _write_others(layout, originals, files, out, run)
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
@@ -229,10 +247,10 @@ class EncodingRun:
                 self.take(name, result)
         return encoded
 
-    def write(self, files: Mapping[Path, SafetensorsFile], work: Path) -> None:
+    def write(self, files: Mapping[Path, SafetensorsFile], work: Path, journal: Journal) -> None:
         """Encode files of the source to the paths that they are given by, with a directory to work in."""
         with self._pool() as pool:
-            Shards(self.settings, list(self.plan.selected), files, work).encode(self, pool)
+            Shards(self.settings, list(self.plan.selected), files, work).encode(self, pool, journal)
         self.report.stored_bytes = sum(path.stat().st_size for path in files)
 
     @contextmanager

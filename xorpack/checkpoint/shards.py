@@ -2,7 +2,7 @@
 
 What is held is one tensor for each that is being encoded, however large a file is: an encoded tensor goes at once to a
 file of its own, a *part*, an ordinary encoded file. When all parts of a file are there they are joined, block by block,
-and removed. A file is joined while the tensors of the next are encoded.
+and removed. A file is joined while the tensors of the next are encoded. The journal says what is finished.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from concurrent.futures import Executor, Future, as_completed
 from pathlib import Path
 from typing import Protocol
 
+from xorpack.checkpoint.journal import Journal
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
 from xorpack.files import container, safetensors_file
@@ -59,33 +60,51 @@ class Shards:
             work: a directory for parts.
         """
         self.settings, self.files = settings, files
-        folder = work / PARTS
-        folder.mkdir(exist_ok=True)
-        self._parts = {name: folder / str(number) for number, name in enumerate(selected)}
+        self._folder = work / PARTS
+        self._folder.mkdir(exist_ok=True)
+        self._parts = {name: self._folder / str(number) for number, name in enumerate(selected)}
 
-    def encode(self, run: Run, pool: Executor) -> None:
-        """Encode all of them in ``pool``."""
+    def encode(self, run: Run, pool: Executor, journal: Journal) -> None:
+        """Encode in ``pool`` what the journal does not hold, and join the files."""
         waiting = {
             path: {name for name in file.tensors if name in self._parts} for path, file in self.files.items()
         }
+        for path in [path for path in waiting if journal.holds_file(path)]:
+            for name in waiting.pop(path):
+                run.take(name, journal.results[name])
         home = {name: path for path, names in waiting.items() for name in names}
+        finished = [name for name in home if journal.holds_part(name, self._parts[name])]
+        self._remove_parts(but=finished)
+        done = set(finished)
         futures: dict[Future[TensorResult], str] = {
-            pool.submit(encode_part, run.task(name), part): name for name, part in self._parts.items()
+            pool.submit(encode_part, run.task(name), self._parts[name]): name
+            for name in home
+            if name not in done
         }
-        for path, names in waiting.items():
-            if not names:
-                self._join(path)
+        for name in finished:
+            self._take(run, name, journal.results[name], waiting[home[name]])
+        for path in [path for path, names in waiting.items() if not names]:
+            self._join(path, journal)
         for future in as_completed(futures):
             name, result = futures.pop(future), future.result()
-            run.take(name, result)
-            if result.account is None:
-                del self._parts[name]
-            left = waiting[home[name]]
-            left.discard(name)
-            if not left:
-                self._join(home[name])
+            journal.finish(name, result)
+            self._take(run, name, result, waiting[home[name]])
+            if not waiting[home[name]]:
+                self._join(home[name], journal)
 
-    def _join(self, path: Path) -> None:
+    def _take(self, run: Run, name: str, result: TensorResult, waiting: set[str]) -> None:
+        run.take(name, result)
+        waiting.discard(name)
+        if result.account is None:
+            del self._parts[name]
+
+    def _remove_parts(self, *, but: Sequence[str]) -> None:
+        kept = {self._parts[name] for name in but}
+        for path in self._folder.iterdir():
+            if path not in kept:
+                path.unlink()
+
+    def _join(self, path: Path, journal: Journal) -> None:
         """Write the file of which all tensors are encoded, and remove their parts."""
         file = self.files[path]
         parts = {name: self._parts[name] for name in file.tensors if name in self._parts}
@@ -101,5 +120,6 @@ class Shards:
             settings=settings,
         )
         copy_mode(file.path, path)
+        journal.finish_file(path)
         for part in parts.values():
             part.unlink()

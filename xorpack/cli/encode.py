@@ -117,6 +117,11 @@ from xorpack.cli.common import (
 @EXCLUDE
 @JOBS
 @OVERWRITE
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with what a run to DST finished before it was killed; keep what is finished if this one is stopped.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(
     src: Path,
@@ -125,6 +130,7 @@ def encode(
     exclude: tuple[str, ...],
     jobs: int,
     overwrite: bool,
+    resume: bool,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -140,6 +146,7 @@ def encode(
             jobs=jobs,
             overwrite=overwrite,
             dry_run=dry_run,
+            resume=resume,
             progress=progress,
             **{name: value for name, value in options.items() if value is not None},
         )

@@ -61,18 +61,24 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def workspace(path: Path, *, directory: bool, overwrite: bool = False) -> Iterator[Path]:
+def workspace(
+    path: Path, *, directory: bool, overwrite: bool = False, resume: bool = False
+) -> Iterator[Path]:
     """Yield a directory to work in; at the end what is :data:`OUT` there becomes ``path``, the rest is removed.
 
     Args:
         path: the destination.
         directory: whether that is to be a directory, or a file.
         overwrite: whether it may be replaced.
+        resume: take over the workspace of a run that was stopped, if there is one, with all that it holds; and leave
+            it when this run is stopped by an error or an interrupt.
 
-    Raises as :func:`atomic_file` does.
+    Raises:
+        DestinationError: as :func:`atomic_file`; or another run has the workspace.
+        KeyboardInterrupt: with a message if ``path`` had been written when the interrupt came.
     """
     _check(path, directory=directory, overwrite=overwrite)
-    with _temporary(path, directory=True, end=WORK) as work:
+    with _temporary(path, directory=True, end=WORK, resume=resume) as work:
         yield work
         _publish(work / OUT, path, overwrite=overwrite, aside=_aside(work))
 
@@ -119,23 +125,44 @@ def _place(made: Path, path: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path, *, directory: bool, end: str = WRITTEN) -> Iterator[Path]:
+def _temporary(path: Path, *, directory: bool, end: str = WRITTEN, resume: bool = False) -> Iterator[Path]:
     try:
+        found = _take_over(path) if resume else None
         _remove_leftovers(path)
-        temporary, lock = _create(path, directory=directory, end=end)
+        temporary, lock = found or _create(path, directory=directory, end=end)
     except OSError as error:
         if isinstance(error, DestinationError):
             raise
         raise DestinationError(f"destination {path} cannot be written: {error.strerror}") from error
+    kept = resume
     try:
         yield temporary
+        kept = False
     except OSError as error:
         if error.strerror is None:  # one of ours
             raise
         raise DestinationError(f"destination {path} cannot be written: {error.strerror}") from error
     finally:  # whatever has the name now: the new one, or the old one if they changed places
-        _remove(temporary)
+        if not kept:
+            remove(temporary)
         os.close(lock)
+
+
+def _take_over(path: Path) -> tuple[Path, int] | None:
+    """The workspace that a run to ``path`` left, and the descriptor that holds its lock; None if there is none.
+
+    Raises:
+        DestinationError: it is of a run that lives.
+    """
+    for left in _hidden(path, WORK):
+        lock = os.open(left, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        if _lock(lock) is not False:
+            return left, lock
+        os.close(lock)
+        raise DestinationError(
+            f"destination {path}: another run is writing it, in {left}; wait until that ends"
+        )
+    return None
 
 
 def _create(path: Path, *, directory: bool, end: str) -> tuple[Path, int]:
@@ -176,16 +203,8 @@ def _remove_leftovers(path: Path) -> None:
     Raises:
         DestinationError: a run was killed while it replaced ``path``, and what stood there has another name since.
     """
-    parent = path.absolute().parent
-    pattern = re.compile(
-        rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}({'|'.join(map(re.escape, (WRITTEN, REPLACED, WORK)))})"
-    )
-    for name in sorted(os.listdir(parent)):
-        found = pattern.fullmatch(name)
-        if found is None:
-            continue
-        left = parent / name
-        if found[1] == REPLACED:
+    for left in _hidden(path, WRITTEN, REPLACED, WORK):
+        if left.suffix == REPLACED:
             if not os.path.lexists(path):
                 raise DestinationError(
                     f"destination {path}: a run that was killed moved what stood there to {left}; "
@@ -202,7 +221,7 @@ def _remove_leftovers(path: Path) -> None:
         try:
             free = _lock(lock)
             if free:
-                _remove(left)
+                remove(left)
                 _log.warning("note: removed %s, which a run that was killed had left", left)
             elif free is None:
                 _log.warning(
@@ -212,11 +231,19 @@ def _remove_leftovers(path: Path) -> None:
             os.close(lock)
 
 
+def _hidden(path: Path, *ends: str) -> list[Path]:
+    """What stands beside ``path`` under a hidden name of such an end."""
+    parent = path.absolute().parent
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}({'|'.join(map(re.escape, ends))})")
+    return [parent / name for name in sorted(os.listdir(parent)) if pattern.fullmatch(name)]
+
+
 def _aside(temporary: Path) -> Path:
     return temporary.with_suffix(REPLACED)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a directory with all that it holds, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
