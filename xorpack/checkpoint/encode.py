@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Unpack
 
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
+from xorpack.checkpoint.cluster import check_options, cluster
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
@@ -43,6 +44,8 @@ def encode_checkpoint(
     overwrite: bool = False,
     dry_run: bool = False,
     resume: bool = False,
+    scheduler: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
@@ -62,6 +65,10 @@ def encode_checkpoint(
         resume: go on with what a run to ``dst`` finished before it was killed, if there was one; and when this one is
             stopped, leave what it has finished. It lies beside ``dst``, in a hidden directory that the next run to
             ``dst`` takes over or, without ``resume``, removes. The bytes in the end are the same.
+        scheduler: address of a dask scheduler, ``tcp://HOST:PORT``, whose workers encode instead of threads; they see
+            ``src`` and ``dst`` under the same absolute paths. Extra ``dask``.
+        workers: instead, how many processes to start for that on this machine, with ``jobs`` threads together. A script
+            that asks for them begins with ``if __name__ == "__main__":``.
         progress: told of every tensor that is done.
         options: fields of :class:`Settings`.
 
@@ -73,6 +80,7 @@ def encode_checkpoint(
         DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
         SelfCheckError: an encoded tensor does not decode to what was encoded.
         SourceError: ``src`` changed while it was read, or since what is to be resumed was begun.
+        WorkerError: workers are not there, of another version, cannot see ``src`` or ``dst``, or died.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
@@ -82,6 +90,10 @@ def encode_checkpoint(
     chosen_settings.check(options)
     checks.whole("jobs", jobs, 1)
     source, target = Path(src), Path(dst)
+    check_options(scheduler, workers)
+    if clustered := scheduler is not None or workers is not None:
+        source, target = source.absolute(), target.absolute()
+        hessian = hessian and Path(hessian).absolute()
     layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
     stats = _open_hessians(hessian, target, chosen_settings)
     files, originals = layout.open(), Originals.of(layout, encoded=False)
@@ -98,7 +110,15 @@ def encode_checkpoint(
     if dry_run:
         run.choose_quantizers()
         return run.estimate()
-    with workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume) as work:
+    with ExitStack() as stack:
+        pool = None
+        if clustered:
+            paths = [source, target.parent, *(file.path for file in run.hessian_sources)]
+            threads = max(1, jobs // (workers or 1))
+            pool = stack.enter_context(cluster(scheduler, workers, threads=threads, paths=paths))
+        work = stack.enter_context(
+            workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume)
+        )
         journal = Journal(work, identity(chosen_settings, include, exclude, files, run.hessian_sources))
         if journal.quantizers is not None:
             run.plan.quantizers = journal.quantizers
@@ -112,7 +132,7 @@ def encode_checkpoint(
                 if path.name not in journal.files:
                     remove(path)
         files_by_path = {out / file.path.name if layout.is_directory else out: file for file in files}
-        run.write(files_by_path, work, journal)
+        run.write(files_by_path, work, journal, pool)
         if layout.is_directory:
             _write_others(layout, originals, files, out, run)
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
@@ -174,6 +194,7 @@ class EncodingRun:
     ) -> None:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
+        self.threads = max(1, jobs // max(1, len(plan.selected)))  # of a tensor
         self.hessians: Mapping[str, StoredTensor] = {} if stats is None else stats.stored
         self.plan.fitted = self.hessians
         self.hessian_sources = [] if stats is None else [stats.source]
@@ -216,7 +237,7 @@ class EncodingRun:
             quantizer=self.plan.quantizers[name],
             threshold=self.plan.threshold(name),
             hessian=self.hessians.get(name),
-            jobs=max(1, self.jobs // len(self.plan.selected)),
+            jobs=self.threads,
         )
 
     def take(self, name: str, result: TensorResult) -> None:
@@ -247,10 +268,28 @@ class EncodingRun:
                 self.take(name, result)
         return encoded
 
-    def write(self, files: Mapping[Path, SafetensorsFile], work: Path, journal: Journal) -> None:
-        """Encode files of the source to the paths that they are given by, with a directory to work in."""
-        with self._pool() as pool:
-            Shards(self.settings, list(self.plan.selected), files, work).encode(self, pool, journal)
+    def write(
+        self,
+        files: Mapping[Path, SafetensorsFile],
+        work: Path,
+        journal: Journal,
+        workers: Executor | None = None,
+    ) -> None:
+        """Encode files of the source to the paths that they are given by.
+
+        Args:
+            files: of the source.
+            work: a directory to work in.
+            journal: of what is finished.
+            workers: what encodes, a thread for each tensor; default: threads of this process.
+        """
+        shards = Shards(self.settings, list(self.plan.selected), files, work)
+        if workers is not None:
+            self.threads = 1
+            shards.encode(self, workers, journal)
+        else:
+            with self._pool() as pool:
+                shards.encode(self, pool, journal)
         self.report.stored_bytes = sum(path.stat().st_size for path in files)
 
     @contextmanager

@@ -122,6 +122,18 @@ from xorpack.cli.common import (
     is_flag=True,
     help="Go on with what a run to DST finished before it was killed; keep what is finished if this one is stopped.",
 )
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    default=None,
+    help="Let the workers of a dask cluster encode, tcp://HOST:PORT; they see SRC and DST under the same paths.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="The same by so many processes of this machine, with --jobs threads together.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(
     src: Path,
@@ -131,6 +143,8 @@ def encode(
     jobs: int,
     overwrite: bool,
     resume: bool,
+    scheduler: str | None,
+    workers: int | None,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -147,6 +161,8 @@ def encode(
             overwrite=overwrite,
             dry_run=dry_run,
             resume=resume,
+            scheduler=scheduler,
+            workers=workers,
             progress=progress,
             **{name: value for name, value in options.items() if value is not None},
         )
