@@ -27,8 +27,10 @@ from xorpack.files.atomic import OUT, remove, workspace
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
 from xorpack.files.originals import Originals
+from xorpack.files.remote import destination, staged
 from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
 from xorpack.files.tree import write_instead
+from xorpack.files.url import is_url
 from xorpack.tensors import as_matrix
 
 
@@ -52,8 +54,9 @@ def encode_checkpoint(
     """Encode a safetensors file or a model directory; ``dst`` appears whole or not at all.
 
     Args:
-        src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
-        dst: the file or directory to write.
+        src: a ``.safetensors`` file, or a directory in the Hugging Face layout; or the URL of one (a text, ``s3://...``),
+            read by fsspec. Never written to.
+        dst: the file or directory to write, or a URL: what is written there is made in ``TMPDIR`` first.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
         hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
@@ -89,31 +92,33 @@ def encode_checkpoint(
     chosen_settings = settings or Settings(**options)
     chosen_settings.check(options)
     checks.whole("jobs", jobs, 1)
-    source, target = Path(src), Path(dst)
     check_options(scheduler, workers)
     if clustered := scheduler is not None or workers is not None:
-        source, target = source.absolute(), target.absolute()
+        src, dst = _absolute(src), _absolute(dst)
         hessian = hessian and Path(hessian).absolute()
-    layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
-    stats = _open_hessians(hessian, target, chosen_settings)
-    files, originals = layout.open(), Originals.of(layout, encoded=False)
-    tensors = plain_tensors(files)
-    if not chosen_settings.lossless:
-        refuse_quantized(layout, tensors)
-    run = EncodingRun(
-        CheckpointPlan(chosen_settings, tensors, include, exclude),
-        sum(file.n_bytes for file in files),
-        jobs=jobs,
-        progress=progress,
-        stats=stats,
-    )
-    if dry_run:
-        run.choose_quantizers()
-        return run.estimate()
     with ExitStack() as stack:
+        source = stack.enter_context(staged(src))
+        target, upload = stack.enter_context(destination(dst, src, overwrite=overwrite))
+        layout = find_source(source.path, target, overwrite=overwrite, dry_run=dry_run)
+        stats = _open_hessians(hessian, target, chosen_settings)
+        files, originals = source.open(layout.open()), Originals.of(layout, encoded=False)
+        tensors = plain_tensors(files)
+        if not chosen_settings.lossless:
+            refuse_quantized(layout, tensors)
+        run = EncodingRun(
+            CheckpointPlan(chosen_settings, tensors, include, exclude),
+            sum(file.n_bytes for file in files),
+            jobs=jobs,
+            progress=progress,
+            stats=stats,
+        )
+        if dry_run:
+            run.choose_quantizers()
+            return run.estimate()
         pool = None
         if clustered:
-            paths = [source, target.parent, *(file.path for file in run.hessian_sources)]
+            read = [] if is_url(src) else [source.path]
+            paths = [*read, target.parent, *(file.path for file in run.hessian_sources)]
             threads = max(1, jobs // (workers or 1))
             pool = stack.enter_context(cluster(scheduler, workers, threads=threads, paths=paths))
         work = stack.enter_context(
@@ -136,7 +141,12 @@ def encode_checkpoint(
         if layout.is_directory:
             _write_others(layout, originals, files, out, run)
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
+        upload(out)
     return run.report
+
+
+def _absolute(place: str | Path) -> str | Path:
+    return place if is_url(place) else Path(place).absolute()
 
 
 def _write_others(

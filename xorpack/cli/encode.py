@@ -9,12 +9,11 @@ import click
 
 from xorpack.analysis import tables
 from xorpack.cli.common import (
-    DST,
     EXCLUDE,
     JOBS,
     OVERWRITE,
     SCOPE,
-    SRC,
+    Place,
     Size,
     make_console,
     progress_bar,
@@ -23,8 +22,8 @@ from xorpack.cli.common import (
 
 
 @click.command()
-@SRC
-@DST
+@click.argument("src", type=Place(urls=True))
+@click.argument("dst", type=Place(urls=True))
 @click.option(
     "--bits", type=click.IntRange(1, 8), default=None, help="Planes of a quantized weight; default: 2."
 )
@@ -136,8 +135,8 @@ from xorpack.cli.common import (
 )
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(
-    src: Path,
-    dst: Path,
+    src: str | Path,
+    dst: str | Path,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     jobs: int,
@@ -148,7 +147,7 @@ def encode(
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Encode SRC, a .safetensors file or a model directory, to DST."""
+    """Encode SRC, a .safetensors file or a model directory, to DST; URLs such as s3://BUCKET/MODEL for either."""
     from xorpack.checkpoint import encode_checkpoint
 
     with progress_bar("encode") as progress:
