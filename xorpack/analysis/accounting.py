@@ -14,7 +14,7 @@ from xorpack.analysis.mask_models import MaskBounds
 from xorpack.code.planes import TrellisPlanes
 from xorpack.encoded import SECTIONS, EncodedTensor
 
-PAYLOAD = ("code", "corrections", "field", "outliers")
+PAYLOAD = ("code", "corrections", "field", "outliers", "starts")
 """The sections that hold the kept weights."""
 
 
@@ -105,7 +105,7 @@ class Account:
 
     @property
     def payload_bytes(self) -> int:
-        """Code + corrections + field + outliers."""
+        """Code + corrections + field + outliers + starts."""
         return sum(self.section_bytes[name] for name in PAYLOAD)
 
     @property

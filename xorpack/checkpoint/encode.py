@@ -244,7 +244,10 @@ class EncodingRun:
         stored, settings = self.plan.selected[name], self.settings
         try:
             array = stored.array()
-            how: dict[str, Any] = {"mask_codec": settings.mask_codec, "prefer": settings.prefer, "jobs": jobs}
+            how: dict[str, Any] = {
+                name: getattr(settings, name) for name in ("mask_codec", "prefer", "payload")
+            }
+            how["jobs"] = jobs
             if settings.lossless:
                 array = self._zeros(name, array)
                 if settings.mask_codec == Bmf.NAME:

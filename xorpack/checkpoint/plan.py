@@ -189,6 +189,7 @@ class CheckpointPlan:
                 "field": field_bytes,
                 "gains": gain_bytes,
                 "outliers": outlier_bytes,
+                "starts": 0,
             },
             original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
+from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import StoredPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.decoders.cpu_kernels import correct
@@ -60,7 +62,7 @@ def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None)
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
     mask, loaded = load_mask(encoded), load(encoded)
-    step = max(1, BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
+    step = encoded.rows_at_once(BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
         out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
@@ -95,7 +97,7 @@ def check_encoded(encoded: Any) -> None:
 def load(encoded: EncodedTensor) -> Loaded:
     """Unpack what stands beside the code."""
     if isinstance(encoded.planes, StoredPlanes):
-        return LoadedPlanes.of(encoded.planes, encoded.elements)
+        return LoadedPlanes.of(encoded, encoded.planes)
     return LoadedTrellis.of(encoded)
 
 
@@ -118,15 +120,17 @@ class LoadedPlanes(NamedTuple):
     stored: StoredPlanes
     elements: Elements
     cols: int
+    mask_rows: Callable[[int, int], Words]
     corrections: Corrections
     field: LoadedField | None
 
     @classmethod
-    def of(cls, stored: StoredPlanes, elements: Elements) -> LoadedPlanes:
+    def of(cls, encoded: EncodedTensor, stored: StoredPlanes) -> LoadedPlanes:
         """Unpack corrections and field."""
+        elements, rows = encoded.elements, partial(load_mask, encoded)
         field = elements.field if isinstance(elements, Lossless) else None
         loaded = None if field is None else LoadedField.of(field)
-        return cls(stored, elements, stored.shape[1], stored.load_corrections(), loaded)
+        return cls(stored, elements, stored.shape[1], rows, stored.load_corrections(), loaded)
 
     def planes(self, first: int, mask: Words, jobs: int = 1, out: Words | None = None) -> Words:
         """See :class:`Loaded`."""
@@ -148,8 +152,13 @@ class LoadedPlanes(NamedTuple):
     def _as_coded(self, first: int, mask: Words, jobs: int, out: Words | None = None) -> Words:
         """Planes as they are coded: those of a field hold the first bits of codewords."""
         last = first + len(mask)
-        coded = expand(self.stored.coded, first, last, mask, jobs=jobs, out=out)
-        planes = self.stored.place(coded, mask)
+        coded = self.stored.coded
+        if isinstance(coded, PackedPlanes):
+            starts = coded.row_starts(first, mask, self.mask_rows)
+            words = coded.unpack(mask, starts, jobs=jobs, out=out)
+        else:
+            words = expand(coded, first, last, mask, jobs=jobs, out=out)
+        planes = self.stored.place(words, mask)
         wrong = self.corrections.in_rows(first, last, self.cols)
         check_kept(wrong, mask, self.cols)
         correct(planes, wrong.positions, wrong.values, max(self.cols, 1))

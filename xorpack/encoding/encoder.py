@@ -15,7 +15,7 @@ from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.fields.choice import FieldChoice, encode_field
 from xorpack.encoding.masks.choice import Choice, Prefer
-from xorpack.encoding.options import Encoder, EncodingOptions
+from xorpack.encoding.options import Encoder, EncodingOptions, Payload
 from xorpack.encoding.plan import TensorPlan
 from xorpack.encoding.planes import encode_plan
 from xorpack.encoding.rings.elimination import scratch
@@ -37,6 +37,7 @@ def encode(
     lanes: int | None = None,
     mask_codec: Choice = "auto",
     prefer: Prefer = "size",
+    payload: Payload = "auto",
     factors: Factors | None = None,
     field: FieldChoice = "auto",
     jobs: int = 1,
@@ -52,7 +53,12 @@ def encode(
             code + corrections smallest.
         lanes: words that are decoded side by side, 1 to 32; default: by the tensor's size.
         mask_codec: ``auto`` or a name from :data:`xorpack.masks.CODECS`.
-        prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode (``speed``: bitmaps and no fields).
+        prefer: what ``auto`` minimizes: ``size``, or the time to encode and decode on a CPU (``speed``: packed bits,
+            bitmaps and no fields).
+        payload: how the bits of kept weights are stored: ``xor``, a network's code, which expands at any place without
+            the mask, as a GPU needs; ``packed``, one after another, some hundred times as fast to encode and twice as
+            fast to decode on a CPU, in the same bytes; ``auto``: packed where ``prefer`` is ``speed``, unless something
+            of the XOR code is asked for (a network, a rate, lanes, a mask cascade).
         factors: of the tensor's mask, where it was chosen as a Boolean product
             (:func:`xorpack.encoding.masks.bmf.fit`). With ``mask_codec="bmf"`` and none
             given, they are sought, in tiles of the usual size.
@@ -75,6 +81,7 @@ def encode(
         lanes=lanes,
         mask_codec=mask_codec,
         prefer=prefer,
+        payload=payload,
         factors=factors,
         field=field,
         jobs=jobs,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections
 from xorpack.code.dense import UNSIGNED
 from xorpack.code.layout import Layout
-from xorpack.code.planes import TrellisPlanes
+from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words
 from xorpack.decoders import cpu
 from xorpack.decoders.gpu.fields import DeviceField
@@ -36,9 +37,10 @@ NARROW_PLANES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Packed:
-    """Arrays for the device by name, absent ones left out.
+    """What is loaded, and its arrays for the device by name, absent ones left out.
 
     Attributes:
+        encoded: the tensor, with raw planes where its bits are packed: kernels find a word without counting the mask.
         arrays: ``code``; those of the mask and of the field; ``scales``; ``starts``, ``entries`` and ``values`` of
             corrections; of trellis tensors ``a`` and ``gains``, and outliers for corrections.
         layout: the order in which weights are visited; a trellis's rows in their own order.
@@ -48,6 +50,7 @@ class Packed:
         n_corrections: of the weights; outliers of a trellis.
     """
 
+    encoded: EncodedTensor
     arrays: dict[str, NDArray[Any]]
     layout: Layout
     mask: DeviceMask[Any] | None
@@ -75,6 +78,7 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     mask, planes = cpu.decode_planes(
         encoded, jobs=jobs
     )  # checks the mask's count and the corrections' places
+    encoded = _with_network(encoded, mask, jobs)
     layout, q = encoded.layout, encoded.bits
     order = ScaleOrder.of(layout, encoded.group_size, q)
     arrays: dict[str, NDArray[Any]] = {"code": np.ascontiguousarray(encoded.code).reshape(-1)}
@@ -97,8 +101,17 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     if len(wrong):
         arrays |= _corrections(encoded, wrong, planes)
     return Packed(
-        arrays=arrays, layout=layout, mask=on, field=field, scale_order=order, n_corrections=len(wrong)
+        encoded=encoded, arrays=arrays, layout=layout, mask=on, field=field, scale_order=order, n_corrections=len(wrong)
     )
+
+
+def _with_network(encoded: EncodedTensor, mask: Words, jobs: int) -> EncodedTensor:
+    """``encoded``; where its bits are packed, with raw planes."""
+    if encoded.packed is None or not isinstance(encoded.planes, StoredPlanes):
+        return encoded
+    starts = encoded.packed.row_starts(0, mask, partial(cpu.load_mask, encoded))
+    words = encoded.packed.unpack(mask, starts, jobs=jobs)
+    return replace(encoded, planes=replace(encoded.planes, coded=CodedPlanes.raw(words, encoded.cols)))
 
 
 def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm, jobs: int) -> Packed:
@@ -122,6 +135,7 @@ def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm,
         starts, entries, order = tiled_rows(tensor.positions, encoded.rows, encoded.cols)
         arrays |= {"starts": starts, "entries": entries, "values": tensor.values[order].view(np.uint16)}
     return Packed(
+        encoded=encoded,
         arrays=arrays,
         layout=host.layout,
         mask=on,
