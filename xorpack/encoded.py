@@ -44,7 +44,8 @@ class EncodedTensor:
         planes: code or packed bits, constant planes and corrections; or a trellis's one code.
         mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
         elements: what the planes mean.
-        content_sha256: of the decoded tensor's bytes, C order, little-endian.
+        content_sha256: of the decoded tensor's bytes, C order, little-endian; of quantized tensors with packed bits, see
+            :func:`planes_sha256`.
         stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
     """
 
@@ -301,3 +302,11 @@ def blocks_sha256(blocks: Iterator[NDArray[Any]]) -> str:
     for block in blocks:
         digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def planes_sha256(mask: Words, planes: Words, scales: NDArray[Any]) -> str:
+    """SHA-256 over mask words (rows, chunks), plane words (q, rows, chunks) and scales: what weights follow from.
+
+    A tenth of the weights' bytes: hashing these would take ten times as long as packing bits.
+    """
+    return sections_sha256({"mask": mask, "planes": planes, "scales": scales})

@@ -19,7 +19,7 @@ from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.decoders import cpu
-from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.fitting.hessian import output_error
 from xorpack.encoding.fitting.methods import fit
@@ -263,7 +263,7 @@ class EncodingRun:
             if not settings.lossless:
                 rows = Rows(array.reshape(encoded.rows, encoded.cols))
                 blocks = rows.watch(blocks)
-            if blocks_sha256(blocks) != encoded.content_sha256:
+            if cpu.content_sha256(encoded, blocks) != encoded.content_sha256:
                 raise SelfCheckError(
                     "it does not decode to what was encoded, a fault of xorpack; please report it"
                 )

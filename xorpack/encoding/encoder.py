@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from xorpack.code import dense
 from xorpack.code.network import XorNetwork
 from xorpack.elements import Bcq, Lossless
-from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoded import EncodedTensor, blocks_sha256, planes_sha256
 from xorpack.encoding.fields.choice import FieldChoice, encode_field
 from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.encoding.options import Encoder, EncodingOptions, Payload
@@ -97,7 +98,10 @@ def encode(
 
 
 def _encode_bcq(tensor: BCQTensor, options: EncodingOptions) -> EncodedTensor:
-    digest = _digest(_dequantized(tensor), options.jobs)
+    if options.packs:
+        digest = _aside(partial(planes_sha256, tensor.mask, tensor.planes, tensor.scales), options.jobs)
+    else:
+        digest = _aside(partial(blocks_sha256, _dequantized(tensor)), options.jobs)
     source = PlaneSource(tensor.mask, tensor.planes)
     coded = encode_plan(TensorPlan.of(source, *as_matrix(tensor.shape), options), options)
     scales = np.ascontiguousarray(tensor.scales)
@@ -114,7 +118,7 @@ def _encode_bcq(tensor: BCQTensor, options: EncodingOptions) -> EncodedTensor:
 def _encode_array(array: NDArray[Any], options: EncodingOptions) -> EncodedTensor:
     dtype, rows_cols = dtype_name(array.dtype), as_matrix(array.shape)
     matrix = np.ascontiguousarray(array).reshape(rows_cols)
-    digest = _digest(iter([matrix]), options.jobs)
+    digest = _aside(partial(blocks_sha256, iter([matrix])), options.jobs)
     source = ElementSource(matrix)
     plan = TensorPlan.of(source, *rows_cols, options)
     coded = encode_plan(plan, options)
@@ -129,13 +133,13 @@ def _encode_array(array: NDArray[Any], options: EncodingOptions) -> EncodedTenso
     )
 
 
-def _digest(blocks: Iterator[NDArray[Any]], jobs: int) -> Callable[[], str]:
-    """The digest of ``blocks``, worked out meanwhile where there is a thread for it."""
+def _aside(digest: Callable[[], str], jobs: int) -> Callable[[], str]:
+    """``digest``, called meanwhile where there is a thread for it."""
     if jobs == 1:
-        digest = blocks_sha256(blocks)
-        return lambda: digest
+        found = digest()
+        return lambda: found
     pool = ThreadPoolExecutor(1)
-    result = pool.submit(blocks_sha256, blocks).result
+    result = pool.submit(digest).result
     pool.shutdown(wait=False)
     return result
 
