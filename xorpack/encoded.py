@@ -44,7 +44,7 @@ class EncodedTensor:
         planes: code or packed bits, constant planes and corrections; or a trellis's one code.
         mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
         elements: what the planes mean.
-        content_sha256: of the decoded tensor's bytes, C order, little-endian; of quantized tensors with packed bits, see
+        content_sha256: of the decoded tensor's bytes, C order, little-endian; of quantized ones with packed bits see
             :func:`planes_sha256`.
         stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
     """

@@ -126,7 +126,9 @@ class Settings:
         if self.mask_codec == "bmf" and self.scope == "global":
             raise ParameterError("mask_codec bmf prunes each tensor: it contradicts scope global")
         if "payload" in given and self.is_trellis:
-            raise ParameterError(f"payload is of planes, and {asked[0]} asks for a trellis, which has its own code")
+            raise ParameterError(
+                f"payload is of planes, and {asked[0]} asks for a trellis, which has its own code"
+            )
         if self.payload == "packed" and self.mask_codec == "cascade":
             raise ParameterError("mask codec cascade is of the XOR code, and payload packed is asked for")
         if "prefer" in given and self.mask_codec != "auto" and not self.lossless:

@@ -115,8 +115,8 @@ from xorpack.cli.common import (
     "--payload",
     type=click.Choice(["auto", "xor", "packed"]),
     default=None,
-    help="How the bits of kept weights are stored: xor, code that a GPU decodes at any place; packed, as small and faster "
-    "on a CPU; default: packed with --prefer speed, else xor.",
+    help="How the bits of kept weights are stored: xor, code that a GPU decodes at any place; packed, as small and "
+    "faster on a CPU; default: packed with --prefer speed, else xor.",
 )
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Encode only these: module names, or re:EXPRESSION."

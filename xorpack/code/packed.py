@@ -4,9 +4,10 @@ The i-th kept weight, row after row, has its bit of plane j at::
 
     code[j, i // 32] >> (i % 32) & 1
 
-A network expands any stretch of its code on its own; here the place of a row's bits depends on how many weights the rows
-before it keep. So rows are in panels of ``panel_rows``, and ``starts`` says how many weights are kept before each panel
-but the first. What that buys is speed on a CPU: packing and unpacking 64 bits takes an instruction (``pext``, ``pdep``).
+A network expands any stretch of its code on its own; here the place of a row's bits depends on how many weights the
+rows before it keep. So rows are in panels of ``panel_rows``, and ``starts`` says how many weights are kept before each
+panel but the first. What that buys is speed on a CPU: to pack or unpack a word takes an instruction (``pext``,
+``pdep``).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class PackedPlanes:
         )
 
     def put(self, mask: Words, planes: Words, begin: int) -> int:
-        """Fill in the bits of ``planes`` (q, n, chunks) where ``mask`` (n, chunks) is 1, of rows that follow one another.
+        """Fill in the bits of ``planes`` (q, n, chunks) where ``mask`` (n, chunks) is 1: the rows that come next.
 
         ``begin`` weights are kept before them; the number before the next rows is returned.
         """
@@ -103,9 +104,7 @@ class PackedPlanes:
         at = START_BYTES * (panel - 1)
         return int.from_bytes(self.starts[at : at + START_BYTES].tobytes(), "little") if panel else 0
 
-    def row_starts(
-        self, first: int, mask: Words, load: Callable[[int, int], Words]
-    ) -> NDArray[np.int64]:
+    def row_starts(self, first: int, mask: Words, load: Callable[[int, int], Words]) -> NDArray[np.int64]:
         """Weights that are kept before each row of ``mask``, and after them all: int64 (rows + 1,).
 
         Args:
@@ -119,14 +118,18 @@ class PackedPlanes:
         begin = first // self.panel_rows * self.panel_rows
         if begin < first:
             mask = np.concatenate([load(begin, first), mask])
-        counts = _row_counts(mask)
-        found = np.concatenate([[0], np.cumsum(counts)]) + self._start(begin // self.panel_rows)
-        for row in range(begin + self.panel_rows, min(begin + len(mask), self.shape[0] - 1) + 1, self.panel_rows):
+        before = self._start(begin // self.panel_rows)
+        if before > self.n_kept:
+            raise FormatError(f"packed bits of row {begin} start at {before}, and there are {self.n_kept}")
+        found = np.concatenate([[before], before + np.cumsum(_row_counts(mask))])
+        for row in range(
+            begin + self.panel_rows, min(begin + len(mask), self.shape[0] - 1) + 1, self.panel_rows
+        ):
             if (start := self._start(row // self.panel_rows)) != found[row - begin]:
                 raise FormatError(
                     f"packed bits of row {row} start at {start}, but the mask keeps {found[row - begin]} before it"
                 )
-        if not 0 <= found[0] <= found[-1] <= self.n_kept:
+        if found[-1] > self.n_kept:
             raise FormatError(f"the mask keeps more weights than the {self.n_kept} that are packed")
         return found[first - begin :]
 

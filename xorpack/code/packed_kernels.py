@@ -39,7 +39,7 @@ def pack_kernel(mask, planes, begin, code):
 def unpack_kernel(code, mask, begin, first, end, out):
     """Inverse of :func:`pack_kernel`: fill words ``first .. end - 1`` of ``out`` (q, n), 0 where the mask is.
 
-    ``code`` (q, words) has the bits that ``mask`` (n,) asks for there, from bit ``begin`` on, and one word at the least.
+    ``code`` (q, words) has the bits that ``mask`` (n,) asks for there, from bit ``begin`` on, and at least one word.
     """
     last = np.int64(code.shape[1] - 1)
     for j in range(code.shape[0]):
@@ -47,6 +47,8 @@ def unpack_kernel(code, mask, begin, first, end, out):
         for i in range(first, end):
             kept = np.uint64(mask[i])
             word = at >> 5  # past the end, what is read is not deposited anywhere
-            bits = np.uint64(code[j, min(word, last)]) | np.uint64(code[j, min(word + 1, last)]) << np.uint64(32)
+            bits = np.uint64(code[j, min(word, last)]) | np.uint64(code[j, min(word + 1, last)]) << np.uint64(
+                32
+            )
             out[j, i] = np.uint32(deposit(bits >> np.uint64(at & 31), kept))
             at += np.int64(count_ones(kept))

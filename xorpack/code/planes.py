@@ -55,7 +55,9 @@ class CodedPlanes:
         layout = Layout.raw(rows, cols)
         step = np.arange(layout.n_segments * layout.n_steps).reshape(layout.n_segments, layout.n_steps)
         index = layout.word_index(step)
-        words = planes.reshape(q, rows * chunks)[:, np.maximum(index, 0)] if chunks else np.zeros((q, 0, 0, 1))
+        words = (
+            planes.reshape(q, rows * chunks)[:, np.maximum(index, 0)] if chunks else np.zeros((q, 0, 0, 1))
+        )
         code = np.where(index >= 0, words, 0).astype(np.uint32)
         return cls(network=XorNetwork.identity(), layout=layout, code=code)
 

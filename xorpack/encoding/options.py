@@ -18,7 +18,7 @@ from xorpack.masks.bmf import Factors
 Encoder = Literal["elimination", "viterbi"]
 
 Payload = Literal["auto", "xor", "packed"]
-"""How the bits of kept weights are stored: packed where speed is preferred, XOR code, packed (:mod:`xorpack.code.packed`)."""
+"""How the bits of kept weights are stored: as code, or packed (:mod:`xorpack.code.packed`); ``auto``: by ``prefer``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,7 +53,7 @@ class EncodingOptions:
 
     @property
     def packs(self) -> bool:
-        """Whether bits of kept weights are packed; never where ``auto`` finds that something of the XOR code is asked for."""
+        """Whether bits of kept weights are packed: by ``auto`` never where something of the XOR code is asked for."""
         if self.payload == "auto":
             return self.prefer == "speed" and not self._of_code()
         return self.payload == "packed"

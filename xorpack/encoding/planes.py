@@ -55,8 +55,8 @@ def _pack_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
     source, wanted = plan.source, plan.mask.wanted
     packed = PackedPlanes.room(wanted.words, wanted.cols, source.n_planes)
     begin = 0
-    for mask, planes in source.blocks():
-        begin = packed.put(mask, planes, begin)
+    for words, planes in source.blocks():
+        begin = packed.put(words, planes, begin)
     nothing, none = CodedPlanes.nothing(packed.shape), np.zeros(0, np.int64)
     mask = encode_mask(plan.mask, nothing, none, options.mask_codec, options.jobs)
     return Coded(_stored(plan, packed, plan.exceptions), mask)

@@ -48,9 +48,7 @@ def activations(n, cols, dtype, seed=0):
 
 @pytest.mark.parametrize("name", ALL)
 def test_decode_words(name):
-    encoded = encoded_case(name)
-    mask, _ = reference.decode_planes(encoded)
-    assert same(loaded(name).decode_words(), reference.expand(encoded.coded, 0, encoded.rows, mask))
+    assert same(loaded(name).decode_words(), gpu_cases.coded_words(encoded_case(name)))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -77,6 +75,18 @@ def test_any_mask_as_a_bitmap(name):
     tensor = loaded(name, "bitmap")
     assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
     assert "mask" in tensor.memory()
+
+
+def test_packed_bits_become_raw_planes():
+    """On the device; ``stored`` says what the file has."""
+    encoded = encoded_case("packed")
+    memory = loaded("packed").memory()
+    assert (
+        memory["code"]
+        == 2 * encoded.n_weights // 8
+        > memory["stored"]
+        == sum(encoded.section_bytes().values())
+    )
 
 
 @pytest.mark.parametrize("name", gpu_cases.MASKS)

@@ -101,7 +101,13 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     if len(wrong):
         arrays |= _corrections(encoded, wrong, planes)
     return Packed(
-        encoded=encoded, arrays=arrays, layout=layout, mask=on, field=field, scale_order=order, n_corrections=len(wrong)
+        encoded=encoded,
+        arrays=arrays,
+        layout=layout,
+        mask=on,
+        field=field,
+        scale_order=order,
+        n_corrections=len(wrong),
     )
 
 

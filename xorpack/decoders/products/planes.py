@@ -23,8 +23,8 @@ from xorpack.vector.lookup import ROWS
 class PlaneRows:
     """See :class:`xorpack.decoders.products.fused.FusedRows`: a unit is 16 rows that are coded one after another.
 
-    Mask and scales are kept in that order, 16 rows side by side; the code stays as it is stored, packed or not. Constant
-    planes stand behind the coded ones.
+    Mask and scales are kept in that order, 16 rows side by side; the code, or packed bits, stay as they are stored.
+    Constant planes stand behind the coded ones.
     """
 
     def __init__(self, stored: StoredPlanes, elements: Bcq, corrections: Corrections, kept: Kept) -> None:

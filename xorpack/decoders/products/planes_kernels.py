@@ -141,7 +141,7 @@ def planes_kernel(
 
 @njit(cache=True, nogil=True)
 def unpack_rows(placed, starts, code, q, masks, first, n, cols, at, n_rows):
-    """Put ``n`` words of ``n_rows`` rows of packed planes to ``placed[starts[j, y]:]``; ``at`` (16,) moves on past their bits.
+    """Put ``n`` words of ``n_rows`` rows of packed planes to ``placed[starts[j, y]:]``; ``at`` (16,) moves past them.
 
     ``masks`` has the first of them at ``16 * first + y``; where it is empty, all of a row's ``cols`` columns are kept.
     """

@@ -69,7 +69,7 @@ class PlaneSource:
         return Corrections(row * cols + 32 * chunk + j, values)
 
     def blocks(self) -> Iterator[tuple[Words, Words]]:
-        """Rows of the mask and of the coded planes, a block of rows after the other: (n, chunks), (n_planes, n, chunks)."""
+        """Blocks of rows of mask and coded planes: (n, chunks), (n_planes, n, chunks)."""
         yield self.mask, self.planes if self.n_planes == len(self.planes) else self.planes[self.coded]
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
