@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account, LeftOut
-from xorpack.analysis.bounds import binary_entropy
+from xorpack.analysis.bounds import bcq_payload_bound, binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
@@ -166,6 +166,8 @@ class CheckpointPlan:
             exceptions = 0.0
             chosen = self.quantizers[name]
             bits, bound, code = math.ceil(chosen.per_kept), chosen.per_kept, chosen.per_kept
+            if chosen.bits and n_kept:
+                bound = bcq_payload_bound(1 - n_kept / n, chosen.bits) * n / n_kept
             width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 2 if chosen.bits else 1)
             if chosen.bits:
                 group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)

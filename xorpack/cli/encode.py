@@ -93,7 +93,7 @@ from xorpack.cli.common import (
 @click.option(
     "--mask",
     "mask_codec",
-    type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf"]),
+    type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf", "huffman"]),
     default=None,
     help="How the mask is stored; default: auto.",
 )

@@ -85,7 +85,7 @@ class TensorPlan:
             network=network,
             layout=layout,
             raw_layout=raw if may_be_raw and options.rate is None else None,
-            mask=choose(wanted, options.mask_codec, options.prefer),
+            mask=choose(wanted, options.mask_codec, options.prefer, packs=options.packs),
         )
 
 

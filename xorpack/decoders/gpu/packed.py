@@ -23,7 +23,7 @@ from xorpack.code.words import Words
 from xorpack.decoders import cpu
 from xorpack.decoders.gpu.fields import DeviceField
 from xorpack.decoders.gpu.lists import tiled, tiled_rows
-from xorpack.decoders.gpu.masks import DeviceMask, on_device
+from xorpack.decoders.gpu.masks import CODECS, DeviceMask, on_device
 from xorpack.decoders.gpu.order import ScaleOrder, coded_order, visited_rows
 from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, sections_sha256
@@ -84,7 +84,7 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     arrays: dict[str, NDArray[Any]] = {"code": np.ascontiguousarray(encoded.code).reshape(-1)}
     on, field = None, None
     if 0 < encoded.n_kept < encoded.n_weights:
-        on = on_device(encoded.mask if form == "stored" else Bitmap.of(mask, encoded.cols), encoded.coded)
+        on = _mask(encoded, mask, form, encoded.coded)
         arrays |= on.arrays()
     if isinstance(encoded.elements, Lossless) and encoded.elements.field is not None:
         field = DeviceField(
@@ -135,7 +135,7 @@ def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm,
         arrays["gains"] = tensor.gains.view(np.uint16)
     on = None
     if encoded.n_kept and not whole:
-        on = on_device(encoded.mask if form == "stored" else Bitmap.of(words, encoded.cols), host)
+        on = _mask(encoded, words, form, host)
         arrays |= on.arrays()
     if len(tensor.positions):
         starts, entries, order = tiled_rows(tensor.positions, encoded.rows, encoded.cols)
@@ -149,6 +149,12 @@ def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm,
         scale_order=ScaleOrder.of(host.layout, encoded.group_size, 1),
         n_corrections=len(tensor.positions),
     )
+
+
+def _mask(encoded: EncodedTensor, words: Words, form: MaskForm, host: CodedPlanes) -> DeviceMask[Any]:
+    """The mask as it is stored, where kernels decode that; else, or where ``form`` says so, a bitmap."""
+    stored = form == "stored" and type(encoded.mask) in CODECS
+    return on_device(encoded.mask if stored else Bitmap.of(words, encoded.cols), host)
 
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:
