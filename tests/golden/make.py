@@ -35,6 +35,7 @@ import xorpack
 from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
 from xorpack.code import layout, words
 from xorpack.code import packed as code_packed
+from xorpack.encoding.masks import huffman
 from xorpack.files import container
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES
@@ -107,6 +108,17 @@ def panels_of(weights: int) -> Iterator[None]:
         yield
     finally:
         code_packed.PANEL_WEIGHTS = usual
+
+
+@contextmanager
+def masks_of(octets: int) -> Iterator[None]:
+    """Cut bitmaps into panels far smaller than they usually are."""
+    usual = huffman.PANEL_BYTES
+    huffman.PANEL_BYTES = octets
+    try:
+        yield
+    finally:
+        huffman.PANEL_BYTES = usual
 
 
 def quasi_cyclic(case: Case) -> None:
@@ -363,6 +375,12 @@ def packed(case: Case) -> None:
         case.add(f"plain.{dtype}", plain(1730 + 2 * i, (21, 45), 400, dtype), **how)
     for i, shape in enumerate([(0, 5), (5, 0), (), (77,)]):
         case.add("empty." + "x".join(map(str, shape)), bcq(1750 + 3 * i, shape, 2, 500), **how)
+    with masks_of(13):
+        case.add("huffman", bcq(1760, (21, 70), 2, 100), mask_codec="huffman", **how)
+        case.add("huffman of code", bcq(1763, (21, 64), 2, 300), mask_codec="huffman")
+        case.add("huffman of zeros", bcq(1766, (9, 50), 1, 0), mask_codec="huffman", **how)
+        case.add("huffman of none", bcq(1769, (0, 5), 1, 0), mask_codec="huffman", **how)
+    case.add("huffman of a trellis", trellis(1773, (23, 70), (1, 2), 8, 3, kept=200), mask_codec="huffman")
     case.add("code", bcq(1780, (20, 70), 2, 90, group_size=30))
     case.carry(1790, "bias", "F32", (5,), 20)
 

@@ -129,7 +129,8 @@ def test_planes_that_are_all_constant_still_carry_a_cascade():
 def test_what_cannot_be_asked_for():
     tensor = bcq((40, 40), 0.9)
     with pytest.raises(
-        ParameterError, match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block, bmf, huffman"
+        ParameterError,
+        match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block, bmf, huffman",
     ):
         xorpack.encode(tensor, mask_codec="runs")
     with pytest.raises(ParameterError, match="prefer 'fast' is not one of size, speed"):

@@ -50,7 +50,7 @@ measured. Those of all-MiniLM-L6-v2 are within .02 of them up to .5, and .03 to 
 def bcq_payload_bound(sparsity: float, bits: int) -> float:
     """Bits per weight that kept weights of binary codes hold, about, their planes being fitted to normal weights.
 
-    Signs are random; of the other planes, the larger a weight, the more of them agree with its sign. Above 4 planes each
+    Signs are random; of the other planes more agree with the sign the larger a weight is. Above 4 planes each
     one more counts whole.
 
     >>> round(bcq_payload_bound(0.5, 3), 3), bcq_payload_bound(0.5, 1)

@@ -236,7 +236,7 @@ class CheckpointPlan:
         choice, prefer = settings.mask_codec, settings.prefer
         if choice == Bmf.NAME:  # pruning makes the mask as small as that
             return math.ceil(n * (settings.mask_bits or MASK_BITS) / 8)
-        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer)
+        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer, packs=settings.packs)
         if choice == Block.NAME or (choice == "auto" and prefer == "size"):
             bits = min(bits, BLOCK_OVERHEAD * mask.best[1])
         return math.ceil(bits / 8)

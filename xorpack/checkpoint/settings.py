@@ -140,6 +140,12 @@ class Settings:
         return self.rate is not None or self.has_budget
 
     @property
+    def packs(self) -> bool:
+        """Whether bits of kept weights are packed: :mod:`xorpack.code.packed`."""
+        fast = self.payload == "auto" and self.prefer == "speed" and self.mask_codec != "cascade"
+        return not self.is_trellis and (self.payload == "packed" or fast)
+
+    @property
     def has_budget(self) -> bool:
         """Whether rates are to be chosen."""
         return self.target_bits is not None or self.max_size is not None

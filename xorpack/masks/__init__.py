@@ -25,7 +25,9 @@ from xorpack.masks.mask import Mask
 
 __all__ = ["CODECS", "Bitmap", "Block", "Bmf", "Cascade", "Constant", "Huffman", "Mask", "parse"]
 
-CODECS: Mapping[str, type[Mask]] = {codec.NAME: codec for codec in (Constant, Bitmap, Cascade, Block, Bmf, Huffman)}
+CODECS: Mapping[str, type[Mask]] = {
+    codec.NAME: codec for codec in (Constant, Bitmap, Cascade, Block, Bmf, Huffman)
+}
 """By the name in the file. ``xorpack.encoding.masks.choice`` and ``xorpack.decoders.gpu.masks`` have a table each,
 which a test compares with this one."""
 

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.analysis.bounds import binary_entropy
 from xorpack.code.planes import CodedPlanes
 from xorpack.encoding.fields.huffman import limited_lengths
 from xorpack.encoding.masks.huffman_kernels import count_bytes, encode_panels
@@ -45,13 +44,16 @@ class HuffmanProposal(Proposal):
         count_bytes(octets, counts)
         lengths = code_lengths(counts)
         n_panels = -(-octets.size // PANEL_BYTES)
-        bits = int(counts @ lengths) + 8 * (TABLE_BYTES + SIZE_BYTES * n_panels + cls.CONFIG_BYTES) + 4 * n_panels
+        sizes = TABLE_BYTES + SIZE_BYTES * n_panels + cls.CONFIG_BYTES
+        bits = int(counts @ lengths) + 8 * sizes + 4 * n_panels
         return cls(wanted=wanted, bits=bits, octets=octets, lengths=lengths)
 
     @classmethod
     def typical_bits(cls, density: float) -> float:
         """See :class:`Proposal`."""
-        return max(1.015 * binary_entropy(density), 0.13)
+        ones = np.bitwise_count(np.arange(N_SYMBOLS, dtype=np.uint8)).astype(np.float64)
+        counts = np.rint(1e12 * density**ones * (1 - density) ** (8 - ones)).astype(np.int64)
+        return float(counts @ code_lengths(counts) / counts.sum() / 8)
 
     def encode(self, riders: CodedPlanes, missing: NDArray[np.int64], jobs: int) -> Huffman:
         """See :class:`Proposal`."""
@@ -66,7 +68,7 @@ class HuffmanProposal(Proposal):
 
 
 def code_lengths(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bits of the best codewords of bytes that occur ``counts`` times, 0 of those that never do; two have one at least."""
+    """Bits of the best codewords of bytes that occur ``counts`` times; 0 of those that never do, but for two."""
     found = np.array(counts)
     for spare in range(2):  # a code of fewer symbols is not complete
         if np.count_nonzero(found) < 2:
