@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account, LeftOut
-from xorpack.analysis.bounds import binary_entropy
+from xorpack.analysis.bounds import bcq_payload_bound, binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
@@ -150,6 +150,8 @@ class CheckpointPlan:
             exceptions = 0.0
             chosen = self.quantizers[name]
             bits, bound, code = math.ceil(chosen.per_kept), chosen.per_kept, chosen.per_kept
+            if chosen.bits and n_kept:
+                bound = bcq_payload_bound(1 - n_kept / n, chosen.bits) * n / n_kept
             width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 2 if chosen.bits else 1)
             if chosen.bits:
                 group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
@@ -173,6 +175,7 @@ class CheckpointPlan:
                 "field": field_bytes,
                 "gains": gain_bytes,
                 "outliers": outlier_bytes,
+                "starts": 0,
             },
             original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,
@@ -217,7 +220,7 @@ class CheckpointPlan:
         choice, prefer = settings.mask_codec, settings.prefer
         if choice == Bmf.NAME:  # pruning makes the mask as small as that
             return math.ceil(n * (settings.mask_bits or MASK_BITS) / 8)
-        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer)
+        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer, packs=settings.packs)
         if choice == Block.NAME or (choice == "auto" and prefer == "size"):
             bits = min(bits, BLOCK_OVERHEAD * mask.best[1])
         return math.ceil(bits / 8)

@@ -18,7 +18,7 @@ from xorpack.checkpoint.plan import FLOATS, choose_factors
 from xorpack.checkpoint.settings import Settings
 from xorpack.code.words import Words
 from xorpack.decoders import cpu
-from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.fitting.hessian import output_error
 from xorpack.encoding.fitting.methods import fit
@@ -110,7 +110,7 @@ def encode_tensor(task: TensorTask) -> tuple[EncodedTensor | None, TensorResult]
         if not task.settings.lossless:
             rows = Rows(made.array.reshape(made.encoded.rows, made.encoded.cols))
             blocks = rows.watch(blocks)
-        if blocks_sha256(blocks) != made.encoded.content_sha256:
+        if cpu.content_sha256(made.encoded, blocks) != made.encoded.content_sha256:
             raise SelfCheckError(
                 "it does not decode to what was encoded, a fault of xorpack; please report it"
             )
@@ -141,7 +141,8 @@ class _Made(NamedTuple):
 
 def _encode(task: TensorTask) -> _Made:
     settings, array = task.settings, task.stored.array()
-    how: dict[str, Any] = {"mask_codec": settings.mask_codec, "prefer": settings.prefer, "jobs": task.jobs}
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("mask_codec", "prefer", "payload")}
+    how["jobs"] = task.jobs
     if settings.lossless:
         array, count = _zeros(array, positive=settings.positive_zeros)
         if settings.mask_codec == Bmf.NAME:

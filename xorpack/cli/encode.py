@@ -92,7 +92,7 @@ from xorpack.cli.common import (
 @click.option(
     "--mask",
     "mask_codec",
-    type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf"]),
+    type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf", "huffman"]),
     default=None,
     help="How the mask is stored; default: auto.",
 )
@@ -107,8 +107,15 @@ from xorpack.cli.common import (
     "--prefer",
     type=click.Choice(["size", "speed"]),
     default=None,
-    help="What to minimize where there is a choice: size, the default, or the time to encode and decode (bitmaps, no "
-    "prefix codes).",
+    help="What to minimize where there is a choice: size, the default, or the time to encode, and to decode on a CPU "
+    "(packed bits, bitmaps, no prefix codes).",
+)
+@click.option(
+    "--payload",
+    type=click.Choice(["auto", "xor", "packed"]),
+    default=None,
+    help="How the bits of kept weights are stored: xor, code that a GPU decodes at any place; packed, as small and "
+    "faster on a CPU; default: packed with --prefer speed, else xor.",
 )
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Encode only these: module names, or re:EXPRESSION."
