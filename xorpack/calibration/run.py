@@ -89,10 +89,10 @@ def calibrate(
     for package in ("torch", "transformers"):
         if find_spec(package) is None:
             raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
-    tokens = _tokens(root, text_path, sequences, length)
+    tokens = read_tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
 
-    collector = Collector(_load(root), tokens, memory=memory or MEMORY, progress=progress)
+    collector = Collector(load_plain(root), tokens, memory=memory or MEMORY, progress=progress)
     with atomic_file(target, overwrite=overwrite) as path:
         hessians.write(path, collector.layers, collector.sizes, collector.matrices())
     widest = max(collector.sizes.values())
@@ -107,7 +107,7 @@ def calibrate(
     )
 
 
-def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
+def read_tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
     """The first pieces of a text, int64 (n, length)."""
     import torch
     from transformers import AutoTokenizer
@@ -129,7 +129,7 @@ def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor
     return torch.tensor(ids[: n * length]).reshape(n, length)
 
 
-def _load(root: Path) -> torch.nn.Module:
+def load_plain(root: Path) -> torch.nn.Module:
     """The model of config.json's own class, whose names are those of the files, in float32."""
     import torch
     import transformers
