@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import sys
 import time
@@ -111,6 +112,12 @@ def measured(
             )
             applied = dict(zip(chosen, results, strict=True))
         found = {name: weight for name, (weight, _) in applied.items()}
+        untouched = copy.deepcopy(model.module.state_dict()) if setting.tune else None
+        if setting.tune:
+            encoded = {
+                name: setting.encode(dense[name], jobs, stats.get(f"{name}.weight")) for name in chosen
+            }
+            found = model.tune(dense, encoded)
         for name in chosen:
             n_bytes += applied[name][1]
             error += float(((found[name] - dense[name]).astype(np.float64) ** 2).sum())
@@ -127,6 +134,8 @@ def measured(
             at_most=model.goals.get(round(bits)) if setting.method == "trellis" else None,
             note=f"{interval}; {bits:.3f} bits stored, D {error / energy:.5f}, {seconds:.0f} s to quantize",
         )
+        if untouched is not None:
+            model.module.load_state_dict(untouched)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def test_gradients_are_those_of_encoded_weights_and_derivatives(kind: str) -> No
     if weight.gains is None:
         return
     (slope,) = torch.autograd.grad((layer(x) * direction).sum(), [weight.gains])
-    (same,) = torch.autograd.grad((nn.functional.linear(x, weight.decode()) * direction).sum(), [weight.gains])
+    (same,) = torch.autograd.grad(
+        (nn.functional.linear(x, weight.decode()) * direction).sum(), [weight.gains]
+    )
     torch.testing.assert_close(slope, same, rtol=1e-4, atol=1e-4)
     assert slope.abs().max() > 0
 

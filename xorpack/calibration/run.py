@@ -89,10 +89,10 @@ def calibrate(
     for package in ("torch", "transformers"):
         if find_spec(package) is None:
             raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
-    tokens = read_tokens(root, text_path, sequences, length)
+    tokens = _tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
 
-    collector = Collector(load_plain(root), tokens, memory=memory or MEMORY, progress=progress)
+    collector = Collector(_load(root), tokens, memory=memory or MEMORY, progress=progress)
     with atomic_file(target, overwrite=overwrite) as path:
         hessians.write(path, collector.layers, collector.sizes, collector.matrices())
     widest = max(collector.sizes.values())
@@ -107,20 +107,11 @@ def calibrate(
     )
 
 
-def read_tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
+def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
     """The first pieces of a text, int64 (n, length)."""
     import torch
-    from transformers import AutoTokenizer
 
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not UTF-8 at byte {error.start}") from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
-        ids = tokenizer(text[: CHARACTERS * sequences * length], add_special_tokens=False)["input_ids"]
-    except Exception as error:
-        raise SourceError(f"{root}: no tokenizer that transformers loads: {_first_line(error)}") from None
+    ids = read_tokens(root, path, sequences * length)
     n = min(sequences, len(ids) // length)
     if not n:
         raise ParameterError(
@@ -129,7 +120,29 @@ def read_tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Te
     return torch.tensor(ids[: n * length]).reshape(n, length)
 
 
-def load_plain(root: Path) -> torch.nn.Module:
+def read_tokens(root: Path, path: Path, most: int) -> list[int]:
+    """The first tokens of a text, ``most`` of them unless it is shorter, without those that mark a beginning or an end.
+
+    Raises:
+        FormatError: the text is not UTF-8.
+        SourceError: ``root`` has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not UTF-8 at byte {error.start}") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
+        found = tokenizer(text[: CHARACTERS * most], add_special_tokens=False)["input_ids"]
+    except Exception as error:
+        raise SourceError(f"{root}: no tokenizer that transformers loads: {_first_line(error)}") from None
+    ids: list[int] = found[:most]
+    return ids
+
+
+def _load(root: Path) -> torch.nn.Module:
     """The model of config.json's own class, whose names are those of the files, in float32."""
     import torch
     import transformers

@@ -29,8 +29,8 @@ HELD_OUT = 10
 LOOKS = 10
 """How often the held-out sequences are looked at."""
 
-SEQUENCES = 4096
-"""Of the text, at the most."""
+MOST_TOKENS = 1 << 21
+"""Tokens of the text that are read, at the most."""
 
 Progress = Callable[[str, int, int], None]
 """Called after every sequence of the teacher's and every step: what is done, how much since, of how much in all."""
@@ -159,9 +159,13 @@ def tune(
     from xorpack.tuning.teaching import lessons
 
     torch.set_num_threads(jobs)
-    tokens = read_tokens(roots[1], Path(text), SEQUENCES, length)
-    if len(tokens) < 2:
-        raise ParameterError(f"{text}: one sequence of {length} tokens; one more is needed, to be held out")
+    ids = read_tokens(roots[1], Path(text), MOST_TOKENS)
+    if len(ids) < 2 * length:
+        raise ParameterError(
+            f"{text}: {len(ids)} tokens, less than two sequences of {length}, of which one is held out; give more "
+            f"text, or a smaller length"
+        )
+    tokens = torch.tensor(ids[: len(ids) // length * length]).reshape(-1, length)
     n_held_out = max(1, len(tokens) // HELD_OUT)
     course = Course(
         steps=steps, learning_rate=learning_rate, batch=batch, seed=seed, every=max(1, -(-steps // LOOKS))

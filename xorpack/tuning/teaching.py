@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from xorpack.calibration.run import load_plain
+import xorpack.hf
+from xorpack.errors import SourceError
 from xorpack.tuning.targets import Targets, logits_of
 
 
@@ -26,7 +27,11 @@ def lessons(
         SourceError: transformers does not load it.
         ParameterError, DataError: its logits are missing, NaN or infinite.
     """
-    teacher = load_plain(root)
+    try:
+        teacher = xorpack.hf.load(root, dtype=torch.float32).eval()
+    except Exception as error:  # whatever transformers raises of a model that it cannot load
+        line = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SourceError(f"{root}: not loaded by transformers: {line}") from None
     found = []
     with torch.no_grad():
         for sequence in tokens:
