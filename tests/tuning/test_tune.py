@@ -112,14 +112,14 @@ def test_a_training_that_was_cut_off_goes_on(dense, text, trellis, tmp_path):
     whole, parts, state = tmp_path / "whole", tmp_path / "parts", tmp_path / "state"
     tune(trellis, whole, teacher=dense, text=text, **HOW)
 
-    class Cut(Exception):
+    class CutError(Exception):
         pass
 
     def cut(look):
         if look.step == 6:
-            raise Cut
+            raise CutError
 
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         tune(trellis, parts, teacher=dense, text=text, state=state, told=cut, **HOW)
     assert not parts.exists()
     looks = []

@@ -15,6 +15,7 @@ from xorpack.cli.common import (
     OVERWRITE,
     SCOPE,
     SRC,
+    PatternRate,
     Size,
     make_console,
     progress_bar,
@@ -33,6 +34,15 @@ from xorpack.cli.common import (
     type=float,
     default=None,
     help="Instead of --bits: stored bits per kept weight, 0.03 to 6, of a trellis: the least error for the bytes.",
+)
+@click.option(
+    "--rate-of",
+    "rates",
+    type=PatternRate(),
+    multiple=True,
+    metavar="PATTERN=RATE",
+    help="With --rate: another rate for tensors that match, embeddings=3 say; they are encoded even if they are "
+    "embeddings or heads.",
 )
 @click.option(
     "--target-bits",
@@ -126,11 +136,14 @@ def encode(
     jobs: int,
     overwrite: bool,
     dry_run: bool,
+    rates: tuple[tuple[str, float], ...],
     **options: Any,
 ) -> None:
     """Encode SRC, a .safetensors file or a model directory, to DST."""
     from xorpack.checkpoint import encode_checkpoint
 
+    if rates:
+        options["rates"] = dict(rates)
     with progress_bar("encode") as progress:
         report = encode_checkpoint(
             src,
