@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     help="The directory of the dense model.",
 )
 @click.option(
-    "--text", type=click.Path(path_type=Path), required=True, help="To train on; its last tenth is held out."
+    "--text", type=click.Path(path_type=Path), required=True, help="To train on; a tenth is held out."
 )
 @click.option(
     "--delta",

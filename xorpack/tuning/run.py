@@ -24,13 +24,10 @@ if TYPE_CHECKING:
 STEPS, LEARNING_RATE, BATCH, LENGTH = 200, 0.01, 8, 512
 
 HELD_OUT = 10
-"""One of so many sequences is held out, and one at the least: the last of the text."""
+"""One of so many sequences is held out, and one at the least: the last."""
 
 LOOKS = 10
 """How often the held-out sequences are looked at."""
-
-MOST_TOKENS = 1 << 21
-"""Tokens of the text that are read, at the most."""
 
 Progress = Callable[[str, int, int], None]
 """Called after every sequence of the teacher's and every step: what is done, how much since, of how much in all."""
@@ -104,7 +101,8 @@ def tune(
         source: an encoded model directory.
         output: the directory to write; None where there is a ``delta``.
         teacher: the directory of the dense model, with a tokenizer.
-        text: a UTF-8 file, of the kind that the model is for; its last tenth is held out.
+        text: a UTF-8 file, of the kind that the model is for. As much of its beginning is used as the steps take; the
+            last tenth of that is held out.
         delta: the file of scales and gains to write (:func:`xorpack.torch.load_scales`); norms and biases stay as they
             are then.
         state: a file that the training goes on from, if it stands there, and that is written at every look.
@@ -159,7 +157,8 @@ def tune(
     from xorpack.tuning.teaching import lessons
 
     torch.set_num_threads(jobs)
-    ids = read_tokens(roots[1], Path(text), MOST_TOKENS)
+    wanted = steps * batch * HELD_OUT // (HELD_OUT - 1) + 1
+    ids = read_tokens(roots[1], Path(text), wanted * length)
     if len(ids) < 2 * length:
         raise ParameterError(
             f"{text}: {len(ids)} tokens, less than two sequences of {length}, of which one is held out; give more "
