@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,6 +184,12 @@ class TrellisPlanes:
     @property
     def host(self) -> CodedPlanes:
         """What a mask is stored beside: a matrix of this shape, and no planes that a mask could use."""
-        layout = Layout.raw(*self.shape)
-        code = np.zeros((0, layout.n_segments, layout.n_steps, layout.lanes), np.uint32)
-        return CodedPlanes(network=XorNetwork.identity(), layout=layout, code=code)
+        return _no_planes(*self.shape)
+
+
+@lru_cache(64)
+def _no_planes(rows: int, cols: int) -> CodedPlanes:
+    """Nothing for a matrix; kept, for a model has many tensors of few shapes, and each asks twice."""
+    layout = Layout.raw(rows, cols)
+    code = np.zeros((0, layout.n_segments, layout.n_steps, layout.lanes), np.uint32)
+    return CodedPlanes(network=XorNetwork.identity(), layout=layout, code=code)
