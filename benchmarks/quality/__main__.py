@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import sys
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import xorpack
 from benchmarks import report
 from benchmarks.measure import Row
 from benchmarks.quality.calibrated import hessians_of
@@ -64,6 +66,10 @@ def main() -> None:
         type=Path,
         help="what fit and gptq know of activations; collected, for some minutes, if it is not there",
     )
+    parser.add_argument(
+        "--directory", type=Path, help="measure what xorpack encode or tune wrote, instead of settings"
+    )
+    parser.add_argument("--called", default="", metavar="TEXT", help="what the row calls it")
     parser.add_argument("--save", action="store_true", help="into results/quality.json and docs/results.md")
     options = parser.parse_args()
     quick = any(getattr(options, name) != value for name, value in FULL.items())
@@ -74,9 +80,12 @@ def main() -> None:
     if quick and options.model != "smollm2":
         parser.error("--sequences, --length, --every and --text are of smollm2")
     try:
-        settings = [Setting.parse(text) for text in options.settings or SETTINGS]
+        texts = options.settings or (SETTINGS if options.directory is None else ())
+        settings = [Setting.parse(text) for text in texts]
     except ValueError as error:
         parser.error(str(error))
+    if (options.directory is None) != (not options.called) or (options.directory and options.settings):
+        parser.error("--directory and --called go together, without settings")
     calibrated = [setting.text for setting in settings if setting.is_calibrated]
     if calibrated and options.stats is None:
         parser.error(f"{calibrated[0]} needs --stats")
@@ -88,12 +97,14 @@ def main() -> None:
     kind = getattr(importlib.import_module(f"benchmarks.quality.{module}"), name)
     chosen = (options.sequences, options.length, options.text) if options.model == "smollm2" else ()
     model = kind(*chosen)
-    stats = (
-        hessians_of(model.module, model.calibration(), options.stats, guided=guided.pop())
-        if calibrated
-        else None
-    )
-    for row in measured(model, settings, options.every, options.jobs, stats):
+    if options.directory is None:
+        stats = None
+        if calibrated:
+            stats = hessians_of(model.module, model.calibration(), options.stats, guided=guided.pop())
+        rows = measured(model, settings, options.every, options.jobs, stats)
+    else:
+        rows = iter([of_directory(model, options.directory, options.called)])
+    for row in rows:
         print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr, flush=True)
         if options.save:
             save(row)
@@ -107,6 +118,23 @@ def save(row: Row) -> None:
     earlier = report.saved("quality").get("quality", {"rows": []})["rows"]
     found["rows"] = [other for other in earlier if other["what"] != row.what] + found["rows"]
     report.save("quality", {"quality": found})
+
+
+def of_directory(model: Model, path: Path, called: str) -> Row:
+    """The row of an encoded directory."""
+    with xorpack.open(path) as checkpoint:
+        n_bytes = sum(sum(tensor.section_bytes().values()) for tensor in checkpoint.values())
+        bits = 8 * n_bytes / checkpoint.n_weights
+        size = sum(file.n_bytes for file in checkpoint.files) / 1e6
+    model.load(path)
+    score = model.score()
+    interval = f"{SHARE} %: {score.low:,.{model.digits}f} .. {score.high:,.{model.digits}f}"
+    return Row(
+        what=f"{model.measure}, {called}",
+        samples=[score.value],
+        digits=model.digits,
+        note=f"{interval}; {bits:.3f} bits stored, files of {size:.1f} MB",
+    )
 
 
 def measured(
@@ -127,6 +155,12 @@ def measured(
             )
             applied = dict(zip(chosen, results, strict=True))
         found = {name: weight for name, (weight, _) in applied.items()}
+        untouched = copy.deepcopy(model.module.state_dict()) if setting.tune else None
+        if setting.tune:
+            encoded = {
+                name: setting.encode(dense[name], jobs, stats.get(f"{name}.weight")) for name in chosen
+            }
+            found = model.tune(dense, encoded)
         for name in chosen:
             n_bytes += applied[name][1]
             error += float(((found[name] - dense[name]).astype(np.float64) ** 2).sum())
@@ -143,6 +177,8 @@ def measured(
             at_most=model.goals.get(round(bits)) if setting.method == "trellis" else None,
             note=f"{interval}; {bits:.3f} bits stored, D {error / energy:.5f}, {seconds:.0f} s to quantize",
         )
+        if untouched is not None:
+            model.module.load_state_dict(untouched)
 
 
 def _known(stats: Hessians | None, name: str) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import xorpack.hf
 from benchmarks.quality.layers import Model
 from benchmarks.quality.packages import packaged
 from benchmarks.quality.score import Score, perplexity
@@ -54,6 +55,10 @@ class LanguageModel(Model):
                 logits = self.module(row[None]).logits[0, :-1]
                 losses.append(torch.nn.functional.cross_entropy(logits, row[1:], reduction="none").numpy())
         return perplexity(np.concatenate(losses))
+
+    def load(self, path: Path) -> None:
+        """See :meth:`Model.load`."""
+        self.module = xorpack.hf.load(path, decode=True, dtype=torch.float32).eval()
 
     def calibration(self) -> torch.Tensor:
         """See :meth:`Model.calibration`."""

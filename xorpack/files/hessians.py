@@ -64,6 +64,19 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         found: NDArray[np.float32] = self._tensors[f"{self._layers[name]}.hessian"].array()
         return found
 
+    def stored(self, name: str) -> StoredTensor | None:
+        """A layer's Hessian as it stands in the file, not read; None if it saw no input."""
+        return self._tensors[f"{self._layers[name]}.hessian"] if name in self._layers else None
+
+    def stored_outputs(self, name: str) -> StoredTensor | None:
+        """What squared errors of each output of a layer count, float32 (n_out,); None if nothing is known of them."""
+        return self._tensors.get(f"{self._layers[name]}.outputs") if name in self._layers else None
+
+    def outputs(self, name: str) -> NDArray[np.float32] | None:
+        """:meth:`stored_outputs`, read."""
+        stored = self.stored_outputs(name)
+        return None if stored is None else stored.array()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
 
@@ -73,16 +86,6 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
     def size(self, name: str) -> int:
         """Inputs of a layer."""
         return self._tensors[f"{self._layers[name]}.hessian"].shape[0]
-
-    def outputs(self, name: str) -> NDArray[np.float32] | None:
-        """What squared errors of each output of a layer count, float32 (n_out,); None if nothing is known of them."""
-        stored = self._tensors.get(f"{self._layers[name]}.outputs")
-        return None if stored is None else stored.array()
-
-    def n_outputs(self, name: str) -> int | None:
-        """How many outputs :meth:`outputs` is of."""
-        stored = self._tensors.get(f"{self._layers[name]}.outputs")
-        return None if stored is None else stored.shape[0]
 
     def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
         if KEY not in metadata:
