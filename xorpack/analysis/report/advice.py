@@ -95,7 +95,24 @@ def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
     if joint < 0.98 * apart:
         saved = 100 * (1 - joint / apart)
         text += f"; a coder that knew how the planes depend on each other could save {saved:.0f} % of it"
-    return text + ". Fewer planes (--bits) or fewer kept weights (--sparsity) make it smaller."
+    text += ". Fewer planes (--bits) or fewer kept weights (--sparsity) make it smaller"
+    return f"{text}. {_payload(tensors)}".rstrip()
+
+
+def _payload(tensors: Sequence[TensorReport]) -> str:
+    """Which codec of the kept bits to take, and why."""
+    packed = [t.network.startswith("packed") for t in tensors if t.kind == "bcq"]
+    if not packed:
+        return ""
+    if all(packed):
+        return (
+            "Its bits are packed: the fastest to encode, and to decode on a CPU. A GPU has to hold every plane whole, "
+            "pruned weights too; --payload xor keeps them as small there as here."
+        )
+    return (
+        "For use on CPUs alone, --prefer speed packs the bits: as small, some hundred times as fast to encode, and no "
+        "slower to decode."
+    )
 
 
 def _scales(total: Account, tensors: Sequence[TensorReport]) -> str | None:
