@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from xorpack import checks
-from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
+from xorpack.checkpoint.settings import Progress
 from xorpack.checkpoint.source import check_unchanged, find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor

@@ -103,16 +103,15 @@ class CheckpointPlan:
         asked = Quantizer(rate=settings.rate) if settings.is_trellis else Quantizer(bits=settings.bits)
         self.quantizers = dict.fromkeys(self.selected, asked)
         self.fitted: Container[str] = ()
-        self._threshold: GlobalThreshold | None = None
+        self._thresholds: dict[str, GlobalThreshold] = {}
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
-            self._threshold = global_thresholds(loaders, settings.sparsity)
+            cut = global_thresholds(loaders, settings.sparsity)
+            self._thresholds = {name: cut.only(index) for index, name in enumerate(self.selected)}
 
-    def global_mask(self, name: str) -> Words | None:
-        """The mask of a tensor where all are pruned together, else None."""
-        if self._threshold is None:
-            return None
-        return self._threshold.mask(list(self.selected).index(name), _matrix(self.selected[name]))
+    def threshold(self, name: str) -> GlobalThreshold | None:
+        """Where a tensor is cut if all are pruned together, else None."""
+        return self._thresholds.get(name)
 
     def mask(self, name: str) -> Words:
         """The mask that a tensor would have, uint32 (rows, chunks)."""
@@ -125,24 +124,9 @@ class CheckpointPlan:
                 return zeros
             return np.tile(tail_mask(matrix.shape[1]), (len(matrix), 1))
         if self.settings.mask_codec == Bmf.NAME:
-            return self.factors(name, matrix).mask()
-        whole = self.global_mask(name)
-        return magnitude_mask(matrix, self.settings.sparsity) if whole is None else whole
-
-    def factors(self, name: str, array: NDArray[Any], jobs: int = 1) -> Factors:
-        """Factors of a mask of codec ``bmf``: of one chosen for the sparsity asked for, or of the zeros of ``array``.
-
-        Raises:
-            DataError: the zeros are no product of factors as small as asked for.
-        """
-        settings, matrix = self.settings, array.reshape(as_matrix(array.shape))
-        mask_bits = settings.mask_bits or MASK_BITS
-        if settings.sparsity is not None:
-            return fit(
-                magnitudes(matrix), settings.sparsity, mask_bits=mask_bits, rank=settings.rank, jobs=jobs
-            )
-        mask = ElementSource(matrix).mask if settings.lossless else zeros_mask(matrix)
-        return factor(mask, matrix.shape[1], *choose_tile(*matrix.shape, mask_bits, settings.rank))
+            return choose_factors(self.settings, matrix).mask()
+        cut = self.threshold(name)
+        return magnitude_mask(matrix, self.settings.sparsity) if cut is None else cut.mask(0, matrix)
 
     def preview(self, name: str) -> Preview:
         """What a tensor would become."""
@@ -240,6 +224,20 @@ class CheckpointPlan:
         if choice == Block.NAME or (choice == "auto" and prefer == "size"):
             bits = min(bits, BLOCK_OVERHEAD * mask.best[1])
         return math.ceil(bits / 8)
+
+
+def choose_factors(settings: Settings, array: NDArray[Any], jobs: int = 1) -> Factors:
+    """Factors of a mask of codec ``bmf``: of one chosen for the sparsity asked for, or of the zeros of ``array``.
+
+    Raises:
+        DataError: the zeros are no product of factors as small as asked for.
+    """
+    matrix = array.reshape(as_matrix(array.shape))
+    mask_bits = settings.mask_bits or MASK_BITS
+    if settings.sparsity is not None:
+        return fit(magnitudes(matrix), settings.sparsity, mask_bits=mask_bits, rank=settings.rank, jobs=jobs)
+    mask = ElementSource(matrix).mask if settings.lossless else zeros_mask(matrix)
+    return factor(mask, matrix.shape[1], *choose_tile(*matrix.shape, mask_bits, settings.rank))
 
 
 def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int]:

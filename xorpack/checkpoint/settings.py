@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -18,6 +18,9 @@ from xorpack.files import model
 from xorpack.files.record import VERSION
 from xorpack.files.selection import abbreviated
 from xorpack.tensors import MAX_BITS
+
+Progress = Callable[[str, int, int], None]
+"""Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
 
 SCOPES = ("tensor", "global")
 

@@ -9,12 +9,11 @@ import click
 
 from xorpack.analysis import tables
 from xorpack.cli.common import (
-    DST,
     EXCLUDE,
     JOBS,
     OVERWRITE,
     SCOPE,
-    SRC,
+    Place,
     Size,
     make_console,
     progress_bar,
@@ -23,8 +22,8 @@ from xorpack.cli.common import (
 
 
 @click.command()
-@SRC
-@DST
+@click.argument("src", type=Place(urls=True))
+@click.argument("dst", type=Place(urls=True))
 @click.option(
     "--bits", type=click.IntRange(1, 8), default=None, help="Planes of a quantized weight; default: 2."
 )
@@ -124,18 +123,38 @@ from xorpack.cli.common import (
 @EXCLUDE
 @JOBS
 @OVERWRITE
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with what a run to DST finished before it was killed; keep what is finished if this one is stopped.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    default=None,
+    help="Let the workers of a dask cluster encode, tcp://HOST:PORT; they see SRC and DST under the same paths.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="The same by so many processes of this machine, with --jobs threads together.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(
-    src: Path,
-    dst: Path,
+    src: str | Path,
+    dst: str | Path,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     jobs: int,
     overwrite: bool,
+    resume: bool,
+    scheduler: str | None,
+    workers: int | None,
     dry_run: bool,
     **options: Any,
 ) -> None:
-    """Encode SRC, a .safetensors file or a model directory, to DST."""
+    """Encode SRC, a .safetensors file or a model directory, to DST; URLs such as s3://BUCKET/MODEL for either."""
     from xorpack.checkpoint import encode_checkpoint
 
     with progress_bar("encode") as progress:
@@ -147,6 +166,9 @@ def encode(
             jobs=jobs,
             overwrite=overwrite,
             dry_run=dry_run,
+            resume=resume,
+            scheduler=scheduler,
+            workers=workers,
             progress=progress,
             **{name: value for name, value in options.items() if value is not None},
         )

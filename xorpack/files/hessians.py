@@ -54,6 +54,11 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         found: NDArray[np.float32] = self._tensors[f"{self._layers[name]}.hessian"].array()
         return found
 
+    @property
+    def stored(self) -> dict[str, StoredTensor]:
+        """The same as they stand in the file, not read."""
+        return {name: self._tensors[f"{key}.hessian"] for name, key in self._layers.items()}
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
 

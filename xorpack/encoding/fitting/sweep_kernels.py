@@ -157,7 +157,7 @@ def quantize_column(target, c, shared, gain, fit_gain, bits, values, outliers):
         edge,
         capacity,
         bits,
-        0,
+        np.int64(0),
     )
     return expand_column(target, cares, scale, count, gain, fit_gain, expand, bits, values)
 
