@@ -72,7 +72,7 @@ def _mask(total: Account, tensors: Sequence[TensorReport]) -> str:
         f" (rows and columns differ; {independent:.3f} if they did not)" if bound < 0.99 * independent else ""
     )
     text = f"The mask is {_share(size, total)}: {now:.3f} bits per weight. Its entropy is {bound:.3f}{differ}"
-    bitmaps = sum(t.account.section_bytes["mask"] for t in tensors if t.mask_codec == "bitmap")
+    bitmaps = sum(t.account.section_bytes["mask"] for t in tensors if t.mask_codec in ("bitmap", "huffman"))
     if bitmaps > 0.5 * size and now > 1.1 * bound:
         return f"{text}; up to {100 * (1 - bound / now):.0f} % of it can go: --prefer size codes masks near that."
     if now > 1.05 * bound:
@@ -106,12 +106,12 @@ def _payload(tensors: Sequence[TensorReport]) -> str:
         return ""
     if all(packed):
         return (
-            "Its bits are packed: the fastest to encode, and to decode on a CPU. A GPU has to hold every plane whole, "
-            "pruned weights too; --payload xor keeps them as small there as here."
+            "Its bits are packed, which is fastest to encode. A GPU has to hold every plane whole, pruned weights too, and "
+            "products on a CPU take about twice as long: --payload xor is as small, for what runs the weights."
         )
     return (
-        "For use on CPUs alone, --prefer speed packs the bits: as small, some hundred times as fast to encode, and no "
-        "slower to decode."
+        "Where they are stored rather than run, --prefer speed packs the bits: about as small, ten and more times as fast "
+        "to encode."
     )
 
 
