@@ -106,12 +106,12 @@ def _payload(tensors: Sequence[TensorReport]) -> str:
         return ""
     if all(packed):
         return (
-            "Its bits are packed, which is fastest to encode. A GPU has to hold every plane whole, pruned weights too, and "
-            "products on a CPU take about twice as long: --payload xor is as small, for what runs the weights."
+            "Its bits are packed, which is fastest to encode. A GPU has to hold every plane whole, pruned weights too, "
+            "and products on a CPU take twice as long and more: --payload xor is as small, for what runs the weights."
         )
     return (
-        "Where they are stored rather than run, --prefer speed packs the bits: about as small, ten and more times as fast "
-        "to encode."
+        "Where weights are stored rather than run, --prefer speed packs their bits: about as small, and encoded some "
+        "tens of times as fast."
     )
 
 
