@@ -28,7 +28,7 @@ from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
 from xorpack.files.originals import Originals
 from xorpack.files.remote import destination, staged
-from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
+from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import write_instead
 from xorpack.files.url import is_url
 from xorpack.tensors import as_matrix
@@ -205,8 +205,8 @@ class EncodingRun:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
         self.threads = max(1, jobs // max(1, len(plan.selected)))  # of a tensor
-        self.hessians: Mapping[str, StoredTensor] = {} if stats is None else stats.stored
-        self.plan.fitted = self.hessians
+        self._stats = stats
+        self.plan.fitted = () if stats is None else stats
         self.hessian_sources = [] if stats is None else [stats.source]
         if stats is not None:
             self._check_hessians(stats)
@@ -225,10 +225,15 @@ class EncodingRun:
                 f"{stats.path} has none of the tensors to encode: was it made with another model?"
             )
         for name, stored in found.items():
-            cols = as_matrix(stored.shape)[1]
+            rows, cols = as_matrix(stored.shape)
             if cols != stats.size(name):
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
+                )
+            outputs = stats.stored_outputs(name)
+            if outputs is not None and outputs.shape != (rows,):
+                raise ParameterError(
+                    f"{stats.path}: tensor {name!r} has {rows} outputs, and {outputs.shape[0]} are weighed"
                 )
 
     def choose_quantizers(self) -> None:
@@ -246,7 +251,8 @@ class EncodingRun:
             settings=self.settings,
             quantizer=self.plan.quantizers[name],
             threshold=self.plan.threshold(name),
-            hessian=self.hessians.get(name),
+            hessian=None if self._stats is None else self._stats.stored(name),
+            outputs=None if self._stats is None else self._stats.stored_outputs(name),
             jobs=self.threads,
         )
 

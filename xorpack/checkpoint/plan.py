@@ -92,7 +92,8 @@ class CheckpointPlan:
         why = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
         why |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
         shapes = {name: stored.shape for name, stored in tensors.items()}
-        selection = select(shapes, {**unsuitable, **why}, include, exclude)
+        also = tuple(settings.rates or ())
+        selection = select(shapes, {**unsuitable, **why}, include, exclude, also)
         self.selected = {name: tensors[name] for name in selection.chosen}
         self.left_out = {
             name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()
@@ -100,8 +101,12 @@ class CheckpointPlan:
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
-        asked = Quantizer(rate=settings.rate) if settings.is_trellis else Quantizer(bits=settings.bits)
-        self.quantizers = dict.fromkeys(self.selected, asked)
+        self.quantizers = {
+            name: Quantizer(rate=settings.rate_of(name))
+            if settings.is_trellis
+            else Quantizer(bits=settings.bits)
+            for name in self.selected
+        }
         self.fitted: Container[str] = ()
         self._thresholds: dict[str, GlobalThreshold] = {}
         if settings.scope == "global" and settings.sparsity is not None:

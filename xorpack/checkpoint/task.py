@@ -45,6 +45,7 @@ class TensorTask:
         quantizer: of this tensor, unless it is kept bit for bit.
         threshold: of this tensor, index 0, where all are pruned together.
         hessian: of its layer's inputs, where its weights are fitted to them.
+        outputs: what squared errors of each output of its layer count, where that is known.
         jobs: threads.
     """
 
@@ -54,6 +55,7 @@ class TensorTask:
     quantizer: Quantizer
     threshold: GlobalThreshold | None = None
     hessian: StoredTensor | None = None
+    outputs: StoredTensor | None = None
     jobs: int = 1
 
 
@@ -172,6 +174,7 @@ def _quantized(
     }
     if task.hessian is not None:
         matrix = task.hessian.array()
+        how["rows_hessian"] = None if task.outputs is None else task.outputs.array()
         if chosen.rate is not None:
             outliers = settings.outliers_at(chosen.rate, fitted=True)
             how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}

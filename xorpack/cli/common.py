@@ -63,6 +63,25 @@ class Place(click.Path):
         return value
 
 
+class PatternRate(click.ParamType[tuple[str, float]]):
+    """A pattern of tensors' names and a rate, such as embeddings=3."""
+
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """See :class:`click.ParamType`."""
+        pattern, _, rate = str(value).rpartition("=")
+        try:
+            found = float(rate)
+        except ValueError:
+            found = 0.0
+        if not pattern or not found:
+            self.fail(f"{value!r} is not a pattern and a rate such as embeddings=3", param, ctx)
+        return pattern, found
+
+
 MAX_WEIGHTS = click.option(
     "--max-weights",
     type=Count(),

@@ -13,6 +13,7 @@ from xorpack.cli.common import (
     JOBS,
     OVERWRITE,
     SCOPE,
+    PatternRate,
     Place,
     Size,
     make_console,
@@ -32,6 +33,15 @@ from xorpack.cli.common import (
     type=float,
     default=None,
     help="Instead of --bits: stored bits per kept weight, 0.03 to 6, of a trellis: the least error for the bytes.",
+)
+@click.option(
+    "--rate-of",
+    "rates",
+    type=PatternRate(),
+    multiple=True,
+    metavar="PATTERN=RATE",
+    help="With --rate: another rate for tensors that match, embeddings=3 say; they are encoded even if they are "
+    "embeddings or heads.",
 )
 @click.option(
     "--target-bits",
@@ -152,11 +162,14 @@ def encode(
     scheduler: str | None,
     workers: int | None,
     dry_run: bool,
+    rates: tuple[tuple[str, float], ...],
     **options: Any,
 ) -> None:
     """Encode SRC, a .safetensors file or a model directory, to DST; URLs such as s3://BUCKET/MODEL for either."""
     from xorpack.checkpoint import encode_checkpoint
 
+    if rates:
+        options["rates"] = dict(rates)
     with progress_bar("encode") as progress:
         report = encode_checkpoint(
             src,
