@@ -85,7 +85,7 @@ def test_lossless(dtype: Any, field: Any) -> None:
 
 def test_it_is_as_small_as_its_bits() -> None:
     tensor = bcq((512, 1024), 0.9, 2)
-    sizes = xorpack.encode(tensor, prefer="speed").section_bytes()
+    sizes = xorpack.encode(tensor, payload="packed", mask_codec="bitmap").section_bytes()
     own = sizes["code"] + sizes["starts"] + sizes["corrections"]
     assert own <= 1.005 * tensor.n_kept * 2 / 8
     assert sizes["mask"] == tensor.n_weights // 8
