@@ -19,6 +19,7 @@ from samples import pruned
 
 import xorpack
 from xorpack.checkpoint import journal, shards
+from xorpack.checkpoint.settings import Settings
 from xorpack.errors import DestinationError, ParameterError, SourceError
 from xorpack.files import atomic
 
@@ -170,6 +171,16 @@ def test_a_journal_of_other_settings_is_refused_and_stays(
     assert contents(work) == before
     xorpack.encode_checkpoint(source, tmp_path / "x", resume=True)
     assert contents(tmp_path / "x") == whole
+
+
+def test_the_order_of_patterns_is_a_setting(tmp_path: Path) -> None:
+    """The first that matches counts."""
+    rates = {"a": 1.0, "b": 3.0}, {"b": 3.0, "a": 1.0}
+    first, second = (journal.identity(Settings(rate=2.0, rates=each), (), (), [], []) for each in rates)
+    journal.Journal(tmp_path, first)
+    journal.Journal(tmp_path, first)
+    with pytest.raises(ParameterError, match=r"begun with rates \{'a': 1\.0, 'b': 3\.0\}, not \{'b'"):
+        journal.Journal(tmp_path, second)
 
 
 def test_a_journal_of_another_version_is_refused(
