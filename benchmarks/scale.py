@@ -46,7 +46,7 @@ def run(quick: bool) -> Iterator[Row]:
         if find_spec("distributed"):
             from distributed import LocalCluster
 
-            local = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0)
+            local = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", memory_limit=0)
             ways["a process of dask"] = stack.enter_context(local).scheduler_address
         for what, scheduler in ways.items():
             _encode(large, place / "warm", scheduler)
