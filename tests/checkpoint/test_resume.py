@@ -226,6 +226,19 @@ def test_without_it_the_next_run_removes_what_was_left(
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_an_interrupt_says_what_is_kept(source: Path, tmp_path: Path) -> None:
+    def progress(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(
+        KeyboardInterrupt, match=r"finished is kept in .*/\.x\..*\.xorpack-work, to be resumed"
+    ):
+        xorpack.encode_checkpoint(source, tmp_path / "x", resume=True, progress=progress)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        xorpack.encode_checkpoint(source, tmp_path / "x", progress=progress)
+    assert os.listdir(tmp_path) == []
+
+
 def test_without_it_an_error_leaves_nothing(source: Path, tmp_path: Path) -> None:
     def progress(*_: object) -> None:
         raise StoppedError
