@@ -7,7 +7,7 @@ import copy
 import importlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from benchmarks.quality.calibrated import hessians_of
 from benchmarks.quality.layers import Model
 from benchmarks.quality.score import SHARE
 from benchmarks.quality.setting import Setting
+from xorpack.files.hessians import Hessians
 
 MODELS = {
     "smollm2": ("language", "LanguageModel"),
@@ -43,7 +44,7 @@ SETTINGS = (
 
 PACKAGES = ("torch", "transformers")
 
-FULL = {"sequences": 4, "length": 1024, "every": 1}
+FULL = {"sequences": 4, "length": 1024, "every": 1, "text": None}
 
 
 def main() -> None:
@@ -55,6 +56,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=1024, help="tokens of a sequence; default: 1024")
     parser.add_argument(
         "--every", type=int, default=1, help="quantize each N-th block of smollm2 only, for a quick look"
+    )
+    parser.add_argument(
+        "--text", type=Path, help="score smollm2 on this text instead: choices are not made on the test's"
     )
     parser.add_argument("--jobs", type=int, default=2, help="threads; default: 2")
     parser.add_argument(
@@ -70,9 +74,11 @@ def main() -> None:
     options = parser.parse_args()
     quick = any(getattr(options, name) != value for name, value in FULL.items())
     if quick and options.save:
-        parser.error("only results of 4 sequences of 1024 tokens and of all blocks are saved")
+        parser.error(
+            "only results of 4 sequences of 1024 tokens of the test's text and of all blocks are saved"
+        )
     if quick and options.model != "smollm2":
-        parser.error("--sequences, --length and --every are of smollm2")
+        parser.error("--sequences, --length, --every and --text are of smollm2")
     try:
         texts = options.settings or (SETTINGS if options.directory is None else ())
         settings = [Setting.parse(text) for text in texts]
@@ -83,12 +89,18 @@ def main() -> None:
     calibrated = [setting.text for setting in settings if setting.is_calibrated]
     if calibrated and options.stats is None:
         parser.error(f"{calibrated[0]} needs --stats")
+    guided = {setting.guided for setting in settings if setting.is_calibrated}
+    if len(guided) == 2:
+        parser.error("guided settings and others want different --stats: a run each")
     torch.set_num_threads(options.jobs)
     module, name = MODELS[options.model]
     kind = getattr(importlib.import_module(f"benchmarks.quality.{module}"), name)
-    model = kind(options.sequences, options.length) if options.model == "smollm2" else kind()
+    chosen = (options.sequences, options.length, options.text) if options.model == "smollm2" else ()
+    model = kind(*chosen)
     if options.directory is None:
-        stats = hessians_of(model.module, model.calibration(), options.stats) if calibrated else {}
+        stats = None
+        if calibrated:
+            stats = hessians_of(model.module, model.calibration(), options.stats, guided=guided.pop())
         rows = measured(model, settings, options.every, options.jobs, stats)
     else:
         rows = iter([of_directory(model, options.directory, options.called)])
@@ -126,7 +138,7 @@ def of_directory(model: Model, path: Path, called: str) -> Row:
 
 
 def measured(
-    model: Model, settings: list[Setting], every: int, jobs: int, stats: Mapping[str, NDArray[Any]]
+    model: Model, settings: list[Setting], every: int, jobs: int, stats: Hessians | None = None
 ) -> Iterator[Row]:
     """A row for each setting; of those that know activations, ``jobs`` layers at a time."""
     dense = model.weights()
@@ -136,7 +148,9 @@ def measured(
         began, n_bytes, error, energy = time.perf_counter(), 0.0, 0.0, 0.0
         with ThreadPoolExecutor(jobs if setting.is_calibrated else 1) as pool:
             results = pool.map(
-                lambda name, setting=setting: setting.apply(dense[name], jobs, stats.get(f"{name}.weight")),
+                lambda name, setting=setting: setting.apply(
+                    dense[name], jobs, *_known(stats, f"{name}.weight")
+                ),
                 chosen,
             )
             applied = dict(zip(chosen, results, strict=True))
@@ -165,6 +179,11 @@ def measured(
         )
         if untouched is not None:
             model.module.load_state_dict(untouched)
+
+
+def _known(stats: Hessians | None, name: str) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """A layer's Hessian, and what its outputs count."""
+    return (None, None) if stats is None or name not in stats else (stats[name], stats.outputs(name))
 
 
 if __name__ == "__main__":

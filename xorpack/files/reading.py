@@ -23,12 +23,12 @@ class SourceFile:
     Attributes:
         path: of the file.
         n_bytes: its size.
-        stamp: device, inode, size and time of the last change, in nanoseconds.
+        stamp: inode, size and time of the last change, in nanoseconds: what all machines that share it see.
     """
 
     path: Path
     n_bytes: int
-    stamp: tuple[int, int, int, int]
+    stamp: tuple[int, int, int]
 
     @classmethod
     def of(cls, path: Path) -> SourceFile:
@@ -48,15 +48,17 @@ class SourceFile:
         """
         data = np.empty(size, np.uint8)
         try:
-            with open(self.path, "rb", buffering=0) as file:
-                self._compare(os.fstat(file.fileno()))
-                file.seek(begin)
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._compare(os.fstat(file))
                 view, at = data.data, 0
                 while at < size:
-                    n = file.readinto(view[at:])
+                    n = os.preadv(file, [view[at:]], begin + at)
                     if not n:
                         raise SourceError(f"{self.path}: became shorter while it was read")
                     at += n
+            finally:
+                os.close(file)
         except OSError as error:
             if isinstance(error, SourceError):
                 raise
@@ -78,10 +80,10 @@ class SourceFile:
                 if found.st_size != self.n_bytes
                 else "in place"
             )
-            if _stamp(found)[:2] != self.stamp[:2]:
+            if found.st_ino != self.stamp[0]:
                 what = "to another file"
             raise SourceError(f"{self.path}: changed {what} while it was read; try again when it is at rest")
 
 
-def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -22,7 +22,7 @@ from torch import nn
 from xorpack.code.scales import scale_octets, scale_values
 from xorpack.decoders import cpu
 from xorpack.elements import Lossless
-from xorpack.encoded import blocks_sha256, sections_sha256
+from xorpack.encoded import sections_sha256
 from xorpack.errors import DataError, FormatError, MismatchError, ParameterError
 from xorpack.files import safetensors_file
 from xorpack.files.atomic import atomic_file
@@ -204,7 +204,7 @@ def _freeze(weight: XorWeight, sections: Mapping[str, NDArray[Any]]) -> None:
     arrays = {name: to_numpy(tensor) for name, tensor in weight.sections().items()} | dict(sections)
     encoded = from_sections(weight.record, arrays, name=weight.name, verify=False)
     encoded.elements.check_values()
-    encoded = replace(encoded, content_sha256=blocks_sha256(cpu.decode_blocks(encoded)))
+    encoded = replace(encoded, content_sha256=cpu.content_sha256(encoded))
     device = weight.device
     del weight.xor_scales
     for name, array in sections.items():
