@@ -82,12 +82,12 @@ def load(directory: Path, name: str, layer: Any, *parts: str) -> None:
     layer.quant_method.process_weights_after_loading(layer)
 
 
-def dense(directory: Path, *names: str) -> Any:
+def dense(directory: Path, *names: str, suffix: str = "") -> Any:
     import numpy as np
     import torch
 
     with xorpack.open(directory) as tensors:
-        found = [xorpack.decode(tensors[f"{name}.weight"]).dequantize() for name in names]
+        found = [xorpack.decode(tensors[f"{name}.weight{suffix}"]).dequantize() for name in names]
     return torch.from_numpy(np.concatenate(found))
 
 
@@ -202,12 +202,41 @@ def test_a_head_of_its_own_stays_untied(alone: None, make: Make) -> None:
     torch.testing.assert_close(head.quant_method.apply(head, x, bias), expected, **ROUNDING)
 
 
-def test_tensor_parallelism_is_refused(alone: None, make: Make) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_layers_of_a_device_multiply_by_its_pieces(alone: None, make: Make, rank: int) -> None:
+    import torch
+    from vllm.model_executor.layers.linear import MergedColumnParallelLinear, RowParallelLinear
+
+    directory = make(SHAPES, bits=2, tp=2)
+    config, device = configured(directory), {"tp_rank": rank, "tp_size": 2}
+    how = {"bias": False, "quant_config": config, **device}
+    merged = MergedColumnParallelLinear(COLS, [320, 320], prefix=f"{MLP}.gate_up_proj", **how)
+    down = RowParallelLinear(320, COLS, prefix=f"{MLP}.down_proj", reduce_results=False, **how)
+    for layer, axis, parts in (
+        (merged, "rows", [f"{MLP}.gate_proj", f"{MLP}.up_proj"]),
+        (down, "cols", [f"{MLP}.down_proj"]),
+    ):
+        load(directory, layer.prefix, layer, *parts)
+        twin = dense(directory, *parts, suffix=f".{axis}{rank}of2")
+        x = torch.randn(7, twin.shape[1])
+        torch.testing.assert_close(layer(x)[0], x @ twin.T, **ROUNDING)
+
+
+def test_another_number_of_devices_is_refused(alone: None, make: Make) -> None:
     from vllm.model_executor.layers.linear import ColumnParallelLinear
 
-    config = configured(make(SHAPES, bits=2))
-    with pytest.raises(ParameterError, match=r"gate_proj' is cut by .*--tensor-parallel-size 1"):
-        ColumnParallelLinear(COLS, 320, quant_config=config, prefix=f"{MLP}.gate_proj", tp_rank=0, tp_size=2)
+    how = {"quant_config": configured(make(SHAPES, bits=2)), "prefix": f"{MLP}.gate_proj"}
+    with pytest.raises(ParameterError, match=r"gate_proj' is cut by .*: encode with --tp 2"):
+        ColumnParallelLinear(COLS, 320, tp_rank=0, tp_size=2, **how)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_pieces_for_another_number_of_devices_are_refused(alone: None, make: Make, n: int) -> None:
+    from vllm.model_executor.layers.linear import ColumnParallelLinear
+
+    how = {"quant_config": configured(make(SHAPES, bits=2, tp=2)), "prefix": f"{MLP}.gate_proj"}
+    with pytest.raises(ParameterError, match=r"gate_proj.weight' was cut into 2 .*--tensor-parallel-size 2"):
+        ColumnParallelLinear(COLS, 320, tp_rank=0, tp_size=n, **how)
 
 
 def test_a_layer_of_another_shape_is_refused(alone: None, make: Make) -> None:

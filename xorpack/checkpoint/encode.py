@@ -15,6 +15,7 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.row_errors import Rows
+from xorpack.checkpoint import parallel
 from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
@@ -26,7 +27,7 @@ from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import quantize
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
-from xorpack.files import card, container, model, safetensors_file
+from xorpack.files import card, container, cuts, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
@@ -49,6 +50,7 @@ def encode_checkpoint(
     *,
     settings: Settings | None = None,
     hessian: str | Path | None = None,
+    tp: int = 1,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -65,6 +67,7 @@ def encode_checkpoint(
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
         hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
+        tp: devices that vLLM is to cut the model for: each matrix is encoded in so many pieces, which only vLLM runs.
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -93,8 +96,16 @@ def encode_checkpoint(
     tensors = plain_tensors(files)
     if not chosen_settings.lossless:
         refuse_quantized(layout, tensors)
+    plan = CheckpointPlan(chosen_settings, tensors, include, exclude)
+    if checks.whole("tp", tp, 1) > 1:
+        if stats is not None:
+            raise ParameterError("hessian is of whole matrices, and tp cuts them")
+        files = parallel.cut_files(layout, files, plan.selected, tp)
+        plan = CheckpointPlan(chosen_settings, plain_tensors(files), include, exclude)
+        for name in plan.left_out:
+            _refuse_piece(name)
     run = EncodingRun(
-        CheckpointPlan(chosen_settings, tensors, include, exclude),
+        plan,
         sum(file.n_bytes for file in files),
         jobs=jobs,
         progress=progress,
@@ -120,12 +131,19 @@ def encode_checkpoint(
         plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
         originals.encode(
             directory,
-            chosen_settings.config(run.report.accounts, run.report.left_out),
+            chosen_settings.config(run.report.accounts, run.report.left_out) | ({"tp": tp} if tp > 1 else {}),
             model.index_text(layout.weight_map or {}, plain_size),
             model.index_text(weight_map, total_size),
         )
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
     return run.report
+
+
+def _refuse_piece(name: str) -> None:
+    """Raise ParameterError if a tensor that is to be carried is a piece: vLLM cuts by itself what is carried."""
+    whole, piece = cuts.parse(name)
+    if piece is not None:
+        raise ParameterError(f"tensor {whole!r}: a piece of it would not become smaller by encoding; exclude it")
 
 
 def _open_hessians(path: str | Path | None, target: Path, settings: Settings) -> Hessians | None:
@@ -203,6 +221,7 @@ class EncodingRun:
             pool.shutdown(cancel_futures=True)
         for name in names:
             if not _smaller(name, encoded[name], self.plan.selected[name]):
+                _refuse_piece(name)
                 del encoded[name]
                 self._leave_out(name)
         return encoded
@@ -212,6 +231,8 @@ class EncodingRun:
         encoded = self.encode([name for name in file.tensors if name in self.plan.selected])
         carried = {name: stored for name, stored in file.tensors.items() if name not in encoded}
         settings = self.settings.info()
+        if any(cuts.parse(name)[1] for name in encoded):
+            settings["cut"] = True
         if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
             settings[container.ORIGINAL_HEADER] = file.header.decode()
         container.write(

@@ -40,6 +40,7 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
 
         Raises:
             FormatError: a newer xorpack wrote the directory.
+            ParameterError: it was encoded for tensor parallelism.
             DeviceError: it is to run on CUDA, and CuPy is missing.
         """
         version = self.quantization_config.format_version
@@ -47,6 +48,11 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
             raise FormatError(
                 f"config.json says format version {version}, and this xorpack reads up to {VERSION}: pip install "
                 f"--upgrade xorpack"
+            )
+        if (tp := getattr(self.quantization_config, "tp", None)) is not None:
+            raise ParameterError(
+                f"config.json says that matrices were cut for vllm serve --tensor-parallel-size {tp}, and transformers "
+                f"needs them whole: encode without --tp, or decode with `xorpack decode`"
             )
         if _is_cuda(device_map):
             import_cupy()
