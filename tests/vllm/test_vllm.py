@@ -203,16 +203,22 @@ def test_a_head_of_its_own_stays_untied(alone: None, make: Make) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_layers_of_a_device_multiply_by_its_pieces(alone: None, make: Make, rank: int) -> None:
+def test_layers_of_a_device_multiply_by_its_pieces(
+    alone: None, make: Make, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
     import torch
+    from vllm.model_executor.layers import linear
     from vllm.model_executor.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 
     directory = make(SHAPES, bits=2, tp=2)
-    config, device = configured(directory), {"tp_rank": rank, "tp_size": 2}
-    how = {"bias": False, "quant_config": config, **device}
+    config = configured(directory)
+    monkeypatch.setattr(linear, "get_tensor_model_parallel_rank", lambda: rank)
+    monkeypatch.setattr(linear, "get_tensor_model_parallel_world_size", lambda: 2)
+    how = {"bias": False, "quant_config": config}
     merged = MergedColumnParallelLinear(COLS, [320, 320], prefix=f"{MLP}.gate_up_proj", **how)
     down = RowParallelLinear(320, COLS, prefix=f"{MLP}.down_proj", reduce_results=False, **how)
     for layer, axis, parts in (
+        (qkv(config), "rows", QKV),
         (merged, "rows", [f"{MLP}.gate_proj", f"{MLP}.up_proj"]),
         (down, "cols", [f"{MLP}.down_proj"]),
     ):
@@ -306,22 +312,31 @@ def test_a_model_of_the_hub_is_downloaded_with_its_index(
 SERVE = """
 import json, sys
 from vllm import LLM, SamplingParams
-llm = LLM(sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=64, skip_tokenizer_init=True)
+llm = LLM(
+    sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=64, skip_tokenizer_init=True,
+    tensor_parallel_size=int(sys.argv[2]),
+)
 how = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, logprobs=1, detokenize=False)
 (answer,) = llm.generate([{"prompt_token_ids": [1, 5, 9, 100]}], how, use_tqdm=False)[0].outputs
 chances = [step[token].logprob for step, token in zip(answer.logprobs, answer.token_ids)]
-print(json.dumps([list(answer.token_ids), chances]))
+print("answer", json.dumps([list(answer.token_ids), chances]))
 """
 
 
-def serve(directory: Path) -> tuple[list[int], list[float]]:
-    """Tokens that vLLM generates, and their logarithms of probability; in a process of its own."""
+def serve(directory: Path, n: int = 1) -> tuple[list[int], list[float]]:
+    """Tokens that vLLM generates on ``n`` devices, and their logarithms of probability; in a process of its own."""
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    if n > 1:
+        cores = sorted(os.sched_getaffinity(0))[:n]
+        if len(cores) < n:
+            pytest.skip(f"needs {n} cores")
+        env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(map(str, cores))
     done = subprocess.run(
-        [sys.executable, "-c", SERVE, str(directory)], env=env, capture_output=True, text=True
+        [sys.executable, "-c", SERVE, str(directory), str(n)], env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    tokens, chances = json.loads(done.stdout.splitlines()[-1])
+    (found,) = [line for line in done.stdout.splitlines() if line.startswith("answer ")]
+    tokens, chances = json.loads(found.removeprefix("answer "))
     return tokens, chances
 
 
@@ -359,5 +374,18 @@ def test_a_served_model_answers_as_its_decoded_twin(
     xorpack.encode_checkpoint(llama, encoded, **options)
     xorpack.decode_checkpoint(encoded, decoded)
     (tokens, chances), (expected, other) = serve(encoded), serve(decoded)
+    assert tokens == expected
+    assert chances == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"lossless": True}, {"rate": 3}])
+def test_a_model_in_pieces_is_served_by_as_many_devices(
+    llama: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    encoded, decoded = tmp_path / "encoded", tmp_path / "decoded"
+    xorpack.encode_checkpoint(llama, encoded, tp=2, **options)
+    xorpack.decode_checkpoint(encoded, decoded)
+    (tokens, chances), (expected, other) = serve(encoded, 2), serve(decoded)
     assert tokens == expected
     assert chances == pytest.approx(other, abs=1e-4)

@@ -143,7 +143,9 @@ def _refuse_piece(name: str) -> None:
     """Raise ParameterError if a tensor that is to be carried is a piece: vLLM cuts by itself what is carried."""
     whole, piece = cuts.parse(name)
     if piece is not None:
-        raise ParameterError(f"tensor {whole!r}: a piece of it would not become smaller by encoding; exclude it")
+        raise ParameterError(
+            f"tensor {whole!r}: a piece of it would not become smaller by encoding; exclude it"
+        )
 
 
 def _open_hessians(path: str | Path | None, target: Path, settings: Settings) -> Hessians | None:
