@@ -247,7 +247,7 @@ def test_many_tensors_are_read_as_each_alone(
         for section, array in tensor.sections().items():
             assert np.array_equal(array, alone[name].sections()[section])
     data = bytearray(path.read_bytes())
-    data[8 + int.from_bytes(data[:8], "little")] ^= 1  # of code
+    data[data.index(alone["a"].code.tobytes())] ^= 1
     path.write_bytes(data)
     with pytest.raises(CorruptError, match=r"tensor '[a-d]': stored bytes do not match"):
         container.EncodedFile(path).load([*shapes], jobs=jobs)
