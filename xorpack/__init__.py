@@ -27,6 +27,7 @@ from xorpack.errors import (
     ParameterError,
     SelfCheckError,
     SourceError,
+    WorkerError,
     XorpackError,
 )
 
@@ -73,6 +74,7 @@ __all__ = [
     "SourceError",
     "TrellisTensor",
     "VerifyReport",
+    "WorkerError",
     "XorNetwork",
     "XorpackError",
     "__version__",

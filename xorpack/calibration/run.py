@@ -53,6 +53,7 @@ def calibrate(
     sequences: int = SEQUENCES,
     length: int = LENGTH,
     memory: int | None = None,
+    guided: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CalibrationReport:
@@ -65,6 +66,8 @@ def calibrate(
         sequences: how many pieces of the text, at the most; fewer where it is shorter.
         length: tokens of a piece, each seen without the others.
         memory: bytes of Hessians that are held at a time; where they take more, the model runs several times.
+        guided: weigh inputs and outputs by gradients of the text's loss (:mod:`xorpack.calibration.collect`), of a
+            model that predicts tokens; takes the time and memory of a backward pass over each sequence.
         overwrite: replace what stands at ``output``.
         progress: told of every sequence.
 
@@ -92,9 +95,16 @@ def calibrate(
     tokens = _tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
 
-    collector = Collector(_load(root), tokens, memory=memory or MEMORY, progress=progress)
+    collector = Collector(_load(root), tokens, memory=memory or MEMORY, guided=guided, progress=progress)
     with atomic_file(target, overwrite=overwrite) as path:
-        hessians.write(path, collector.layers, collector.sizes, collector.matrices())
+        hessians.write(
+            path,
+            collector.layers,
+            collector.sizes,
+            collector.matrices(),
+            collector.n_outputs,
+            collector.outputs,
+        )
     widest = max(collector.sizes.values())
     return CalibrationReport(
         n_layers=len(collector.layers) - len(collector.uncalled),
@@ -110,6 +120,23 @@ def calibrate(
 def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
     """The first pieces of a text, int64 (n, length)."""
     import torch
+
+    ids = read_tokens(root, path, sequences * length)
+    n = min(sequences, len(ids) // length)
+    if not n:
+        raise ParameterError(
+            f"{path}: {len(ids)} tokens, less than one sequence of {length}; give more text, or a smaller length"
+        )
+    return torch.tensor(ids[: n * length]).reshape(n, length)
+
+
+def read_tokens(root: Path, path: Path, most: int) -> list[int]:
+    """The first tokens of a text, ``most`` of them unless it is shorter, without those that mark a beginning or an end.
+
+    Raises:
+        FormatError: the text is not UTF-8.
+        SourceError: ``root`` has no tokenizer.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -118,15 +145,11 @@ def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor
         raise FormatError(f"{path}: not UTF-8 at byte {error.start}") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
-        ids = tokenizer(text[: CHARACTERS * sequences * length], add_special_tokens=False)["input_ids"]
+        found = tokenizer(text[: CHARACTERS * most], add_special_tokens=False)["input_ids"]
     except Exception as error:
         raise SourceError(f"{root}: no tokenizer that transformers loads: {_first_line(error)}") from None
-    n = min(sequences, len(ids) // length)
-    if not n:
-        raise ParameterError(
-            f"{path}: {len(ids)} tokens, less than one sequence of {length}; give more text, or a smaller length"
-        )
-    return torch.tensor(ids[: n * length]).reshape(n, length)
+    ids: list[int] = found[:most]
+    return ids
 
 
 def _load(root: Path) -> torch.nn.Module:

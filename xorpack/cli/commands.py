@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "info": "Show what an encoded file or directory holds.",
     "report": "Say how far every byte is from the limit.",
     "calibrate": "Run a model over a text, for weights that fit its activations.",
+    "tune": "Train the scales of an encoded model towards the dense one.",
     "prune": "Set the least weights of a model to zero.",
     "doctor": "Show whether the GPU decoder can run here.",
 }

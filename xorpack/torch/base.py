@@ -102,6 +102,22 @@ class EncodedWeight(nn.Module):
         )
         return found
 
+    def linear(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """``x W^T + bias``: x (..., cols) to (..., rows), of x's type."""
+        source = self.source
+        scales = source._parameters.get("xor_scales")
+        if _is_plain(x):
+            return source.product(x, bias, scales)
+        found: torch.Tensor = ops.linear(x, bias, scales, source.handle, source._shape[0])
+        return found
+
+    def lookup(self, indices: torch.Tensor, padding: int = -1) -> torch.Tensor:
+        """Rows of the first axis, ``(*indices.shape, *shape[1:])``; row ``padding`` gives scales no gradient."""
+        found: torch.Tensor = ops.rows(
+            indices, self.trained, self.source.handle, list(self.shape[1:]), self.dtype, padding
+        )
+        return found
+
     def __getitem__(self, index: Any) -> torch.Tensor:
         """Rows of the first axis, one or several, experts say: no others are decoded."""
         if isinstance(index, int):
@@ -155,10 +171,7 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
         raise RuntimeError(
             f"x of shape {tuple(x.shape)} cannot be multiplied by an encoded weight of {tuple(shape)}"
         )
-    scales = source._parameters.get("xor_scales")
-    if _is_plain(x):
-        return source.product(x, bias, scales)
-    return ops.linear(x, bias, scales, source.handle, shape[0])
+    return source.linear(x, bias)
 
 
 def _is_plain(x: Any) -> bool:
@@ -182,6 +195,4 @@ def _embedding(
     if input.dtype not in (torch.int32, torch.int64):
         raise RuntimeError(f"indices of an embedding are {input.dtype}, not int32 or int64")
     padding = -1 if padding_idx is None else padding_idx % weight.shape[0]
-    return ops.rows(
-        input, weight.trained, weight.source.handle, list(weight.shape[1:]), weight.dtype, padding
-    )
+    return weight.source.lookup(input, padding)
