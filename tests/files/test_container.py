@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from crafting import CARRIED, NAME, PLAIN, matrix, resign, write
+from samples import pruned
 
 import xorpack
 from xorpack.code.corrections import Corrections, pack, packed_sizes, unpack
@@ -15,6 +16,7 @@ from xorpack.decoders import cpu, reference
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.files import container, safetensors_file
 from xorpack.files.container import EncodedFile
+from xorpack.files.reading import SourceFile
 from xorpack.files.safetensors_file import StoredTensor
 
 
@@ -221,3 +223,31 @@ def test_a_tensor_in_two_files(tmp_path: Path) -> None:
         write(tmp_path / f"{name}.safetensors")
     with pytest.raises(FormatError, match=r"two\.safetensors.*'a\.bias'.*earlier"):
         xorpack.open(tmp_path)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_many_tensors_are_read_as_each_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    """In fewer reads, of which none is of what was not asked for."""
+    shapes = {"a": (64, 96), "b": (32, 64), "c": (96, 33), "d": (5, 7)}
+    tensors = {name: xorpack.encode(pruned(shape, 0.5)) for name, shape in shapes.items()}
+    path = tmp_path / "x.safetensors"
+    container.write(path, tensors, {"carried": StoredTensor.of(pruned((40, 50), 0.1))})
+    file = container.EncodedFile(path)
+    alone = {name: file[name] for name in "abd"}
+    reads: list[int] = []
+    read = SourceFile.read
+    monkeypatch.setattr(SourceFile, "read", lambda self, b, n: reads.append(n) or read(self, b, n))
+    found = file.load("abd", jobs=jobs)
+    assert sum(reads) == sum(sum(t.section_bytes().values()) for t in alone.values())
+    assert len(reads) < sum(len(t.sections()) for t in alone.values())
+    assert set(found) == set("abd")
+    for name, tensor in found.items():
+        for section, array in tensor.sections().items():
+            assert np.array_equal(array, alone[name].sections()[section])
+    data = bytearray(path.read_bytes())
+    data[data.index(alone["a"].code.tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptError, match=r"tensor '[a-d]': stored bytes do not match"):
+        container.EncodedFile(path).load([*shapes], jobs=jobs)

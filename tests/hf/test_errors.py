@@ -202,6 +202,16 @@ def test_a_state_dict(models: Any) -> None:
         load("Llama", None, config=config, state_dict=dense)  # type: ignore[arg-type]
 
 
+def test_pieces_for_several_devices(models: Any, tmp_path: Path) -> None:
+    xorpack.encode_checkpoint(models.dense("Llama"), tmp_path / "e", tp=2, **BCQ)
+    refused(
+        tmp_path / "e", ParameterError, "--tensor-parallel-size 2, and transformers needs them whole: encode"
+    )
+    twin = tmp_path / "twin"
+    xorpack.decode_checkpoint(tmp_path / "e", twin)
+    assert logits(load("Llama", twin)).std() > 0
+
+
 def test_encoding_is_not_done_on_the_fly(models: Any) -> None:
     config = xorpack.hf.XorpackConfig()
     refused(models.dense("Llama"), ParameterError, "`xorpack encode MODEL OUT`", quantization_config=config)

@@ -82,12 +82,12 @@ def load(directory: Path, name: str, layer: Any, *parts: str) -> None:
     layer.quant_method.process_weights_after_loading(layer)
 
 
-def dense(directory: Path, *names: str) -> Any:
+def dense(directory: Path, *names: str, suffix: str = "") -> Any:
     import numpy as np
     import torch
 
     with xorpack.open(directory) as tensors:
-        found = [xorpack.decode(tensors[f"{name}.weight"]).dequantize() for name in names]
+        found = [xorpack.decode(tensors[f"{name}.weight{suffix}"]).dequantize() for name in names]
     return torch.from_numpy(np.concatenate(found))
 
 
@@ -202,12 +202,47 @@ def test_a_head_of_its_own_stays_untied(alone: None, make: Make) -> None:
     torch.testing.assert_close(head.quant_method.apply(head, x, bias), expected, **ROUNDING)
 
 
-def test_tensor_parallelism_is_refused(alone: None, make: Make) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_layers_of_a_device_multiply_by_its_pieces(
+    alone: None, make: Make, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    import torch
+    from vllm.model_executor.layers import linear
+    from vllm.model_executor.layers.linear import MergedColumnParallelLinear, RowParallelLinear
+
+    directory = make(SHAPES, bits=2, tp=2)
+    config = configured(directory)
+    monkeypatch.setattr(linear, "get_tensor_model_parallel_rank", lambda: rank)
+    monkeypatch.setattr(linear, "get_tensor_model_parallel_world_size", lambda: 2)
+    how = {"bias": False, "quant_config": config}
+    merged = MergedColumnParallelLinear(COLS, [320, 320], prefix=f"{MLP}.gate_up_proj", **how)
+    down = RowParallelLinear(320, COLS, prefix=f"{MLP}.down_proj", reduce_results=False, **how)
+    for layer, axis, parts in (
+        (qkv(config), "rows", QKV),
+        (merged, "rows", [f"{MLP}.gate_proj", f"{MLP}.up_proj"]),
+        (down, "cols", [f"{MLP}.down_proj"]),
+    ):
+        load(directory, layer.prefix, layer, *parts)
+        twin = dense(directory, *parts, suffix=f".{axis}{rank}of2")
+        x = torch.randn(7, twin.shape[1])
+        torch.testing.assert_close(layer(x)[0], x @ twin.T, **ROUNDING)
+
+
+def test_another_number_of_devices_is_refused(alone: None, make: Make) -> None:
     from vllm.model_executor.layers.linear import ColumnParallelLinear
 
-    config = configured(make(SHAPES, bits=2))
-    with pytest.raises(ParameterError, match=r"gate_proj' is cut by .*--tensor-parallel-size 1"):
-        ColumnParallelLinear(COLS, 320, quant_config=config, prefix=f"{MLP}.gate_proj", tp_rank=0, tp_size=2)
+    how = {"quant_config": configured(make(SHAPES, bits=2)), "prefix": f"{MLP}.gate_proj"}
+    with pytest.raises(ParameterError, match=r"gate_proj' is cut by .*: encode with --tp 2"):
+        ColumnParallelLinear(COLS, 320, tp_rank=0, tp_size=2, **how)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_pieces_for_another_number_of_devices_are_refused(alone: None, make: Make, n: int) -> None:
+    from vllm.model_executor.layers.linear import ColumnParallelLinear
+
+    how = {"quant_config": configured(make(SHAPES, bits=2, tp=2)), "prefix": f"{MLP}.gate_proj"}
+    with pytest.raises(ParameterError, match=r"gate_proj.weight' was cut into 2 .*--tensor-parallel-size 2"):
+        ColumnParallelLinear(COLS, 320, tp_rank=0, tp_size=n, **how)
 
 
 def test_a_layer_of_another_shape_is_refused(alone: None, make: Make) -> None:
@@ -277,22 +312,31 @@ def test_a_model_of_the_hub_is_downloaded_with_its_index(
 SERVE = """
 import json, sys
 from vllm import LLM, SamplingParams
-llm = LLM(sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=64, skip_tokenizer_init=True)
+llm = LLM(
+    sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=64, skip_tokenizer_init=True,
+    tensor_parallel_size=int(sys.argv[2]),
+)
 how = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, logprobs=1, detokenize=False)
 (answer,) = llm.generate([{"prompt_token_ids": [1, 5, 9, 100]}], how, use_tqdm=False)[0].outputs
 chances = [step[token].logprob for step, token in zip(answer.logprobs, answer.token_ids)]
-print(json.dumps([list(answer.token_ids), chances]))
+print("answer", json.dumps([list(answer.token_ids), chances]))
 """
 
 
-def serve(directory: Path) -> tuple[list[int], list[float]]:
-    """Tokens that vLLM generates, and their logarithms of probability; in a process of its own."""
+def serve(directory: Path, n: int = 1) -> tuple[list[int], list[float]]:
+    """Tokens that vLLM generates on ``n`` devices, and their logarithms of probability; in a process of its own."""
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    if n > 1:
+        cores = sorted(os.sched_getaffinity(0))[:n]
+        if len(cores) < n:
+            pytest.skip(f"needs {n} cores")
+        env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(map(str, cores))
     done = subprocess.run(
-        [sys.executable, "-c", SERVE, str(directory)], env=env, capture_output=True, text=True
+        [sys.executable, "-c", SERVE, str(directory), str(n)], env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    tokens, chances = json.loads(done.stdout.splitlines()[-1])
+    (found,) = [line for line in done.stdout.splitlines() if line.startswith("answer ")]
+    tokens, chances = json.loads(found.removeprefix("answer "))
     return tokens, chances
 
 
@@ -330,5 +374,18 @@ def test_a_served_model_answers_as_its_decoded_twin(
     xorpack.encode_checkpoint(llama, encoded, **options)
     xorpack.decode_checkpoint(encoded, decoded)
     (tokens, chances), (expected, other) = serve(encoded), serve(decoded)
+    assert tokens == expected
+    assert chances == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"lossless": True}, {"rate": 3}])
+def test_a_model_in_pieces_is_served_by_as_many_devices(
+    llama: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    encoded, decoded = tmp_path / "encoded", tmp_path / "decoded"
+    xorpack.encode_checkpoint(llama, encoded, tp=2, **options)
+    xorpack.decode_checkpoint(encoded, decoded)
+    (tokens, chances), (expected, other) = serve(encoded, 2), serve(decoded)
     assert tokens == expected
     assert chances == pytest.approx(other, abs=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from xorpack.errors import CorruptError, FormatError, ParameterError
 
 torch = pytest.importorskip("torch")
 
+from xorpack.files.cuts import Cut  # noqa: E402
 from xorpack.torch.arrays import to_torch  # noqa: E402
 from xorpack.vllm.names import read  # noqa: E402
 from xorpack.vllm.weights import Stack  # noqa: E402
@@ -64,6 +66,45 @@ def loaded(directory: Path, *, in_turn: bool = False) -> Stack:
             assert list(fused.load_weights(given)) == [name for name, _ in given]
     fused.seal()
     return fused
+
+
+PARALLEL = {f"{x}_proj.weight": SHAPES[f"{x}.weight"] for x in SHARDS} | {"o_proj.weight": (128, 96)}
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_device_takes_its_pieces(make: Make, rank: int, in_turn: bool) -> None:
+    """Of a part that is carried it takes them out of the whole."""
+    directory = make(PARALLEL, bits=2, tp=2, exclude=["v_proj"])
+    named, files = read(directory), load_file(directory / "model.safetensors")
+    assert {name: part.shape for name, part in named.parts.items()} == PARALLEL
+    assert read(directory, 6)
+    for names, axis in ((list(PARALLEL)[:3], 0), (["o_proj.weight"], 1)):
+        cut = Cut(axis, rank, 2)
+        parts = [named.parts[name] for name in names]
+        halves = [replace(part, shape=cut.of(np.empty(part.shape)).shape) for part in parts]
+        fused = Stack("layer", halves, torch.float32, cut)
+        for shard, name in enumerate(names):
+            given = [(key, to_torch(files[key])) for key in files if key.startswith(name)]
+            keys = [key.removeprefix(name).removeprefix(".") for key, _ in given]
+            for (_, tensor), key in zip(given, keys, strict=True):
+                tensor.shard_id = shard
+                if in_turn:
+                    parameter = dict(fused.named_parameters())[key] if key else fused
+                    parameter.weight_loader(parameter, tensor, shard)
+                else:
+                    assert list(fused.load_weights([(key, tensor)])) == [key]
+        fused.seal()
+        with xorpack.open(directory) as tensors:
+            twin = [
+                cut.of(files[name])
+                if name in files
+                else xorpack.decode(tensors[f"{name}.{cut.suffix}"]).dequantize()
+                for name in names
+            ]
+        x = torch.randn(3, twin[0].shape[1])
+        expected = x @ torch.from_numpy(np.concatenate(twin)).T
+        torch.testing.assert_close(fused.product(x), expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("in_turn", [False, True])

@@ -12,7 +12,7 @@ from xorpack.checkpoint.source import check_unchanged, find_source
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, FormatError
-from xorpack.files import card, model, safetensors_file
+from xorpack.files import card, cuts, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
 from xorpack.files.container import EncodedFile
 from xorpack.files.originals import Originals
@@ -71,6 +71,8 @@ def decode_checkpoint(
 
         with ThreadPoolExecutor(jobs) as pool:
             tensors = dict(zip(file.order, pool.map(one, file.order), strict=True))
+        if is_cut(file):
+            tensors = cuts.join(tensors)
         header = headers[file.path] or safetensors_file.header_bytes(tensors, file.metadata)
         written = safetensors_file.write(path, tensors, header, digest=file.carried.keys())
         for name, sha256 in written.items():
@@ -92,7 +94,8 @@ def decode_checkpoint(
             write(file, path)
             n_bytes += path.stat().st_size
             total_size += sum(stored.n_bytes for stored in safetensors_file.read(path).tensors.values())
-            weight_map |= dict.fromkeys(file.order, file.path.name)
+            order = [cuts.parse(name)[0] for name in file.order] if is_cut(file) else file.order
+            weight_map |= dict.fromkeys(order, file.path.name)
         model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
         readme = layout.root / card.NAME
         text = card.unmark(readme.read_bytes()) if readme.is_file() else None
@@ -101,6 +104,11 @@ def decode_checkpoint(
         originals.decode(directory, model.index_text(weight_map, total_size))
         check_unchanged(file.source for file in checkpoint.files)
     return n_bytes
+
+
+def is_cut(file: EncodedFile) -> bool:
+    """Whether matrices of a file were cut for tensor parallelism."""
+    return file.settings.get("cut") is True
 
 
 def _original_header(file: EncodedFile) -> bytes | None:
@@ -114,6 +122,8 @@ def _original_header(file: EncodedFile) -> bytes | None:
             tensors[name] = record["dtype"], tuple(record["shape"])
         elif carried is not None:
             tensors[name] = carried.dtype, carried.shape
+    if is_cut(file):
+        tensors = cuts.join_shapes(tensors)
     try:
         return safetensors_file.restored_header(file.original_header, tensors)
     except FormatError as error:

@@ -12,6 +12,7 @@ from typing import Unpack
 
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
+from xorpack.checkpoint import parallel
 from xorpack.checkpoint.cluster import check_options, cluster
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
@@ -22,7 +23,7 @@ from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError
-from xorpack.files import card, model, safetensors_file
+from xorpack.files import card, cuts, model, safetensors_file
 from xorpack.files.atomic import OUT, remove, workspace
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
@@ -40,6 +41,7 @@ def encode_checkpoint(
     *,
     settings: Settings | None = None,
     hessian: str | Path | None = None,
+    tp: int = 1,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -60,6 +62,7 @@ def encode_checkpoint(
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
         hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
+        tp: devices that vLLM is to cut the model for: each matrix is encoded in so many pieces, which only vLLM runs.
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -105,8 +108,16 @@ def encode_checkpoint(
         tensors = plain_tensors(files)
         if not chosen_settings.lossless:
             refuse_quantized(layout, tensors)
+        plan = CheckpointPlan(chosen_settings, tensors, include, exclude)
+        if checks.whole("tp", tp, 1) > 1:
+            if stats is not None:
+                raise ParameterError("hessian is of whole matrices, and tp cuts them")
+            files = parallel.cut_files(layout, files, plan.selected, tp)
+            plan = CheckpointPlan(chosen_settings, plain_tensors(files), include, exclude)
+            for name in plan.left_out:
+                _refuse_piece(name)
         run = EncodingRun(
-            CheckpointPlan(chosen_settings, tensors, include, exclude),
+            plan,
             sum(file.n_bytes for file in files),
             jobs=jobs,
             progress=progress,
@@ -124,7 +135,9 @@ def encode_checkpoint(
         work = stack.enter_context(
             workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume)
         )
-        journal = Journal(work, identity(chosen_settings, include, exclude, files, run.hessian_sources))
+        journal = Journal(
+            work, identity(chosen_settings, include, exclude, files, run.hessian_sources, tp=tp)
+        )
         if journal.quantizers is not None:
             run.plan.quantizers = journal.quantizers
         else:
@@ -139,10 +152,19 @@ def encode_checkpoint(
         files_by_path = {out / file.path.name if layout.is_directory else out: file for file in files}
         run.write(files_by_path, work, journal, pool)
         if layout.is_directory:
-            _write_others(layout, originals, files, out, run)
+            _write_others(layout, originals, files, out, run, {"tp": tp} if tp > 1 else {})
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
         upload(out)
     return run.report
+
+
+def _refuse_piece(name: str) -> None:
+    """Raise ParameterError if a tensor that is to be carried is a piece: vLLM cuts by itself what is carried."""
+    whole, piece = cuts.parse(name)
+    if piece is not None:
+        raise ParameterError(
+            f"tensor {whole!r}: a piece of it would not become smaller by encoding; exclude it"
+        )
 
 
 def _absolute(place: str | Path) -> str | Path:
@@ -155,8 +177,9 @@ def _write_others(
     files: Sequence[SafetensorsFile],
     out: Path,
     run: EncodingRun,
+    more: Mapping[str, int],
 ) -> None:
-    """Write what else than its files an encoded directory holds."""
+    """Write what else than its files an encoded directory holds; ``more``: of config.json."""
     weight_map: dict[str, str] = {}
     total_size = 0
     for file in files:
@@ -168,7 +191,7 @@ def _write_others(
     plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
     originals.encode(
         out,
-        run.settings.config(run.report.accounts, run.report.left_out),
+        {**run.settings.config(run.report.accounts, run.report.left_out), **more},
         model.index_text(layout.weight_map or {}, plain_size),
         model.index_text(weight_map, total_size),
     )
@@ -260,6 +283,7 @@ class EncodingRun:
         """Note what became of a tensor; one that would not become smaller is left out after all."""
         report = self.report
         if result.account is None:
+            _refuse_piece(name)
             self._leave_out(name)
         else:
             report.accounts[name] = result.account

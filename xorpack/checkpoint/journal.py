@@ -36,13 +36,15 @@ def identity(
     exclude: Sequence[str],
     files: Sequence[SafetensorsFile],
     hessians: Sequence[SourceFile],
+    *,
+    tp: int = 1,
 ) -> dict[str, Any]:
     """What the bytes of an encoded checkpoint depend on, as JSON has it."""
     source = {file.path.name: {**_state(file.source), "header": _sha256(file.header)} for file in files}
     found = {
         "version": {"xorpack": __version__, "format": VERSION},
         "settings": {f.name: getattr(settings, f.name) for f in fields(settings)}
-        | {"include": list(include), "exclude": list(exclude)},
+        | {"include": list(include), "exclude": list(exclude), "tp": tp},
         "source": source | {f"--hessian {stats.path.name}": _state(stats) for stats in hessians},
     }
     return dict(json.loads(json.dumps(found, default=dict)))

@@ -17,7 +17,7 @@ from typing import Protocol
 from xorpack.checkpoint.journal import Journal
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
-from xorpack.files import container, safetensors_file
+from xorpack.files import container, cuts, safetensors_file
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import copy_mode
 
@@ -110,6 +110,8 @@ class Shards:
         file = self.files[path]
         parts = {name: self._parts[name] for name in file.tensors if name in self._parts}
         settings = self.settings.info()
+        if any(cuts.parse(name)[1] for name in parts):
+            settings["cut"] = True
         if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
             settings[container.ORIGINAL_HEADER] = file.header.decode()
         container.join(

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack import checks
-from xorpack.checkpoint.decode import decode_checked
+from xorpack.checkpoint.decode import decode_checked, is_cut
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.settings import Progress
 from xorpack.checkpoint.source import plain_tensors
 from xorpack.checkpoint.task import negative_zeros
 from xorpack.errors import MismatchError
-from xorpack.files import model
+from xorpack.files import cuts, model
 from xorpack.files.safetensors_file import StoredTensor
 
 
@@ -67,6 +67,8 @@ def verify_checkpoint(
         files = model.find(Path(against)).open()
         source = plain_tensors(files)
         mine = {name for file in checkpoint.files for name in file.order}
+        if any(map(is_cut, checkpoint.files)):
+            source = cuts.cut_as(mine, source)
         if mine != set(source):
             raise MismatchError(f"only one of {path} and {against} has {sorted(mine ^ set(source))[:5]}")
     report = VerifyReport(rewritten=tuple(file.path for file in checkpoint.rewritten))

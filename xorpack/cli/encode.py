@@ -64,6 +64,13 @@ from xorpack.cli.common import (
     help="What calibrate wrote: the error that is made least is that of what layers give out, not of their weights.",
 )
 @click.option(
+    "--tp",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="Cut matrices for vllm serve --tensor-parallel-size N; nothing but vLLM runs them then.",
+)
+@click.option(
     "--lossless", is_flag=True, default=None, help="Keep every value bit for bit instead of quantizing."
 )
 @click.option(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from xorpack.files.record import (
     to_record,
     unpack_record,
 )
-from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
+from xorpack.files.safetensors_file import SafetensorsFile, StoredInFile, StoredTensor
+from xorpack.vector.threads import for_each
 
 KEY = "xorpack"
 DIGEST_KEY = "xorpack_header_sha256"
@@ -140,7 +141,27 @@ class EncodedFile(Mapping[str, EncodedTensor]):
     def __getitem__(self, name: str) -> EncodedTensor:
         if name not in self.records:
             raise KeyError(name)
-        tensor = self._build(name, StoredTensor.array)
+        return self._checked(name, self._build(name, StoredTensor.array))
+
+    def load(self, names: Collection[str], *, jobs: int = 1) -> dict[str, EncodedTensor]:
+        """Several tensors, each as it would be read alone; but neighbours in the file are read at once.
+
+        Args:
+            names: of encoded tensors.
+            jobs: threads that read and check them.
+        """
+        keys = [f"{name}.xor_{section}" for name in names for section in self._known if section != RECORD]
+        inside = {key: self.sections[key] for key in keys if key in self.sections}
+        held = StoredInFile.held({k: t for k, t in inside.items() if isinstance(t, StoredInFile)}, jobs=jobs)
+        found: dict[str, EncodedTensor] = {}
+
+        def one(name: str) -> None:
+            found[name] = self._checked(name, self._build(name, StoredTensor.array, held))
+
+        for_each(one, names, jobs)
+        return found
+
+    def _checked(self, name: str, tensor: EncodedTensor) -> EncodedTensor:
         if self.verify:
             try:
                 check_stored(tensor)
@@ -171,9 +192,14 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         if sha256 != self.carried_sha256.get(name, sha256):
             raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
 
-    def _build(self, name: str, load: Callable[[StoredTensor], NDArray[Any]]) -> EncodedTensor:
+    def _build(
+        self,
+        name: str,
+        load: Callable[[StoredTensor], NDArray[Any]],
+        sections: Mapping[str, StoredTensor] | None = None,
+    ) -> EncodedTensor:
         try:
-            return build(self.records[name], name, self.sections, self.version, load)
+            return build(self.records[name], name, sections or self.sections, self.version, load)
         except (ParameterError, FormatError) as error:
             raise FormatError(f"tensor {name!r}: {error}") from None
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xorpack.errors import ParameterError
+from xorpack.files import cuts
 
 LEFT_OUT = {
     "embedding": r".*embed.*|(.*_)?embs?|wte|wpe|shared|.*_tokens?",
@@ -43,13 +44,14 @@ def module_name(name: str) -> str:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern matches a tensor's name.
+    """Whether a pattern matches a tensor's name; of a piece of one, that of the whole.
 
     >>> matches("attention.self", "layer.0.attention.self.query.weight")
     True
     >>> matches("layer.1", "layer.11.query.weight"), matches("re:layer.1", "layer.11.query.weight")
     (False, True)
     """
+    name = cuts.parse(name)[0]
     if pattern.startswith("re:"):
         try:
             expression = re.compile(pattern[3:])

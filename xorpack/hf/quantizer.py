@@ -19,7 +19,6 @@ from xorpack.hf.config import XorpackConfig
 from xorpack.hf.experts import DecodeSections, with_sections
 from xorpack.hf.homes import Encoded, Homes, check_complete, check_homes, find_homes, read_files
 from xorpack.torch import XorWeight, decode_module, put, tie
-from xorpack.vector.threads import for_each
 
 STATE_DICT = "what is given as state_dict has to be left out"
 
@@ -40,6 +39,7 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
 
         Raises:
             FormatError: a newer xorpack wrote the directory.
+            ParameterError: it was encoded for tensor parallelism.
             DeviceError: it is to run on CUDA, and CuPy is missing.
         """
         version = self.quantization_config.format_version
@@ -47,6 +47,11 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
             raise FormatError(
                 f"config.json says format version {version}, and this xorpack reads up to {VERSION}: pip install "
                 f"--upgrade xorpack"
+            )
+        if (tp := getattr(self.quantization_config, "tp", None)) is not None:
+            raise ParameterError(
+                f"config.json says that matrices were cut for vllm serve --tensor-parallel-size {tp}, and transformers "
+                f"needs them whole: encode without --tp, or decode with `xorpack decode`"
             )
         if _is_cuda(device_map):
             import_cupy()
@@ -101,13 +106,10 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         found, self._homes = self._homes.direct, Homes()
-        weights = {target: _weight(model, target) for target in found}
-
-        def fill(target: str) -> None:
-            tensor = found[target]
-            weights[target].fill(tensor.file[tensor.name])
-
-        for_each(fill, found, torch.get_num_threads())
+        for file in {id(tensor.file): tensor.file for tensor in found.values()}.values():
+            targets = {tensor.name: target for target, tensor in found.items() if tensor.file is file}
+            for name, encoded in file.load(targets, jobs=torch.get_num_threads()).items():
+                _weight(model, targets[name]).fill(encoded)
         kept = [self._originals.get(id(c), c) for c in getattr(model, "_weight_conversions", ())]
         model._weight_conversions = kept
         if not found:
@@ -198,7 +200,6 @@ def _empty(tensor: Encoded, dtype: torch.dtype) -> XorWeight:
     n_bytes = sum(stored.n_bytes for stored in tensor.sections().values())
     room = torch.empty(n_bytes, dtype=torch.uint8, device="meta")
     weight = XorWeight(tensor.record, {"code": room}, name=tensor.name, dtype=dtype)
-    del weight.xor_record
     weight._non_persistent_buffers_set.update(weight._buffers)
     return weight
 

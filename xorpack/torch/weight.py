@@ -56,7 +56,7 @@ class XorWeight(EncodedWeight):
 
         Args:
             record: as a file has it, without its digest.
-            sections: ``code`` and so on; on the meta device if bytes are to come later.
+            sections: ``code`` and so on; on the meta device if :meth:`fill` is to bring them.
             name: of the tensor, for messages.
             dtype: what it decodes to; default: the type that was encoded.
         """
@@ -66,7 +66,8 @@ class XorWeight(EncodedWeight):
         self.compute_dtype = dtype or TORCH[self.record["dtype"]]
         for section, tensor in sections.items():
             self.register_buffer(PREFIX + section, tensor)
-        self.seal()
+        if not self.is_meta:
+            self.seal()
         self._loaded: tuple[Any, LoadedWeight] | None = None
         self.handle = ops.register(self)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from vllm.model_executor.layers.linear import (
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
 from xorpack.errors import MismatchError, ParameterError
+from xorpack.files.cuts import AXES, Cut
 from xorpack.vllm.names import NamedTensor, Names
 from xorpack.vllm.weights import Stack
 
@@ -41,22 +43,43 @@ class EncodedLinearMethod(LinearMethodBase):  # type: ignore[misc]
         """Put a weight in its place that is still to be loaded.
 
         Raises:
-            ParameterError: vLLM asks for a piece of an encoded tensor.
+            ParameterError: tensors are whole where vLLM asks for a piece, or cut otherwise than it asks.
             MismatchError: the model is another than the files are of.
         """
         wanted = sum(output_partition_sizes), input_size_per_partition
-        self._check(wanted, wanted != (output_size, input_size))
-        layer.weight = Stack(self.prefix, self.parts, params_dtype)
+        n, rank = getattr(layer, "tp_size", 1), getattr(layer, "tp_rank", 0)
+        axis = None if wanted == (output_size, input_size) else int(wanted[0] == output_size)
+        parts = self._of_device(n, axis)
+        self._check(wanted, parts)
+        layer.weight = Stack(self.prefix, parts, params_dtype, None if axis is None else Cut(axis, rank, n))
 
-    def _check(self, wanted: tuple[int, int], cut: bool) -> None:
-        if cut:
-            raise ParameterError(
-                f"layer {self.prefix!r} is cut by tensor parallelism, and an encoded tensor cannot be; serve with "
-                f"--tensor-parallel-size 1, and with --data-parallel-size to use more devices"
-            )
-        rows, cols = sum(part.shape[0] for part in self.parts), {part.shape[1:] for part in self.parts}
+    def _of_device(self, n: int, axis: int | None) -> list[NamedTensor]:
+        """Parts of the layer, or pieces of them, as large as those of one of ``n`` devices if ``axis`` is cut."""
+        found = []
+        for part in self.parts:
+            if part.pieces and (axis is None or (len(part.pieces), part.axis) != (n, axis)):
+                raise ParameterError(
+                    f"tensor {part.name!r} was cut into {len(part.pieces)} pieces of its {AXES[part.axis]}, and layer "
+                    f"{self.prefix!r} needs {'it whole' if axis is None else f'{n} of its {AXES[axis]}'}: serve with "
+                    f"--tensor-parallel-size {len(part.pieces)}"
+                )
+            if part.record and not part.pieces and axis is not None:
+                raise ParameterError(
+                    f"layer {self.prefix!r} is cut by tensor parallelism, and encoded tensors are not: encode with "
+                    f"--tp {n}, or serve with --tensor-parallel-size 1"
+                )
+            if axis is None:
+                found.append(part)
+            else:
+                shape = list(part.shape)
+                shape[axis] //= n
+                found.append(replace(part, shape=tuple(shape)))
+        return found
+
+    def _check(self, wanted: tuple[int, int], parts: list[NamedTensor]) -> None:
+        rows, cols = sum(part.shape[0] for part in parts), {part.shape[1:] for part in parts}
         if rows != wanted[0] or cols != {wanted[1:]}:
-            names = ", ".join(f"{part.name!r} {part.shape}" for part in self.parts)
+            names = ", ".join(f"{part.name!r} {part.shape}" for part in parts)
             raise MismatchError(f"layer {self.prefix!r} is {wanted}, and the files have {names}")
 
     def process_weights_after_loading(self, layer: Any) -> None:
@@ -86,8 +109,9 @@ class EncodedVocabularyMethod(EncodedLinearMethod):
         **attributes: Any,
     ) -> None:
         """As of a linear layer; of the rows that vLLM adds to a vocabulary there are none, which it does not read."""
-        self._check((layer.org_vocab_size, input_size), layer.tp_size > 1)
-        layer.weight = Stack(self.prefix, self.parts, params_dtype)
+        parts = self._of_device(layer.tp_size, 0 if layer.tp_size > 1 else None)
+        self._check((layer.org_vocab_size, input_size), parts)
+        layer.weight = Stack(self.prefix, parts, params_dtype)
 
     def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """``x W^T + bias``."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xorpack.encoded import SECTIONS
 from xorpack.errors import FormatError
-from xorpack.files import model
+from xorpack.files import cuts, model
 from xorpack.files.container import EncodedFile, open_files
 from xorpack.files.selection import left_out
 
@@ -32,12 +32,16 @@ class NamedTensor:
         shape: of the tensor, decoded.
         record: of an encoded tensor; None of one that is carried.
         sections: of an encoded tensor, that come as tensors: ``code`` and so on.
+        pieces: that it is cut into, for a device each; of such a tensor, record and sections are those of the first.
+        axis: that it is cut along: 0, its rows, or 1.
     """
 
     name: str
     shape: tuple[int, ...]
     record: Mapping[str, Any] | None = None
     sections: frozenset[str] = frozenset()
+    pieces: tuple[NamedTensor, ...] = ()
+    axis: int = 0
 
 
 @dataclass(slots=True)
@@ -151,6 +155,7 @@ def read(directory: Path, n_encoded: int | None = None) -> Names:
         parts |= {name: NamedTensor(name, tuple(stored.shape)) for name, stored in file.carried.items()}
         parts |= {name: _encoded(name, file) for name in file}
     found = sum(part.record is not None for part in parts.values())
+    parts = _with_wholes(parts)
     if n_encoded is not None and n_encoded != found:
         raise FormatError(
             f"{directory}: config.json says that {n_encoded} tensors are encoded, and the files hold {found}: sections "
@@ -162,6 +167,27 @@ def read(directory: Path, n_encoded: int | None = None) -> Names:
 def _encoded(name: str, file: EncodedFile) -> NamedTensor:
     sections = frozenset(section for section in SECTIONS if f"{name}.xor_{section}" in file.sections)
     return NamedTensor(name, tuple(file.records[name]["shape"]), file.records[name], sections)
+
+
+def _with_wholes(parts: Mapping[str, NamedTensor]) -> dict[str, NamedTensor]:
+    """Tensors with wholes in the place of pieces that were cut for tensor parallelism.
+
+    Raises:
+        FormatError: pieces are missing, or do not fit.
+    """
+    encoded = {name: ("", part.shape) for name, part in parts.items() if part.record}
+    found = {name: part for name, part in parts.items() if not part.record}
+    shapes = cuts.join_shapes(encoded)
+    for name, pieces in cuts.wholes(encoded).items():
+        first = parts[pieces[0]]
+        _, cut = cuts.parse(first.name)
+        whole = replace(first, name=name, shape=shapes[name][1])
+        found[name] = (
+            first
+            if cut is None
+            else replace(whole, pieces=tuple(map(parts.__getitem__, pieces)), axis=cut.axis)
+        )
+    return found
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from xorpack.errors import FormatError, ParameterError
+from xorpack.files.cuts import Cut
 from xorpack.files.record import RECORD
 from xorpack.torch import XorWeight
 from xorpack.torch.weight import PREFIX
@@ -42,29 +44,45 @@ class Stack(nn.Module):
 
     Attributes:
         prefix: the layer's name, for messages.
-        parts: what it is made of.
+        parts: what it is made of, of shapes as this device has them.
+        cut: which piece of each the device has; None is all of it.
         shape, dtype: of the weight, decoded.
         device: that sections are loaded to.
     """
 
-    def __init__(self, prefix: str, parts: Sequence[NamedTensor], dtype: torch.dtype) -> None:
+    def __init__(
+        self, prefix: str, parts: Sequence[NamedTensor], dtype: torch.dtype, cut: Cut | None = None
+    ) -> None:
         super().__init__()
-        self.prefix, self.parts, self.dtype = prefix, list(parts), dtype
+        self.prefix, self.parts, self.dtype, self.cut = prefix, list(parts), dtype, cut
         self.rows = [part.shape[0] for part in parts]
         self.shape = torch.Size([sum(self.rows), parts[0].shape[1]])
         self.device = torch.empty(0).device
         self._loaded: dict[ShardId, dict[str, torch.Tensor]] = {}
         self._sealed: list[XorWeight | nn.Parameter] = []
-        for section in sorted({RECORD}.union(*(part.sections for part in parts))):
+        if cut is None:
+            self._expect(self, {RECORD}.union(*(part.sections for part in parts)), self._take)
+            return
+        for index in range(cut.n):
+            own = {RECORD}.union(*(part.pieces[index].sections for part in parts if part.pieces))
+            self.add_module(replace(cut, index=index).suffix, room := nn.Module())
+            self._expect(room, own, self._take if index == cut.index else _pass)
+
+    @staticmethod
+    def _expect(room: nn.Module, sections: Iterable[str], take: Callable[..., None]) -> None:
+        """Let sections that vLLM loads into ``room`` be taken."""
+        for section in sorted(sections):
             parameter = nn.Parameter(torch.empty(0, dtype=torch.uint8), requires_grad=False)
             parameter.__class__ = _Section
-            parameter.weight_loader = partial(self._take, section)  # type: ignore[attr-defined]
-            self.register_parameter(PREFIX + section, parameter)
+            parameter.weight_loader = partial(take, section)  # type: ignore[attr-defined]
+            room.register_parameter(PREFIX + section, parameter)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[str]:
         """Take sections, as vLLM's loader hands them to a module, and give their names."""
         for name, tensor in weights:
-            self._take(name.removeprefix(PREFIX), None, tensor)
+            piece, _, section = name.rpartition(".")
+            if not piece or (self.cut and piece == self.cut.suffix):
+                self._take(section.removeprefix(PREFIX), None, tensor)
             yield name
 
     def weight_loader(self, parameter: Any, tensor: torch.Tensor, shard_id: ShardId = None) -> None:
@@ -90,22 +108,25 @@ class Stack(nn.Module):
             raise FormatError(
                 f"layer {self.prefix!r}: {len(self._loaded)} of {len(self.parts)} tensors were loaded of {names}"
             )
-        for key in [key for key in self._parameters if key.startswith(PREFIX)]:
-            del self._parameters[key]
+        self._parameters.clear()
+        self._modules.clear()
         for i, (shard, part) in enumerate(zip(sorted(self._loaded, key=_order), self.parts, strict=True)):
             setattr(self, f"part_{i}", weight := self._weight(part, self._loaded.pop(shard)))
             self._sealed.append(weight)
 
     def _weight(self, part: NamedTensor, sections: dict[str, torch.Tensor]) -> XorWeight | nn.Parameter:
+        if self.cut and part.pieces:
+            part = part.pieces[self.cut.index]
         expected = part.sections if part.record else {""}
         if absent := sorted(expected - set(sections)):
             raise FormatError(f"tensor {part.name!r}: {', '.join(absent) or 'it'} was not loaded")
         if part.record is None:
-            if sections[""].shape != part.shape:
+            dense = sections[""] if self.cut is None else self.cut.of(sections[""]).clone()
+            if dense.shape != part.shape:
                 raise FormatError(
-                    f"tensor {part.name!r} is {part.shape}, and was loaded as {tuple(sections[''].shape)}"
+                    f"tensor {part.name!r} is {part.shape}, and was loaded as {tuple(dense.shape)}"
                 )
-            return nn.Parameter(sections[""].to(self.dtype), requires_grad=False)
+            return nn.Parameter(dense.to(self.dtype), requires_grad=False)
         weight = XorWeight(part.record, sections, name=part.name, dtype=self.dtype)
         weight.check()
         return weight
@@ -120,6 +141,10 @@ class Stack(nn.Module):
         """Rows by their numbers; of a stack of one."""
         (weight,) = self._sealed
         return functional.embedding(indices, weight)  # type: ignore[arg-type]
+
+
+def _pass(section: str, parameter: Any, tensor: torch.Tensor, shard_id: ShardId = None) -> None:
+    """Leave a section to the device that it is of."""
 
 
 def _order(shard: ShardId) -> int:

@@ -15,7 +15,7 @@ from xorpack.checkpoint.report.plain import report_plain
 from xorpack.checkpoint.settings import Progress, Settings
 from xorpack.checkpoint.source import plain_tensors, refuse_quantized
 from xorpack.errors import ParameterError
-from xorpack.files import container, model
+from xorpack.files import container, cuts, model
 
 
 def report_checkpoint(
@@ -71,7 +71,8 @@ def report_checkpoint(
             )
         checkpoint = Checkpoint(path, verify=False, max_weights=max_weights)
         if against is not None:
-            wanted = replace(wanted, against=plain_tensors(model.find(Path(against)).open()))
+            source = plain_tensors(model.find(Path(against)).open())
+            wanted = replace(wanted, against=cuts.cut_as(set(checkpoint), source))
         return report_encoded(checkpoint, replace(wanted, quality=_quality(path, quality, against)))
     chosen = settings or Settings()
     if chosen.lossless:
