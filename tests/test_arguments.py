@@ -91,7 +91,17 @@ def test_arguments_of_the_api(name: str) -> None:
 
 
 FIELDS = tuple(Settings.__dataclass_fields__)
-OPTIONAL = ("rate", "target_bits", "max_size", "sparsity", "group_size", "outliers", "rank", "mask_bits")
+OPTIONAL = (
+    "rate",
+    "rates",
+    "target_bits",
+    "max_size",
+    "sparsity",
+    "group_size",
+    "outliers",
+    "rank",
+    "mask_bits",
+)
 FINE = {
     "lossless": (True,), "positive_zeros": (True,), "mask_bits": (2.5, 2.0, 10**20), "rate": (2.5, 2.0),
     "target_bits": (2.5, 2.0, 10**20),
