@@ -44,6 +44,22 @@ class CalibrationReport:
     thin: int | None
     n_bytes: int
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known before the statistics are used; a sentence each."""
+        found = []
+        if self.uncalled:
+            found.append(
+                f"{len(self.uncalled)} layers saw no input, {self.uncalled[0]} first: they will be quantized as "
+                "without calibration"
+            )
+        if self.thin is not None:
+            found.append(
+                f"{self.n_sequences * self.length} tokens are fewer than the {self.thin} inputs of the widest layer; "
+                "more text makes for a better fit"
+            )
+        return tuple(found)
+
 
 def calibrate(
     source: str | Path,
@@ -110,6 +126,23 @@ def calibrate(
 def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
     """The first pieces of a text, int64 (n, length)."""
     import torch
+
+    ids = read_tokens(root, path, sequences * length)
+    n = min(sequences, len(ids) // length)
+    if not n:
+        raise ParameterError(
+            f"{path}: {len(ids)} tokens, less than one sequence of {length}; give more text, or a smaller length"
+        )
+    return torch.tensor(ids[: n * length]).reshape(n, length)
+
+
+def read_tokens(root: Path, path: Path, most: int) -> list[int]:
+    """The first tokens of a text, ``most`` of them unless it is shorter, without those that mark a beginning or an end.
+
+    Raises:
+        FormatError: the text is not UTF-8.
+        SourceError: ``root`` has no tokenizer.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -118,15 +151,11 @@ def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor
         raise FormatError(f"{path}: not UTF-8 at byte {error.start}") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
-        ids = tokenizer(text[: CHARACTERS * sequences * length], add_special_tokens=False)["input_ids"]
+        found = tokenizer(text[: CHARACTERS * most], add_special_tokens=False)["input_ids"]
     except Exception as error:
         raise SourceError(f"{root}: no tokenizer that transformers loads: {_first_line(error)}") from None
-    n = min(sequences, len(ids) // length)
-    if not n:
-        raise ParameterError(
-            f"{path}: {len(ids)} tokens, less than one sequence of {length}; give more text, or a smaller length"
-        )
-    return torch.tensor(ids[: n * length]).reshape(n, length)
+    ids: list[int] = found[:most]
+    return ids
 
 
 def _load(root: Path) -> torch.nn.Module:

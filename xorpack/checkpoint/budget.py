@@ -163,12 +163,7 @@ def choose_quantizers(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, 
         ParameterError: they take more at the least; says how many.
     """
     each = list(curves.values())
-    least = sum(float(curve.n_bytes[0]) for curve in each)
-    if least > n_bytes:
-        raise ParameterError(
-            f"{n_bytes:.0f} bytes for the encoded tensors are fewer than the least possible, {least:.0f} "
-            f"({RATES[0]} bits per kept weight, masks and scales)"
-        )
+    check_least(sum(float(curve.n_bytes[0]) for curve in each), n_bytes)
     at = [0] * len(each)
     low, high = -60.0, 60.0
     for _ in range(100):
@@ -180,6 +175,20 @@ def choose_quantizers(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, 
             low = middle
     _spend(each, at, n_bytes - _total(each, at))
     return {name: curve.quantizers[i] for (name, curve), i in zip(curves.items(), at, strict=True)}
+
+
+def check_least(least: float, n_bytes: float) -> None:
+    """Raise ParameterError if ``n_bytes`` are fewer than tensors take at the least."""
+    if least > n_bytes:
+        raise ParameterError(
+            f"{n_bytes:.0f} bytes for the encoded tensors are fewer than the least possible, {least:.0f} "
+            f"({RATES[0]} bits per kept weight, masks and scales)"
+        )
+
+
+def least_bytes(account: Account) -> float:
+    """What a tensor takes at the lowest rate, outliers aside; ``account``: without any code."""
+    return account.n_bytes + float(RATES[0]) * account.n_kept / 8 + RECORD_BYTES
 
 
 def _total(curves: Sequence[Curve], at: Sequence[int]) -> float:

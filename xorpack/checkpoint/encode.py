@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.row_errors import Rows
+from xorpack.checkpoint.budget import Curve, Quantizer
 from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
@@ -49,6 +51,7 @@ def encode_checkpoint(
     *,
     settings: Settings | None = None,
     hessian: str | Path | None = None,
+    quantizers: Mapping[str, Quantizer] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -65,6 +68,7 @@ def encode_checkpoint(
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
         hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
+        quantizers: what quantizes each tensor, if that was chosen before (:class:`xorpack.checkpoint.survey.Survey`).
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -100,7 +104,10 @@ def encode_checkpoint(
         progress=progress,
         stats=stats,
     )
-    run.choose_quantizers()
+    if quantizers is None:
+        run.choose_quantizers()
+    else:
+        run.plan.quantizers = dict(quantizers)
     if dry_run:
         return run.estimate()
     if not layout.is_directory:
@@ -187,9 +194,19 @@ class EncodingRun:
     def choose_quantizers(self) -> None:
         """Choose that of each tensor, where there is a budget."""
         if self.settings.has_budget:
-            with ThreadPoolExecutor(self.jobs) as pool:
-                curves = list(pool.map(self.plan.curve, self.plan.selected))
-            self.plan.choose_quantizers(dict(zip(self.plan.selected, curves, strict=True)))
+            self.plan.choose_quantizers(self.curves())
+
+    def curves(self, progress: Progress | None = None) -> dict[str, Curve]:
+        """What each tensor takes and loses by quantizer."""
+
+        def one(name: str) -> Curve:
+            found = self.plan.curve(name)
+            if progress is not None:
+                progress(name, math.prod(self.plan.selected[name].shape), self.plan.n_weights)
+            return found
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return dict(zip(self.plan.selected, pool.map(one, self.plan.selected), strict=True))
 
     def encode(self, names: Sequence[str]) -> dict[str, EncodedTensor]:
         """Encode selected tensors; those that would not become smaller are left out after all."""

@@ -55,15 +55,4 @@ def calibrate(model: Path, text: Path, output: Path, overwrite: bool, **options:
         f"{output}: {report.n_matrices} Hessians of {report.n_layers} layers, from {report.n_sequences} sequences of "
         f"{report.length} tokens, {report.n_bytes / 1e6:.1f} MB"
     )
-    if report.uncalled:
-        say(
-            f"note: {len(report.uncalled)} layers saw no input, {report.uncalled[0]} first: they will be quantized as "
-            "without calibration",
-            err=True,
-        )
-    if report.thin is not None:
-        say(
-            f"note: {report.n_sequences * report.length} tokens are fewer than the {report.thin} inputs of the widest "
-            "layer; more text makes for a better fit",
-            err=True,
-        )
+    say(*(f"note: {note}" for note in report.notes), err=True)

@@ -49,6 +49,7 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
                 raise FormatError(f"{self.path}: Hessian {key!r} is {matrix.dtype} of shape {matrix.shape}")
         seen = {key: int(self._tensors[f"{key}.rows"].array()[0]) for key in set(layers.values())}
         self._layers = {name: key for name, key in layers.items() if seen[key]}
+        self._rows = seen
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._tensors[f"{self._layers[name]}.hessian"].array()
@@ -63,6 +64,10 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
     def size(self, name: str) -> int:
         """Inputs of a layer."""
         return self._tensors[f"{self._layers[name]}.hessian"].shape[0]
+
+    def rows(self, name: str) -> int:
+        """How many ``x`` were seen by a layer."""
+        return self._rows[self._layers[name]]
 
     def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
         if KEY not in metadata:
