@@ -82,6 +82,11 @@ class Collector:
         """Names of the weights of layers that saw no input."""
         return [name for name, key in self.layers.items() if not self.rows[key]]
 
+    @property
+    def n_runs(self) -> int:
+        """Sequences of all passes together."""
+        return len(self._parts()) * len(self.sequences)
+
     def matrices(self) -> Iterator[tuple[str, NDArray[np.float32], int]]:
         """Key, matrix (n, n) and rows seen of each input, in the order of :attr:`sizes`.
 
@@ -108,7 +113,7 @@ class Collector:
                     if not torch.isfinite(sums[key].diagonal()).all():
                         raise DataError(f"layer {key!r} is given NaN or infinity in sequence {i} of the text")
                 if self.progress is not None:
-                    self.progress(part[0], 1, len(parts) * len(self.sequences))
+                    self.progress(part[0], 1, self.n_runs)
             for key in part:
                 yield key, sums.pop(key).cpu().numpy(), self.rows[key]
 

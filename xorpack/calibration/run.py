@@ -33,6 +33,7 @@ class CalibrationReport:
         n_sequences, length: of the text, in tokens.
         uncalled: weights of layers that saw no input; encoding has nothing to fit them to.
         thin: inputs of the widest layer, if that is more than the tokens seen, else None.
+        n_gradients: layers of which the loss's gradients are known.
         n_bytes: of the file.
     """
 
@@ -42,6 +43,7 @@ class CalibrationReport:
     length: int
     uncalled: tuple[str, ...]
     thin: int | None
+    n_gradients: int
     n_bytes: int
 
     @property
@@ -58,6 +60,8 @@ class CalibrationReport:
                 f"{self.n_sequences * self.length} tokens are fewer than the {self.thin} inputs of the widest layer; "
                 "more text makes for a better fit"
             )
+        if not self.n_gradients:
+            found.append("no gradients were taken: budgets will count every weight alike")
         return tuple(found)
 
 
@@ -69,6 +73,7 @@ def calibrate(
     sequences: int = SEQUENCES,
     length: int = LENGTH,
     memory: int | None = None,
+    gradients: bool = True,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CalibrationReport:
@@ -81,6 +86,8 @@ def calibrate(
         sequences: how many pieces of the text, at the most; fewer where it is shorter.
         length: tokens of a piece, each seen without the others.
         memory: bytes of Hessians that are held at a time; where they take more, the model runs several times.
+        gradients: of a causal language model, take those of the loss by the layers' outputs, too: they say which layers
+            need bits. They take the memory of a run back through the model.
         overwrite: replace what stands at ``output``.
         progress: told of every sequence.
 
@@ -91,6 +98,7 @@ def calibrate(
         DataError: NaN or infinity in what a layer is given; no layer is called.
         DestinationError: ``output`` exists, or cannot be written.
     """
+    checks.flag("gradients", gradients)
     checks.whole("sequences", sequences, 1)
     checks.whole("length", length, 2)
     if memory is not None:
@@ -107,10 +115,20 @@ def calibrate(
             raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
     tokens = _tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
+    from xorpack.calibration.gradients import pieces_of, predicts, squared_gradients
 
-    collector = Collector(_load(root), tokens, memory=memory or MEMORY, progress=progress)
+    loaded = _load(root)
+    pieces = pieces_of(tokens) if gradients and predicts(loaded) else tokens[:0]
+
+    def told(name: str, done: int, n_runs: int) -> None:
+        if progress is not None:
+            progress(name, done, collector.n_runs + len(pieces))
+
+    collector = Collector(loaded, tokens, memory=memory or MEMORY, progress=told)
+    costs = squared_gradients(loaded, pieces, collector.modules, told) if len(pieces) else {}
+    named = {f"{name}.weight": found for name, found in costs.items()}
     with atomic_file(target, overwrite=overwrite) as path:
-        hessians.write(path, collector.layers, collector.sizes, collector.matrices())
+        hessians.write(path, collector.layers, collector.sizes, collector.matrices(), named)
     widest = max(collector.sizes.values())
     return CalibrationReport(
         n_layers=len(collector.layers) - len(collector.uncalled),
@@ -119,6 +137,7 @@ def calibrate(
         length=length,
         uncalled=tuple(collector.uncalled),
         thin=widest if widest > tokens.numel() else None,
+        n_gradients=len(named),
         n_bytes=target.stat().st_size,
     )
 

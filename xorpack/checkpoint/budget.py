@@ -1,7 +1,9 @@
-"""Bytes over tensors: a quantizer for each, so that the squared error of all weights together is least at a size.
+"""Bytes over tensors: a quantizer for each, so that what is lost by all together is least at a size.
 
-Each tensor's error by rate is measured on a sample of its columns at a few rates and interpolated between them, where
-its logarithm is nearly a line. The least total error at a number of bytes is where all tensors gain alike by one more
+That is the squared error of all weights; or, of tensors that are fitted to activations, what their errors cost the
+model (:mod:`xorpack.checkpoint.costs`). Each tensor's error by rate is measured on a sample of its columns at a few
+rates and interpolated between them, where its logarithm is nearly a line. The least total error at a number of bytes
+is where all tensors gain alike by one more
 byte: a Lagrange multiplier is bisected, and what is left is spent step by step.
 
 Candidates are trellises of many rates and, for a tensor with a mask, binary codes: of dense weights a trellis has less
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +39,10 @@ BCQ_OVERHEAD = 1.02
 
 MEASURED = (0.5, 1.0, 1.375, 1.5, 2.0, 2.375, 2.5, 3.0, 4.0, 6.0)
 """Rates at which the error of a sample is measured; on both sides of where more weights become outliers, and fewer."""
+
+FEW = (1.0, 2.0, 3.0)
+"""The same where costs differ by far more than curves do: between these, and beyond, a tensor is
+as Gaussian weights are."""
 
 SAMPLE_ROWS = 2048
 SAMPLE_WEIGHTS = 1 << 16
@@ -67,7 +74,7 @@ class Curve:
     Attributes:
         quantizers: from the smallest on.
         n_bytes: float64 (quantizers,), everything that the tensor takes in a file, rising.
-        error: float64 (quantizers,), sums of squares, falling.
+        error: float64 (quantizers,), sums of squares, or what they cost; falling.
     """
 
     quantizers: tuple[Quantizer, ...]
@@ -92,6 +99,7 @@ class Curve:
         fixed: Account,
         group_size: int | None,
         outliers_at: Callable[[float], bool | float],
+        cost: float | None = None,
     ) -> Curve:
         """Measure a tensor.
 
@@ -101,23 +109,29 @@ class Curve:
             fixed: the tensor's account, whose mask does not depend on the quantizer.
             group_size: columns that share a scale, as :func:`xorpack.quantize` takes it.
             outliers_at: which weights a trellis of a rate keeps apart, likewise.
+            cost: what a squared error as large as the squares would cost; default: the squares.
         """
         rows, cols = as_matrix(array.shape)
         matrix = array.reshape(rows, cols)
         sample = _Sample.of(matrix, mask)
-        energy = float((np.where(True if mask is None else mask, matrix, 0).astype(np.float64) ** 2).sum())
+        if cost is None:
+            kept = matrix if mask is None else np.where(mask, matrix, 0)
+            rates: tuple[float, ...] = MEASURED
+            law, cost = np.zeros(len(RATES)), float((kept.astype(np.float64) ** 2).sum())
+        else:
+            rates, law = FEW, gaussian_law()
         held = fixed.section_bytes["mask"] + RECORD_BYTES
         shares, listed = [], []
-        for rate in MEASURED:
+        for rate in rates:
             coded, share = sample.quantized(
                 method="trellis", rate=rate, group_size=group_size, outliers=outliers_at(rate)
             )
             n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.weight.size, 1))
             listed.append(sum(packed_sizes(n_listed, array.size, 16)))
-            shares.append(share)
+            shares.append(np.log2(share) - float(np.interp(rate, RATES, law)))
         scales = rows * n_groups(cols, group_size or 0) + fixed.section_bytes["gains"]
-        n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, MEASURED, listed)
-        error = energy * 2 ** np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
+        n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, rates, listed)
+        error = cost * 2 ** (law + np.interp(RATES, (0.0, *rates), (0.0, *shares)))
         candidates = [
             (Quantizer(rate=float(rate)), float(size), float(wrong))
             for rate, size, wrong in zip(RATES, n_bytes, error, strict=True)
@@ -127,7 +141,7 @@ class Curve:
             for bits in BITS:
                 _, share = sample.quantized(bits=bits, group_size=shared)
                 size = BCQ_OVERHEAD * bits * fixed.n_kept / 8 + 2 * bits * rows * n_groups(cols, shared)
-                candidates.append((Quantizer(bits=bits), size + held, energy * share))
+                candidates.append((Quantizer(bits=bits), size + held, cost * share))
         return cls.best(candidates)
 
 
@@ -154,6 +168,16 @@ class _Sample(NamedTuple):
             kept = np.where(self.mask, kept, 0)
         wrong = float(((found.dequantize().astype(np.float64) - kept) ** 2).sum())
         return found, max(wrong / max(float((kept**2).sum()), 1e-300), 1e-12)
+
+
+@cache
+def gaussian_law() -> NDArray[np.float64]:
+    """The logarithm to base 2 of a trellis's squared error of Gaussian weights at each of :data:`RATES`."""
+    weight = np.random.default_rng(0).standard_normal((SAMPLE_ROWS, 16), dtype=np.float32)
+    sample = _Sample(weight, None)
+    shares = [sample.quantized(method="trellis", rate=rate)[1] for rate in MEASURED]
+    found: NDArray[np.float64] = np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
+    return found
 
 
 def choose_quantizers(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, Quantizer]:

@@ -17,6 +17,7 @@ from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.row_errors import Rows
 from xorpack.checkpoint.budget import Curve, Quantizer
+from xorpack.checkpoint.costs import costs
 from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
@@ -165,6 +166,7 @@ class EncodingRun:
     ) -> None:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
+        self._stats = stats
         self.hessians: Mapping[str, NDArray[np.float32]] = {} if stats is None else stats
         self.plan.fitted = self.hessians
         self.hessian_sources = [] if stats is None else [stats.source]
@@ -190,6 +192,12 @@ class EncodingRun:
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
                 )
+        for name, stored in found.items():
+            rows, gradients = as_matrix(stored.shape)[0], stats.gradients(name)
+            if gradients is not None and len(gradients) != rows:
+                raise ParameterError(
+                    f"{stats.path}: tensor {name!r} has {rows} outputs, and there are gradients of {len(gradients)}"
+                )
 
     def choose_quantizers(self) -> None:
         """Choose that of each tensor, where there is a budget."""
@@ -198,9 +206,10 @@ class EncodingRun:
 
     def curves(self, progress: Progress | None = None) -> dict[str, Curve]:
         """What each tensor takes and loses by quantizer."""
+        known = {} if self._stats is None else costs(self.plan.selected, self._stats, self.jobs)
 
         def one(name: str) -> Curve:
-            found = self.plan.curve(name)
+            found = self.plan.curve(name, known.get(name))
             if progress is not None:
                 progress(name, math.prod(self.plan.selected[name].shape), self.plan.n_weights)
             return found

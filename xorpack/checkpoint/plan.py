@@ -212,13 +212,13 @@ class CheckpointPlan:
         n = count_outliers(matrix, mask, rate, settings.group_size or 0, beyond)
         return sum(packed_sizes(n, matrix.size, 16))
 
-    def curve(self, name: str) -> Curve:
-        """Bytes and error of a tensor by rate."""
+    def curve(self, name: str, cost: float | None = None) -> Curve:
+        """Bytes and error of a tensor by rate; ``cost``: see :meth:`Curve.of`."""
         matrix, words = _matrix(self.selected[name]), self.mask(name)
         kept = unpack(words, matrix.shape[1])
         mask = None if kept.all() else kept
         outliers_at = partial(self.settings.outliers_at, fitted=name in self.fitted)
-        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size, outliers_at)
+        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size, outliers_at, cost)
 
     def choose_quantizers(self, curves: Mapping[str, Curve]) -> None:
         """Take those of least error at the size that the settings ask for."""

@@ -34,6 +34,13 @@ from xorpack.cli.common import Size, progress_bar, say
     default=None,
     help="Of the sums held at a time, default: 2GiB. Where they take more, the model runs several times.",
 )
+@click.option(
+    "--no-gradients",
+    "gradients",
+    flag_value=False,
+    default=None,
+    help="Leave out what the loss says of the layers, by which budgets are divided: it takes memory.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace STATS if it exists.")
 def calibrate(model: Path, text: Path, output: Path, overwrite: bool, **options: Any) -> None:
     """Run MODEL, a directory, over TEXT, and write what its linear layers are given, for encode --hessian.

@@ -1,7 +1,9 @@
 """Files of Hessians: for each input of a model's linear layers the sum of ``x x^T``, and which layers it is of.
 
 A plain safetensors file. Input KEY has ``KEY.hessian``, float32 (n, n), and ``KEY.rows``, uint32 (1,): how many ``x``
-were seen. The metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT: KEY}}``.
+were seen. A layer's weight NAME may have ``NAME.gradients``, float32 (outputs,): the mean squared gradient of the
+text's loss by each of its outputs. The metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT:
+KEY}}``.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.errors import FormatError
+from xorpack.errors import DataError, FormatError
 from xorpack.files import safetensors_file
 from xorpack.files.safetensors_file import StoredTensor
 
@@ -48,6 +51,12 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
             ) != ("U32", (1,)):
                 raise FormatError(f"{self.path}: Hessian {key!r} is {matrix.dtype} of shape {matrix.shape}")
         seen = {key: int(self._tensors[f"{key}.rows"].array()[0]) for key in set(layers.values())}
+        for name in layers:
+            found = self._tensors.get(f"{name}.gradients")
+            if found is not None and (found.dtype != "F32" or len(found.shape) != 1):
+                raise FormatError(
+                    f"{self.path}: gradients of {name!r} are {found.dtype} of shape {found.shape}"
+                )
         self._layers = {name: key for name, key in layers.items() if seen[key]}
         self._rows = seen
 
@@ -65,9 +74,27 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         """Inputs of a layer."""
         return self._tensors[f"{self._layers[name]}.hessian"].shape[0]
 
+    def key(self, name: str) -> str:
+        """The input of a layer: layers of one key have the same Hessian."""
+        return self._layers[name]
+
     def rows(self, name: str) -> int:
         """How many ``x`` were seen by a layer."""
         return self._rows[self._layers[name]]
+
+    def gradients(self, name: str) -> NDArray[np.float32] | None:
+        """The mean squared gradient of the loss by each output of a layer, (outputs,), if it is known.
+
+        Raises:
+            DataError: it is NaN, infinite or negative.
+        """
+        stored = self._tensors.get(f"{name}.gradients")
+        if stored is None:
+            return None
+        found: NDArray[np.float32] = stored.array()
+        if not (np.isfinite(found) & (found >= 0)).all():
+            raise DataError(f"{self.path}: gradients of {name!r} are NaN, infinite or negative")
+        return found
 
     def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
         if KEY not in metadata:
@@ -99,6 +126,7 @@ def write(
     layers: Mapping[str, str],
     sizes: Mapping[str, int],
     matrices: Iterator[tuple[str, NDArray[np.float32], int]],
+    gradients: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
 ) -> None:
     """Write a file in place, a matrix at a time; callers make it atomic.
 
@@ -107,6 +135,7 @@ def write(
         layers: the key of each layer's input, by the name of its weight.
         sizes: inputs of each key.
         matrices: key, matrix and rows of each, in the order of ``sizes``.
+        gradients: (outputs,) of layers of which they are known, by the name of the weight.
     """
     rows: dict[str, int] = {}
 
@@ -119,5 +148,7 @@ def write(
     for key, n in sizes.items():
         tensors[f"{key}.hessian"] = _Made("F32", (n, n), 4 * n * n, lambda key=key: matrix(key))
         tensors[f"{key}.rows"] = _Made("U32", (1,), 4, lambda key=key: np.array([rows[key]], np.uint32))
+    for name, found in gradients.items():
+        tensors[f"{name}.gradients"] = StoredTensor.of(found)
     metadata = {KEY: json.dumps({"layers": dict(layers)}, separators=(",", ":"))}
     safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, metadata))

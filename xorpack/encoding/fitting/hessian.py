@@ -111,6 +111,18 @@ def inverse_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ascontiguousarray(np.triu(u))
 
 
+def pivots(hessian: NDArray[Any]) -> NDArray[np.float64]:
+    """What is left of each column's errors when the columns behind it have made up for them, (cols,).
+
+    A column's squared error times this is its part of the output's error after a sweep with feedback: the pivots
+    ``1 / U_jj^2`` of the damped ``hessian``.
+    """
+    known = Hessian.of(hessian, len(hessian))
+    found = np.empty(len(hessian))
+    found[known.order] = np.diag(known.factor) ** -2
+    return found
+
+
 def output_error(weight: NDArray[Any], approximation: NDArray[Any], hessian: NDArray[Any]) -> float:
     """``tr(E H E^T) / tr(W H W^T)`` of the error E: squared error of the output, relative; 0 for no output."""
     w = np.asarray(weight, np.float32).reshape(-1, len(hessian))
