@@ -223,7 +223,7 @@ def test_the_command_line(model, text, tmp_path):
     done = run("calibrate", model, text, "-o", tmp_path / "s", "--sequences", 2, "--length", 16)
     assert done.returncode == 0, done.stderr
     assert "9 Hessians of 15 layers, from 2 sequences of 16 tokens" in done.stdout
-    assert "32 tokens are fewer than the 96 inputs of the widest layer" in done.stderr
+    assert "32 tokens are fewer than twice the 96 inputs of the widest layer" in done.stderr
     done = run(
         "encode", model, tmp_path / "y", "--rate", 3, "--hessian", tmp_path / "s", "--exclude", "embed_tokens"
     )

@@ -24,7 +24,9 @@ NAMES = ("dear.weight", "cheap.weight", "unknown.weight")
 def inputs() -> np.ndarray:
     """Correlated, with a spectrum that decays."""
     rng = np.random.default_rng(1)
-    return rng.standard_normal((TOKENS, COLS)) @ (rng.standard_normal((COLS, COLS)) / np.sqrt(np.arange(1, COLS + 1)))
+    return rng.standard_normal((TOKENS, COLS)) @ (
+        rng.standard_normal((COLS, COLS)) / np.sqrt(np.arange(1, COLS + 1))
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xorpack import checks
+from xorpack.encoding.fitting.hessian import FEW
 from xorpack.errors import FormatError, ParameterError, SourceError
 from xorpack.files import hessians, model
 from xorpack.files.atomic import atomic_file
@@ -32,7 +33,7 @@ class CalibrationReport:
         n_matrices: Hessians; layers of the same input share one.
         n_sequences, length: of the text, in tokens.
         uncalled: weights of layers that saw no input; encoding has nothing to fit them to.
-        thin: inputs of the widest layer, if that is more than the tokens seen, else None.
+        thin: inputs of the widest layer, if it has seen less than twice as many tokens, else None.
         n_gradients: layers of which the loss's gradients are known.
         n_bytes: of the file.
     """
@@ -57,8 +58,9 @@ class CalibrationReport:
             )
         if self.thin is not None:
             found.append(
-                f"{self.n_sequences * self.length} tokens are fewer than the {self.thin} inputs of the widest layer; "
-                "more text makes for a better fit"
+                f"{self.n_sequences * self.length} tokens are fewer than twice the {self.thin} inputs of the widest "
+                "layer: what such inputs have in common will be believed in part; more text makes for a better fit, "
+                f"{FEW * self.thin} tokens at the least"
             )
         if not self.n_gradients:
             found.append("no gradients were taken: budgets will count every weight alike")
@@ -136,7 +138,7 @@ def calibrate(
         n_sequences=len(tokens),
         length=length,
         uncalled=tuple(collector.uncalled),
-        thin=widest if widest > tokens.numel() else None,
+        thin=widest if FEW * widest > tokens.numel() else None,
         n_gradients=len(named),
         n_bytes=target.stat().st_size,
     )

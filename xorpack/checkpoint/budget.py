@@ -41,7 +41,7 @@ MEASURED = (0.5, 1.0, 1.375, 1.5, 2.0, 2.375, 2.5, 3.0, 4.0, 6.0)
 """Rates at which the error of a sample is measured; on both sides of where more weights become outliers, and fewer."""
 
 FEW = (1.0, 2.0, 3.0)
-"""The same where costs differ by far more than curves do: between these, and beyond, a tensor is
+"""The same of what is fitted, where costs differ by far more than curves do: between these, and beyond, a tensor is
 as Gaussian weights are."""
 
 SAMPLE_ROWS = 2048
@@ -117,9 +117,9 @@ class Curve:
         if cost is None:
             kept = matrix if mask is None else np.where(mask, matrix, 0)
             rates: tuple[float, ...] = MEASURED
-            law, cost = np.zeros(len(RATES)), float((kept.astype(np.float64) ** 2).sum())
+            law, feedback, cost = np.zeros(len(RATES)), 0, float((kept.astype(np.float64) ** 2).sum())
         else:
-            rates, law = FEW, gaussian_law()
+            rates, law, feedback = FEW, gaussian_law(), 1
         held = fixed.section_bytes["mask"] + RECORD_BYTES
         shares, listed = [], []
         for rate in rates:
@@ -131,7 +131,8 @@ class Curve:
             shares.append(np.log2(share) - float(np.interp(rate, RATES, law)))
         scales = rows * n_groups(cols, group_size or 0) + fixed.section_bytes["gains"]
         n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, rates, listed)
-        error = cost * 2 ** (law + np.interp(RATES, (0.0, *rates), (0.0, *shares)))
+        share = 2 ** (law + np.interp(RATES, (0.0, *rates), (0.0, *shares)))
+        error = cost * share * (1 + feedback * share)
         candidates = [
             (Quantizer(rate=float(rate)), float(size), float(wrong))
             for rate, size, wrong in zip(RATES, n_bytes, error, strict=True)

@@ -3,10 +3,10 @@
 A tensor that is fitted to activations loses, for errors ``e_r`` of its rows, ``sum_r g_r e_r H e_r^T / 2`` nats a
 token, with ``g`` the mean squared gradient of the loss by each output and ``H`` the sum of ``x x^T`` over the tokens,
 by their number. A sweep with feedback makes that ``sum_r g_r sum_j d_j e_rj^2 / 2`` with the pivots d of H, and the
-squared error of a weight is the share of its square that the rate allows. So the costs of tensors differ by constants,
-foretold without any fit. (On SmolLM2 a uniform rate then costs what it does within a third, at 2, 2.5 and 3 bits;
-errors that count relative to their outputs' energies, without gradients, foretell nothing: such rates are worse than a
-uniform one. See docs/quality.md.)
+squared error of a weight is the share D of its square that the rate allows. (Errors that are fed back are quantized in
+their turn, which makes it D (1 + D).) So the costs of tensors differ by constants, foretold without any fit: within a
+tenth, for layers of SmolLM2 at 1 to 4 bits. Errors that count relative to their outputs' energies, without gradients,
+are no guide: rates by them are worse than a uniform one (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.encoding.fitting.hessian import pivots
+from xorpack.encoding.fitting.hessian import believed, pivots
 from xorpack.files.hessians import Hessians
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import as_matrix
@@ -33,8 +33,12 @@ def costs(tensors: Mapping[str, StoredTensor], stats: Hessians, jobs: int = 1) -
     known = [name for name in tensors if name in stats and stats.gradients(name) is not None]
     n_tokens = max((stats.rows(name) for name in known), default=1)
     keys = {stats.key(name): name for name in known}
+
+    def pivot(name: str) -> NDArray[np.float64]:
+        return pivots(believed(stats[name], stats.rows(name)))
+
     with ThreadPoolExecutor(jobs) as pool:
-        found = dict(zip(keys, pool.map(lambda name: pivots(stats[name]), keys.values()), strict=True))
+        found = dict(zip(keys, pool.map(pivot, keys.values()), strict=True))
     foretold = {
         name: _cost(tensors[name], stats.gradients(name), found[stats.key(name)] / n_tokens) for name in known
     }

@@ -24,7 +24,7 @@ from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensor
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor, blocks_sha256
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.fitting.hessian import output_error
+from xorpack.encoding.fitting.hessian import believed, output_error
 from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import quantize
 from xorpack.encoding.rings.elimination import scratch
@@ -167,8 +167,7 @@ class EncodingRun:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
         self._stats = stats
-        self.hessians: Mapping[str, NDArray[np.float32]] = {} if stats is None else stats
-        self.plan.fitted = self.hessians
+        self.plan.fitted = {} if stats is None else stats
         self.hessian_sources = [] if stats is None else [stats.source]
         if stats is not None:
             self._check_hessians(stats)
@@ -310,14 +309,14 @@ class EncodingRun:
             "jobs": jobs,
         }
         chosen = self.plan.quantizers[name]
-        if name in self.hessians:
-            matrix = self.hessians[name]
+        if self._stats is not None and name in self._stats:
+            matrix = self._stats[name]
             if chosen.rate is not None:
                 outliers = settings.outliers_at(chosen.rate, fitted=True)
                 how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
             else:
                 how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
-            fitted: BCQTensor | TrellisTensor = fit(array, matrix, **how)
+            fitted: BCQTensor | TrellisTensor = fit(array, believed(matrix, self._stats.rows(name)), **how)
             self.report.output_errors[name] = output_error(array, fitted.dequantize(), matrix)
             return fitted
         if chosen.rate is not None:

@@ -28,6 +28,11 @@ GROWTH = 10.0
 ASYMMETRY = 1e-3
 """Largest difference of the two triangles, as a share of the largest of the diagonal: sums in float32 differ so."""
 
+FEW, DOUBT = 2, 0.2
+"""Inputs seen for each input that a layer has, below which what inputs have in common is chance in part; and which part.
+For two layers of SmolLM2, and Gaussian inputs like theirs, .5 and 1 times as many as they have, that lessens the true
+error at 2 bits by 15 and 31, 11 and 27 %. The diagonal alone makes it 1.5 to 3 times as large, however little was seen."""
+
 _log = logging.getLogger("xorpack")
 
 
@@ -109,6 +114,15 @@ def inverse_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
     if info or not np.isfinite(u).all():
         raise LinAlgError("singular")
     return np.ascontiguousarray(np.triu(u))
+
+
+def believed(matrix: NDArray[np.float32], n_seen: int) -> NDArray[np.float32]:
+    """A Hessian of ``n_seen`` inputs; of few, what they have in common is taken for less."""
+    if n_seen >= FEW * len(matrix):
+        return matrix
+    found = matrix * np.float32(1 - DOUBT)
+    np.fill_diagonal(found, np.diag(matrix))
+    return found
 
 
 def pivots(hessian: NDArray[Any]) -> NDArray[np.float64]:
