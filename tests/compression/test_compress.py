@@ -96,6 +96,25 @@ def test_nothing_is_left_of_statistics_that_are_not_asked_for(
     assert all(phase.n_bytes is None or phase.n_bytes > 1 << 20 for phase in report.phases)
 
 
+def test_the_smallest_model_of_a_perplexity(model: Path, text: Path, tmp_path: Path) -> None:
+    """A tiny random model: its perplexity hardly says anything, so all that holds is what was asked for."""
+    out = tmp_path / "out"
+    done = run(model, out, "--calibration", text, "--max-perplexity-increase", "2%", "--length", 64)
+    assert done.exit_code == 0, done.output
+    assert "at most 4 tries, each a fit of 0.1 M weights" in done.output
+    assert "bits per weight: perplexity" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    xorpack.verify_checkpoint(out)
+    dense, found = (measured(path, text) for path in (model, out))
+    assert found < 1.03 * dense
+
+
+def measured(path: Path, text: Path) -> float:
+    found = xorpack.report_checkpoint(path, quality=text).quality
+    assert found is not None
+    return found.perplexity
+
+
 def test_a_short_text_is_used_for_what_it_gives(model: Path, tmp_path: Path) -> None:
     report = compress_checkpoint(model, tmp_path / "out", calibration=written(tmp_path / "t", 300), rate=2.0)
     assert report.calibration is not None
@@ -107,8 +126,10 @@ def test_a_short_text_is_used_for_what_it_gives(model: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"rate": None}, ParameterError, "give target_bits, max_size or rate"),
+        ({"rate": None}, ParameterError, "give target_bits, max_size, rate or max"),
         ({"target_bits": 2.0}, ParameterError, "rate and target_bits both"),
+        ({"max_perplexity_increase": 0.1}, ParameterError, "instead of target_bits, max_size and rate"),
+        ({"max_perplexity_increase": -0.1}, ParameterError, "max_perplexity_increase = -0.1 is not positive"),
         ({"rate": None, "target_bits": 0.1}, ParameterError, "fewer than the least possible"),
         ({"calibration": None}, ParameterError, "no statistics are: give calibration"),
         ({"calibration": "nowhere"}, ParameterError, "calibration nowhere: no such file"),

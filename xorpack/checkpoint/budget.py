@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +42,14 @@ MEASURED = (0.5, 1.0, 1.375, 1.5, 2.0, 2.375, 2.5, 3.0, 4.0, 6.0)
 FEW = (1.0, 2.0, 3.0)
 """The same of what is fitted, where costs differ by far more than curves do: between these, and beyond, a tensor is
 as Gaussian weights are."""
+
+GAUSSIAN = (
+    (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0),
+    (0.0, -0.266, -0.508, -0.989, -1.463, -1.946, -2.916, -3.895, -4.848, -5.845, -7.779, -9.664, -11.359),
+)
+"""Rates, and the logarithm to base 2 of a trellis's relative squared error of Gaussian weights, measured."""
+
+_LAW: NDArray[np.float64] = np.interp(RATES, *GAUSSIAN)
 
 SAMPLE_ROWS = 2048
 SAMPLE_WEIGHTS = 1 << 16
@@ -119,7 +126,7 @@ class Curve:
             rates: tuple[float, ...] = MEASURED
             law, feedback, cost = np.zeros(len(RATES)), 0, float((kept.astype(np.float64) ** 2).sum())
         else:
-            rates, law, feedback = FEW, gaussian_law(), 1
+            rates, law, feedback = FEW, _LAW, 1
         held = fixed.section_bytes["mask"] + RECORD_BYTES
         shares, listed = [], []
         for rate in rates:
@@ -169,16 +176,6 @@ class _Sample(NamedTuple):
             kept = np.where(self.mask, kept, 0)
         wrong = float(((found.dequantize().astype(np.float64) - kept) ** 2).sum())
         return found, max(wrong / max(float((kept**2).sum()), 1e-300), 1e-12)
-
-
-@cache
-def gaussian_law() -> NDArray[np.float64]:
-    """The logarithm to base 2 of a trellis's squared error of Gaussian weights at each of :data:`RATES`."""
-    weight = np.random.default_rng(0).standard_normal((SAMPLE_ROWS, 16), dtype=np.float32)
-    sample = _Sample(weight, None)
-    shares = [sample.quantized(method="trellis", rate=rate)[1] for rate in MEASURED]
-    found: NDArray[np.float64] = np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
-    return found
 
 
 def choose_quantizers(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, Quantizer]:

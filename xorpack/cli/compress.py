@@ -11,6 +11,23 @@ from xorpack.analysis import tables
 from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, Size, make_console, progress_bar, say
 
 
+class Percent(click.ParamType[float]):
+    """A share such as 10%, or 0.1."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See :class:`click.ParamType`."""
+        text = str(value).strip()
+        try:
+            found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{value!r} is not a share such as 10%", param, ctx)
+        if not 0 < found < 10:
+            self.fail(f"{value!r} is not between 0% and 1000%; a tenth is 10%, or 0.1", param, ctx)
+        return found
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @DST
@@ -35,6 +52,13 @@ from xorpack.cli.common import DST, EXCLUDE, JOBS, OVERWRITE, Size, make_console
     type=float,
     default=None,
     help="Or stored bits per kept weight, 0.03 to 6, the same for all tensors.",
+)
+@click.option(
+    "--max-perplexity-increase",
+    type=Percent(),
+    default=None,
+    metavar="PERCENT",
+    help="Or the smallest model whose perplexity is at most so much above the dense one's: 10%. Takes up to 4 fits.",
 )
 @click.option(
     "--stats",
@@ -89,6 +113,7 @@ def compress(
         jobs=jobs,
         overwrite=overwrite,
         show=progress_bar,
+        say=say,
         **{name: value for name, value in options.items() if value is not None},
     )
     make_console().print(

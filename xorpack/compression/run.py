@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from xorpack import checks
 from xorpack.calibration.run import LENGTH, SEQUENCES, CalibrationReport, calibrate
 from xorpack.checkpoint import EncodeReport, Settings, SettingsOptions, encode_checkpoint, verify_checkpoint
+from xorpack.checkpoint.budget import Quantizer
 from xorpack.checkpoint.source import find_source
 from xorpack.checkpoint.survey import Survey
 from xorpack.compression.phases import Phase, Phases, Show
 from xorpack.compression.quality import Judge
+from xorpack.compression.search import FIT_SPEED, TRIES, search
 from xorpack.compression.texts import Text
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files import model
+from xorpack.files.atomic import atomic_directory, hidden_directory
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
+
+MOST = 6.0
+"""Bits per weight that a search may come to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ def compress_checkpoint(
     dst: str | Path,
     *,
     calibration: str | Path | None = None,
+    max_perplexity_increase: float | None = None,
     stats: str | Path | None = None,
     quality: str | Path | None = None,
     sequences: int = SEQUENCES,
@@ -62,6 +67,7 @@ def compress_checkpoint(
     jobs: int = 1,
     overwrite: bool = False,
     show: Show | None = None,
+    say: Callable[[str], None] | None = None,
     **options: Unpack[SettingsOptions],
 ) -> CompressReport:
     """Compress a model for the least error of what its layers give out; ``dst`` appears whole or not at all.
@@ -71,12 +77,15 @@ def compress_checkpoint(
         dst: the directory to write.
         calibration: a UTF-8 text of the kind that the model is for. Its beginning serves to calibrate; what is behind
             that, an eighth of it, to measure with.
+        max_perplexity_increase: instead of a size: .1 for the smallest model whose perplexity is at most a tenth above
+            the dense one's. Takes several fits.
         stats: a file of statistics (``xorpack calibrate``): used if it is there, else written, and kept whatever
             becomes of the run, so that another begins where this one ended. Without it statistics are not kept.
         quality: another text to measure with.
         sequences, length, memory: see :func:`xorpack.calibration.run.calibrate`.
         include, exclude, jobs, overwrite: see :func:`xorpack.encode_checkpoint`.
         show: opens what shows the progress of a phase.
+        say: told in a line what a search will cost, and what it finds.
         options: fields of :class:`xorpack.Settings`: ``target_bits``, ``max_size`` or ``rate``.
 
     Raises:
@@ -90,71 +99,173 @@ def compress_checkpoint(
     settings.check(options)
     for name, value, least in (("sequences", sequences, 1), ("length", length, 2), ("jobs", jobs, 1)):
         checks.whole(name, value, least)
+    if max_perplexity_increase is not None:
+        checks.positive("max_perplexity_increase", max_perplexity_increase)
+        if settings.is_trellis:
+            raise ParameterError("max_perplexity_increase is instead of target_bits, max_size and rate")
+        settings = replace(settings, target_bits=MOST)
     if not settings.is_trellis or settings.lossless:
-        raise ParameterError("compress needs to know how small: give target_bits, max_size or rate")
+        raise ParameterError(
+            "compress needs to know how small: give target_bits, max_size, rate or max_perplexity_increase"
+        )
     root, target = Path(src), Path(dst)
     kept = None if stats is None else Path(stats)
     text = None if calibration is None else Path(calibration)
     layout = find_source(root, target, overwrite=overwrite)
     _check_inputs(layout, target, kept, text)
     there = kept is not None and kept.exists()
-    survey = Survey(
+    Survey(
         root, settings, include=include, exclude=exclude, hessian=kept if there else None, jobs=jobs
-    )
-    survey.check_budget()
+    ).check_budget()
     divided: Text | None = None
     if text is not None and kept is not None and there:
         known = Hessians(kept)
         divided = Text.behind(root, text, max(known.rows(name) for name in known))
     elif text is not None:
         divided = Text.divide(root, text, sequences, length)
-    phases = Phases(show)
-    judge = Judge.of(root, None if quality is None else Path(quality), divided)
+    run = _Run(
+        root,
+        target,
+        settings,
+        {"include": include, "exclude": exclude, "jobs": jobs},
+        Phases(show),
+        Judge.of(root, None if quality is None else Path(quality), divided),
+        say or (lambda line: None),
+    )
+    if max_perplexity_increase is not None:
+        run.check_search(None if not there else kept)
     with _kept(kept, target) as path:
-        dense = judge.measure(root, phases, "measure the dense model")
+        run.measure_dense()
         found: CalibrationReport | None = None
         if not there:
             assert divided is not None
-            with phases.phase("calibrate") as progress:
-                found = calibrate(
-                    root,
-                    divided.path,
-                    path,
-                    sequences=divided.sequences,
-                    length=divided.length,
-                    memory=memory,
-                    progress=progress,
-                )
-            survey = Survey(root, settings, include=include, exclude=exclude, hessian=path, jobs=jobs)
-        quantizers = None
-        if settings.has_budget:
-            with phases.phase("choose rates") as progress:
-                quantizers = survey.quantizers(survey.curves(progress))
-        with phases.phase("fit and encode") as progress:
-            encoded = encode_checkpoint(
-                root,
-                target,
-                settings=settings,
-                hessian=path,
-                quantizers=quantizers,
-                include=include,
-                exclude=exclude,
-                jobs=jobs,
-                overwrite=overwrite,
+            found = run.calibrate(divided, path, memory)
+        if max_perplexity_increase is None:
+            encoded, perplexity = run.once(path, overwrite)
+        else:
+            encoded, perplexity = run.search(path, max_perplexity_increase, overwrite)
+    return CompressReport(
+        encoded=encoded,
+        calibration=found,
+        text=run.judge.text,
+        perplexity=perplexity,
+        dense=run.dense,
+        phases=tuple(run.phases.done),
+        notes=(*(() if found is None else found.notes), *run.judge.why),
+    )
+
+
+class _Run:
+    """One compression: what is asked for, and what was done."""
+
+    def __init__(
+        self,
+        root: Path,
+        target: Path,
+        settings: Settings,
+        common: dict[str, Any],
+        phases: Phases,
+        judge: Judge,
+        say: Callable[[str], None],
+    ) -> None:
+        self.root, self.target, self.settings, self.common = root, target, settings, common
+        self.phases, self.judge, self.say = phases, judge, say
+        self.dense: float | None = None
+
+    def measure_dense(self) -> None:
+        """Measure what the model is before."""
+        self.dense = self.judge.measure(self.root, self.phases, "measure the dense model")
+
+    def calibrate(self, text: Text, stats: Path, memory: int | None) -> CalibrationReport:
+        """Collect statistics."""
+        with self.phases.phase("calibrate") as progress:
+            return calibrate(
+                self.root,
+                text.path,
+                stats,
+                sequences=text.sequences,
+                length=text.length,
+                memory=memory,
                 progress=progress,
             )
-        with phases.phase("verify") as progress:
-            verify_checkpoint(target, against=root, jobs=jobs, progress=progress)
-        perplexity = judge.measure(target, phases, "measure the compressed model")
-        return CompressReport(
-            encoded=encoded,
-            calibration=found,
-            text=judge.text,
-            perplexity=perplexity,
-            dense=dense,
-            phases=tuple(phases.done),
-            notes=(*(() if found is None else found.notes), *judge.why),
+
+    def once(self, stats: Path, overwrite: bool) -> tuple[EncodeReport, float | None]:
+        """Encode as the settings ask for."""
+        quantizers = None
+        if self.settings.has_budget:
+            survey = Survey(self.root, self.settings, hessian=stats, **self.common)
+            with self.phases.phase("choose rates") as progress:
+                quantizers = survey.quantizers(survey.curves(progress))
+        return self._encode(self.target, self.settings, stats, quantizers, overwrite)
+
+    def check_search(self, stats: Path | None) -> None:
+        """Refuse a search that nothing can be measured of, or foretold."""
+        if not self.judge.rows:
+            raise ParameterError(f"max_perplexity_increase: {self.judge.why[0]}")
+        if stats is not None:
+            known = Hessians(stats)
+            if all(known.gradients(name) is None for name in known):
+                raise ParameterError(
+                    f"{stats} has no gradients, which max_perplexity_increase needs: calibrate anew"
+                )
+
+    def search(self, stats: Path, increase: float, overwrite: bool) -> tuple[EncodeReport, float | None]:
+        """Encode as small as the perplexity allows."""
+        survey = Survey(self.root, self.settings, hessian=stats, **self.common)
+        with self.phases.phase("choose rates") as progress:
+            curves = survey.curves(progress)
+        minutes = survey.n_weights / FIT_SPEED / self.common["jobs"] / 60
+        self.say(
+            f"at most {TRIES} tries, each a fit of {survey.n_weights / 1e6:.1f} M weights and a measurement: about "
+            f"{max(minutes, 1):.0f} minutes each at 2 bits, more for more bits"
         )
+        found: dict[float, tuple[EncodeReport, float | None, Path]] = {}
+        with hidden_directory(self.target) as folder:
+
+            def attempt(bits: float, number: int) -> float:
+                settings = replace(self.settings, target_bits=bits)
+                at = Survey(self.root, settings, hessian=stats, **self.common)
+                out = folder / str(number)
+                report, perplexity = self._encode(out, settings, stats, at.quantizers(curves), False)
+                assert perplexity is not None
+                assert self.dense is not None
+                found[bits] = report, perplexity, out
+                ratio = perplexity / self.dense
+                self.say(
+                    f"{bits:.3f} bits per weight: perplexity {perplexity:.2f}, {100 * (ratio - 1):+.1f} %"
+                )
+                return ratio
+
+            best = search(curves, survey.n_weights, increase, attempt)
+            report, perplexity, out = found[best.bits]
+            with atomic_directory(self.target, overwrite=overwrite) as directory:
+                for path in out.iterdir():
+                    path.rename(directory / path.name)
+        return report, perplexity
+
+    def _encode(
+        self,
+        target: Path,
+        settings: Settings,
+        stats: Path,
+        quantizers: Mapping[str, Quantizer] | None,
+        overwrite: bool,
+    ) -> tuple[EncodeReport, float | None]:
+        """Encode, verify and measure."""
+        with self.phases.phase("fit and encode") as progress:
+            report = encode_checkpoint(
+                self.root,
+                target,
+                settings=settings,
+                hessian=stats,
+                quantizers=quantizers,
+                overwrite=overwrite,
+                progress=progress,
+                **self.common,
+            )
+        with self.phases.phase("verify") as progress:
+            verify_checkpoint(target, against=self.root, jobs=self.common["jobs"], progress=progress)
+        return report, self.judge.measure(target, self.phases, "measure the compressed model")
 
 
 def _check_inputs(
@@ -187,10 +298,5 @@ def _kept(stats: Path | None, target: Path) -> Iterator[Path]:
     if stats is not None:
         yield stats
         return
-    folder = Path(
-        tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".xorpack-stats", dir=target.absolute().parent)
-    )
-    try:
+    with hidden_directory(target) as folder:
         yield folder / "stats.safetensors"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

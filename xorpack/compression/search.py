@@ -1,7 +1,7 @@
 """The smallest budget at which a model's perplexity rises by no more than was asked for.
 
-What a budget costs the model is foretold by the curves of its tensors, in nats of its loss; each try says by how much that
-was wrong, and the next one is chosen by it. A try is a whole fit and a measurement, so there are few.
+What a budget costs the model is foretold by the curves of its tensors, in nats of its loss; each try says by how much
+that was wrong, and the next one is chosen by it. A try is a whole fit and a measurement, so there are few.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ def search(
         curves: of all tensors that are encoded, errors in nats.
         n_weights: of these.
         increase: of the perplexity, at the most: .1 for a tenth.
-        attempt: makes the model of so many bits per weight, the try's number beside, and measures its perplexity over the
+        attempt: makes the model of so many bits per weight, the try's number beside, and measures its perplexity over
+            the
             dense one's.
 
     Raises:
         ParameterError: no try keeps the perplexity as low as that.
     """
     limit = math.log1p(increase)
-    correction, best, tries = EXPECTED, None, []
+    correction, best = EXPECTED, None
+    tries: list[Try] = []
     for number in range(TRIES):
         found = _bits(curves, n_weights, limit / correction)
         if any(abs(found[0] - other.bits) < 0.01 for other in tries):
@@ -63,9 +65,9 @@ def search(
             break
         correction = max(lost, 0.05 * limit) / found[1] * (1.0 if lost < limit else 1.05)
     if best is None:
-        worst = min(other.ratio for other in tries)
+        closest = min(tries, key=lambda each: each.ratio)
         raise ParameterError(
-            f"perplexity rises by {100 * (worst - 1):.1f} % at {max(other.bits for other in tries):.2f} bits, the best of "
+            f"perplexity rises by {100 * (closest.ratio - 1):.1f} % at {closest.bits:.2f} bits, the best of "
             f"{len(tries)} tries, more than the {100 * increase:g} % that are allowed"
         )
     return best

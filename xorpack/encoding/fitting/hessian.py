@@ -29,9 +29,9 @@ ASYMMETRY = 1e-3
 """Largest difference of the two triangles, as a share of the largest of the diagonal: sums in float32 differ so."""
 
 FEW, DOUBT = 2, 0.2
-"""Inputs seen for each input that a layer has, below which what inputs have in common is chance in part; and which part.
+"""Inputs seen for each input that a layer has, below which what inputs have in common is chance in part; which part.
 For two layers of SmolLM2, and Gaussian inputs like theirs, .5 and 1 times as many as they have, that lessens the true
-error at 2 bits by 15 and 31, 11 and 27 %. The diagonal alone makes it 1.5 to 3 times as large, however little was seen."""
+error at 2 bits by 15 and 31, 11 and 27 %. The diagonal alone makes it 1.5 to 3 times as large, however few are seen."""
 
 _log = logging.getLogger("xorpack")
 
