@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import median
+from statistics import median_low
 
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import mask_bound
@@ -56,7 +56,7 @@ def _gains(tensors: Sequence[TensorReport]) -> str | None:
     if not gains:
         return None
     first = sorted(gains, key=lambda name: -gains[name])[:3]
-    times = gains[first[0]] / max(median(gains.values()), 1e-300)
+    times = gains[first[0]] / max(median_low(gains.values()), 1e-300)
     if times < EVEN:
         return f"Bits are well divided: nowhere would a bit more gain {EVEN:g} times what it does elsewhere."
     return (
