@@ -30,24 +30,31 @@ def test_no_place_to_keep_anything(tmp_path: Path) -> None:
         (folder / "__pycache__").write_text("a file, so that nothing can be kept here, whoever asks")
     script = """
 import numpy as np, xorpack
+from pathlib import Path
+from xorpack.vector import bitops
 from xorpack.vector.compiled import directory
 weight = np.eye(4, 40, dtype=np.int8)
 import xorpack.checkpoint
 from xorpack.encoding.quantize.pruning import zeros_mask
 kept = int(np.bitwise_count(zeros_mask(weight.astype(np.float32))).sum())
-print(xorpack.__file__, directory(), kept)
+print(xorpack.__file__, directory(Path(bitops.__file__)), kept)
 """
     nowhere = {"HOME": "/dev/null/home", "XDG_CACHE_HOME": "/dev/null/cache", "PYTHONPATH": str(tmp_path)}
     assert run(script, **nowhere) == f"{package / '__init__.py'} None 4"
     there = {**nowhere, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    script = "from xorpack.vector.compiled import directory; print(directory())"
+    script = """
+from pathlib import Path
+from xorpack.vector import bitops, compiled
+print(compiled.directory(Path(bitops.__file__)))
+"""
     assert run(script, **there).startswith(str(tmp_path / "cache" / "xorpack" / "kernels-"))
     asked = {**nowhere, "NUMBA_CACHE_DIR": str(tmp_path / "asked")}
     assert run(script, **asked).startswith(str(tmp_path / "asked" / "kernels-"))
 
 
 CALLER = """
-from callee import callee
+from toy import other
+from toy.callee import callee
 from xorpack.vector.compiled import njit
 
 @njit(cache=True, nogil=True)
@@ -55,39 +62,57 @@ def caller():
     return callee()
 """
 CALLEE = """
+from toy.numbers import (
+    NUMBER,
+)
 from xorpack.vector.compiled import njit
 
 @njit(cache=True, nogil=True)
 def callee():
-    return {}
+    return NUMBER
 """
 
 
+def toy_package(tmp_path: Path) -> Path:
+    package = tmp_path / "toy"
+    package.mkdir()
+    for name, text in (("caller", CALLER), ("callee", CALLEE), ("numbers", "NUMBER = 1"), ("other", "")):
+        (package / f"{name}.py").write_text(text)
+    (package / "__init__.py").write_text("")
+    return package
+
+
 def test_a_change_of_what_a_kernel_calls_is_seen(tmp_path: Path) -> None:
-    (tmp_path / "caller.py").write_text(CALLER)
+    package = toy_package(tmp_path)
     script = f"""
 import sys
 from pathlib import Path
 from xorpack.vector import compiled
-compiled.PACKAGE = Path({str(tmp_path)!r})
+compiled.PACKAGE = Path({str(package)!r})
 sys.path.insert(0, {str(tmp_path)!r})
-from caller import caller
+from toy.caller import caller
 print(caller(), sum(caller.stats.cache_hits.values()))
 """
     for value, found in ((1, "1 0"), (1, "1 1"), (2, "2 0"), (1, "1 1")):
-        (tmp_path / "callee.py").write_text(CALLEE.format(value))
+        (package / "numbers.py").write_text(f"NUMBER = {value}")
         assert run(script) == found
-    assert len(list((tmp_path / "__pycache__").glob("kernels-*"))) == 2
 
 
-def test_the_hash_is_of_what_holds_kernels(tmp_path: Path) -> None:
-    (tmp_path / "kernel.py").write_text(CALLEE)
-    (tmp_path / "other.py").write_text("a = 1\n")
-    before = compiled.source_hash(tmp_path)
-    (tmp_path / "other.py").write_text("a = 2\n")
-    assert compiled.source_hash(tmp_path) == before
-    (tmp_path / "kernel.py").write_text(CALLEE + "# changed\n")
-    assert compiled.source_hash(tmp_path) != before
+def test_the_hash_is_of_what_a_module_imports(tmp_path: Path) -> None:
+    package = toy_package(tmp_path)
+
+    def hashes() -> list[str]:
+        compiled._imported.cache_clear()
+        return [compiled.source_hash(package / f"{name}.py", package) for name in ("caller", "callee")]
+
+    caller, callee = hashes()
+    (package / "__init__.py").write_text("a = 1")
+    assert hashes() == [caller, callee]
+    (package / "other.py").write_text("a = 1")
+    assert [a == b for a, b in zip(hashes(), (caller, callee), strict=True)] == [False, True]
+    (package / "other.py").write_text("")
+    (package / "numbers.py").write_text("NUMBER = 2")
+    assert [a == b for a, b in zip(hashes(), (caller, callee), strict=True)] == [False, False]
 
 
 def test_old_ones_are_removed_and_the_setting_of_others_stays(tmp_path: Path) -> None:

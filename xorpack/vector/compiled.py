@@ -1,15 +1,16 @@
 """How kernels are compiled, and where what was compiled is kept.
 
 numba takes a compiled kernel as long as the file of that kernel stays the same; that a function it calls has changed,
-in another file, goes unseen. Here the directory of compiled kernels is named after the sources of all of them, so that
-any change of any kernel begins with an empty one. It lies where numba was told to keep things (``NUMBA_CACHE_DIR``),
-else in the package, else, where that cannot be written, among the user's caches; with no such place, kernels are
-compiled anew in every process.
+in another file, goes unseen. Here the directory of a module's compiled kernels is named after its source and those of
+all that it imports from this package, so that a change of any of them begins with an empty one, and one elsewhere
+compiles nothing anew. It lies where numba was told to keep things (``NUMBA_CACHE_DIR``), else in the package, else,
+where that cannot be written, among the user's caches; with no such place, kernels are compiled anew in every process.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import time
@@ -27,11 +28,14 @@ STALE_DAYS = 30
 """Age from which on compiled kernels of other sources are removed when a new directory is made."""
 
 
+_IMPORTS = re.compile(r"^from +([\w.]+) +import +(\([^)]*\)|[^\n]*)|^import +([\w.]+)", re.MULTILINE)
+
+
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """:func:`numba.njit` whose cache, if ``options`` ask for one, is kept in :func:`directory`."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        place = directory() if options.get("cache") else None
+        place = directory(Path(function.__code__.co_filename)) if options.get("cache") else None
         if place is None:
             return numba.njit(**{**options, "cache": False})(function)
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(place)
@@ -46,9 +50,12 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 @cache
-def directory() -> Path | None:
-    """Where compiled kernels are kept: a directory that can be written; None if there is none."""
-    name = PREFIX + source_hash(PACKAGE)
+def directory(module: Path) -> Path | None:
+    """Where compiled kernels of ``module`` are kept: a directory that can be written; None if there is none."""
+    try:
+        name = PREFIX + source_hash(module, PACKAGE)
+    except OSError:  # imported from an archive
+        return None
     for parent in _places():
         place = parent / name
         try:
@@ -62,14 +69,34 @@ def directory() -> Path | None:
     return None
 
 
-def source_hash(package: Path) -> str:
-    """Hash of all modules that hold kernels, or what kernels are made of, and of whether indices are checked."""
+def source_hash(module: Path, package: Path) -> str:
+    """Hash of ``module``, of what it imports from ``package``, what that imports, and whether indices are checked."""
+    texts: dict[Path, bytes] = {}
+    waiting = [module]
+    while waiting:
+        path = waiting.pop()
+        if path not in texts:
+            texts[path] = path.read_bytes()
+            waiting += _imported(path, package)
     digest = hashlib.sha256(f"{numba.__version__} {numba.config.BOUNDSCHECK}".encode())
-    for path in sorted(package.rglob("*.py")):
-        text = path.read_bytes()
-        if b"njit" in text or b"numba" in text:
-            digest.update(f"\0{path.relative_to(package).as_posix()}\0".encode() + text)
+    for path in sorted(texts):
+        digest.update(f"\0{path.name}\0".encode() + texts[path])
     return digest.hexdigest()[:16]
+
+
+@cache
+def _imported(module: Path, package: Path) -> tuple[Path, ...]:
+    """Modules of ``package`` that ``module`` imports at its top."""
+    found: list[Path] = []
+    for origin, names, plain in _IMPORTS.findall(module.read_text("utf-8")):
+        parts = (origin or plain).split(".")
+        if parts[0] != package.name:
+            continue
+        place = package.parent.joinpath(*parts)
+        inner = [place / f"{name}.py" for name in re.findall(r"\w+", names)]
+        modules = [path for path in inner if path.is_file()]
+        found += modules or [place / "__init__.py" if place.is_dir() else place.with_suffix(".py")]
+    return tuple(found)
 
 
 def _places() -> Iterator[Path]:
