@@ -23,6 +23,7 @@ THEMES = (
     "analysis",
     "end_to_end",
     "memory",
+    "scale",
     "distortion",
     "inference",
     "flexor",

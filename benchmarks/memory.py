@@ -1,7 +1,8 @@
-"""Memory: peak above the input while one large tensor is encoded, each case in a process of its own.
+"""Memory: peak above the input while a large tensor, or a file of many, is encoded, each case in its own process.
 
 The process imports xorpack and loads the input, then resets its peak (writes 5 to /proc/self/clear_refs);
-what it reaches from there on less what it held is the figure. Loading compiled kernels counts.
+what it reaches from there on less what it held is the figure. Loading compiled kernels counts. A file is not loaded: it
+is read, and written, a tensor for each thread at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from benchmarks.measure import Checks, Row
 from xorpack.decoders import cpu
 
 CASES = (("bcq", 1, True), ("bcq", 2, True), ("lossless", 1, False), ("lossless", 2, False))
+FILE_JOBS, FILE_SHAPE, FILE_TENSORS = (1, 2), (4096, 14336), 42
+"""A file of 4.9 GB, of matrices as a language model of 8 G weights has them, bfloat16."""
+
 SPARSITY, BITS = 0.9, 2
 KEPT_ABOVE = 1.6448536
 """Normal weights beyond this magnitude: a tenth."""
@@ -39,6 +43,16 @@ def run(quick: bool) -> Iterator[Row]:
         note = f"of which {found['held']:.2f} GB is the result; {found['seconds']:.1f} s"
         peak = [found["peak"]]
         yield Row(what=what, samples=peak, unit="GB", digits=3, at_most=1.0 if judged else None, note=note)
+
+    for jobs in FILE_JOBS[:1] if quick else FILE_JOBS:
+        n = FILE_TENSORS // 14 if quick else FILE_TENSORS
+        size = 2 * n * FILE_SHAPE[0] * FILE_SHAPE[1] / 1e9
+        what = f"peak memory, encode a file of {size:.1f} GB, S {SPARSITY}, q {BITS}, jobs {jobs}"
+        command = [sys.executable, "-m", "benchmarks.memory", "file", str(jobs), str(n)]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        Checks.held += 1
+        note = f"{n} tensors of {2e3 * FILE_SHAPE[0] * FILE_SHAPE[1] / 1e9:.0f} MB; {found['seconds']:.0f} s"
+        yield Row(what=what, samples=[found["peak"]], unit="GB", digits=3, at_most=0.6, note=note)
 
 
 def _load(size: int, mode: str) -> np.ndarray:
@@ -90,5 +104,50 @@ def child(mode: str, jobs: int, size: int) -> None:
     print(json.dumps({"peak": peak, "held": held, "seconds": spent}))
 
 
-if __name__ == "__main__":
+def file_child(jobs: int, n: int) -> None:
+    """A file of ``n`` matrices, encoded: print the figures as JSON, after checking every byte."""
+    import tempfile
+    import time
+
+    import ml_dtypes
+
+    from xorpack.files import safetensors_file
+    from xorpack.files.safetensors_file import StoredTensor
+
+    class Block(StoredTensor):
+        """One matrix, made of the same rows again and again."""
+
+        def __init__(self, rows: np.ndarray, seed: int) -> None:
+            super().__init__("BF16", FILE_SHAPE, rows)
+            self.n_bytes = 2 * FILE_SHAPE[0] * FILE_SHAPE[1]
+            self.seed = seed
+
+        def blocks(self) -> Iterator[np.ndarray]:
+            for first in range(0, FILE_SHAPE[0], 256):
+                yield np.roll(self._data, self.seed * 1000 + first)
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "m.safetensors"), Path(folder, "x.safetensors")
+        rows = np.random.default_rng(0).standard_normal((256, FILE_SHAPE[1]), np.float32)
+        flat = rows.astype(ml_dtypes.bfloat16).reshape(-1).view(np.uint8)
+        tensors: dict[str, StoredTensor] = {f"layers.{k}.weight": Block(flat, 2 * k) for k in range(n)}
+        safetensors_file.write(source, tensors, safetensors_file.header_bytes(tensors, {}))
+        before = status("VmRSS")
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            before = status("VmHWM")
+        began = time.perf_counter()
+        xorpack.encode_checkpoint(source, target, bits=BITS, sparsity=SPARSITY, jobs=jobs)
+        spent, peak = time.perf_counter() - began, status("VmHWM") - before
+        found = xorpack.open(target)
+        Checks.require(len(found) == n, f"{len(found)} of {n} tensors are encoded")
+        for name in found:
+            assert found[name].n_weights  # its bytes are checked when it is read
+    print(json.dumps({"peak": peak, "seconds": spent}))
+
+
+if __name__ == "__main__" and sys.argv[1] == "file":
+    file_child(int(sys.argv[2]), int(sys.argv[3]))
+elif __name__ == "__main__":
     child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

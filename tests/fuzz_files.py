@@ -94,6 +94,8 @@ def seeds() -> list[bytes]:
             {"a": xorpack.encode(bcq((20, 70), 0.5, 3, group_size=16), mask_codec="block")},
             {"a": xorpack.encode(bcq((20, 70), 0.9), network=xorpack.XorNetwork.dense(n_in=1, n_out=2))},
             {"a": xorpack.encode(bcq((20, 70), 0.9), network=xorpack.XorNetwork.sparse(n_in=2, n_out=3))},
+            {"a": xorpack.encode(bcq((20, 70), 0.5, 3, group_size=16), payload="packed")},
+            {"a": xorpack.encode(hostile(np.float16), payload="packed", mask_codec="huffman")},
             {"a": xorpack.encode(trellis(), mask_codec="block"), "b": xorpack.encode(bcq((20, 70), 0.9))},
             {
                 "a": xorpack.encode(

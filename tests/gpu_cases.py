@@ -27,14 +27,29 @@ def _plain(shape: tuple[int, ...], sparsity: float, bits: int, **options: Any) -
     return xorpack.encode(tensor, **options)
 
 
-def _constant_planes() -> EncodedTensor:
+def _constant_planes(**options: Any) -> EncodedTensor:
     tensor = bcq((40, 200), 0.6, 4, dtype="F16")
     planes = tensor.planes.copy()
     planes[1] = tensor.mask
     planes[3] = 0
     kept = int(tensor.mask[7, 2])
     planes[3, 7, 2] = kept & -kept  # an exception: a correction
-    return xorpack.encode(replace(tensor, planes=planes))
+    return xorpack.encode(replace(tensor, planes=planes), **options)
+
+
+def _packed(
+    shape: tuple[int, ...], sparsity: float, bits: int, **options: Any
+) -> Callable[[], EncodedTensor]:
+    return lambda: _plain(shape, sparsity, bits, payload="packed", **options)
+
+
+def coded_words(encoded: EncodedTensor) -> NDArray[np.uint32]:
+    """The coded planes before corrections, by the reference."""
+    mask, _ = reference.decode_planes(encoded)
+    if encoded.packed is None:
+        return reference.expand(encoded.coded, 0, encoded.rows, mask)
+    starts = encoded.packed.row_starts(0, mask, lambda first, last: mask[first:last])
+    return encoded.packed.unpack_reference(mask, starts)
 
 
 def _wide_scales() -> EncodedTensor:
@@ -121,6 +136,13 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "FleXOR": lambda: _plain((40, 200), 0.5, 2, network=XorNetwork.sparse(n_in=12, n_out=20)),
     "constant planes": _constant_planes,
     "wide scales": _wide_scales,
+    "packed": _packed((300, 1024), 0.9, 2, group_size=128),
+    "packed, odd": _packed((45, 301), 0.5, 3, dtype="F16"),
+    "packed, block": _packed((300, 777), 0.8, 1, mask_codec="block"),
+    "packed, nothing pruned": _packed((70, 1100), 0.0, 2, group_size=32),
+    "packed, one column": _packed((70, 1), 0.5, 2),
+    "packed, all pruned": _packed((20, 100), 1.1, 2),
+    "packed, constant planes": lambda: _constant_planes(payload="packed"),
     **MASKS,
 }
 
@@ -157,6 +179,9 @@ LOSSLESS: Mapping[str, Callable[[], EncodedTensor]] = {
     "hostile float32": lambda: xorpack.encode(hostile(np.float32)),
     "hostile bfloat16": lambda: xorpack.encode(hostile(ml_dtypes.bfloat16), mask_codec="cascade"),
     **FIELDS,
+    "packed float16": lambda: xorpack.encode(pruned((300, 260), 0.7, np.float16), payload="packed"),
+    "packed, field": lambda: _skewed_bits((90, 700), ml_dtypes.bfloat16, 0.5, payload="packed"),
+    "packed, hostile int8": lambda: xorpack.encode(hostile(np.int8), payload="packed"),
     "lossless unrolled": lambda: xorpack.encode(pruned((100, 1024), 0.7, np.int8), lanes=32),
 }
 

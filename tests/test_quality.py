@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 import xorpack
+from benchmarks.quality.calibrated import hessians_of
 from benchmarks.quality.gptq import gptq
 from benchmarks.quality.incoherence import rotation
 from benchmarks.quality.score import Score, agreement, perplexity
@@ -106,6 +109,34 @@ def test_settings_that_know_activations_lose_less_of_the_output():
     assert errors["fit:rate=2,window=9"] < 0.7 * min(others)
     plain = np.abs(weight - gptq(weight, np.eye(64), bits=8)[0]).max()
     assert plain < np.ptp(weight) / 255
+
+
+def test_guided_settings_know_what_outputs_count(tmp_path):
+    rng = np.random.default_rng(4)
+    weight, x = rng.standard_normal((128, 64)).astype(np.float32), rng.standard_normal((400, 64))
+    outputs = np.where(np.arange(128) % 4, 1.0, 30.0)
+    setting = Setting.parse("fit:rate=2,window=9,guided=True")
+    assert setting.guided
+    assert "guided" not in setting.options
+    plain, weighed = (
+        ((setting.apply(weight, 1, x.T @ x, rows)[0] - weight)[::4] ** 2).sum() for rows in (None, outputs)
+    )
+    assert weighed < 0.9 * plain
+    assert np.array_equal(
+        *(Setting.parse("gptq:bits=2").apply(weight, 1, x.T @ x, rows)[0] for rows in (None, outputs))
+    )
+    with pytest.raises(ValueError, match="guided is of fit, gptq"):
+        Setting.parse("bcq:bits=2,guided=True")
+    save_file(
+        {"a.hessian": np.eye(2, dtype=np.float32), "a.rows": np.ones(1, np.uint32)},
+        tmp_path / "x",
+        {"xorpack_hessians": '{"layers": {"a.weight": "a"}}'},
+    )
+    assert not hessians_of(torch.nn.Linear(2, 2), torch.zeros(1, 2), tmp_path / "x", guided=False).outputs(
+        "a.weight"
+    )
+    with pytest.raises(SystemExit, match="is not guided"):
+        hessians_of(torch.nn.Linear(2, 2), torch.zeros(1, 2), tmp_path / "x", guided=True)
 
 
 def test_gptq_without_correlations_rounds():

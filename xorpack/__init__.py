@@ -27,6 +27,7 @@ from xorpack.errors import (
     ParameterError,
     SelfCheckError,
     SourceError,
+    WorkerError,
     XorpackError,
 )
 
@@ -75,6 +76,7 @@ __all__ = [
     "SourceError",
     "TrellisTensor",
     "VerifyReport",
+    "WorkerError",
     "XorNetwork",
     "XorpackError",
     "__version__",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import NO_CORRECTIONS, Corrections
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
+from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import CodedPlanes, Expand, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words
 from xorpack.elements import Elements, Lossless, Trellis
@@ -24,7 +25,7 @@ from xorpack.masks import Mask
 from xorpack.product import PreparedProduct
 from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
 
-SECTIONS = ("code", "corrections", "mask", "scales", "field", "gains", "outliers")
+SECTIONS = ("code", "corrections", "mask", "scales", "field", "gains", "outliers", "starts")
 """Parts of an encoded tensor that hold bytes, in the order of a file."""
 
 MAX_WEIGHTS = 1 << 48
@@ -40,10 +41,11 @@ class EncodedTensor:
 
     Attributes:
         shape, dtype: of the tensor that was encoded; dtype is a safetensors name.
-        planes: code, constant planes and corrections; or a trellis's one code.
+        planes: code or packed bits, constant planes and corrections; or a trellis's one code.
         mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
         elements: what the planes mean.
-        content_sha256: of the decoded tensor's bytes, C order, little-endian.
+        content_sha256: of the decoded tensor's bytes, C order, little-endian; of quantized ones with packed bits see
+            :func:`planes_sha256`.
         stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
     """
 
@@ -124,16 +126,29 @@ class EncodedTensor:
         return self.planes.n_corrections
 
     @property
+    def packed(self) -> PackedPlanes | None:
+        """The packed bits of planes that are stored so; None of all others."""
+        coded = self.planes.coded if isinstance(self.planes, StoredPlanes) else None
+        return coded if isinstance(coded, PackedPlanes) else None
+
+    def rows_at_once(self, n: int) -> int:
+        """About ``n`` rows, 1 at the least: so many from the first on, and so on, are decoded with least effort."""
+        panel = 1 if self.packed is None else self.packed.panel_rows
+        return max(1, n - n % panel if n > panel else n)
+
+    @property
     def coded(self) -> CodedPlanes:
         """The code of planes that are coded one by one.
 
         Raises:
-            ParameterError: the planes are a trellis's, which has one code for all.
+            ParameterError: the planes are a trellis's, which has one code for all; or their bits are packed.
         """
         if isinstance(self.planes, TrellisPlanes):
             raise ParameterError(
                 "a trellis tensor has one code for all planes: it has no network or layout of its own"
             )
+        if isinstance(self.planes.coded, PackedPlanes):
+            raise ParameterError("the bits of this tensor are packed: it has no network or layout")
         return self.planes.coded
 
     @property
@@ -148,7 +163,9 @@ class EncodedTensor:
 
     @property
     def code(self) -> NDArray[np.uint32]:
-        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes), or a trellis's (m, chunks)."""
+        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes); (coded planes, words) of packed bits; or a
+        trellis's (m, chunks).
+        """
         return self.planes.code
 
     @property
@@ -189,7 +206,8 @@ class EncodedTensor:
         own: dict[str, NDArray[Any]] = {"code": self.code}
         if isinstance(self.planes, StoredPlanes):
             own["corrections"] = self.planes.corrections
-        return own | {"mask": self.mask.data} | dict(self.elements.sections())
+        last = {} if self.packed is None else {"starts": self.packed.starts}
+        return own | {"mask": self.mask.data} | dict(self.elements.sections()) | last
 
     def section_bytes(self) -> dict[str, int]:
         """Size of every section, 0 where absent."""
@@ -284,3 +302,11 @@ def blocks_sha256(blocks: Iterator[NDArray[Any]]) -> str:
     for block in blocks:
         digest.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def planes_sha256(mask: Words, planes: Words, scales: NDArray[Any]) -> str:
+    """SHA-256 over mask words (rows, chunks), plane words (q, rows, chunks) and scales: what weights follow from.
+
+    A tenth of the weights' bytes: hashing these would take ten times as long as packing bits.
+    """
+    return sections_sha256({"mask": mask, "planes": planes, "scales": scales})

@@ -41,3 +41,7 @@ class SourceError(XorpackError, OSError):
 
 class DeviceError(XorpackError, RuntimeError):
     """The GPU cannot do it: none is there, CuPy is missing or does not fit, memory is short."""
+
+
+class WorkerError(XorpackError, RuntimeError):
+    """Workers on other machines or in other processes are not there, of another version, or died."""

@@ -5,7 +5,6 @@ Rates, corrections and orders are those that the encoder would choose, so that b
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -21,7 +20,7 @@ from xorpack.elements import Bcq, Trellis
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.plan import default_network
 from xorpack.encoding.quantize.trellis_design import design
-from xorpack.encoding.rings.rate import best_share, guess
+from xorpack.encoding.rings.rate import Curve
 from xorpack.masks import Bitmap, Constant
 
 GROUP = 128
@@ -122,9 +121,10 @@ def synthetic(case: Case, seed: int = 0) -> EncodedTensor:
     layout = Layout.choose(rows, cols, n_kept)
     density = n_kept / (rows * cols)
     n_lanes = layout.n_segments * layout.lanes
-    m_lane = min(layout.n_steps, math.ceil(n_kept / 32 / n_lanes * guess(density, q)))
+    curve = Curve(q, n_kept, n_lanes, layout.n_steps)
+    m_lane, _ = curve.best()
     code = rng.integers(0, 1 << 32, (q, layout.n_segments, m_lane, layout.lanes), np.uint32)
-    wrong = _corrections(rng, mask, cols, round(best_share(q) * n_kept), q)
+    wrong = _corrections(rng, mask, cols, round(curve.corrections(m_lane)), q)
     return EncodedTensor(
         shape=(rows, cols),
         dtype="F16",

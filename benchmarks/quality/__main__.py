@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import xorpack
 from benchmarks import report
 from benchmarks.measure import Row
 from benchmarks.quality.calibrated import hessians_of
 from benchmarks.quality.layers import Model
 from benchmarks.quality.score import SHARE
 from benchmarks.quality.setting import Setting
+from xorpack.files.hessians import Hessians
 
 MODELS = {
     "smollm2": ("language", "LanguageModel"),
@@ -41,7 +44,7 @@ SETTINGS = (
 
 PACKAGES = ("torch", "transformers")
 
-FULL = {"sequences": 4, "length": 1024, "every": 1}
+FULL = {"sequences": 4, "length": 1024, "every": 1, "text": None}
 
 
 def main() -> None:
@@ -54,32 +57,54 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=1, help="quantize each N-th block of smollm2 only, for a quick look"
     )
+    parser.add_argument(
+        "--text", type=Path, help="score smollm2 on this text instead: choices are not made on the test's"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="threads; default: 2")
     parser.add_argument(
         "--stats",
         type=Path,
         help="what fit and gptq know of activations; collected, for some minutes, if it is not there",
     )
+    parser.add_argument(
+        "--directory", type=Path, help="measure what xorpack encode or tune wrote, instead of settings"
+    )
+    parser.add_argument("--called", default="", metavar="TEXT", help="what the row calls it")
     parser.add_argument("--save", action="store_true", help="into results/quality.json and docs/results.md")
     options = parser.parse_args()
     quick = any(getattr(options, name) != value for name, value in FULL.items())
     if quick and options.save:
-        parser.error("only results of 4 sequences of 1024 tokens and of all blocks are saved")
+        parser.error(
+            "only results of 4 sequences of 1024 tokens of the test's text and of all blocks are saved"
+        )
     if quick and options.model != "smollm2":
-        parser.error("--sequences, --length and --every are of smollm2")
+        parser.error("--sequences, --length, --every and --text are of smollm2")
     try:
-        settings = [Setting.parse(text) for text in options.settings or SETTINGS]
+        texts = options.settings or (SETTINGS if options.directory is None else ())
+        settings = [Setting.parse(text) for text in texts]
     except ValueError as error:
         parser.error(str(error))
+    if (options.directory is None) != (not options.called) or (options.directory and options.settings):
+        parser.error("--directory and --called go together, without settings")
     calibrated = [setting.text for setting in settings if setting.is_calibrated]
     if calibrated and options.stats is None:
         parser.error(f"{calibrated[0]} needs --stats")
+    guided = {setting.guided for setting in settings if setting.is_calibrated}
+    if len(guided) == 2:
+        parser.error("guided settings and others want different --stats: a run each")
     torch.set_num_threads(options.jobs)
     module, name = MODELS[options.model]
     kind = getattr(importlib.import_module(f"benchmarks.quality.{module}"), name)
-    model = kind(options.sequences, options.length) if options.model == "smollm2" else kind()
-    stats = hessians_of(model.module, model.calibration(), options.stats) if calibrated else {}
-    for row in measured(model, settings, options.every, options.jobs, stats):
+    chosen = (options.sequences, options.length, options.text) if options.model == "smollm2" else ()
+    model = kind(*chosen)
+    if options.directory is None:
+        stats = None
+        if calibrated:
+            stats = hessians_of(model.module, model.calibration(), options.stats, guided=guided.pop())
+        rows = measured(model, settings, options.every, options.jobs, stats)
+    else:
+        rows = iter([of_directory(model, options.directory, options.called)])
+    for row in rows:
         print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr, flush=True)
         if options.save:
             save(row)
@@ -95,8 +120,25 @@ def save(row: Row) -> None:
     report.save("quality", {"quality": found})
 
 
+def of_directory(model: Model, path: Path, called: str) -> Row:
+    """The row of an encoded directory."""
+    with xorpack.open(path) as checkpoint:
+        n_bytes = sum(sum(tensor.section_bytes().values()) for tensor in checkpoint.values())
+        bits = 8 * n_bytes / checkpoint.n_weights
+        size = sum(file.n_bytes for file in checkpoint.files) / 1e6
+    model.load(path)
+    score = model.score()
+    interval = f"{SHARE} %: {score.low:,.{model.digits}f} .. {score.high:,.{model.digits}f}"
+    return Row(
+        what=f"{model.measure}, {called}",
+        samples=[score.value],
+        digits=model.digits,
+        note=f"{interval}; {bits:.3f} bits stored, files of {size:.1f} MB",
+    )
+
+
 def measured(
-    model: Model, settings: list[Setting], every: int, jobs: int, stats: Mapping[str, NDArray[Any]]
+    model: Model, settings: list[Setting], every: int, jobs: int, stats: Hessians | None = None
 ) -> Iterator[Row]:
     """A row for each setting; of those that know activations, ``jobs`` layers at a time."""
     dense = model.weights()
@@ -106,11 +148,19 @@ def measured(
         began, n_bytes, error, energy = time.perf_counter(), 0.0, 0.0, 0.0
         with ThreadPoolExecutor(jobs if setting.is_calibrated else 1) as pool:
             results = pool.map(
-                lambda name, setting=setting: setting.apply(dense[name], jobs, stats.get(f"{name}.weight")),
+                lambda name, setting=setting: setting.apply(
+                    dense[name], jobs, *_known(stats, f"{name}.weight")
+                ),
                 chosen,
             )
             applied = dict(zip(chosen, results, strict=True))
         found = {name: weight for name, (weight, _) in applied.items()}
+        untouched = copy.deepcopy(model.module.state_dict()) if setting.tune else None
+        if setting.tune:
+            encoded = {
+                name: setting.encode(dense[name], jobs, stats.get(f"{name}.weight")) for name in chosen
+            }
+            found = model.tune(dense, encoded)
         for name in chosen:
             n_bytes += applied[name][1]
             error += float(((found[name] - dense[name]).astype(np.float64) ** 2).sum())
@@ -127,6 +177,13 @@ def measured(
             at_most=model.goals.get(round(bits)) if setting.method == "trellis" else None,
             note=f"{interval}; {bits:.3f} bits stored, D {error / energy:.5f}, {seconds:.0f} s to quantize",
         )
+        if untouched is not None:
+            model.module.load_state_dict(untouched)
+
+
+def _known(stats: Hessians | None, name: str) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """A layer's Hessian, and what its outputs count."""
+    return (None, None) if stats is None or name not in stats else (stats[name], stats.outputs(name))
 
 
 if __name__ == "__main__":

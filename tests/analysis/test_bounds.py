@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xorpack
 from xorpack.analysis import bounds, entropy
+from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import (
+    bcq_payload_bound,
     binary_entropy,
     chosen_mask_bound,
     correction_floor,
@@ -43,6 +46,21 @@ def test_entropy_is_symmetric_and_at_most_a_bit(p: float) -> None:
 @given(st.floats(0.05, 0.99), st.integers(1, 8))
 def test_the_bound_of_everything_is_the_sum_of_its_parts(sparsity: float, bits: int) -> None:
     assert given_mask_bound(sparsity, bits) == binary_entropy(sparsity) + payload_bound(sparsity, bits)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
+def test_binary_codes_of_normal_weights_hold_what_the_table_says(sparsity: float, bits: int) -> None:
+    """Fewer bits than planes, for planes depend on each other."""
+    weight = np.random.default_rng(3).standard_normal((512, 1024), dtype=np.float32)
+    quantized = xorpack.quantize(weight, bits=bits, sparsity=sparsity)
+    encoded = xorpack.encode(quantized, prefer="speed")
+    account = Account.of(encoded)
+    found = account.payload_bound_bits / account.n_kept
+    assert math.isclose(found, bcq_payload_bound(sparsity, bits) / (1 - sparsity), abs_tol=0.01)
+    assert found <= bits
+    assert account.payload_overhead is not None
+    assert account.payload_overhead > 1
 
 
 @given(st.floats(0.05, 0.99), st.floats(0, 1), st.floats(0, 1))

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import xorpack
 from xorpack.encoding.fitting.hessian import output_error
@@ -126,6 +126,97 @@ def test_little_memory_gives_the_same_sums(model, text, stats, tmp_path):
     assert len(told) == told[0][2] > 8
 
 
+@pytest.fixture(scope="module")
+def guided(model, text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("guided") / "stats.safetensors"
+    report = calibrate(model, text, path, sequences=4, length=64, guided=True)
+    assert (report.n_layers, report.n_matrices) == (15, 15)
+    return path
+
+
+def tokens(model, text):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    return torch.tensor(tokenizer(text.read_text())["input_ids"][:256]).reshape(4, 64)
+
+
+def test_guided_sums_are_weighed_by_gradients_of_each_tokens_loss(model, text, guided, stats):
+    network, seen = loaded(model), []
+    layer = network.model.layers[0].self_attn.k_proj
+    layer.register_full_backward_hook(lambda _, __, g: seen.append(g[0].reshape(-1, 32).double()))
+    inputs = []
+    layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().reshape(-1, 64).double()))
+    for row in tokens(model, text):
+        logits = network(row[None]).logits[0, :-1]
+        torch.nn.functional.cross_entropy(logits, row[1:], reduction="sum").backward()
+    g, x = torch.cat(seen).numpy(), torch.cat(inputs).numpy()
+    wanted = np.zeros((64, 64))
+    for part in (slice(64 * i, 64 * i + 64) for i in range(4)):
+        plain, felt = x[part].T @ x[part], (x[part].T * (g[part] ** 2).mean(1)) @ x[part]
+        wanted += 64 * (plain / np.trace(plain) + felt / np.trace(felt))
+    found, name = Hessians(guided), "model.layers.0.self_attn.k_proj.weight"
+    assert np.allclose(found[name], wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
+    assert np.allclose(found.outputs(name), (g**2).sum(0), rtol=1e-3)
+    assert found.n_outputs(name) == 32
+    assert not np.allclose(
+        found[name] / np.trace(found[name]), Hessians(stats)[name] / np.trace(Hessians(stats)[name])
+    )
+    assert not np.array_equal(found[name], found["model.layers.0.self_attn.v_proj.weight"])
+    assert Hessians(stats).outputs(name) is Hessians(stats).n_outputs(name) is None
+    plain = load_file(guided)
+    assert {name.rpartition(".")[2] for name in plain} == {"hessian", "rows", "outputs"}
+
+
+def test_little_memory_gives_the_same_guided_sums(model, text, guided, tmp_path):
+    calibrate(model, text, tmp_path / "x", sequences=4, length=64, guided=True, memory=40_000)
+    a, b = load_file(tmp_path / "x"), load_file(guided)
+    assert all(np.allclose(a[name], b[name], rtol=1e-4, atol=1e-7) for name in b)
+
+
+def test_a_guided_fit_loses_less_of_what_the_loss_is_sensitive_to(model, guided, stats, tmp_path):
+    options = {"rate": 2.0, "exclude": ["embed_tokens"]}
+    known, errors = Hessians(guided), []
+    for found in (guided, stats):
+        xorpack.encode_checkpoint(model, tmp_path / found.parent.name, hessian=found, **options)
+        with xorpack.open(tmp_path / found.parent.name) as checkpoint:
+            total = 0.0
+            for name in (n for n in known if "lm_head" not in n):
+                e = (
+                    load_file(model / "model.safetensors")[name]
+                    - xorpack.decode(checkpoint[name]).dequantize()
+                )
+                share = known.outputs(name) / known.outputs(name).mean()
+                total += float((share * np.einsum("rc,cd,rd->r", e, known[name], e)).sum())
+            errors.append(total)
+    assert errors[0] < 0.95 * errors[1]
+
+
+def test_a_model_without_logits_is_not_guided(model):
+    network = loaded(model)
+    with pytest.raises(ParameterError, match="guided needs a model that predicts tokens"):
+        list(Collector(network.model, torch.randint(0, 60, (2, 16)), guided=True).matrices())
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"version": 3}, "of version 3; this xorpack reads 1 and 2"),
+        ({"version": []}, r"of version \[\]"),
+        (np.ones((2, 2), np.float32), r"outputs 'a' are F32 of shape \(2, 2\)"),
+        (np.ones(2, np.float64), "outputs 'a' are F64"),
+    ],
+)
+def test_guided_files_that_are_wrong_are_refused(tmp_path, change, why):
+    arrays = {"a.hessian": np.eye(2, dtype=np.float32), "a.rows": np.ones(1, np.uint32)}
+    document = {"layers": {"a.weight": "a"}, "version": 2}
+    if isinstance(change, dict):
+        document |= change
+    else:
+        arrays["a.outputs"] = change
+    save_file(arrays, tmp_path / "x", {"xorpack_hessians": json.dumps(document)})
+    with pytest.raises(FormatError, match=why):
+        Hessians(tmp_path / "x")
+
+
 def test_a_fitted_checkpoint_loses_less_of_what_layers_give_out(model, stats, tmp_path):
     options = {"rate": 2.0, "exclude": ["embed_tokens"]}
     plain = xorpack.encode_checkpoint(model, tmp_path / "plain", **options)
@@ -163,6 +254,14 @@ def test_hessians_that_cannot_apply_are_refused(model, stats, tmp_path):
     with pytest.raises(FileNotFoundError):
         xorpack.encode_checkpoint(model, tmp_path / "x", hessian=tmp_path / "nowhere", rate=2.0)
     other = tmp_path / "other"
+    arrays = {"a.hessian": np.eye(64, dtype=np.float32), "a.rows": np.ones(1, np.uint32)}
+    arrays["a.outputs"] = np.ones(63, np.float32)
+    layers = {"model.layers.0.self_attn.q_proj.weight": "a"}
+    save_file(
+        arrays, tmp_path / "outputs", {"xorpack_hessians": json.dumps({"layers": layers, "version": 2})}
+    )
+    with pytest.raises(ParameterError, match="has 64 outputs, and 63 are weighed"):
+        xorpack.encode_checkpoint(model, tmp_path / "x", hessian=tmp_path / "outputs", rate=2.0)
     config = transformers.LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2
     )
@@ -220,6 +319,9 @@ def test_the_command_line(model, text, tmp_path):
         command = [sys.executable, "-m", "xorpack", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
+    done = run("calibrate", model, text, "-o", tmp_path / "g", "--guided", "--sequences", 2, "--length", 16)
+    assert done.returncode == 0, done.stderr
+    assert "15 Hessians of 15 layers, guided, from 2 sequences of 16 tokens" in done.stdout
     done = run("calibrate", model, text, "-o", tmp_path / "s", "--sequences", 2, "--length", 16)
     assert done.returncode == 0, done.stderr
     assert "9 Hessians of 15 layers, from 2 sequences of 16 tokens" in done.stdout

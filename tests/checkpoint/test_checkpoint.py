@@ -208,7 +208,7 @@ def test_nan_is_named_and_lossless_takes_it(tmp_path):
 
 
 def test_what_does_not_decode_to_what_was_encoded_is_not_written(file, tmp_path, monkeypatch, capfd):
-    from xorpack.checkpoint import encode as module
+    from xorpack.checkpoint import task as module
     from xorpack.cli import main
 
     def wrong(array, **options):

@@ -118,6 +118,7 @@ def test_weights_that_are_nan_or_infinite(dtype):
 TILED = {
     *("empty", "no columns", "all pruned", "trellis, empty", "trellis, no columns", "trellis, all pruned"),
     *("raw", "trellis, groups"),  # groups of 100 columns
+    "packed, all pruned",
 }
 
 
@@ -141,7 +142,16 @@ def test_many_rows_of_x(name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["small", "constant planes", "16 lanes of 18", "trellis, period", "trellis, bitmap"]
+    "name",
+    [
+        "small",
+        "constant planes",
+        "16 lanes of 18",
+        "packed, odd",
+        "packed, one column",
+        "trellis, period",
+        "trellis, bitmap",
+    ],
 )
 def test_kernels_in_plain_python(name, monkeypatch):
     encoded = QUANTIZED[name]()

@@ -32,7 +32,18 @@ CASES = {
     **{name: MASKS[name] for name in ("cascade", "block", "block, sorted columns", "bmf")},
     **{
         name: BCQ[name]
-        for name in ("odd columns", "conv", "wide", "raw", "all pruned", "empty", "no columns")
+        for name in (
+            "packed",
+            "packed, block",
+            "packed, constant planes",
+            "odd columns",
+            "conv",
+            "wide",
+            "raw",
+            "all pruned",
+            "empty",
+            "no columns",
+        )
     },
 }
 

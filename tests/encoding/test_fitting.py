@@ -81,6 +81,7 @@ def test_every_step_lessens_the_error_that_it_says():
         job(weight, column_gains=True),
         Hessian.of(hessian, 96),
         job(weight, column_gains=True).scaling(outliers=True),
+        np.ones(48),
     )
     damped = run.hessian.matrix
 
@@ -107,7 +108,7 @@ def test_what_the_sweep_believes_is_what_is_decoded(options):
     weight, hessian = layer(4)
     weight[5, 7] = 25
     known = job(weight, **options)
-    run = _Run(known, Hessian.of(hessian, 96), known.scaling(outliers=True))
+    run = _Run(known, Hessian.of(hessian, 96), known.scaling(outliers=True), np.ones(48))
     run.stored = run.scales.astype(np.float32) / np.float32(run.unit)
     run.sweep()
     decoded = run.tensor().dequantize()[:, run.hessian.order].T
@@ -124,6 +125,63 @@ def test_pruned_weights_stay_zero_and_the_others_make_up_for_them():
     assert output_error(weight, fitted.dequantize(), hessian) < 0.3 * output_error(
         weight, free.dequantize(), hessian
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_pruned_is_chosen_on_the_weights_as_they_are_by_then(seed):
+    weight, hessian = layer(seed, 128, 96)
+    magnitudes = np.abs(weight)
+    mask = magnitudes >= np.quantile(magnitudes, 0.5)
+    chosen = xorpack.fit(weight, hessian, sparsity=0.5, **FAST)
+    given = xorpack.fit(weight, hessian, mask=mask, **FAST)
+    kept = unpack(chosen.mask, 96)
+    assert kept.sum() == weight.size // 2
+    assert len(set(kept.sum(0).tolist())) == 1
+    assert not chosen.dequantize()[~kept].any()
+    assert chosen.payload_bits == given.payload_bits
+    errors = [output_error(weight, tensor.dequantize(), hessian) for tensor in (chosen, given)]
+    assert errors[0] < 0.75 * errors[1]
+    outputs = np.where(np.arange(128) < 16, 100.0, 1.0)
+    weighed = xorpack.fit(weight, hessian, sparsity=0.5, rows_hessian=outputs, balance=1, **FAST)
+    assert unpack(weighed.mask, 96)[:16].mean() > 0.85
+
+
+@pytest.mark.parametrize(
+    "options", [{"balance": 0.5}, {"balance": 1.0}, {"group_size": 40}, {"sparsity": 0.5}]
+)
+def test_rows_that_count_more_lose_less(options):
+    weight, hessian = layer(6, 128)
+    outputs = np.where(np.arange(128) % 4, 1.0, 30.0)
+
+    def errors(**others: object) -> np.ndarray:
+        tensor = xorpack.fit(weight, hessian, **{"balance": 1.0, **FAST, **options, **others})
+        e = (weight - tensor.dequantize()).astype(np.float64)
+        return np.einsum("rc,cd,rd->r", e, hessian, e)
+
+    plain, alike, weighed = errors(), errors(rows_hessian=7 * np.ones(128)), errors(rows_hessian=outputs)
+    assert np.array_equal(plain, alike)
+    assert weighed[::4].sum() < 0.8 * plain[::4].sum()
+    assert weighed @ outputs < 0.9 * (plain @ outputs)
+    assert np.array_equal(errors(balance=0.0), errors(balance=0.0, rows_hessian=outputs))
+    same = [errors(balance=balance, rows_hessian=outputs) for balance in (None, 0.5)]
+    assert np.array_equal(*same)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error", "why"),
+    [
+        (np.ones(47), ParameterError, r"rows_hessian of shape \(47,\)"),
+        (np.ones(48, int), ParameterError, "type int64"),
+        (np.full(48, np.nan), DataError, "NaN"),
+        (-np.ones(48), DataError, "negative"),
+        (np.zeros(48), DataError, "no output counts"),
+    ],
+)
+@pytest.mark.parametrize("method", ["trellis", "bcq"])
+def test_what_is_no_weighing_of_rows_is_refused(outputs, error, why, method):
+    weight, hessian = layer(0)
+    with pytest.raises(error, match=why):
+        xorpack.fit(weight, hessian, method=method, rows_hessian=outputs)
 
 
 @pytest.mark.parametrize("shape", [(1, 96), (48, 1), (3, 2, 5), (33, 33), (200, 130), (0, 4), (4, 0)])
@@ -198,13 +256,21 @@ def test_weights_and_arguments_are_checked():
         xorpack.fit(weight, hessian)
 
 
-@pytest.mark.parametrize("kernel", ["rounded", "write_bits"])
+@pytest.mark.parametrize("kernel", ["rounded", "write_bits", "keep_costliest"])
 def test_kernels_are_python_too(kernel):
     function = getattr(sweep_kernels, kernel)
     if kernel == "rounded":
         x = np.random.default_rng(0).standard_normal(100) * 3
         assert all(function.py_func(v) == function(v) == float(np.float16(v)) for v in x)
         assert function(0.0) == 0
+    elif kernel == "keep_costliest":
+        column, outputs = np.array([1.0, -3.0, 2.0, 0.5, 1.0]), np.array([1.0, 1, 1, 100, 1])
+        for run in (function, function.py_func):
+            kept = np.full((5, 2), 0xFFFFFFFF, np.uint32)
+            kept[3:, 1] ^= 4
+            run(column, 34, (kept, None, None, None, outputs))
+            assert (kept[:, 1] >> 2 & 1).tolist() == [0, 1, 1, 1, 0]
+            assert (kept[:, 1] | 4 == 0xFFFFFFFF).all()
     else:
         bits = np.random.default_rng(0).integers(0, 2, (40, 1)).astype(np.uint32)
         for run in (function, function.py_func):

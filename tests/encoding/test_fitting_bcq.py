@@ -61,7 +61,7 @@ def test_every_step_lessens_the_error():
         e = run.target - run.values
         return float(np.vdot(run.hessian.matrix @ e, e))
 
-    run.sweep(np.ones((96, 40), np.bool_), choose=False)
+    run.sweep(np.ones((96, 40), np.bool_), None)
     found = [error()]
     for _ in range(4):
         run.refit()

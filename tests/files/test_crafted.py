@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crafting import CARRIED, HUGE, NAME, ODD, PLAIN, Edit, record, refused, resign, sign, write
+from crafting import CARRIED, HUGE, NAME, ODD, PLAIN, Edit, matrix, record, refused, resign, sign, write
 
 import xorpack
 from xorpack.code.words import pack
@@ -158,6 +158,57 @@ def test_wrong_block(tmp_path: Path) -> None:
             new = {key: wrong}
             refused(path, lambda d, t, w=new: record(d)["mask"]["config"].update(w), f"'{NAME}'.*block")
     refused(path, lambda d, t: record(d)["mask"]["config"].update(extra=1), "block needs")
+
+
+def test_wrong_packed_bits(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    encoded = xorpack.encode(xorpack.quantize(matrix(), bits=2, sparsity=0.5), payload="packed")
+    container.write(path, {NAME: encoded}, {})
+    good = EncodedFile(path)[NAME]
+    assert good.packed is not None
+    n_words = good.code.shape[1]
+    for network in ({"family": "packed", "window": 1}, {"family": "identity"}, {"family": ["packed"]}):
+        refused(path, lambda d, t, n=network: record(d).update(network=n), f"'{NAME}'")
+    for layout in ({}, {"panel_rows": 1, "lanes": 1}, {"lanes": 1, "n_steps": 24, "row_stride": 1}):
+        refused(
+            path, lambda d, t, w=layout: record(d).update(layout=w), f"'{NAME}'.*layout .* needs panel_rows"
+        )
+    for value in [*ODD, 0, 13, HUGE]:
+        refused(path, lambda d, t, v=value: record(d)["layout"].update(panel_rows=v), f"'{NAME}'")
+    refused(
+        path, lambda d, t: record(d)["layout"].update(panel_rows=5), "0 bytes of starts of 3 panels, not 16"
+    )
+    refused(path, lambda d, t: record(d).update(n_kept=good.n_kept + 32), f"'{NAME}'.*packed code")
+    refused(path, lambda d, t: record(d).update(constants=[1, 0]), f"'{NAME}'.*2 planes")
+    cascade = {"codec": "cascade", "config": {"n_filters": 1, "m_last": 0, "n_corrections": 0}}
+    refused(path, lambda d, t: record(d).update(mask=cascade), f"'{NAME}'.*cascade")
+    for key, wrong in (
+        ("code", np.zeros((2, n_words + 1), np.uint32)),
+        ("code", np.zeros((1, n_words), np.uint32)),
+        ("code", np.zeros((2, 1, n_words, 1), np.uint32)),
+        ("starts", np.zeros(8, np.uint8)),
+        ("starts", np.zeros(1, np.uint32)),
+        ("starts", None),
+    ):
+
+        def edit(d: dict[str, Any], t: dict[str, StoredTensor], key: str = key, wrong: Any = wrong) -> None:
+            if wrong is None:
+                del t[f"{NAME}.xor_{key}"]
+            else:
+                t[f"{NAME}.xor_{key}"] = StoredTensor.of(wrong)
+
+        refused(path, edit, f"'{NAME}'.*(packed|starts)")
+
+
+def test_packed_bits_are_of_version_3(path: Path) -> None:
+    """Before, no such family was known; and ``starts`` belong to nothing else."""
+    refused(path, lambda d, t: record(d).update(network={"family": "packed"}), f"'{NAME}'.*family 'packed'")
+    starts = StoredTensor.of(np.zeros(0, np.uint8))
+    container.write(path, {NAME: EncodedFile(path)[NAME]}, {})
+    key = f"{NAME}.xor_starts"
+    refused(
+        path, lambda d, t: t.update({key: starts}), "does not belong to a record whose bits are not packed"
+    )
 
 
 def test_wrong_bmf(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ FILES = (
     "bmf",
     "fields",
     "trellis",
+    "packed",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
 
@@ -60,7 +61,7 @@ def maker() -> Any:
 def specification() -> dict[str, Any]:
     """What the reader in FORMAT.md defines."""
     (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(source.splitlines()) < 430
+    assert len(source.splitlines()) < 490
     assert set(re.findall(r"^import (\w+)$", source, re.M)) == {
         "hashlib",
         "itertools",
@@ -77,7 +78,7 @@ def specification() -> dict[str, Any]:
 def test_golden_files_are_complete() -> None:
     assert sorted(DIGESTS) == sorted(f"{name}.safetensors" for name in FILES)
     assert sorted(path.stem for path in GOLDEN.glob("*.safetensors")) == sorted(FILES)
-    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 320_000
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 400_000
 
 
 @golden
@@ -102,7 +103,8 @@ def test_decoders(path: Path, decoder: Any) -> None:
     file = container.EncodedFile(path)
     for name, tensor in file.items():
         content = decoder.decode_dense(tensor)
-        assert sha256(content) == DIGESTS[path.name]["tensors"][name] == tensor.content_sha256, name
+        assert sha256(content) == DIGESTS[path.name]["tensors"][name], name
+        assert cpu.content_sha256(tensor, iter([content])) == tensor.content_sha256, name
 
 
 @golden
@@ -145,7 +147,7 @@ def test_the_writer_refuses_to_overwrite(maker: Any, tmp_path: Path) -> None:
 
 def test_golden_files_cover_the_format() -> None:
     tensors = [t for name in FILES for t in container.EncodedFile(GOLDEN / f"{name}.safetensors").values()]
-    tensors = [t for t in tensors if t.kind != "trellis"]
+    tensors = [t for t in tensors if t.kind != "trellis" and t.packed is None]
     layouts = [tensor.layout for tensor in tensors]
     assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
     assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf"}
@@ -210,6 +212,24 @@ def test_golden_files_cover_the_format() -> None:
     assert any(t.field.layout.n_segments > 2 for t in held)
 
 
+def test_golden_files_cover_packed_bits() -> None:
+    file = container.EncodedFile(GOLDEN / "packed.safetensors")
+    tensors = [t for t in file.values() if t.packed is not None]
+    assert any(t.packed is None for t in file.values())
+    assert {t.kind for t in tensors} == {"bcq", "lossless"}
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "block", "bmf", "huffman"}
+    assert {t.bits for t in tensors} >= {1, 2, 3, 4, 8, 16, 32}
+    assert {t.packed.n_panels for t in tensors} >= {1, 3, 6}
+    assert any(t.rows % t.packed.panel_rows for t in tensors)
+    assert any(t.n_corrections and t.packed.n_panels > 1 for t in tensors)
+    assert any(t.field for t in tensors)
+    assert any(t.bits == 1 and not t.code.size for t in tensors)
+    assert {0, 1} <= {t.sparsity for t in tensors}
+    found = [t.mask for t in file.values() if t.mask_codec == "huffman"]
+    assert {mask.n_panels for mask in found} >= {0, 1, 13, 15}
+    assert {t.kind for t in file.values() if t.mask_codec == "huffman"} == {"bcq", "trellis"}
+
+
 def test_golden_files_cover_trellises() -> None:
     file = container.EncodedFile(GOLDEN / "trellis.safetensors")
     tensors = [t for t in file.values() if t.kind == "trellis"]
@@ -235,7 +255,7 @@ def test_golden_files_cover_trellises() -> None:
 def test_versions_of_the_golden_files() -> None:
     """A file without a field or a trellis is of version 1, and so is what was written before there were any."""
     versions = {name: container.EncodedFile(GOLDEN / f"{name}.safetensors").version for name in FILES}
-    assert versions == dict.fromkeys(FILES, 1) | {"fields": 2, "trellis": 3}
+    assert versions == dict.fromkeys(FILES, 1) | {"fields": 2, "trellis": 3, "packed": 3}
 
 
 @golden

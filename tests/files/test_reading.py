@@ -114,7 +114,7 @@ def test_a_change_after_everything_is_read(
         return written
 
     monkeypatch.setattr(safetensors_file, "write", late)
-    monkeypatch.setattr("xorpack.checkpoint.encode.copy_mode", lambda *_: None)
+    monkeypatch.setattr("xorpack.checkpoint.shards.copy_mode", lambda *_: None)
     monkeypatch.setattr("xorpack.checkpoint.prune.copy_mode", lambda *_: None)
     monkeypatch.setattr("xorpack.checkpoint.decode.copy_mode", lambda *_: None)
     with pytest.raises(SourceError, match=CHANGES[how]):

@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 import xorpack
 from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
 from xorpack.code import layout, words
+from xorpack.code import packed as code_packed
+from xorpack.encoding.masks import huffman
 from xorpack.files import container
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES
@@ -95,6 +97,28 @@ def rings_of(stored_words: int) -> Iterator[None]:
         yield
     finally:
         layout.RING_CODE = usual
+
+
+@contextmanager
+def panels_of(weights: int) -> Iterator[None]:
+    """Cut packed tensors into panels far smaller than they usually are."""
+    usual = code_packed.PANEL_WEIGHTS
+    code_packed.PANEL_WEIGHTS = weights
+    try:
+        yield
+    finally:
+        code_packed.PANEL_WEIGHTS = usual
+
+
+@contextmanager
+def masks_of(octets: int) -> Iterator[None]:
+    """Cut bitmaps into panels far smaller than they usually are."""
+    usual = huffman.PANEL_BYTES
+    huffman.PANEL_BYTES = octets
+    try:
+        yield
+    finally:
+        huffman.PANEL_BYTES = usual
 
 
 def quasi_cyclic(case: Case) -> None:
@@ -178,7 +202,7 @@ def cascade(case: Case) -> None:
     case.add("all", bcq(610, (6, 50), 1, 0), **how)
     case.add("lossless", plain(620, (31, 45), 90, "F16"), **how)
     case.add("auto", bcq(630, (40, 90), 2, 60))
-    case.add("speed", bcq(640, (40, 90), 2, 60), prefer="speed")
+    case.add("speed", bcq(640, (40, 90), 2, 60), prefer="speed", payload="xor")
 
 
 def block(case: Case) -> None:
@@ -228,7 +252,7 @@ def constants(case: Case) -> None:
     """Planes that are constant: with exceptions, with cascades, with every family; all planes of a tensor."""
     network = XorNetwork.quasi_cyclic
     case.add("exponents", small(710, (20, 45), 1000))
-    case.add("exceptions", small(720, (17, 53), 600, 14), prefer="speed")
+    case.add("exceptions", small(720, (17, 53), 600, 14), prefer="speed", payload="xor")
     case.add("both", small(730, (50, 77), 90, 3))
     case.add("wrong", small(740, (12, 4, 3, 3), 400, 5), network=network(window=4), rate=0.3, lanes=2)
     same = np.where(hashed(1050, 750).reshape(30, 35) % 10 < 2, 0xA5, 0).astype(np.uint8)
@@ -328,6 +352,39 @@ def trellises(case: Case) -> None:
     case.metadata = {"format": "pt"}
 
 
+def packed(case: Case) -> None:
+    """Version 3: packed bits, in one panel and in several, of both kinds, beside all masks that can stand there."""
+    case.version = 3
+    how: dict[str, Any] = {"payload": "packed"}
+    with panels_of(300):
+        case.add("panels", bcq(1610, (23, 70), 2, 90, group_size=30), **how)
+        case.add("full", bcq(1620, (9, 75), 3, 1000, "F16"), **how)
+        case.add("eight", bcq(1630, (31, 40), 8, 300, "BF16"), **how)
+        case.add("odd", bcq(1635, (3, 75), 4, 900, "F16", 40, odd_scales()), **how)
+        case.add("exponents", small(1640, (20, 45), 600, 14), **how)
+        case.add("halves", skewed(1650, (21, 70), 300, "BF16"), field="always", **how)
+    case.add("speed", bcq(1660, (40, 90), 2, 60), prefer="speed")
+    case.add("conv", bcq(1670, (6, 5, 3, 3), 1, 600, "BF16", 13), **how)
+    case.add("block", bcq(1680, (60, 90), 2, 90), mask_codec="block", **how)
+    product, factors = bmf(1690, (23, 70), 2, (7, 32))
+    case.add("bmf", product, mask_codec="bmf", factors=factors, **how)
+    case.add("signs", few_signs(bcq(1700, (15, 100), 3, 400, "F16"), 775, 1, 1, 5), **how)
+    case.add("sign", few_signs(bcq(1710, (25, 70), 1, 300), 795, 0, 1), **how)
+    case.add("all pruned", bcq(1720, (6, 50), 2, 0), **how)
+    for i, dtype in enumerate(DTYPES):
+        case.add(f"plain.{dtype}", plain(1730 + 2 * i, (21, 45), 400, dtype), **how)
+    for i, shape in enumerate([(0, 5), (5, 0), (), (77,)]):
+        case.add("empty." + "x".join(map(str, shape)), bcq(1750 + 3 * i, shape, 2, 500), **how)
+    with masks_of(13):
+        case.add("huffman", bcq(1760, (21, 70), 2, 100), mask_codec="huffman", **how)
+        case.add("huffman of code", bcq(1763, (21, 64), 2, 300), mask_codec="huffman")
+        case.add("huffman of zeros", bcq(1766, (9, 50), 1, 0), mask_codec="huffman", **how)
+        case.add("huffman of none", bcq(1769, (0, 5), 1, 0), mask_codec="huffman", **how)
+    case.add("huffman of a trellis", trellis(1773, (23, 70), (1, 2), 8, 3, kept=200), mask_codec="huffman")
+    case.add("code", bcq(1780, (20, 70), 2, 90, group_size=30))
+    case.carry(1790, "bias", "F32", (5,), 20)
+
+
 def lossless(dtype: str) -> Callable[[Case], None]:
     """Two tensors of one type: default, and a network that must correct."""
 
@@ -377,6 +434,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "bmf": product,
     "fields": fields,
     "trellis": trellises,
+    "packed": packed,
 }
 
 

@@ -186,7 +186,7 @@ def sample(period: int = 0) -> EncodedTensor:
     """A mask with levels of both kinds, wrong bits and missed weights; ``period``: classes of columns."""
     if period:
         return xorpack.encode(with_mask(crowded(120, 90, 0, period)), mask_codec="block")
-    encoded = xorpack.encode(with_mask(crowded(70, 300)), mask_codec="block")
+    encoded = xorpack.encode(with_mask(crowded(70, 300, 8)), mask_codec="block")
     assert min(encoded.mask_config["n_corrections"]) > 0
     assert min(len(encoded.mask_config[name]) for name in ("row_levels", "col_levels")) > 1
     return encoded

@@ -129,7 +129,8 @@ def test_planes_that_are_all_constant_still_carry_a_cascade():
 def test_what_cannot_be_asked_for():
     tensor = bcq((40, 40), 0.9)
     with pytest.raises(
-        ParameterError, match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block, bmf"
+        ParameterError,
+        match="mask codec 'runs' is not one of auto, constant, bitmap, cascade, block, bmf, huffman",
     ):
         xorpack.encode(tensor, mask_codec="runs")
     with pytest.raises(ParameterError, match="prefer 'fast' is not one of size, speed"):
@@ -228,7 +229,7 @@ def test_every_codec_is_in_the_tables_of_both_wings():
     assert ("auto", *masks.CODECS) == get_args(choice.Choice)
     (asked,) = (option.type for option in encode.params if option.name == "mask_codec")
     assert {*asked.choices, "constant"} == set(get_args(choice.Choice))
-    assert {masks.Constant, *device_masks.CODECS} == set(masks.CODECS.values())
+    assert {masks.Constant, masks.Huffman, *device_masks.CODECS} == set(masks.CODECS.values())
 
 
 def sample() -> EncodedTensor:

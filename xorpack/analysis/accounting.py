@@ -14,7 +14,7 @@ from xorpack.analysis.mask_models import MaskBounds
 from xorpack.code.planes import TrellisPlanes
 from xorpack.encoded import SECTIONS, EncodedTensor
 
-PAYLOAD = ("code", "corrections", "field", "outliers")
+PAYLOAD = ("code", "corrections", "field", "outliers", "starts")
 """The sections that hold the kept weights."""
 
 
@@ -28,9 +28,9 @@ class Account:
         section_bytes: size of each part.
         metadata_bytes: bytes of the file that are in no section: its headers.
         original_bytes: before encoding.
-        payload_bound_bits: bound of code + corrections + field in bits: ``q`` per kept weight of quantized tensors,
-            whose planes are near uniform one by one; the entropy of the kept elements of lossless ones; of a trellis,
-            whose bits are chosen for the error, those bits.
+        payload_bound_bits: bound of code + corrections + field in bits: the entropy of the kept weights' symbols, which
+            is below the number of planes, for planes depend on each other; of a trellis, whose bits are chosen for the
+            error, those bits.
         mask_iid_bits: entropy of the mask in bits were its weights independent.
         mask_bound_bits: the same by the best model of its rows and columns, never more.
     """
@@ -53,12 +53,11 @@ class Account:
         """Account of one tensor; ``mask`` and ``planes`` are worked out where they are not given."""
         values = tensor.load_corrections().values
         bounds = mask or MaskBounds.of(mask_counts(tensor))
-        per_kept = float(tensor.bits)
-        if tensor.kind == "lossless":
-            per_kept = (planes or plane_entropies(tensor)).symbol.value
         if isinstance(tensor.planes, TrellisPlanes):
             rows, cols = tensor.planes.shape
             per_kept = tensor.planes.network.n_stored(rows) * cols / max(tensor.n_kept, 1)
+        else:
+            per_kept = (planes or plane_entropies(tensor)).symbol.value
         return cls(
             n_weights=tensor.n_weights,
             n_kept=tensor.n_kept,
@@ -105,7 +104,7 @@ class Account:
 
     @property
     def payload_bytes(self) -> int:
-        """Code + corrections + field + outliers."""
+        """Code + corrections + field + outliers + starts."""
         return sum(self.section_bytes[name] for name in PAYLOAD)
 
     @property

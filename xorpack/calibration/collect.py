@@ -3,6 +3,13 @@
 Layers that are given the very same tensor, as the projections of an attention are, share a matrix. Matrices are kept
 for as many layers at a time as the memory asked for holds; the model runs over all sequences once for each such part,
 and only as far as its last layer.
+
+Guided, an ``x`` counts by what the loss of the text feels of the layer's error there: by the mean square of the loss's
+gradient with respect to the layer's output (GuidedQuant, arXiv 2505.07004, with one group of outputs). Attention is in
+that gradient, so that queries, keys and values need nothing else; values above all, for which a first token that all
+attend to is large and means little. In each sequence such a sum is added to the plain one, both scaled to the same
+trace: gradients are of a few tokens, and a fit to them alone was worse than one without them. Sums of squares by output
+say how much each of them counts. The text is its own label: the loss is that of each next token.
 """
 
 from __future__ import annotations
@@ -14,10 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xorpack.errors import DataError
+from xorpack.errors import DataError, ParameterError
 
 PROBE = 32
 """Tokens of the run that finds which layers share an input."""
+
+TINY = 1e-30
+"""Energy of no inputs, or of none that the loss feels, which is no divisor."""
 
 MEMORY = 2 << 30
 """Bytes of the matrices that are kept at a time."""
@@ -37,6 +47,9 @@ class Collector:
         layers: the key of each layer's input, by the name of its weight; the key is the name of the first such layer.
         sizes: inputs of each key.
         rows: how many inputs each key has seen; complete when all matrices are made.
+        n_outputs: outputs of each key's layer, if guided.
+        outputs: sums of squared gradients of each key's layer, float32 (n_out,), when its matrix is made. Guided,
+            every layer has a key of its own.
     """
 
     def __init__(
@@ -45,6 +58,7 @@ class Collector:
         sequences: torch.Tensor,
         *,
         memory: int = MEMORY,
+        guided: bool = False,
         progress: Progress | None = None,
     ) -> None:
         """See the class.
@@ -53,12 +67,15 @@ class Collector:
             model: in the state of evaluation; its first argument takes ``sequences`` row by row.
             sequences: tokens, int64 (n, length).
             memory: bytes of the matrices that are kept at a time; those of one input at least.
+            guided: weigh by gradients, which takes the memory of a backward pass over a sequence; the model gives
+                ``logits``, or is a function to them.
             progress: told of every sequence.
 
         Raises:
             DataError: no linear layer is reached.
         """
         self.model, self.sequences, self.memory, self.progress = model, sequences, memory, progress
+        self.guided = guided
         self.modules = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
         seen: list[tuple[str, torch.Tensor]] = []  # tensors are held, so that no two of them have one place
         self._run(sequences[0, :PROBE], lambda name, x: seen.append((name, x)), self.modules)
@@ -68,7 +85,7 @@ class Collector:
         keys: dict[str, str] = {}
         for name, x in seen:
             place = (x.data_ptr(), tuple(x.shape), x._version)
-            keys.setdefault(name, first.setdefault(place, name))
+            keys.setdefault(name, name if guided else first.setdefault(place, name))
         self.once = len(seen) == len(keys)
         keys |= {
             name: name for name in self.modules if name not in keys
@@ -76,6 +93,8 @@ class Collector:
         self.layers = {f"{name}.weight": key for name, key in keys.items()}
         self.sizes = {key: self.modules[key].in_features for key in dict.fromkeys(keys.values())}
         self.rows = dict.fromkeys(self.sizes, 0)
+        self.n_outputs = {key: self.modules[key].out_features for key in self.sizes} if guided else {}
+        self.outputs: dict[str, NDArray[np.float32]] = {}
 
     @property
     def uncalled(self) -> list[str]:
@@ -97,25 +116,82 @@ class Collector:
         self.rows = dict.fromkeys(self.sizes, 0)
         for part in parts:
             sums = {key: torch.zeros(self.sizes[key], self.sizes[key], device=self._device()) for key in part}
+            modules = {key: self.modules[key] for key in part}
+            squares = {key: torch.zeros(m.out_features, device=self._device()) for key, m in modules.items()}
             for i, sequence in enumerate(self.sequences):
-                left = set(part)
-
-                def add(name: str, x: torch.Tensor, sums: Any = sums, left: Any = left) -> None:
-                    flat = x.reshape(-1, x.shape[-1]).float()
-                    sums[name].addmm_(flat.T, flat)
-                    self.rows[name] += len(flat)
-                    left.discard(name)
-                    if self.once and not left:
-                        raise _ReachedError
-
-                self._run(sequence, add, {key: self.modules[key] for key in part})
+                if self.guided:
+                    self._add_guided(sequence, modules, sums, squares)
+                else:
+                    self._add(sequence, modules, sums)
                 for key in part:
                     if not torch.isfinite(sums[key].diagonal()).all():
                         raise DataError(f"layer {key!r} is given NaN or infinity in sequence {i} of the text")
                 if self.progress is not None:
                     self.progress(part[0], 1, self.n_runs)
             for key in part:
+                self.outputs[key] = squares[key].cpu().numpy()
                 yield key, sums.pop(key).cpu().numpy(), self.rows[key]
+
+    def _add(
+        self,
+        sequence: torch.Tensor,
+        modules: Mapping[str, torch.nn.Module],
+        sums: Mapping[str, torch.Tensor],
+    ) -> None:
+        """Add ``x x^T`` of a sequence."""
+        left = set(modules)
+
+        def add(name: str, x: torch.Tensor) -> None:
+            flat = x.reshape(-1, x.shape[-1]).float()
+            sums[name].addmm_(flat.T, flat)
+            self.rows[name] += len(flat)
+            left.discard(name)
+            if self.once and not left:
+                raise _ReachedError
+
+        self._run(sequence, add, modules)
+
+    def _add_guided(
+        self,
+        sequence: torch.Tensor,
+        modules: Mapping[str, torch.nn.Module],
+        sums: Mapping[str, torch.Tensor],
+        squares: Mapping[str, torch.Tensor],
+    ) -> None:
+        """Add ``x x^T``, weighted, and squared gradients of a sequence."""
+        calls: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        hooks = [
+            module.register_forward_hook(
+                lambda _, args, out, name=name: calls.append((name, args[0].detach(), out))
+            )
+            for name, module in modules.items()
+        ]
+        try:
+            with torch.enable_grad():
+                row = sequence[None].to(self._device())
+                found = self.model(row)
+                logits = getattr(found, "logits", found)
+                if not isinstance(logits, torch.Tensor) or logits.shape[:2] != row.shape:
+                    raise ParameterError(
+                        "guided needs a model that predicts tokens: it gives no logits of each"
+                    )
+                loss = torch.nn.functional.cross_entropy(logits[0, :-1].float(), row[0, 1:], reduction="sum")
+                gradients = torch.autograd.grad(loss, [out for *_, out in calls], allow_unused=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for (name, x, _), gradient in zip(calls, gradients, strict=True):
+            flat = x.reshape(-1, x.shape[-1]).float()
+            energies = flat.square().sum(1)
+            share = 1 / energies.sum().clamp_min(TINY)
+            if gradient is not None:
+                square = gradient.reshape(len(flat), -1).float().square()
+                squares[name] += square.sum(0)
+                felt = square.mean(1)
+                share = share + felt / (felt @ energies).clamp_min(TINY)
+            weighted = flat * (len(flat) * share).sqrt().reshape(-1, 1)
+            sums[name].addmm_(weighted.T, weighted)
+            self.rows[name] += len(flat)
 
     def _parts(self) -> list[list[str]]:
         """The keys, as many at a time as the memory holds."""

@@ -76,6 +76,7 @@ def calibrate(
     length: int = LENGTH,
     memory: int | None = None,
     gradients: bool = True,
+    guided: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CalibrationReport:
@@ -89,7 +90,9 @@ def calibrate(
         length: tokens of a piece, each seen without the others.
         memory: bytes of Hessians that are held at a time; where they take more, the model runs several times.
         gradients: of a causal language model, take those of the loss by the layers' outputs, too: they say which layers
-            need bits. They take the memory of a run back through the model.
+            need bits. They take the memory of a run back through the model. Guided files have them anyway.
+        guided: weigh inputs and outputs by gradients of the text's loss (:mod:`xorpack.calibration.collect`), of a
+            model that predicts tokens; takes the time and memory of a backward pass over each sequence.
         overwrite: replace what stands at ``output``.
         progress: told of every sequence.
 
@@ -120,17 +123,25 @@ def calibrate(
     from xorpack.calibration.gradients import pieces_of, predicts, squared_gradients
 
     loaded = _load(root)
-    pieces = pieces_of(tokens) if gradients and predicts(loaded) else tokens[:0]
+    wanted = gradients and not guided and predicts(loaded)
+    pieces = pieces_of(tokens) if wanted else tokens[:0]
 
     def told(name: str, done: int, n_runs: int) -> None:
         if progress is not None:
             progress(name, done, collector.n_runs + len(pieces))
 
-    collector = Collector(loaded, tokens, memory=memory or MEMORY, progress=told)
-    costs = squared_gradients(loaded, pieces, collector.modules, told) if len(pieces) else {}
-    named = {f"{name}.weight": found for name, found in costs.items()}
+    collector = Collector(loaded, tokens, memory=memory or MEMORY, guided=guided, progress=told)
+    costs = squared_gradients(loaded, pieces, collector.modules, told) if wanted else {}
     with atomic_file(target, overwrite=overwrite) as path:
-        hessians.write(path, collector.layers, collector.sizes, collector.matrices(), named)
+        hessians.write(
+            path,
+            collector.layers,
+            collector.sizes,
+            collector.matrices(),
+            n_outputs=collector.n_outputs,
+            outputs=collector.outputs,
+            gradients={f"{name}.weight": found for name, found in costs.items()},
+        )
     widest = max(collector.sizes.values())
     return CalibrationReport(
         n_layers=len(collector.layers) - len(collector.uncalled),
@@ -139,7 +150,7 @@ def calibrate(
         length=length,
         uncalled=tuple(collector.uncalled),
         thin=widest if FEW * widest > tokens.numel() else None,
-        n_gradients=len(named),
+        n_gradients=len(collector.outputs) or len(costs),
         n_bytes=target.stat().st_size,
     )
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from xorpack import checks
-from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
+from xorpack.checkpoint.settings import Progress
 from xorpack.checkpoint.source import check_unchanged, find_source
 from xorpack.decoders import cpu
-from xorpack.encoded import EncodedTensor, blocks_sha256
+from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, FormatError
 from xorpack.files import card, model, safetensors_file
 from xorpack.files.atomic import atomic_directory, atomic_file
@@ -130,6 +130,6 @@ def decode_checked(tensor: EncodedTensor, what: str) -> StoredTensor:
         array = cpu.decode_dense(tensor)
     except FormatError as error:
         raise type(error)(f"{what}: {error}") from None
-    if blocks_sha256(iter([array])) != tensor.content_sha256:
+    if cpu.content_sha256(tensor, iter([array])) != tensor.content_sha256:
         raise CorruptError(f"{what}: decoded content does not match its checksum")
     return StoredTensor.of(array)

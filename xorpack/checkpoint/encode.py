@@ -4,46 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Unpack
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Unpack
 
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
-from xorpack.analysis.distortion import Distortion
-from xorpack.analysis.row_errors import Rows
 from xorpack.checkpoint.budget import Curve, Quantizer
+from xorpack.checkpoint.cluster import check_options, cluster
 from xorpack.checkpoint.costs import costs
-from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
-from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
+from xorpack.checkpoint.journal import Journal, identity
+from xorpack.checkpoint.plan import CheckpointPlan
+from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
+from xorpack.checkpoint.shards import Shards
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
-from xorpack.decoders import cpu
-from xorpack.encoded import EncodedTensor, blocks_sha256
-from xorpack.encoding.encoder import encode
-from xorpack.encoding.fitting.hessian import believed, output_error
-from xorpack.encoding.fitting.methods import fit
-from xorpack.encoding.quantize.methods import quantize
+from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
+from xorpack.encoded import EncodedTensor
 from xorpack.encoding.rings.elimination import scratch
-from xorpack.errors import ParameterError, SelfCheckError, XorpackError
-from xorpack.files import card, container, model, safetensors_file
-from xorpack.files.atomic import atomic_directory, atomic_file
+from xorpack.errors import ParameterError
+from xorpack.files import card, model, safetensors_file
+from xorpack.files.atomic import OUT, remove, workspace
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
 from xorpack.files.originals import Originals
-from xorpack.files.safetensors_file import SafetensorsFile, StoredTensor
-from xorpack.files.tree import copy_mode, write_instead
-from xorpack.masks import Bmf
-from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix
-
-Progress = Callable[[str, int, int], None]
-"""Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
-
-AMPLE = 1 << 16
-"""Bytes saved from which on those of the header do not matter."""
+from xorpack.files.remote import destination, staged
+from xorpack.files.safetensors_file import SafetensorsFile
+from xorpack.files.tree import write_instead
+from xorpack.files.url import is_url
+from xorpack.tensors import as_matrix
 
 
 def encode_checkpoint(
@@ -58,14 +48,18 @@ def encode_checkpoint(
     jobs: int = 1,
     overwrite: bool = False,
     dry_run: bool = False,
+    resume: bool = False,
+    scheduler: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
     """Encode a safetensors file or a model directory; ``dst`` appears whole or not at all.
 
     Args:
-        src: a ``.safetensors`` file, or a directory in the Hugging Face layout. Never written to.
-        dst: the file or directory to write.
+        src: a ``.safetensors`` file, or a directory in the Hugging Face layout; or the URL of one (a text, ``s3://...``),
+            read by fsspec. Never written to.
+        dst: the file or directory to write, or a URL: what is written there is made in ``TMPDIR`` first.
         settings: how to prune and quantize; or give the fields of :class:`Settings` as keywords.
         hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
@@ -75,65 +69,113 @@ def encode_checkpoint(
         jobs: threads. The bytes written do not depend on it.
         overwrite: replace what stands at ``dst``.
         dry_run: read and check everything, estimate sizes, write nothing.
+        resume: go on with what a run to ``dst`` finished before it was killed, if there was one; and when this one is
+            stopped, leave what it has finished. It lies beside ``dst``, in a hidden directory that the next run to
+            ``dst`` takes over or, without ``resume``, removes. The bytes in the end are the same.
+        scheduler: address of a dask scheduler, ``tcp://HOST:PORT``, whose workers encode instead of threads; they see
+            ``src`` and ``dst`` under the same absolute paths. Extra ``dask``.
+        workers: instead, how many processes to start for that on this machine, with ``jobs`` threads together. A script
+            that asks for them begins with ``if __name__ == "__main__":``.
         progress: told of every tensor that is done.
         options: fields of :class:`Settings`.
 
     Raises:
         FileNotFoundError, FormatError: ``src`` is missing, malformed, or encoded already.
-        ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it.
+        ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it; or
+            what is to be resumed is of other settings or another version.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
         DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
         SelfCheckError: an encoded tensor does not decode to what was encoded.
-        SourceError: ``src`` changed while it was read.
+        SourceError: ``src`` changed while it was read, or since what is to be resumed was begun.
+        WorkerError: workers are not there, of another version, cannot see ``src`` or ``dst``, or died.
     """
     if settings is not None and options:
         raise ParameterError("give settings or its fields, not both")
+    if resume and dry_run:
+        raise ParameterError("resume is of a run that writes, and dry_run asks for one that does not")
     chosen_settings = settings or Settings(**options)
     chosen_settings.check(options)
     checks.whole("jobs", jobs, 1)
-    source, target = Path(src), Path(dst)
-    layout = find_source(source, target, overwrite=overwrite, dry_run=dry_run)
-    stats = _open_hessians(hessian, target, chosen_settings)
-    files, originals = layout.open(), Originals.of(layout, encoded=False)
-    tensors = plain_tensors(files)
-    if not chosen_settings.lossless:
-        refuse_quantized(layout, tensors)
-    run = EncodingRun(
-        CheckpointPlan(chosen_settings, tensors, include, exclude),
-        sum(file.n_bytes for file in files),
-        jobs=jobs,
-        progress=progress,
-        stats=stats,
-    )
-    if quantizers is None:
-        run.choose_quantizers()
-    else:
-        run.plan.quantizers = dict(quantizers)
-    if dry_run:
-        return run.estimate()
-    if not layout.is_directory:
-        with atomic_file(target, overwrite=overwrite) as path:
-            run.write(files[0], path)
-            check_unchanged([files[0].source, *run.hessian_sources])
-        return run.report
-    with atomic_directory(target, overwrite=overwrite) as directory:
-        weight_map: dict[str, str] = {}
-        total_size = 0
-        for file in files:
-            sizes = run.write(file, directory / file.path.name)
-            weight_map |= dict.fromkeys(sizes, file.path.name)
-            total_size += sum(sizes.values())
-        model.copy_others(layout, directory, skip=[Path(model.CONFIG), Path(card.NAME)])
-        _write_card(layout.root / card.NAME, directory / card.NAME, chosen_settings.lossless, run.report)
-        plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
-        originals.encode(
-            directory,
-            chosen_settings.config(run.report.accounts, run.report.left_out),
-            model.index_text(layout.weight_map or {}, plain_size),
-            model.index_text(weight_map, total_size),
+    check_options(scheduler, workers)
+    if clustered := scheduler is not None or workers is not None:
+        src, dst = _absolute(src), _absolute(dst)
+        hessian = hessian and Path(hessian).absolute()
+    with ExitStack() as stack:
+        source = stack.enter_context(staged(src))
+        target, upload = stack.enter_context(destination(dst, src, overwrite=overwrite))
+        layout = find_source(source.path, target, overwrite=overwrite, dry_run=dry_run)
+        stats = _open_hessians(hessian, target, chosen_settings)
+        files, originals = source.open(layout.open()), Originals.of(layout, encoded=False)
+        tensors = plain_tensors(files)
+        if not chosen_settings.lossless:
+            refuse_quantized(layout, tensors)
+        run = EncodingRun(
+            CheckpointPlan(chosen_settings, tensors, include, exclude),
+            sum(file.n_bytes for file in files),
+            jobs=jobs,
+            progress=progress,
+            stats=stats,
         )
+        if dry_run:
+            run.choose_quantizers(quantizers)
+            return run.estimate()
+        pool = None
+        if clustered:
+            read = [] if is_url(src) else [source.path]
+            paths = [*read, target.parent, *(file.path for file in run.hessian_sources)]
+            threads = max(1, jobs // (workers or 1))
+            pool = stack.enter_context(cluster(scheduler, workers, threads=threads, paths=paths))
+        work = stack.enter_context(
+            workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume)
+        )
+        journal = Journal(work, identity(chosen_settings, include, exclude, files, run.hessian_sources))
+        if journal.quantizers is not None:
+            run.plan.quantizers = journal.quantizers
+        else:
+            run.choose_quantizers(quantizers)
+            journal.choose(run.plan.quantizers)
+        out = work / OUT
+        if layout.is_directory:
+            out.mkdir(exist_ok=True)
+            for path in out.iterdir():
+                if path.name not in journal.files:
+                    remove(path)
+        files_by_path = {out / file.path.name if layout.is_directory else out: file for file in files}
+        run.write(files_by_path, work, journal, pool)
+        if layout.is_directory:
+            _write_others(layout, originals, files, out, run)
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
+        upload(out)
     return run.report
+
+
+def _absolute(place: str | Path) -> str | Path:
+    return place if is_url(place) else Path(place).absolute()
+
+
+def _write_others(
+    layout: model.CheckpointLayout,
+    originals: Originals,
+    files: Sequence[SafetensorsFile],
+    out: Path,
+    run: EncodingRun,
+) -> None:
+    """Write what else than its files an encoded directory holds."""
+    weight_map: dict[str, str] = {}
+    total_size = 0
+    for file in files:
+        stored = safetensors_file.read(out / file.path.name).tensors
+        weight_map |= dict.fromkeys(stored, file.path.name)
+        total_size += sum(one.n_bytes for one in stored.values())
+    model.copy_others(layout, out, skip=[Path(model.CONFIG), Path(card.NAME)])
+    _write_card(layout.root / card.NAME, out / card.NAME, run.settings.lossless, run.report)
+    plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
+    originals.encode(
+        out,
+        run.settings.config(run.report.accounts, run.report.left_out),
+        model.index_text(layout.weight_map or {}, plain_size),
+        model.index_text(weight_map, total_size),
+    )
 
 
 def _open_hessians(path: str | Path | None, target: Path, settings: Settings) -> Hessians | None:
@@ -166,8 +208,9 @@ class EncodingRun:
     ) -> None:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
+        self.threads = max(1, jobs // max(1, len(plan.selected)))  # of a tensor
         self._stats = stats
-        self.plan.fitted = {} if stats is None else stats
+        self.plan.fitted = () if stats is None else stats
         self.hessian_sources = [] if stats is None else [stats.source]
         if stats is not None:
             self._check_hessians(stats)
@@ -192,15 +235,23 @@ class EncodingRun:
                     f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
                 )
         for name, stored in found.items():
-            rows, gradients = as_matrix(stored.shape)[0], stats.gradients(name)
+            rows = as_matrix(stored.shape)[0]
+            outputs = stats.stored_outputs(name)
+            if outputs is not None and outputs.shape != (rows,):
+                raise ParameterError(
+                    f"{stats.path}: tensor {name!r} has {rows} outputs, and {outputs.shape[0]} are weighed"
+                )
+            gradients = stats.gradients(name)
             if gradients is not None and len(gradients) != rows:
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {rows} outputs, and there are gradients of {len(gradients)}"
                 )
 
-    def choose_quantizers(self) -> None:
-        """Choose that of each tensor, where there is a budget."""
-        if self.settings.has_budget:
+    def choose_quantizers(self, chosen: Mapping[str, Quantizer] | None = None) -> None:
+        """Choose that of each tensor, where there is a budget; or take those that are ``chosen``."""
+        if chosen is not None:
+            self.plan.quantizers = dict(chosen)
+        elif self.settings.has_budget:
             self.plan.choose_quantizers(self.curves())
 
     def curves(self, progress: Progress | None = None) -> dict[str, Curve]:
@@ -216,156 +267,103 @@ class EncodingRun:
         with ThreadPoolExecutor(self.jobs) as pool:
             return dict(zip(self.plan.selected, pool.map(one, self.plan.selected), strict=True))
 
-    def encode(self, names: Sequence[str]) -> dict[str, EncodedTensor]:
-        """Encode selected tensors; those that would not become smaller are left out after all."""
-        inner = max(1, self.jobs // max(len(names), 1))
+    def task(self, name: str) -> TensorTask:
+        """What is to be done for a selected tensor."""
+        return TensorTask(
+            name=name,
+            stored=self.plan.selected[name],
+            settings=self.settings,
+            quantizer=self.plan.quantizers[name],
+            threshold=self.plan.threshold(name),
+            hessian=None if self._stats is None else self._stats.stored(name),
+            outputs=None if self._stats is None else self._stats.stored_outputs(name),
+            n_seen=self._stats.rows(name) if self._stats is not None and name in self._stats else 0,
+            jobs=self.threads,
+        )
+
+    def take(self, name: str, result: TensorResult) -> None:
+        """Note what became of a tensor; one that would not become smaller is left out after all."""
+        report = self.report
+        if result.account is None:
+            self._leave_out(name)
+        else:
+            report.accounts[name] = result.account
+            report.seconds[name] = result.seconds
+            if result.distortion is not None:
+                report.distortions[name] = result.distortion
+            if result.output_error is not None:
+                report.output_errors[name] = result.output_error
+            if result.negative_zeros is not None:
+                report.negative_zeros[name] = result.negative_zeros
+        self._done(name)
+
+    def encode(self) -> dict[str, EncodedTensor]:
+        """Encode all selected tensors in memory, but for those that would not become smaller."""
+        encoded: dict[str, EncodedTensor] = {}
+        with self._pool() as pool:
+            futures = {name: pool.submit(encode_tensor, self.task(name)) for name in self.plan.selected}
+            for name, future in futures.items():
+                tensor, result = future.result()
+                if tensor is not None:
+                    encoded[name] = tensor
+                self.take(name, result)
+        return encoded
+
+    def write(
+        self,
+        files: Mapping[Path, SafetensorsFile],
+        work: Path,
+        journal: Journal,
+        workers: Executor | None = None,
+    ) -> None:
+        """Encode files of the source to the paths that they are given by.
+
+        Args:
+            files: of the source.
+            work: a directory to work in.
+            journal: of what is finished.
+            workers: what encodes, a thread for each tensor; default: threads of this process.
+        """
+        shards = Shards(self.settings, list(self.plan.selected), files, work)
+        if workers is not None:
+            self.threads = 1
+            shards.encode(self, workers, journal)
+        else:
+            with self._pool() as pool:
+                shards.encode(self, pool, journal)
+        self.report.stored_bytes = sum(path.stat().st_size for path in files)
+
+    @contextmanager
+    def _pool(self) -> Iterator[Executor]:
+        """Threads; when something fails, what has not begun never does."""
         pool = ThreadPoolExecutor(self.jobs)
         try:
             with scratch:
-                futures = [pool.submit(self._encode, name, inner) for name in names]
-                encoded = {name: future.result() for name, future in zip(names, futures, strict=True)}
+                yield pool
         finally:
             pool.shutdown(cancel_futures=True)
-        for name in names:
-            if not _smaller(name, encoded[name], self.plan.selected[name]):
-                del encoded[name]
-                self._leave_out(name)
-        return encoded
-
-    def write(self, file: SafetensorsFile, path: Path) -> dict[str, int]:
-        """Encode one file's tensors and write them to ``path``; bytes of what is stored there, by name."""
-        encoded = self.encode([name for name in file.tensors if name in self.plan.selected])
-        carried = {name: stored for name, stored in file.tensors.items() if name not in encoded}
-        settings = self.settings.info()
-        if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
-            settings[container.ORIGINAL_HEADER] = file.header.decode()
-        container.write(
-            path,
-            encoded,
-            carried,
-            order=list(file.tensors),
-            metadata=file.metadata,
-            settings=settings,
-        )
-        copy_mode(file.path, path)
-        self.report.stored_bytes += path.stat().st_size
-        return {name: s.n_bytes for name, s in safetensors_file.read(path).tensors.items()}
 
     def estimate(self) -> EncodeReport:
         """The report of a dry run: masks are made and counted, sizes follow from bounds."""
         for name in self.plan.selected:
             began = time.perf_counter()
             account = self.plan.preview(name).account
-            self._done(name, account, began)
-            if not self.plan.becomes_smaller(name, account):
+            if self.plan.becomes_smaller(name, account):
+                self.report.accounts[name] = account
+                self.report.seconds[name] = time.perf_counter() - began
+            else:
                 self._leave_out(name)
+            self._done(name)
         total = self.report.total
         self.report.estimated = True
         self.report.stored_bytes = self.report.source_bytes - total.original_bytes + total.n_bytes
         return self.report
 
-    def _encode(self, name: str, jobs: int) -> EncodedTensor:
-        began = time.perf_counter()
-        stored, settings = self.plan.selected[name], self.settings
-        try:
-            array = stored.array()
-            how: dict[str, Any] = {"mask_codec": settings.mask_codec, "prefer": settings.prefer, "jobs": jobs}
-            if settings.lossless:
-                array = self._zeros(name, array)
-                if settings.mask_codec == Bmf.NAME:
-                    how["factors"] = self.plan.factors(name, array, jobs)
-                encoded = encode(array, **how)
-            else:
-                mask = self.plan.global_mask(name)
-                if settings.mask_codec == Bmf.NAME:
-                    how["factors"] = self.plan.factors(name, array, jobs)
-                    mask = how["factors"].mask()
-                encoded = encode(self._quantized(name, array, mask, jobs), **how)
-            blocks, rows = cpu.decode_blocks(encoded), None
-            if not settings.lossless:
-                rows = Rows(array.reshape(encoded.rows, encoded.cols))
-                blocks = rows.watch(blocks)
-            if blocks_sha256(blocks) != encoded.content_sha256:
-                raise SelfCheckError(
-                    "it does not decode to what was encoded, a fault of xorpack; please report it"
-                )
-        except XorpackError as error:
-            raise type(error)(f"tensor {name!r}: {error}") from error
-        account = Account.of(encoded)
-        if rows is not None:
-            self.report.distortions[name] = Distortion.of(rows, account.per_weight(account.n_bytes))
-        self._done(name, account, began)
-        return encoded
-
-    def _quantized(
-        self, name: str, array: NDArray[Any], mask: NDArray[Any] | None, jobs: int
-    ) -> BCQTensor | TrellisTensor:
-        settings = self.settings
-        how: dict[str, Any] = {
-            "sparsity": None if mask is not None else settings.sparsity,
-            "mask": mask,
-            "group_size": settings.group_size,
-            "scale_dtype": settings.scale_dtype,
-            "jobs": jobs,
-        }
-        chosen = self.plan.quantizers[name]
-        if self._stats is not None and name in self._stats:
-            matrix = self._stats[name]
-            if chosen.rate is not None:
-                outliers = settings.outliers_at(chosen.rate, fitted=True)
-                how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
-            else:
-                how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
-            fitted: BCQTensor | TrellisTensor = fit(array, believed(matrix, self._stats.rows(name)), **how)
-            self.report.output_errors[name] = output_error(array, fitted.dequantize(), matrix)
-            return fitted
-        if chosen.rate is not None:
-            outliers = settings.outliers_at(chosen.rate)
-            return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how)
-        return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how)
-
-    def _zeros(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """Count the -0.0 of a lossless tensor, or make them +0.0."""
-        negative = negative_zeros(array)
-        count = int(np.count_nonzero(negative))
-        if not self.settings.positive_zeros:
-            self.report.negative_zeros[name] = count
-        elif count:
-            array = array.copy()
-            array[negative] = 0
-        return array
-
     def _leave_out(self, name: str) -> None:
         """Carry a tensor that was to be encoded, for it would take no fewer bytes."""
-        report = self.report
-        for found in (
-            report.accounts,
-            report.seconds,
-            report.negative_zeros,
-            report.distortions,
-            report.output_errors,
-        ):
-            found.pop(name, None)
+        del self.report.accounts[name]
         self.report.left_out[name] = LeftOut("would not become smaller", self.plan.selected[name].n_bytes)
 
-    def _done(self, name: str, account: Account, began: float) -> None:
-        self.report.accounts[name] = account
-        self.report.seconds[name] = time.perf_counter() - began
+    def _done(self, name: str) -> None:
         if self.progress is not None:
-            self.progress(name, account.n_weights, self.plan.n_weights)
-
-
-def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
-    """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
-    if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
-        return True
-    return container.encoded_bytes(name, encoded) < container.carried_bytes(name, stored)
-
-
-def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Find where a floating-point array is -0.0."""
-    found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
-    if array.dtype in (DTYPES[name] for name in FLOATS):
-        with np.errstate(invalid="ignore"):  # of NaNs
-            found = (array == 0) & np.signbit(array)
-    return found
+            self.progress(name, math.prod(self.plan.selected[name].shape), self.plan.n_weights)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from xorpack.analysis.accounting import Account, Speed
 from xorpack.code.expand import expand
+from xorpack.code.packed import FAMILY
 from xorpack.code.planes import TrellisPlanes
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
@@ -146,11 +147,13 @@ class Checkpoint(Mapping[str, EncodedTensor]):
 
     def _describe(self, name: str, account: Account) -> dict[str, Any]:
         tensor = self[name]
-        coded: dict[str, Any] = (
-            {"network": tensor.planes.network.get_config()}
-            if isinstance(tensor.planes, TrellisPlanes)
-            else {"network": tensor.network.get_config(), "lanes": tensor.layout.lanes}
-        )
+        coded: dict[str, Any]
+        if isinstance(tensor.planes, TrellisPlanes):
+            coded = {"network": tensor.planes.network.get_config()}
+        elif tensor.packed is not None:
+            coded = {"network": {"family": FAMILY}, "panel_rows": tensor.packed.panel_rows}
+        else:
+            coded = {"network": tensor.network.get_config(), "lanes": tensor.layout.lanes}
         return {
             "kind": tensor.kind,
             "dtype": tensor.dtype,

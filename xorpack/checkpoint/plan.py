@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.analysis.accounting import Account, LeftOut
-from xorpack.analysis.bounds import binary_entropy
+from xorpack.analysis.bounds import bcq_payload_bound, binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
@@ -99,7 +99,8 @@ class CheckpointPlan:
         why = {name: f"of type {t.dtype}" for name, t in tensors.items() if t.dtype not in known}
         why |= {name: f"of no weights, {t.shape}" for name, t in tensors.items() if _endless(t)}
         shapes = {name: stored.shape for name, stored in tensors.items()}
-        selection = select(shapes, {**unsuitable, **why}, include, exclude)
+        also = tuple(settings.rates or ())
+        selection = select(shapes, {**unsuitable, **why}, include, exclude, also)
         self.selected = {name: tensors[name] for name in selection.chosen}
         self.left_out = {
             name: LeftOut(why, tensors[name].n_bytes) for name, why in selection.left_out.items()
@@ -107,19 +108,22 @@ class CheckpointPlan:
         self.carried = {name: stored for name, stored in tensors.items() if name not in self.selected}
         self.n_weights = sum(math.prod(stored.shape) for stored in self.selected.values())
         self.n_parameters = sum(math.prod(shape) for shape in shapes.values())
-        asked = Quantizer(rate=settings.rate) if settings.is_trellis else Quantizer(bits=settings.bits)
-        self.quantizers = dict.fromkeys(self.selected, asked)
+        self.quantizers = {
+            name: Quantizer(rate=settings.rate_of(name))
+            if settings.is_trellis
+            else Quantizer(bits=settings.bits)
+            for name in self.selected
+        }
         self.fitted: Container[str] = ()
-        self._threshold: GlobalThreshold | None = None
+        self._thresholds: dict[str, GlobalThreshold] = {}
         if settings.scope == "global" and settings.sparsity is not None:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
-            self._threshold = global_thresholds(loaders, settings.sparsity)
+            cut = global_thresholds(loaders, settings.sparsity)
+            self._thresholds = {name: cut.only(index) for index, name in enumerate(self.selected)}
 
-    def global_mask(self, name: str) -> Words | None:
-        """The mask of a tensor where all are pruned together, else None."""
-        if self._threshold is None:
-            return None
-        return self._threshold.mask(list(self.selected).index(name), _matrix(self.selected[name]))
+    def threshold(self, name: str) -> GlobalThreshold | None:
+        """Where a tensor is cut if all are pruned together, else None."""
+        return self._thresholds.get(name)
 
     def mask(self, name: str) -> Words:
         """The mask that a tensor would have, uint32 (rows, chunks)."""
@@ -132,24 +136,9 @@ class CheckpointPlan:
                 return zeros
             return np.tile(tail_mask(matrix.shape[1]), (len(matrix), 1))
         if self.settings.mask_codec == Bmf.NAME:
-            return self.factors(name, matrix).mask()
-        whole = self.global_mask(name)
-        return magnitude_mask(matrix, self.settings.sparsity) if whole is None else whole
-
-    def factors(self, name: str, array: NDArray[Any], jobs: int = 1) -> Factors:
-        """Factors of a mask of codec ``bmf``: of one chosen for the sparsity asked for, or of the zeros of ``array``.
-
-        Raises:
-            DataError: the zeros are no product of factors as small as asked for.
-        """
-        settings, matrix = self.settings, array.reshape(as_matrix(array.shape))
-        mask_bits = settings.mask_bits or MASK_BITS
-        if settings.sparsity is not None:
-            return fit(
-                magnitudes(matrix), settings.sparsity, mask_bits=mask_bits, rank=settings.rank, jobs=jobs
-            )
-        mask = ElementSource(matrix).mask if settings.lossless else zeros_mask(matrix)
-        return factor(mask, matrix.shape[1], *choose_tile(*matrix.shape, mask_bits, settings.rank))
+            return choose_factors(self.settings, matrix).mask()
+        cut = self.threshold(name)
+        return magnitude_mask(matrix, self.settings.sparsity) if cut is None else cut.mask(0, matrix)
 
     def preview(self, name: str) -> Preview:
         """What a tensor would become."""
@@ -173,6 +162,8 @@ class CheckpointPlan:
             exceptions = 0.0
             chosen = self.quantizers[name]
             bits, bound, code = math.ceil(chosen.per_kept), chosen.per_kept, chosen.per_kept
+            if chosen.bits and n_kept:
+                bound = bcq_payload_bound(1 - n_kept / n, chosen.bits) * n / n_kept
             width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 2 if chosen.bits else 1)
             if chosen.bits:
                 group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)
@@ -196,6 +187,7 @@ class CheckpointPlan:
                 "field": field_bytes,
                 "gains": gain_bytes,
                 "outliers": outlier_bytes,
+                "starts": 0,
             },
             original_bytes=stored.n_bytes,
             payload_bound_bits=bound * n_kept,
@@ -248,10 +240,24 @@ class CheckpointPlan:
         choice, prefer = settings.mask_codec, settings.prefer
         if choice == Bmf.NAME:  # pruning makes the mask as small as that
             return math.ceil(n * (settings.mask_bits or MASK_BITS) / 8)
-        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer)
+        bits = n * estimate_bits(n_kept / max(n, 1), choice, prefer, packs=settings.packs)
         if choice == Block.NAME or (choice == "auto" and prefer == "size"):
             bits = min(bits, BLOCK_OVERHEAD * mask.best[1])
         return math.ceil(bits / 8)
+
+
+def choose_factors(settings: Settings, array: NDArray[Any], jobs: int = 1) -> Factors:
+    """Factors of a mask of codec ``bmf``: of one chosen for the sparsity asked for, or of the zeros of ``array``.
+
+    Raises:
+        DataError: the zeros are no product of factors as small as asked for.
+    """
+    matrix = array.reshape(as_matrix(array.shape))
+    mask_bits = settings.mask_bits or MASK_BITS
+    if settings.sparsity is not None:
+        return fit(magnitudes(matrix), settings.sparsity, mask_bits=mask_bits, rank=settings.rank, jobs=jobs)
+    mask = ElementSource(matrix).mask if settings.lossless else zeros_mask(matrix)
+    return factor(mask, matrix.shape[1], *choose_tile(*matrix.shape, mask_bits, settings.rank))
 
 
 def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int]:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from xorpack import checks
 from xorpack.analysis.accounting import LeftOut, Pruned
-from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.plan import FLOATS
-from xorpack.checkpoint.settings import SCOPES
+from xorpack.checkpoint.settings import SCOPES, Progress
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.code.words import Words, popcount, unpack
 from xorpack.encoding.masks.bmf import MASK_BITS, fit

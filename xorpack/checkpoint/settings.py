@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_args
 
@@ -10,13 +10,17 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.distortion import Distortion
 from xorpack.encoding.masks.choice import Choice, Prefer
+from xorpack.encoding.options import Payload
 from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
 from xorpack.encoding.quantize.trellis_design import exact_rate
 from xorpack.errors import ParameterError
 from xorpack.files import model
 from xorpack.files.record import VERSION
-from xorpack.files.selection import abbreviated
+from xorpack.files.selection import abbreviated, matches, patterns
 from xorpack.tensors import MAX_BITS
+
+Progress = Callable[[str, int, int], None]
+"""Called when a tensor is done: its name, its weights, the weights of all selected tensors."""
 
 SCOPES = ("tensor", "global")
 
@@ -24,6 +28,7 @@ QUANTIZING = frozenset(
     (
         "bits",
         "rate",
+        "rates",
         "target_bits",
         "max_size",
         "sparsity",
@@ -51,13 +56,15 @@ class Settings:
 
     See :func:`xorpack.quantize` and :func:`xorpack.encode` for what the fields mean and for their defaults. With a
     ``rate``, weights are quantized by a trellis; or a rate is chosen for each tensor, so that the encoded tensors take
-    ``target_bits`` per weight at the most, everything counted, or the safetensors files ``max_size`` bytes. With no
+    ``target_bits`` per weight at the most, everything counted, or the safetensors files ``max_size`` bytes. ``rates``
+    are those of tensors that match a pattern, which are encoded whatever they are: ``{"embeddings": 3.0}``. With no
     ``outliers``, a trellis of 1.5 to 2.5 bits keeps all weights beyond 3 standard deviations of their row apart.
     """
 
     lossless: bool = False
     bits: int = 2
     rate: float | None = None
+    rates: Mapping[str, float] | None = None
     target_bits: float | None = None
     max_size: int | None = None
     sparsity: float | None = None
@@ -68,6 +75,7 @@ class Settings:
     outliers: bool | float | None = None
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
+    payload: Payload = "auto"
     rank: int | None = None
     mask_bits: float | None = None
     positive_zeros: bool = False
@@ -82,6 +90,8 @@ class Settings:
         checks.whole("bits", self.bits, 1, MAX_BITS)
         if self.rate is not None:
             exact_rate(checks.positive("rate", self.rate))
+        for pattern, rate in self._rates().items():
+            exact_rate(checks.positive(f"rate of {pattern!r}", rate))
         if self.target_bits is not None:
             checks.positive("target_bits", self.target_bits)
         if self.max_size is not None:
@@ -101,6 +111,7 @@ class Settings:
         checks.choice("scale_dtype", self.scale_dtype, SCALE_DTYPES)
         checks.choice("mask_codec", self.mask_codec, get_args(Choice))
         checks.choice("prefer", self.prefer, get_args(Prefer))
+        checks.choice("payload", self.payload, get_args(Payload))
         asked = {name for name in given if getattr(self, name) is not False}
         self._check_together(asked | {f.name for f in fields(self) if getattr(self, f.name) != f.default})
 
@@ -110,6 +121,8 @@ class Settings:
         asked = [name for name in ("rate", "target_bits", "max_size") if getattr(self, name) is not None]
         if len(asked) > 1:
             raise ParameterError(f"{asked[0]} and {asked[1]} both say how large tensors may be")
+        if self.rates is not None and self.rate is None:
+            raise ParameterError("rates is of exceptions to a rate, and none is given")
         if asked and (useless := given & BCQ_ONLY):
             raise ParameterError(f"{min(useless)} is of binary codes, and {asked[0]} asks for a trellis")
         if self.outliers is not None and not asked:
@@ -122,13 +135,35 @@ class Settings:
             raise ParameterError("rank and mask_bits are for mask_codec bmf")
         if self.mask_codec == "bmf" and self.scope == "global":
             raise ParameterError("mask_codec bmf prunes each tensor: it contradicts scope global")
+        if "payload" in given and self.is_trellis:
+            raise ParameterError(
+                f"payload is of planes, and {asked[0]} asks for a trellis, which has its own code"
+            )
+        if self.payload == "packed" and self.mask_codec == "cascade":
+            raise ParameterError("mask codec cascade is of the XOR code, and payload packed is asked for")
         if "prefer" in given and self.mask_codec != "auto" and not self.lossless:
             raise ParameterError(f"prefer chooses a mask codec, and {self.mask_codec} is asked for")
+
+    def _rates(self) -> Mapping[str, float]:
+        if not isinstance(self.rates, Mapping | None):
+            raise ParameterError(f"rates is {self.rates!r}, not a map of patterns to rates")
+        patterns("rates", self.rates or ())
+        return self.rates or {}
+
+    def rate_of(self, name: str) -> float | None:
+        """The rate of a tensor: that of the first pattern of ``rates`` that it matches, or ``rate``."""
+        return next((rate for pattern, rate in self._rates().items() if matches(pattern, name)), self.rate)
 
     @property
     def is_trellis(self) -> bool:
         """Whether weights are quantized by trellises."""
         return self.rate is not None or self.has_budget
+
+    @property
+    def packs(self) -> bool:
+        """Whether bits of kept weights are packed: :mod:`xorpack.code.packed`."""
+        fast = self.payload == "auto" and self.prefer == "speed" and self.mask_codec != "cascade"
+        return not self.is_trellis and (self.payload == "packed" or fast)
 
     @property
     def has_budget(self) -> bool:
@@ -166,6 +201,7 @@ class Settings:
         names = ["bits", "sparsity", "scope", "group_size", "method", "scale_dtype"]
         if self.is_trellis:
             names = ["rate", "target_bits", "max_size", "sparsity", "scope", "group_size", "scale_dtype"]
+            names += ["rates"] if self.rates else []
             names += ["outliers"]
         if self.mask_codec == "bmf":
             names += ["mask_codec", "rank", "mask_bits"]
@@ -178,6 +214,7 @@ class SettingsOptions(TypedDict, total=False):
     lossless: bool
     bits: int
     rate: float | None
+    rates: Mapping[str, float] | None
     target_bits: float | None
     max_size: int | None
     sparsity: float | None
@@ -188,6 +225,7 @@ class SettingsOptions(TypedDict, total=False):
     outliers: bool | float | None
     mask_codec: Choice
     prefer: Prefer
+    payload: Payload
     rank: int | None
     mask_bits: float | None
     positive_zeros: bool

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xorpack.checkpoint.budget import Curve, Quantizer
-from xorpack.checkpoint.encode import EncodingRun, Progress
+from xorpack.checkpoint.encode import EncodingRun
 from xorpack.checkpoint.plan import CheckpointPlan
-from xorpack.checkpoint.settings import Settings
+from xorpack.checkpoint.settings import Progress, Settings
 from xorpack.checkpoint.source import plain_tensors, refuse_quantized
 from xorpack.files import model
 from xorpack.files.hessians import Hessians

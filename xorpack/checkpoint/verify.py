@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from xorpack import checks
 from xorpack.checkpoint.decode import decode_checked
-from xorpack.checkpoint.encode import Progress, negative_zeros
 from xorpack.checkpoint.opened import Checkpoint
+from xorpack.checkpoint.settings import Progress
 from xorpack.checkpoint.source import plain_tensors
+from xorpack.checkpoint.task import negative_zeros
 from xorpack.errors import MismatchError
 from xorpack.files import model
 from xorpack.files.safetensors_file import StoredTensor

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "Say how far every byte is from the limit.",
     "compress": "Calibrate, fit, encode and measure a language model in one go.",
     "calibrate": "Run a model over a text, for weights that fit its activations.",
+    "tune": "Train the scales of an encoded model towards the dense one.",
     "prune": "Set the least weights of a model to zero.",
     "doctor": "Show whether the GPU decoder can run here.",
 }

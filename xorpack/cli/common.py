@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from xorpack import escape
+from xorpack.files.url import is_url
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -45,6 +46,42 @@ class Size(click.ParamType[int]):
         return int(float(found[1]) * unit ** " kmgt".index((found[2] or " ").lower()))
 
 
+class Place(click.Path):
+    """A path, or a URL where those are taken."""
+
+    def __init__(self, *, urls: bool = False) -> None:
+        """``urls``: whether they are."""
+        super().__init__(path_type=Path)
+        self.urls = urls
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See :class:`click.ParamType`."""
+        if not is_url(value):
+            return super().convert(value, param, ctx)
+        if not self.urls:
+            self.fail(f"{value}: only encode takes URLs; copy it to a disk first", param, ctx)
+        return value
+
+
+class PatternRate(click.ParamType[tuple[str, float]]):
+    """A pattern of tensors' names and a rate, such as embeddings=3."""
+
+    name = "rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """See :class:`click.ParamType`."""
+        pattern, _, rate = str(value).rpartition("=")
+        try:
+            found = float(rate)
+        except ValueError:
+            found = 0.0
+        if not pattern or not found:
+            self.fail(f"{value!r} is not a pattern and a rate such as embeddings=3", param, ctx)
+        return pattern, found
+
+
 MAX_WEIGHTS = click.option(
     "--max-weights",
     type=Count(),
@@ -56,7 +93,7 @@ JOBS = click.option(
     "--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Threads; default: all cores."
 )
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
-SRC = click.argument("src", type=click.Path(path_type=Path))
+SRC = click.argument("src", type=Place())
 SCOPE = click.option(
     "--scope",
     type=click.Choice(["tensor", "global"]),
@@ -64,7 +101,7 @@ SCOPE = click.option(
     help="Prune each tensor to the sparsity, or all together; default: tensor.",
 )
 EXCLUDE = click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave these out.")
-DST = click.argument("dst", type=click.Path(path_type=Path))
+DST = click.argument("dst", type=Place())
 
 
 def make_console(*, pipe_width: int = 160) -> Console:

@@ -9,12 +9,12 @@ import click
 
 from xorpack.analysis import tables
 from xorpack.cli.common import (
-    DST,
     EXCLUDE,
     JOBS,
     OVERWRITE,
     SCOPE,
-    SRC,
+    PatternRate,
+    Place,
     Size,
     make_console,
     progress_bar,
@@ -23,8 +23,8 @@ from xorpack.cli.common import (
 
 
 @click.command()
-@SRC
-@DST
+@click.argument("src", type=Place(urls=True))
+@click.argument("dst", type=Place(urls=True))
 @click.option(
     "--bits", type=click.IntRange(1, 8), default=None, help="Planes of a quantized weight; default: 2."
 )
@@ -33,6 +33,15 @@ from xorpack.cli.common import (
     type=float,
     default=None,
     help="Instead of --bits: stored bits per kept weight, 0.03 to 6, of a trellis: the least error for the bytes.",
+)
+@click.option(
+    "--rate-of",
+    "rates",
+    type=PatternRate(),
+    multiple=True,
+    metavar="PATTERN=RATE",
+    help="With --rate: another rate for tensors that match, embeddings=3 say; they are encoded even if they are "
+    "embeddings or heads.",
 )
 @click.option(
     "--target-bits",
@@ -93,7 +102,7 @@ from xorpack.cli.common import (
 @click.option(
     "--mask",
     "mask_codec",
-    type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf"]),
+    type=click.Choice(["auto", "bitmap", "cascade", "block", "bmf", "huffman"]),
     default=None,
     help="How the mask is stored; default: auto.",
 )
@@ -108,8 +117,15 @@ from xorpack.cli.common import (
     "--prefer",
     type=click.Choice(["size", "speed"]),
     default=None,
-    help="What to minimize where there is a choice: size, the default, or the time to encode and decode (bitmaps, no "
-    "prefix codes).",
+    help="What to minimize where there is a choice: size, the default, or the time to encode, and to decode on a CPU "
+    "(packed bits, bitmaps, no prefix codes).",
+)
+@click.option(
+    "--payload",
+    type=click.Choice(["auto", "xor", "packed"]),
+    default=None,
+    help="How the bits of kept weights are stored: xor, code that a GPU decodes at any place; packed, as small and "
+    "faster on a CPU; default: packed with --prefer speed, else xor.",
 )
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Encode only these: module names, or re:EXPRESSION."
@@ -117,20 +133,43 @@ from xorpack.cli.common import (
 @EXCLUDE
 @JOBS
 @OVERWRITE
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with what a run to DST finished before it was killed; keep what is finished if this one is stopped.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    default=None,
+    help="Let the workers of a dask cluster encode, tcp://HOST:PORT; they see SRC and DST under the same paths.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="The same by so many processes of this machine, with --jobs threads together.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(
-    src: Path,
-    dst: Path,
+    src: str | Path,
+    dst: str | Path,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     jobs: int,
     overwrite: bool,
+    resume: bool,
+    scheduler: str | None,
+    workers: int | None,
     dry_run: bool,
+    rates: tuple[tuple[str, float], ...],
     **options: Any,
 ) -> None:
-    """Encode SRC, a .safetensors file or a model directory, to DST."""
+    """Encode SRC, a .safetensors file or a model directory, to DST; URLs such as s3://BUCKET/MODEL for either."""
     from xorpack.checkpoint import encode_checkpoint
 
+    if rates:
+        options["rates"] = dict(rates)
     with progress_bar("encode") as progress:
         report = encode_checkpoint(
             src,
@@ -140,6 +179,9 @@ def encode(
             jobs=jobs,
             overwrite=overwrite,
             dry_run=dry_run,
+            resume=resume,
+            scheduler=scheduler,
+            workers=workers,
             progress=progress,
             **{name: value for name, value in options.items() if value is not None},
         )

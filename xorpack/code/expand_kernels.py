@@ -102,7 +102,7 @@ def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reac
     size = code.size // q
     flat_offsets, flat_rotations = offsets.reshape(-1), rotations.reshape(-1)
     n_distinct = offsets.shape[0]
-    made = 0
+    made = np.int64(0)  # with a literal, what is called below would be compiled twice
     segment, step, start, row, rest, expected = 0, 0, 0, 0, 0, -1
     for y in range(n):
         for c in range(n_sub):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections, packed_sizes, unpack
 from xorpack.code.layout import MAX_STEPS, Layout
 from xorpack.code.network import XorNetwork
+from xorpack.code.packed import PackedPlanes
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.words import Words, n_chunks
 from xorpack.errors import FormatError
@@ -40,10 +41,54 @@ class CodedPlanes:
         shaped = words.reshape(q, layout.n_segments, m_lane, layout.lanes)
         return cls(network=network, layout=layout, code=shaped)
 
+    @classmethod
+    def nothing(cls, shape: tuple[int, int]) -> CodedPlanes:
+        """No planes of a matrix of that shape: what a mask is stored beside that can use no network of the tensor."""
+        layout = Layout.raw(*shape)
+        code = np.zeros((0, layout.n_segments, layout.n_steps, layout.lanes), np.uint32)
+        return cls(network=XorNetwork.identity(), layout=layout, code=code)
+
+    @classmethod
+    def raw(cls, planes: Words, cols: int) -> CodedPlanes:
+        """Planes (q, rows, chunks) that are kept as they are."""
+        q, rows, chunks = planes.shape
+        layout = Layout.raw(rows, cols)
+        step = np.arange(layout.n_segments * layout.n_steps).reshape(layout.n_segments, layout.n_steps)
+        index = layout.word_index(step)
+        words = (
+            planes.reshape(q, rows * chunks)[:, np.maximum(index, 0)] if chunks else np.zeros((q, 0, 0, 1))
+        )
+        code = np.where(index >= 0, words, 0).astype(np.uint32)
+        return cls(network=XorNetwork.identity(), layout=layout, code=code)
+
     @property
     def m_lane(self) -> int:
         """Stored words per lane of a segment."""
         return int(self.code.shape[2])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix of weights."""
+        return self.layout.rows, self.layout.cols
+
+    def check(self, n_coded: int, n_kept: int) -> None:
+        """Raise FormatError unless this can be the code of so many planes of a matrix that keeps ``n_kept``."""
+        layout, network, code, m_lane = self.layout, self.network, self.code, self.m_lane
+        if layout.n_steps > min(layout.total_steps, MAX_STEPS) or layout.row_stride > max(layout.rows, 1):
+            raise FormatError(
+                f"n_steps {layout.n_steps} or row_stride {layout.row_stride} is more than "
+                f"{layout.total_steps} steps of {layout.rows} rows need"
+            )
+        if code.shape != (n_coded, layout.n_segments, m_lane, layout.lanes):
+            raise FormatError(
+                f"code of shape {code.shape}, not ({n_coded}, {layout.n_segments}, m, {layout.lanes})"
+            )
+        if m_lane > 2 * layout.n_steps + network.window or (m_lane == 0 and n_kept and n_coded):
+            raise FormatError(f"{m_lane} stored words for {layout.n_steps} steps")
+        if network.family != "quasi-cyclic" and layout.total_steps:
+            expected = network.n_code_words(layout.n_steps, 1.0)
+            if m_lane not in (expected, 0):
+                raise FormatError(f"{m_lane} stored words, but {network.family} takes {expected}")
 
 
 Expand = Callable[[CodedPlanes, int, int, Words | None], Words]
@@ -53,30 +98,24 @@ all of them ANDed with ``mask`` (rows, chunks) where one is given. Each decoder 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredPlanes:
-    """All planes of a tensor as a file stores them: code, the planes that are constant, corrections.
+    """All planes of a tensor as a file stores them: code or packed bits, the planes that are constant, corrections.
 
     Attributes:
         bits: number of planes (q).
         n_kept: weights that the mask keeps.
-        coded: the code of the planes that are not constant.
+        coded: the code of the planes that are not constant, or their packed bits.
         constants: ``(zeros, ones)``: where bit k is set, plane k is that at every kept weight and not coded.
         n_corrections, corrections: count and bytes, see :mod:`xorpack.code.corrections`.
     """
 
     bits: int
     n_kept: int
-    coded: CodedPlanes
+    coded: CodedPlanes | PackedPlanes
     constants: tuple[int, int] = (0, 0)
     n_corrections: int
     corrections: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
-        layout, code = self.coded.layout, self.coded.code
-        if layout.n_steps > min(layout.total_steps, MAX_STEPS) or layout.row_stride > max(layout.rows, 1):
-            raise FormatError(
-                f"n_steps {layout.n_steps} or row_stride {layout.row_stride} is more than "
-                f"{layout.total_steps} steps of {layout.rows} rows need"
-            )
         if not 0 <= self.n_kept <= self.n_weights or not 0 <= self.n_corrections <= self.n_kept:
             raise FormatError(
                 f"{self.n_corrections} corrections and {self.n_kept} kept of {self.n_weights} weights"
@@ -86,44 +125,31 @@ class StoredPlanes:
             raise FormatError(f"{self.bits} planes")
         if min(zeros, ones) < 0 or zeros & ones or (zeros | ones) >> self.bits:
             raise FormatError(f"constant planes {zeros:#x} and {ones:#x} of {self.bits}")
-        n_coded = self.bits - (zeros | ones).bit_count()
-        if code.shape != (n_coded, layout.n_segments, self.coded.m_lane, layout.lanes):
-            raise FormatError(
-                f"code of shape {code.shape}, not ({n_coded}, {layout.n_segments}, m, {layout.lanes})"
-            )
-        self._check_length(n_coded)
+        self.coded.check(self.bits - (zeros | ones).bit_count(), self.n_kept)
         expected_bytes = sum(packed_sizes(self.n_corrections, self.n_weights, self.bits))
         if self.corrections.size != expected_bytes:
             raise FormatError(f"{self.corrections.size} bytes of corrections, not {expected_bytes}")
 
-    def _check_length(self, n_coded: int) -> None:
-        layout, network, m_lane = self.coded.layout, self.coded.network, self.coded.m_lane
-        if m_lane > 2 * layout.n_steps + network.window or (m_lane == 0 and self.n_kept and n_coded):
-            raise FormatError(f"{m_lane} stored words for {layout.n_steps} steps")
-        if network.family != "quasi-cyclic" and layout.total_steps:
-            expected = network.n_code_words(layout.n_steps, 1.0)
-            if m_lane not in (expected, 0):
-                raise FormatError(f"{m_lane} stored words, but {network.family} takes {expected}")
-
     @property
     def code(self) -> NDArray[np.uint32]:
-        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes)."""
+        """Stored words: uint32 (coded planes, n_segments, m_lane, lanes); (coded planes, words) of packed bits."""
         return self.coded.code
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the matrix of weights."""
-        return self.coded.layout.rows, self.coded.layout.cols
+        return self.coded.shape
 
     @property
     def host(self) -> CodedPlanes:
         """What a mask is stored beside, and may use."""
-        return self.coded
+        return self.coded if isinstance(self.coded, CodedPlanes) else CodedPlanes.nothing(self.shape)
 
     @property
     def n_weights(self) -> int:
         """Weights, pruned ones included."""
-        return self.coded.layout.rows * self.coded.layout.cols
+        rows, cols = self.shape
+        return rows * cols
 
     def load_corrections(self) -> Corrections:
         """The corrections, unpacked and checked."""
@@ -182,7 +208,5 @@ class TrellisPlanes:
 
     @property
     def host(self) -> CodedPlanes:
-        """What a mask is stored beside: a matrix of this shape, and no planes that a mask could use."""
-        layout = Layout.raw(*self.shape)
-        code = np.zeros((0, layout.n_segments, layout.n_steps, layout.lanes), np.uint32)
-        return CodedPlanes(network=XorNetwork.identity(), layout=layout, code=code)
+        """What a mask is stored beside."""
+        return CodedPlanes.nothing(self.shape)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,12 +14,13 @@ from xorpack import checks
 from xorpack.code import dense
 from xorpack.code.corrections import Corrections, check_kept
 from xorpack.code.expand import expand
+from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import StoredPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.decoders.cpu_kernels import correct
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.elements import Bcq, Elements, Lossless
-from xorpack.encoded import EncodedTensor
+from xorpack.encoded import EncodedTensor, blocks_sha256, planes_sha256
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
@@ -60,12 +63,23 @@ def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None)
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     """All rows in order, in blocks of about ``BLOCK_WORDS`` words; the mask is held whole."""
     mask, loaded = load_mask(encoded), load(encoded)
-    step = max(1, BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
+    step = encoded.rows_at_once(BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     for first in range(0, encoded.rows, step):
         part = mask[first : first + step]
         out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
         loaded.fill(first, part, out)
         yield out
+
+
+def content_sha256(encoded: EncodedTensor, blocks: Iterator[NDArray[Any]] | None = None) -> str:
+    """The digest that ``encoded.content_sha256`` must be.
+
+    ``blocks``: its decoded rows, if they are at hand; they are used up.
+    """
+    if encoded.packed is None or not isinstance(encoded.elements, Bcq):
+        return blocks_sha256(decode_blocks(encoded) if blocks is None else blocks)
+    deque(blocks or (), 0)
+    return planes_sha256(*decode_planes(encoded), encoded.elements.scales)
 
 
 def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
@@ -95,7 +109,7 @@ def check_encoded(encoded: Any) -> None:
 def load(encoded: EncodedTensor) -> Loaded:
     """Unpack what stands beside the code."""
     if isinstance(encoded.planes, StoredPlanes):
-        return LoadedPlanes.of(encoded.planes, encoded.elements)
+        return LoadedPlanes.of(encoded, encoded.planes)
     return LoadedTrellis.of(encoded)
 
 
@@ -118,15 +132,17 @@ class LoadedPlanes(NamedTuple):
     stored: StoredPlanes
     elements: Elements
     cols: int
+    mask_rows: Callable[[int, int], Words]
     corrections: Corrections
     field: LoadedField | None
 
     @classmethod
-    def of(cls, stored: StoredPlanes, elements: Elements) -> LoadedPlanes:
+    def of(cls, encoded: EncodedTensor, stored: StoredPlanes) -> LoadedPlanes:
         """Unpack corrections and field."""
+        elements, rows = encoded.elements, partial(load_mask, encoded)
         field = elements.field if isinstance(elements, Lossless) else None
         loaded = None if field is None else LoadedField.of(field)
-        return cls(stored, elements, stored.shape[1], stored.load_corrections(), loaded)
+        return cls(stored, elements, stored.shape[1], rows, stored.load_corrections(), loaded)
 
     def planes(self, first: int, mask: Words, jobs: int = 1, out: Words | None = None) -> Words:
         """See :class:`Loaded`."""
@@ -148,8 +164,13 @@ class LoadedPlanes(NamedTuple):
     def _as_coded(self, first: int, mask: Words, jobs: int, out: Words | None = None) -> Words:
         """Planes as they are coded: those of a field hold the first bits of codewords."""
         last = first + len(mask)
-        coded = expand(self.stored.coded, first, last, mask, jobs=jobs, out=out)
-        planes = self.stored.place(coded, mask)
+        coded = self.stored.coded
+        if isinstance(coded, PackedPlanes):
+            starts = coded.row_starts(first, mask, self.mask_rows)
+            words = coded.unpack(mask, starts, jobs=jobs, out=out)
+        else:
+            words = expand(coded, first, last, mask, jobs=jobs, out=out)
+        planes = self.stored.place(words, mask)
         wrong = self.corrections.in_rows(first, last, self.cols)
         check_kept(wrong, mask, self.cols)
         correct(planes, wrong.positions, wrong.values, max(self.cols, 1))

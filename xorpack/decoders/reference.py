@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,12 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
     if isinstance(encoded.planes, TrellisPlanes):
         planes = expand_reference(encoded.planes.network, encoded.planes.code, encoded.rows, first, end)
         return mask, planes & mask
-    planes = encoded.planes.place(expand(encoded.coded, first, end, mask), mask)
+    if encoded.packed is None:
+        coded = expand(encoded.coded, first, end, mask)
+    else:
+        starts = encoded.packed.row_starts(first, mask, partial(encoded.load_mask, expand))
+        coded = encoded.packed.unpack_reference(mask, starts)
+    planes = encoded.planes.place(coded, mask)
     wrong = encoded.load_corrections().in_rows(first, end, encoded.cols)
     check_kept(wrong, mask, encoded.cols)
     r, c = wrong.positions // max(encoded.cols, 1), wrong.positions % max(encoded.cols, 1)

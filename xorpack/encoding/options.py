@@ -12,10 +12,13 @@ from xorpack.encoding.fields.choice import FieldChoice
 from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.encoding.rings.tensor import ENCODERS
 from xorpack.errors import ParameterError
-from xorpack.masks import Bmf
+from xorpack.masks import Bmf, Cascade
 from xorpack.masks.bmf import Factors
 
 Encoder = Literal["elimination", "viterbi"]
+
+Payload = Literal["auto", "xor", "packed"]
+"""How the bits of kept weights are stored: as code, or packed (:mod:`xorpack.code.packed`); ``auto``: by ``prefer``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,6 +31,7 @@ class EncodingOptions:
     lanes: int | None = None
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
+    payload: Payload = "auto"
     factors: Factors | None = None
     field: FieldChoice = "auto"
     jobs: int = 1
@@ -43,11 +47,27 @@ class EncodingOptions:
         checks.choice("field", self.field, get_args(FieldChoice))
         checks.choice("mask codec", self.mask_codec, get_args(Choice))
         checks.choice("prefer", self.prefer, get_args(Prefer))
+        checks.choice("payload", self.payload, get_args(Payload))
         checks.whole("jobs", self.jobs, 1)
         self._check_together()
 
+    @property
+    def packs(self) -> bool:
+        """Whether bits of kept weights are packed: by ``auto`` never where something of the XOR code is asked for."""
+        if self.payload == "auto":
+            return self.prefer == "speed" and not self._of_code()
+        return self.payload == "packed"
+
+    def _of_code(self) -> list[str]:
+        """What is asked for that only the XOR code has."""
+        found = [name for name in ("network", "rate", "lanes") if getattr(self, name) is not None]
+        found += ["encoder viterbi"] if self.encoder == "viterbi" else []
+        return found + (["mask codec cascade"] if self.mask_codec == Cascade.NAME else [])
+
     def _check_together(self) -> None:
         """Refuse what cannot apply."""
+        if self.payload == "packed" and (useless := self._of_code()):
+            raise ParameterError(f"{useless[0]} is of the XOR code, and payload packed is asked for")
         family = None if self.network is None else self.network.family
         if self.encoder == "viterbi" and family in (None, "quasi-cyclic"):
             raise ParameterError(

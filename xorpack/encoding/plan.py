@@ -29,6 +29,7 @@ class TensorPlan:
     """How a tensor is going to be encoded.
 
     Attributes:
+        packs: whether bits of kept weights are packed: network and layout do not matter then.
         source: the planes; those that are constant or under a field are out of ``source.coded``.
         n_kept: weights that the mask keeps.
         field: what is under a prefix code, or None.
@@ -38,6 +39,7 @@ class TensorPlan:
         mask: how the mask will be stored.
     """
 
+    packs: bool
     source: PlaneSource | ElementSource
     n_kept: int
     field: FieldPlan | None
@@ -68,11 +70,13 @@ class TensorPlan:
         layout, raw = Layout.choose(rows, cols, n_kept, lanes=options.lanes), Layout.raw(rows, cols)
         n_coded = source.n_planes
         may_be_raw = options.network is None and n_coded > 0 and options.mask_codec != Cascade.NAME
+        may_be_raw = may_be_raw and not options.packs
         if may_be_raw and 8 * raw_bytes(raw, n_coded) <= RAW_OVERHEAD * n_kept * n_coded:
             network, layout, may_be_raw = XorNetwork.identity(), raw, False
-        gates = options.encoder == "elimination" and network.family == "quasi-cyclic"
+        gates = not options.packs and options.encoder == "elimination" and network.family == "quasi-cyclic"
         wanted = WantedMask(words=source.mask, cols=cols, n_kept=n_kept, gates=gates, factors=options.factors)
         return cls(
+            packs=options.packs,
             source=source,
             n_kept=n_kept,
             field=field,
@@ -81,7 +85,7 @@ class TensorPlan:
             network=network,
             layout=layout,
             raw_layout=raw if may_be_raw and options.rate is None else None,
-            mask=choose(wanted, options.mask_codec, options.prefer),
+            mask=choose(wanted, options.mask_codec, options.prefer, packs=options.packs),
         )
 
 

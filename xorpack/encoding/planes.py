@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xorpack.code.corrections import pack, packed_sizes
+from xorpack.code.corrections import Corrections, pack, packed_sizes
 from xorpack.code.network import XorNetwork
+from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import CodedPlanes, StoredPlanes
 from xorpack.encoding.constants import merge
 from xorpack.encoding.masks.bitmap import BitmapProposal
@@ -28,6 +29,8 @@ class Coded(NamedTuple):
 
 def encode_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
     """Carry out ``plan``; raw planes take its network's place where they are smaller after all."""
+    if plan.packs:
+        return _pack_plan(plan, options)
     source, network, layout, proposal = plan.source, plan.network, plan.layout, plan.mask
     n_coded, n_weights = source.n_planes, layout.rows * layout.cols
     riders = proposal.riders()
@@ -44,14 +47,29 @@ def encode_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
             proposal = BitmapProposal.of(proposal.wanted)
     ridden = CodedPlanes(network=network, layout=layout, code=code[n_coded:])
     mask = encode_mask(proposal, ridden, missing, options.mask_codec, options.jobs)
-    corrections = merge(own, source.coded, plan.exceptions)
-    n_planes = n_coded + sum(plan.constants).bit_count()
-    planes = StoredPlanes(
+    coded = CodedPlanes(network=network, layout=layout, code=np.ascontiguousarray(code[:n_coded]))
+    return Coded(_stored(plan, coded, merge(own, source.coded, plan.exceptions)), mask)
+
+
+def _pack_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
+    source, wanted = plan.source, plan.mask.wanted
+    packed = PackedPlanes.room(wanted.words, wanted.cols, source.n_planes)
+    begin = 0
+    for words, planes in source.blocks():
+        begin = packed.put(words, planes, begin)
+    nothing, none = CodedPlanes.nothing(packed.shape), np.zeros(0, np.int64)
+    mask = encode_mask(plan.mask, nothing, none, options.mask_codec, options.jobs)
+    return Coded(_stored(plan, packed, plan.exceptions), mask)
+
+
+def _stored(plan: TensorPlan, coded: CodedPlanes | PackedPlanes, corrections: Corrections) -> StoredPlanes:
+    n_planes = plan.source.n_planes + sum(plan.constants).bit_count()
+    rows, cols = coded.shape
+    return StoredPlanes(
         bits=n_planes,
         n_kept=plan.n_kept,
-        coded=CodedPlanes(network=network, layout=layout, code=np.ascontiguousarray(code[:n_coded])),
+        coded=coded,
         constants=plan.constants,
         n_corrections=len(corrections),
-        corrections=pack(corrections, n_weights, n_planes),
+        corrections=pack(corrections, rows * cols, n_planes),
     )
-    return Coded(planes, mask)

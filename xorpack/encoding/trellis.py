@@ -22,9 +22,10 @@ def encode_trellis(tensor: TrellisTensor, options: EncodingOptions) -> EncodedTe
     Raises:
         ParameterError: an option of how planes are coded was given.
     """
-    if options.network is not None or options.rate is not None or options.lanes is not None:
+    given = (options.network, options.rate, options.lanes)
+    if any(value is not None for value in given) or options.payload != "auto":
         raise ParameterError(
-            "network, rate and lanes say how planes are coded, and a trellis tensor has its code"
+            "network, rate, lanes and payload say how planes are coded, and a trellis tensor has its code"
         )
     rows, cols = as_matrix(tensor.shape)
     kept = np.tile(tail_mask(cols), (rows, 1)) if tensor.mask is None else tensor.mask

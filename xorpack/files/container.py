@@ -236,23 +236,57 @@ def write(
     Raises:
         ParameterError: two tensors would have the same name in the file.
     """
-    tensors: dict[str, StoredTensor] = dict(carried)
-    records: dict[str, Record] = {}
+    records = {name: to_record(tensor) for name, tensor in encoded.items()}
+    sections: dict[str, dict[str, StoredTensor]] = {}
+    for name, tensor in encoded.items():
+        arrays = tensor.sections()
+        if version >= TRELLIS_VERSION:
+            arrays[RECORD] = pack_record(records[name])
+        sections[name] = {
+            f"{name}.xor_{section}": StoredTensor.of(array) for section, array in arrays.items()
+        }
+    _write(path, sections, carried, order, metadata, settings, version, records)
+
+
+def join(
+    path: Path,
+    parts: Mapping[str, Mapping[str, StoredTensor]],
+    carried: Mapping[str, StoredTensor],
+    *,
+    order: list[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the very file that :func:`write` would, of encoded tensors that stand in other files, and are not held.
+
+    ``parts``: of each encoded tensor, the sections and the record as they stand in a file that :func:`write` made of it
+    alone. The rest is as :func:`write` takes it.
+    """
+    _write(path, parts, carried, order, metadata, settings, VERSION, {})
+
+
+def _write(
+    path: Path,
+    parts: Mapping[str, Mapping[str, StoredTensor]],
+    carried: Mapping[str, StoredTensor],
+    order: list[str] | None,
+    metadata: Mapping[str, str] | None,
+    settings: Mapping[str, Any] | None,
+    version: int,
+    records: Mapping[str, Record],
+) -> None:
     if version >= TRELLIS_VERSION and (lost := [name for name in carried if name.endswith(_RECORD_SUFFIX)]):
         raise ParameterError(f"the name {lost[0]!r} is taken: it is that of a record")
-    for name, tensor in encoded.items():
-        keys = {section: f"{name}.xor_{section}" for section in sections_of(version)}
-        for key in (name, *keys.values()):
-            if key in carried or (key != name and key in encoded) or key == safetensors_file.METADATA:
+    tensors: dict[str, StoredTensor] = dict(carried)
+    for name, sections in parts.items():
+        for key in (name, *(f"{name}.xor_{section}" for section in sections_of(version))):
+            if key in carried or (key != name and key in parts) or key == safetensors_file.METADATA:
                 raise ParameterError(f"the name {key!r} is taken: {name!r} needs it when encoded")
-        tensors |= {keys[section]: StoredTensor.of(array) for section, array in tensor.sections().items()}
-        records[name] = to_record(tensor)
-        if version >= TRELLIS_VERSION:
-            tensors[keys[RECORD]] = StoredTensor.of(pack_record(records[name]))
+        tensors |= sections
     document = {
         "version": version,
         "settings": dict(settings or {}),
-        "order": order if order is not None else [*encoded, *carried],
+        "order": order if order is not None else [*parts, *carried],
         **({} if version >= TRELLIS_VERSION else {"tensors": records}),
         "carried_sha256": dict.fromkeys(carried, _BLANK),
     }

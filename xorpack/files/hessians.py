@@ -1,9 +1,10 @@
 """Files of Hessians: for each input of a model's linear layers the sum of ``x x^T``, and which layers it is of.
 
 A plain safetensors file. Input KEY has ``KEY.hessian``, float32 (n, n), and ``KEY.rows``, uint32 (1,): how many ``x``
-were seen. A layer's weight NAME may have ``NAME.gradients``, float32 (outputs,): the mean squared gradient of the
+were seen; in a guided file also ``KEY.outputs``, float32 (n_out,): what squared errors of each output of its layer
+count. In others, a layer's weight NAME may have ``NAME.gradients``, float32 (n_out,): the mean squared gradient of the
 text's loss by each of its outputs. The metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT:
-KEY}}``.
+KEY}}``, with ``"version": 2`` where there are outputs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from xorpack.files import safetensors_file
 from xorpack.files.safetensors_file import StoredTensor
 
 KEY = "xorpack_hessians"
+
+VERSIONS = (1, 2)
+"""Without outputs, with them."""
 
 
 class Hessians(Mapping[str, NDArray[np.float32]]):
@@ -50,6 +54,11 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
                 rows.shape,
             ) != ("U32", (1,)):
                 raise FormatError(f"{self.path}: Hessian {key!r} is {matrix.dtype} of shape {matrix.shape}")
+            outputs = self._tensors.get(f"{key}.outputs")
+            if outputs is not None and (outputs.dtype != "F32" or len(outputs.shape) != 1):
+                raise FormatError(
+                    f"{self.path}: outputs {key!r} are {outputs.dtype} of shape {outputs.shape}"
+                )
         seen = {key: int(self._tensors[f"{key}.rows"].array()[0]) for key in set(layers.values())}
         for name in layers:
             found = self._tensors.get(f"{name}.gradients")
@@ -63,6 +72,19 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._tensors[f"{self._layers[name]}.hessian"].array()
         return found
+
+    def stored(self, name: str) -> StoredTensor | None:
+        """A layer's Hessian as it stands in the file, not read; None if it saw no input."""
+        return self._tensors[f"{self._layers[name]}.hessian"] if name in self._layers else None
+
+    def stored_outputs(self, name: str) -> StoredTensor | None:
+        """What squared errors of each output of a layer count, float32 (n_out,); None if nothing is known of them."""
+        return self._tensors.get(f"{self._layers[name]}.outputs") if name in self._layers else None
+
+    def outputs(self, name: str) -> NDArray[np.float32] | None:
+        """:meth:`stored_outputs`, read."""
+        stored = self.stored_outputs(name)
+        return None if stored is None else stored.array()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
@@ -83,17 +105,21 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         return self._rows[self._layers[name]]
 
     def gradients(self, name: str) -> NDArray[np.float32] | None:
-        """The mean squared gradient of the loss by each output of a layer, (outputs,), if it is known.
+        """The mean squared gradient of the loss by each output of a layer, (n_out,), if it is known.
+
+        Of a guided file, whose Hessian has the mean over outputs in it already: their ratios to that.
 
         Raises:
             DataError: it is NaN, infinite or negative.
         """
-        stored = self._tensors.get(f"{name}.gradients")
+        stored = self._tensors.get(f"{name}.gradients") or self.stored_outputs(name)
         if stored is None:
             return None
         found: NDArray[np.float32] = stored.array()
         if not (np.isfinite(found) & (found >= 0)).all():
             raise DataError(f"{self.path}: gradients of {name!r} are NaN, infinite or negative")
+        if f"{name}.gradients" not in self._tensors:
+            found = found / max(found.mean(), np.finfo(np.float32).tiny)
         return found
 
     def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -102,6 +128,9 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
                 f"{self.path}: no file of Hessians: it has no {KEY}; xorpack calibrate writes them"
             )
         document = safetensors_file.parse_json(metadata[KEY])
+        version = document.get("version", 1) if isinstance(document, dict) else 1
+        if version not in VERSIONS:
+            raise FormatError(f"{self.path}: {KEY} is of version {version}; this xorpack reads 1 and 2")
         layers = document.get("layers") if isinstance(document, dict) else None
         if not isinstance(layers, dict) or not all(isinstance(key, str) for key in layers.values()):
             raise FormatError(f"{self.path}: {KEY} does not map layers to inputs")
@@ -126,6 +155,8 @@ def write(
     layers: Mapping[str, str],
     sizes: Mapping[str, int],
     matrices: Iterator[tuple[str, NDArray[np.float32], int]],
+    n_outputs: Mapping[str, int] | None = None,
+    outputs: Mapping[str, NDArray[np.float32]] | None = None,
     gradients: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
 ) -> None:
     """Write a file in place, a matrix at a time; callers make it atomic.
@@ -135,7 +166,9 @@ def write(
         layers: the key of each layer's input, by the name of its weight.
         sizes: inputs of each key.
         matrices: key, matrix and rows of each, in the order of ``sizes``.
-        gradients: (outputs,) of layers of which they are known, by the name of the weight.
+        n_outputs: outputs of each key's layer, of a guided file.
+        outputs: what they count, complete for a key when its matrix is made.
+        gradients: (n_out,) of layers of which they are known, by the name of the weight.
     """
     rows: dict[str, int] = {}
 
@@ -148,7 +181,11 @@ def write(
     for key, n in sizes.items():
         tensors[f"{key}.hessian"] = _Made("F32", (n, n), 4 * n * n, lambda key=key: matrix(key))
         tensors[f"{key}.rows"] = _Made("U32", (1,), 4, lambda key=key: np.array([rows[key]], np.uint32))
+        if n_outputs:
+            n = n_outputs[key]
+            tensors[f"{key}.outputs"] = _Made("F32", (n,), 4 * n, lambda key=key: (outputs or {})[key])
     for name, found in gradients.items():
         tensors[f"{name}.gradients"] = StoredTensor.of(found)
-    metadata = {KEY: json.dumps({"layers": dict(layers)}, separators=(",", ":"))}
+    document = {"layers": dict(layers)} | ({"version": 2} if n_outputs else {})
+    metadata = {KEY: json.dumps(document, separators=(",", ":"))}
     safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, metadata))

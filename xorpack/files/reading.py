@@ -23,12 +23,12 @@ class SourceFile:
     Attributes:
         path: of the file.
         n_bytes: its size.
-        stamp: device, inode, size and time of the last change, in nanoseconds.
+        stamp: inode, size and time of the last change, in nanoseconds: what all machines that share it see.
     """
 
     path: Path
     n_bytes: int
-    stamp: tuple[int, int, int, int]
+    stamp: tuple[int, int, int]
 
     @classmethod
     def of(cls, path: Path) -> SourceFile:
@@ -78,10 +78,10 @@ class SourceFile:
                 if found.st_size != self.n_bytes
                 else "in place"
             )
-            if _stamp(found)[:2] != self.stamp[:2]:
+            if found.st_ino != self.stamp[0]:
                 what = "to another file"
             raise SourceError(f"{self.path}: changed {what} while it was read; try again when it is at rest")
 
 
-def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from xorpack import masks
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
+from xorpack.code.packed import FAMILY, PackedPlanes
 from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.elements import Bcq, Elements, Lossless, Trellis
@@ -31,8 +32,8 @@ Record = dict[str, Any]
 VERSION = 3
 """The format version that is written; it and every one before it are read."""
 
-FIELD_VERSION, TRELLIS_VERSION = 2, 3
-"""The versions from which on there are fields; trellis tensors, and records that are sections."""
+FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION = 2, 3, 3
+"""The versions from which on there are fields; trellis tensors, and records that are sections; packed bits."""
 
 RECORD = "record"
 """The section of a record."""
@@ -62,6 +63,9 @@ _TRELLIS: Mapping[str, type] = {**_COMMON, "network": dict, "a": list, "n_outlie
 
 _DTYPES = {"code": ("U32",), "scales": ("U8", "F16", "F32"), "gains": ("F16",)}
 """Types of the sections that are not bytes."""
+
+_LAYOUT = ("lanes", "n_steps", "row_stride")
+"""What a record says of the order of coding."""
 
 _DIGEST = "record_sha256"
 _BLANK = "0" * 64
@@ -146,7 +150,13 @@ def to_record(tensor: EncodedTensor) -> Record:
             "n_outliers": elements.n_outliers,
         }
         return common | own
-    layout = planes.coded.layout
+    coded = planes.coded
+    if isinstance(coded, PackedPlanes):
+        network: Record = {"family": FAMILY}
+        layout: Record = {"panel_rows": coded.panel_rows}
+    else:
+        network = coded.network.get_config()
+        layout = {name: getattr(coded.layout, name) for name in _LAYOUT}
     return {
         "kind": tensor.kind,
         "dtype": tensor.dtype,
@@ -154,8 +164,8 @@ def to_record(tensor: EncodedTensor) -> Record:
         "bits": planes.bits,
         "n_kept": planes.n_kept,
         "constants": list(planes.constants),
-        "network": planes.coded.network.get_config(),
-        "layout": {"lanes": layout.lanes, "n_steps": layout.n_steps, "row_stride": layout.row_stride},
+        "network": network,
+        "layout": layout,
         "n_corrections": planes.n_corrections,
         "mask": common["mask"],
         "group_size": tensor.group_size,
@@ -202,7 +212,7 @@ def build(
             network=network, shape=(rows, cols), n_kept=record["n_kept"], code=found["code"]
         )
     else:
-        planes = _stored_planes(record, found, rows, cols)
+        planes = _stored_planes(record, found, rows, cols, version)
     return EncodedTensor(
         shape=tuple(shape),
         dtype=record["dtype"],
@@ -324,23 +334,42 @@ def _owner(record: Record, section: str) -> str | None:
         return f"kind {kind!r}"
     if section == "outliers" and not record["n_outliers"]:
         return "a record without outliers"
+    if section == "starts" and (trellis or record["network"].get("family") != FAMILY):
+        return "a record whose bits are not packed"
     return "a record without a field" if section == "field" and "field" not in record else None
 
 
-def _stored_planes(record: Record, found: Mapping[str, NDArray[Any]], rows: int, cols: int) -> StoredPlanes:
-    layout, constants = record["layout"], record["constants"]
+def _stored_planes(
+    record: Record, found: Mapping[str, NDArray[Any]], rows: int, cols: int, version: int
+) -> StoredPlanes:
+    network, layout, constants = record["network"], record["layout"], record["constants"]
     if len(constants) != 2 or not all(type(value) is int and 0 <= value < 1 << 64 for value in constants):
         raise FormatError(f"constants {constants} are not two sets of planes")
-    if set(layout) != {"lanes", "n_steps", "row_stride"} or not all(_is_size(x) for x in layout.values()):
-        raise FormatError(f"layout {layout} needs lanes, n_steps and row_stride")
+    packed = version >= PACKED_VERSION and network.get("family") == FAMILY
+    needed = ("panel_rows",) if packed else _LAYOUT
+    if set(layout) != set(needed) or not all(_is_size(x) for x in layout.values()):
+        raise FormatError(f"layout {layout} needs {', '.join(needed)}")
+    coded: CodedPlanes | PackedPlanes
+    if packed:
+        if len(network) > 1:
+            raise FormatError(f"packed bits have no parameters, but network is {network}")
+        coded = PackedPlanes(
+            shape=(rows, cols),
+            n_kept=record["n_kept"],
+            panel_rows=layout["panel_rows"],
+            starts=found["starts"],
+            code=found["code"],
+        )
+    else:
+        coded = CodedPlanes(
+            network=XorNetwork.from_config(network),
+            layout=Layout(rows=rows, cols=cols, **layout),
+            code=found["code"],
+        )
     return StoredPlanes(
         bits=record["bits"],
         n_kept=record["n_kept"],
-        coded=CodedPlanes(
-            network=XorNetwork.from_config(record["network"]),
-            layout=Layout(rows=rows, cols=cols, **layout),
-            code=found["code"],
-        ),
+        coded=coded,
         constants=(constants[0], constants[1]),
         n_corrections=record["n_corrections"],
         corrections=found["corrections"],

@@ -113,6 +113,7 @@ def select(
     unsuitable: Mapping[str, str],
     include: Sequence[str] | str = (),
     exclude: Sequence[str] | str = (),
+    also: Sequence[str] = (),
 ) -> Selection:
     """The tensors to encode.
 
@@ -121,15 +122,16 @@ def select(
         unsuitable: of the tensors whose type cannot be encoded in the mode asked for, why.
         include: where given, only and all matrices that match one of these, embeddings and heads too.
         exclude: those that match one of these are left out after all.
+        also: matrices that match one of these are taken whatever they are.
 
     Raises:
         ParameterError: a pattern is no text or matches nothing, or nothing is left.
     """
     include, exclude = patterns("include", include), patterns("exclude", exclude)
-    for pattern in (*include, *exclude):
+    for pattern in (*include, *exclude, *also):
         if not any(matches(pattern, name) for name in shapes):
             raise ParameterError(f"pattern {pattern!r} matches none of the {len(shapes)} tensors")
-    for pattern in include:
+    for pattern in (*include, *also):
         if not any(
             name not in unsuitable and _includes(pattern, name, shape) for name, shape in shapes.items()
         ):
@@ -137,7 +139,8 @@ def select(
                 f"pattern {pattern!r} matches only vectors, or types that cannot be encoded so"
             )
     why = {
-        name: _why(name, shape, include, exclude) or unsuitable.get(name) for name, shape in shapes.items()
+        name: _why(name, shape, include, exclude, also) or unsuitable.get(name)
+        for name, shape in shapes.items()
     }
     chosen = tuple(name for name, reason in why.items() if reason is None)
     if not chosen:
@@ -148,9 +151,13 @@ def select(
     return Selection(chosen, {name: reason for name, reason in why.items() if reason is not None})
 
 
-def _why(name: str, shape: Sequence[int], include: Sequence[str], exclude: Sequence[str]) -> str | None:
+def _why(
+    name: str, shape: Sequence[int], include: Sequence[str], exclude: Sequence[str], also: Sequence[str]
+) -> str | None:
     """Why patterns, or their absence, leave a tensor out; None if they do not."""
-    if include:
+    if any(_includes(pattern, name, shape) for pattern in also):
+        pass
+    elif include:
         if not any(_includes(pattern, name, shape) for pattern in include):
             return "not among --include"
     elif what := left_out(name, shape):

@@ -20,11 +20,14 @@ from xorpack.masks.block.codec import Block
 from xorpack.masks.bmf import Bmf
 from xorpack.masks.cascade import Cascade
 from xorpack.masks.constant import Constant
+from xorpack.masks.huffman import Huffman
 from xorpack.masks.mask import Mask
 
-__all__ = ["CODECS", "Bitmap", "Block", "Bmf", "Cascade", "Constant", "Mask", "parse"]
+__all__ = ["CODECS", "Bitmap", "Block", "Bmf", "Cascade", "Constant", "Huffman", "Mask", "parse"]
 
-CODECS: Mapping[str, type[Mask]] = {codec.NAME: codec for codec in (Constant, Bitmap, Cascade, Block, Bmf)}
+CODECS: Mapping[str, type[Mask]] = {
+    codec.NAME: codec for codec in (Constant, Bitmap, Cascade, Block, Bmf, Huffman)
+}
 """By the name in the file. ``xorpack.encoding.masks.choice`` and ``xorpack.decoders.gpu.masks`` have a table each,
 which a test compares with this one."""
 

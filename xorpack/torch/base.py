@@ -95,6 +95,18 @@ class EncodedWeight(nn.Module):
         )
         return found
 
+    def linear(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """``x W^T + bias``: x (..., cols) to (..., rows), of x's type."""
+        found: torch.Tensor = ops.linear(x, bias, self.trained, self.source.handle, self.shape[0])
+        return found
+
+    def lookup(self, indices: torch.Tensor, padding: int = -1) -> torch.Tensor:
+        """Rows of the first axis, ``(*indices.shape, *shape[1:])``; row ``padding`` gives scales no gradient."""
+        found: torch.Tensor = ops.rows(
+            indices, self.trained, self.source.handle, list(self.shape[1:]), self.dtype, padding
+        )
+        return found
+
     def __getitem__(self, index: Any) -> torch.Tensor:
         """Rows of the first axis, one or several, experts say: no others are decoded."""
         if isinstance(index, int):
@@ -148,7 +160,7 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
         raise RuntimeError(
             f"x of shape {tuple(x.shape)} cannot be multiplied by an encoded weight of {tuple(weight.shape)}"
         )
-    return ops.linear(x, bias, weight.trained, weight.source.handle, weight.shape[0])
+    return weight.source.linear(x, bias)
 
 
 def _embedding(
@@ -161,6 +173,4 @@ def _embedding(
     if input.dtype not in (torch.int32, torch.int64):
         raise RuntimeError(f"indices of an embedding are {input.dtype}, not int32 or int64")
     padding = -1 if padding_idx is None else padding_idx % weight.shape[0]
-    return ops.rows(
-        input, weight.trained, weight.source.handle, list(weight.shape[1:]), weight.dtype, padding
-    )
+    return weight.source.lookup(input, padding)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from xorpack import checks
-from xorpack.checkpoint.encode import EncodingRun, Progress
+from xorpack.checkpoint.encode import EncodingRun
 from xorpack.checkpoint.plan import CheckpointPlan
-from xorpack.checkpoint.settings import EncodeReport, Settings, SettingsOptions
+from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
 from xorpack.errors import ParameterError
 from xorpack.files.container import encoded_bytes
 from xorpack.files.safetensors_file import StoredTensor
@@ -80,7 +80,7 @@ def encode_module(
     plan = CheckpointPlan(chosen, tensors, include, exclude, unsuitable)
     run = EncodingRun(plan, sum(stored.n_bytes for stored in tensors.values()), jobs=jobs, progress=progress)
     run.choose_quantizers()
-    encoded = run.encode(list(plan.selected))
+    encoded = run.encode()
     for name, tensor in encoded.items():
         parameter = model.get_parameter(name)
         weight = XorWeight.of(tensor, name=name, dtype=parameter.dtype).to(parameter.device)

@@ -22,19 +22,22 @@ from torch import nn
 from xorpack.code.scales import scale_octets, scale_values
 from xorpack.decoders import cpu
 from xorpack.elements import Lossless
-from xorpack.encoded import blocks_sha256, sections_sha256
+from xorpack.encoded import sections_sha256
 from xorpack.errors import DataError, FormatError, MismatchError, ParameterError
 from xorpack.files import safetensors_file
 from xorpack.files.atomic import atomic_file
 from xorpack.files.record import from_sections, to_record
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.torch.arrays import to_numpy, to_torch
-from xorpack.torch.weight import SCALES, XorWeight
+from xorpack.torch.weight import PREFIX, SCALES, XorWeight
 
 METADATA = "xorpack_scales"
 """The key of a file's metadata that says it holds scales, and of which weights."""
 
 VERSION = 1
+
+TRAINED = ("scales", "gains")
+"""Sections that training changes."""
 
 
 def trainable_scales(model: nn.Module) -> list[nn.Parameter]:
@@ -64,16 +67,40 @@ def freeze_scales(model: nn.Module) -> None:
     """
     for name, weight in _quantized(model):
         if weight.trained is not None:
-            values = to_numpy(weight.trained)
-            if not np.isfinite(values).all():
-                raise DataError(f"weight {name!r}: scales are NaN or infinite")
-            _freeze(weight, _rounded(values, weight.scales_dtype))
+            put_values(weight, {"scales": to_numpy(weight.trained)}, name, weight.scales_dtype)
+
+
+def put_values(
+    weight: XorWeight, values: Mapping[str, NDArray[np.float32]], name: str, dtype: torch.dtype
+) -> None:
+    """Let scales, and gains where they are given, be those of a weight, rounded to the types that they are stored in.
+
+    Args:
+        weight: changed; its record gets new digests.
+        values: float32, by the names of their sections.
+        name: of the weight, for messages.
+        dtype: that scales are stored in where it holds them.
+
+    Raises:
+        DataError: one is NaN or infinite, or a gain is more than float16 holds.
+    """
+    for what, array in values.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"weight {name!r}: {what} are NaN or infinite")
+    rounded: dict[str, NDArray[Any]] = {"scales": _rounded(values["scales"], dtype)}
+    if "gains" in values:
+        with np.errstate(over="ignore"):
+            rounded["gains"] = values["gains"].astype(np.float16)
+        if not np.isfinite(rounded["gains"]).all():
+            raise DataError(f"weight {name!r}: a gain of {np.abs(values['gains']).max():.3g} is no float16")
+    _freeze(weight, rounded)
 
 
 def save_scales(model: nn.Module, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write the scales of all quantized weights of a model: what a task changes of a base model that it shares.
+    """Write the scales of all quantized weights of a model, and their gains: what a task changes of a base model.
 
-    The file is a safetensors file of ``NAME.xor_scales``, bound to everything else of these weights by digests.
+    The file is a safetensors file of ``NAME.xor_scales`` and, of weights that have them, ``NAME.xor_gains``, bound to
+    everything else of these weights by digests.
 
     Args:
         model: whose scales are frozen.
@@ -85,7 +112,12 @@ def save_scales(model: nn.Module, path: str | Path, *, overwrite: bool = False) 
         DestinationError: the file exists, or cannot be written.
     """
     weights = _frozen(model)
-    tensors = {f"{name}.{SCALES}": StoredTensor.of(to_numpy(w.xor_scales)) for name, w in weights.items()}
+    tensors = {
+        f"{name}.xor_{section}": StoredTensor.of(to_numpy(tensor))
+        for name, weight in weights.items()
+        for section, tensor in weight.sections().items()
+        if section in TRAINED
+    }
     base = {name: _base_sha256(weight) for name, weight in weights.items()}
     tensors = safetensors_file.by_alignment(tensors)
     header = safetensors_file.header_bytes(
@@ -96,7 +128,7 @@ def save_scales(model: nn.Module, path: str | Path, *, overwrite: bool = False) 
 
 
 def load_scales(model: nn.Module, path: str | Path) -> None:
-    """Put the scales of a file into a model of the same base; all of them, or after an error none.
+    """Put the scales and gains of a file into a model of the same base; all of them, or after an error none.
 
     Raises:
         FormatError: it is no file of :func:`save_scales`.
@@ -107,19 +139,26 @@ def load_scales(model: nn.Module, path: str | Path) -> None:
     base, weights = _base_of(file), _frozen(model)
     if unknown := sorted(set(base) - set(weights)):
         raise MismatchError(f"{path}: the model has no quantized weight {unknown[0]!r}")
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, dict[str, NDArray[Any]]] = {}
     for name, sha256 in base.items():
         if _base_sha256(weights[name]) != sha256:
             raise MismatchError(
                 f"{path}: scales of {name!r} were trained with other codes than the model has"
             )
-        found[name] = file.tensors[f"{name}.{SCALES}"].array()
-        if found[name].shape != tuple(weights[name].xor_scales.shape):
-            raise MismatchError(f"{path}: scales of {name!r} are of shape {found[name].shape}")
-        if found[name].dtype.kind == "f" and not np.isfinite(found[name]).all():
-            raise FormatError(f"{path}: scales of {name!r} are NaN or infinite")
-    for name, scales in found.items():
-        _freeze(weights[name], scales)
+        found[name] = {}
+        for section in TRAINED:
+            own, stored = weights[name].sections().get(section), file.tensors.get(f"{name}.xor_{section}")
+            if own is None or stored is None:
+                if (own is None) != (stored is None):
+                    raise MismatchError(f"{path}: either it or the model has no {section} of {name!r}")
+                continue
+            array = found[name][section] = stored.array()
+            if array.shape != tuple(own.shape):
+                raise MismatchError(f"{path}: {section} of {name!r} are of shape {array.shape}")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise FormatError(f"{path}: {section} of {name!r} are NaN or infinite")
+    for name, arrays in found.items():
+        _freeze(weights[name], arrays)
 
 
 def _quantized(model: nn.Module) -> Iterator[tuple[str, XorWeight]]:
@@ -160,26 +199,27 @@ def _rounded(values: NDArray[np.float32], dtype: torch.dtype) -> NDArray[Any]:
     return values if dtype == torch.float32 or lost.any() else half
 
 
-def _freeze(weight: XorWeight, scales: NDArray[Any]) -> None:
-    """Let scales be those of a weight, and the record one of them."""
-    arrays = {name: to_numpy(tensor) for name, tensor in weight.sections().items()} | {"scales": scales}
+def _freeze(weight: XorWeight, sections: Mapping[str, NDArray[Any]]) -> None:
+    """Let these be sections of a weight, and the record one of them."""
+    arrays = {name: to_numpy(tensor) for name, tensor in weight.sections().items()} | dict(sections)
     encoded = from_sections(weight.record, arrays, name=weight.name, verify=False)
     encoded.elements.check_values()
-    encoded = replace(encoded, content_sha256=blocks_sha256(cpu.decode_blocks(encoded)))
+    encoded = replace(encoded, content_sha256=cpu.content_sha256(encoded))
     device = weight.device
     del weight.xor_scales
-    weight.register_buffer(SCALES, to_torch(scales).to(device))
+    for name, array in sections.items():
+        weight.register_buffer(PREFIX + name, to_torch(array).to(device))
     weight.record = to_record(encoded)
     weight.seal()
 
 
 def _base_sha256(weight: XorWeight) -> str:
-    """SHA-256 of everything of a weight but its scales."""
+    """SHA-256 of everything of a weight but its scales and gains."""
     record = {
         k: v for k, v in weight.record.items() if k not in ("stored_sha256", "content_sha256", "method")
     }
     sections = weight.encoded().sections()
-    others = sections_sha256({name: array for name, array in sections.items() if name != "scales"})
+    others = sections_sha256({name: array for name, array in sections.items() if name not in TRAINED})
     return hashlib.sha256((json.dumps(record, sort_keys=True) + others).encode()).hexdigest()
 
 
@@ -190,9 +230,11 @@ def _base_of(file: safetensors_file.SafetensorsFile) -> Mapping[str, str]:
     if not isinstance(said, dict) or said.get("version") != VERSION or not isinstance(said.get("base"), dict):
         raise FormatError(f"{file.path}: no file of scales that this version reads")
     base: dict[str, str] = said["base"]
-    if {f"{name}.{SCALES}" for name in base} != set(file.tensors):
+    known = {f"{name}.{SCALES}": ("U8", "F16", "F32") for name in base}
+    gains = {f"{name}.xor_gains": ("F16",) for name in base}
+    if not known.keys() <= set(file.tensors) <= known.keys() | gains.keys():
         raise FormatError(f"{file.path}: its tensors are not those that its metadata names")
     for name, stored in file.tensors.items():
-        if stored.dtype not in ("U8", "F16", "F32"):
+        if stored.dtype not in (known | gains)[name]:
             raise FormatError(f"{file.path}: {name!r} is {stored.dtype}")
     return base

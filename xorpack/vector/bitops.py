@@ -1,4 +1,4 @@
-"""Bit counts that read the same in plain Python and inside numba kernels (there: one instruction)."""
+"""Bit counts and moves that read the same in plain Python and inside numba kernels (there: one instruction)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 
@@ -19,6 +20,28 @@ def trailing_zeros(value: int) -> int:
 def count_ones(value: int) -> int:
     """Ones in a 64-bit value."""
     return int(value).bit_count()
+
+
+def extract(value: int, mask: int) -> int:
+    """The bits of ``value`` where ``mask`` is 1, moved together at the low end (``pext``)."""
+    value, mask, found, n = int(value), int(mask), 0, 0
+    while mask:
+        low = mask & -mask
+        found |= bool(value & low) << n
+        mask ^= low
+        n += 1
+    return found
+
+
+def deposit(value: int, mask: int) -> int:
+    """Inverse of :func:`extract`: the lowest bits of ``value``, moved to where ``mask`` is 1 (``pdep``)."""
+    value, mask, found = int(value), int(mask), 0
+    while mask:
+        low = mask & -mask
+        found |= low if value & 1 else 0
+        value >>= 1
+        mask ^= low
+    return found
 
 
 @intrinsic
@@ -45,3 +68,60 @@ def _trailing_zeros(value):
 @overload(count_ones, inline="always")
 def _count_ones(value):
     return lambda value: _ctpop(types.uint64(value))
+
+
+def _extract_loop(value, mask):
+    one = types.uint64(1)
+    found, bit = types.uint64(0), one
+    while mask:
+        rest = mask & (mask - one)
+        if value & (mask ^ rest):
+            found |= bit
+        bit <<= one
+        mask = rest
+    return found
+
+
+def _deposit_loop(value, mask):
+    one, found = types.uint64(1), types.uint64(0)
+    while mask:
+        rest = mask & (mask - one)
+        if value & one:
+            found |= mask ^ rest
+        value >>= one
+        mask = rest
+    return found
+
+
+def _move_bits(name: str, loop: Any) -> Any:
+    """An intrinsic of 64 bits: the instruction ``name`` where the CPU does it in hardware, else ``loop``, compiled."""
+
+    @intrinsic
+    def moved(typingctx: Any, value: Any, mask: Any) -> tuple[Signature, Any]:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            _, cpu, features = context.codegen().magic_tuple()
+            if "+bmi2" not in features.split(",") or cpu in MICROCODED:
+                return context.compile_internal(builder, loop, signature, args)
+            kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 2)
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.bmi.{name}.64")
+            return builder.call(function, args)
+
+        return types.uint64(types.uint64, types.uint64), codegen
+
+    return moved
+
+
+MICROCODED = ("znver1", "znver2")
+"""CPUs that take hundreds of cycles for these instructions."""
+
+_pext, _pdep = _move_bits("pext", _extract_loop), _move_bits("pdep", _deposit_loop)
+
+
+@overload(extract, inline="always")
+def _extract(value, mask):
+    return lambda value, mask: _pext(types.uint64(value), types.uint64(mask))
+
+
+@overload(deposit, inline="always")
+def _deposit(value, mask):
+    return lambda value, mask: _pdep(types.uint64(value), types.uint64(mask))

@@ -48,9 +48,7 @@ def activations(n, cols, dtype, seed=0):
 
 @pytest.mark.parametrize("name", ALL)
 def test_decode_words(name):
-    encoded = encoded_case(name)
-    mask, _ = reference.decode_planes(encoded)
-    assert same(loaded(name).decode_words(), reference.expand(encoded.coded, 0, encoded.rows, mask))
+    assert same(loaded(name).decode_words(), gpu_cases.coded_words(encoded_case(name)))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -79,6 +77,18 @@ def test_any_mask_as_a_bitmap(name):
     assert "mask" in tensor.memory()
 
 
+def test_packed_bits_become_raw_planes():
+    """On the device; ``stored`` says what the file has."""
+    encoded = encoded_case("packed")
+    memory = loaded("packed").memory()
+    assert (
+        memory["code"]
+        == 2 * encoded.n_weights // 8
+        > memory["stored"]
+        == sum(encoded.section_bytes().values())
+    )
+
+
 @pytest.mark.parametrize("name", gpu_cases.MASKS)
 def test_a_mask_stays_as_it_is_stored(name):
     """Its words are made on the device, whatever the order of threads and the number of blocks."""
@@ -94,7 +104,7 @@ def test_a_mask_stays_as_it_is_stored(name):
 
 
 def test_every_mask_codec_has_a_decoder():
-    assert {masks.Constant, *device_masks.CODECS} == set(masks.CODECS.values())
+    assert {masks.Constant, masks.Huffman, *device_masks.CODECS} == set(masks.CODECS.values())
     found = {type(case().mask) for case in gpu_cases.MASKS.values()}
     assert found == set(device_masks.CODECS) - {masks.Bitmap}
 

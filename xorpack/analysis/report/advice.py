@@ -111,9 +111,10 @@ def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
         if overhead > 1.05:
             text += ": planes outside a field are coded one by one, so what their bits say of each other is not used"
         return text + ". Quantizing (--bits) is what makes it smaller."
-    joint = sum(t.planes.symbol.value * t.account.n_kept for t in tensors if t.planes is not None)
-    if joint and joint < 0.98 * total.payload_bound_bits:
-        saved = 100 * (1 - joint / total.payload_bound_bits)
+    separate = [t.account for t in tensors if t.kind == "bcq"]
+    joint, apart = (sum(getattr(a, name) for a in separate) for name in ("payload_bound_bits", "care_bits"))
+    if joint < 0.98 * apart:
+        saved = 100 * (1 - joint / apart)
         text += f"; a coder that knew how the planes depend on each other could save {saved:.0f} % of it"
     return text + ". Fewer planes (--bits) or fewer kept weights (--sparsity) make it smaller."
 

@@ -81,7 +81,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Becoming:
-    """What a plain checkpoint's matrices could become: bound in bits per weight, scales included."""
+    """What a plain checkpoint's matrices could become: bits per weight, scales included."""
 
     sparsity: float
     bits: int

@@ -24,6 +24,7 @@ COLOURS = {
     "outliers": "#F0E442",
     "scales": "#E69F00",
     "gains": "#999999",
+    "starts": "#666666",
     "bound": "#000000",
     "total": "#009E73",
 }

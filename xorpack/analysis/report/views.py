@@ -221,10 +221,10 @@ def becoming(report: Report) -> View:
     found = {(b.sparsity, b.bits): b.bits_per_weight for b in report.becoming}
     return View(
         key="becoming",
-        title="What these tensors could become: bound, bits per weight",
+        title="What these tensors could become: bits per weight",
         columns=("sparsity", *(f"{b} bit{'s' if b > 1 else ''}" for b in bits)),
         rows=[(f"{s:.2f}", *(f"{found[s, b]:.3f}" for b in bits)) for s in sorted({s for s, _ in found})],
-        note="H(S) + (1 - S) q + scales; xorpack comes within some percent. What accuracy bears is for you to find.",
+        note="H(S) + (1 - S) q + scales: xorpack comes within some percent. What accuracy bears is for you to find.",
     )
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from xorpack import checks
 from xorpack.analysis.report.contents import Quality, Report
-from xorpack.checkpoint.encode import Progress
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.report.common import Wanted
 from xorpack.checkpoint.report.encoded import report_encoded
 from xorpack.checkpoint.report.plain import report_plain
-from xorpack.checkpoint.settings import Settings
+from xorpack.checkpoint.settings import Progress, Settings
 from xorpack.checkpoint.source import plain_tensors, refuse_quantized
 from xorpack.errors import ParameterError
 from xorpack.files import container, model

@@ -13,7 +13,7 @@ from xorpack._version import __version__
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.analysis.formats import TensorCounts
 from xorpack.analysis.report.contents import Carried, Quality, TensorReport
-from xorpack.checkpoint.encode import Progress
+from xorpack.checkpoint.settings import Progress
 from xorpack.files import model
 from xorpack.files.hessians import Hessians
 from xorpack.files.safetensors_file import StoredTensor

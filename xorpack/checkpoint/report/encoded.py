@@ -188,6 +188,8 @@ def _network(tensor: EncodedTensor) -> str:
     if isinstance(tensor.planes, TrellisPlanes):
         trellis = tensor.planes.network
         return f"trellis: {trellis.n_in} bits for {trellis.n_out} weights, window {trellis.window}"
+    if tensor.packed is not None:
+        return f"packed: panels of {tensor.packed.panel_rows} rows"
     network = tensor.network
     text = {
         "quasi-cyclic": f"window {network.window}, {network.n_taps} taps, {network.n_rows} rows",

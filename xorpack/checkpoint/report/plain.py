@@ -16,7 +16,6 @@ from xorpack.analysis.density import density_map
 from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
 from xorpack.analysis.report import advice
 from xorpack.analysis.report.contents import Becoming, Part, Report, TensorReport
-from xorpack.checkpoint.encode import negative_zeros
 from xorpack.checkpoint.plan import FLOATS, CheckpointPlan
 from xorpack.checkpoint.report.common import (
     Wanted,
@@ -28,6 +27,7 @@ from xorpack.checkpoint.report.common import (
 )
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.source import plain_tensors, quantized_by
+from xorpack.checkpoint.task import negative_zeros
 from xorpack.code.words import popcount
 from xorpack.encoding.quantize.bcq import columns_per_scale, quantize
 from xorpack.errors import DataError

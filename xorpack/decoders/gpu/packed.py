@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +18,12 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections
 from xorpack.code.dense import UNSIGNED
 from xorpack.code.layout import Layout
-from xorpack.code.planes import TrellisPlanes
+from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words
 from xorpack.decoders import cpu
 from xorpack.decoders.gpu.fields import DeviceField
 from xorpack.decoders.gpu.lists import tiled, tiled_rows
-from xorpack.decoders.gpu.masks import DeviceMask, on_device
+from xorpack.decoders.gpu.masks import CODECS, DeviceMask, on_device
 from xorpack.decoders.gpu.order import ScaleOrder, coded_order, visited_rows
 from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, sections_sha256
@@ -36,9 +37,10 @@ NARROW_PLANES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Packed:
-    """Arrays for the device by name, absent ones left out.
+    """What is loaded, and its arrays for the device by name, absent ones left out.
 
     Attributes:
+        encoded: the tensor, with raw planes where its bits are packed: kernels find a word without counting the mask.
         arrays: ``code``; those of the mask and of the field; ``scales``; ``starts``, ``entries`` and ``values`` of
             corrections; of trellis tensors ``a`` and ``gains``, and outliers for corrections.
         layout: the order in which weights are visited; a trellis's rows in their own order.
@@ -48,6 +50,7 @@ class Packed:
         n_corrections: of the weights; outliers of a trellis.
     """
 
+    encoded: EncodedTensor
     arrays: dict[str, NDArray[Any]]
     layout: Layout
     mask: DeviceMask[Any] | None
@@ -75,12 +78,13 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     mask, planes = cpu.decode_planes(
         encoded, jobs=jobs
     )  # checks the mask's count and the corrections' places
+    encoded = _with_network(encoded, mask, jobs)
     layout, q = encoded.layout, encoded.bits
     order = ScaleOrder.of(layout, encoded.group_size, q)
     arrays: dict[str, NDArray[Any]] = {"code": np.ascontiguousarray(encoded.code).reshape(-1)}
     on, field = None, None
     if 0 < encoded.n_kept < encoded.n_weights:
-        on = on_device(encoded.mask if form == "stored" else Bitmap.of(mask, encoded.cols), encoded.coded)
+        on = _mask(encoded, mask, form, encoded.coded)
         arrays |= on.arrays()
     if isinstance(encoded.elements, Lossless) and encoded.elements.field is not None:
         field = DeviceField(
@@ -97,8 +101,23 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     if len(wrong):
         arrays |= _corrections(encoded, wrong, planes)
     return Packed(
-        arrays=arrays, layout=layout, mask=on, field=field, scale_order=order, n_corrections=len(wrong)
+        encoded=encoded,
+        arrays=arrays,
+        layout=layout,
+        mask=on,
+        field=field,
+        scale_order=order,
+        n_corrections=len(wrong),
     )
+
+
+def _with_network(encoded: EncodedTensor, mask: Words, jobs: int) -> EncodedTensor:
+    """``encoded``; where its bits are packed, with raw planes."""
+    if encoded.packed is None or not isinstance(encoded.planes, StoredPlanes):
+        return encoded
+    starts = encoded.packed.row_starts(0, mask, partial(cpu.load_mask, encoded))
+    words = encoded.packed.unpack(mask, starts, jobs=jobs)
+    return replace(encoded, planes=replace(encoded.planes, coded=CodedPlanes.raw(words, encoded.cols)))
 
 
 def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm, jobs: int) -> Packed:
@@ -116,12 +135,13 @@ def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm,
         arrays["gains"] = tensor.gains.view(np.uint16)
     on = None
     if encoded.n_kept and not whole:
-        on = on_device(encoded.mask if form == "stored" else Bitmap.of(words, encoded.cols), host)
+        on = _mask(encoded, words, form, host)
         arrays |= on.arrays()
     if len(tensor.positions):
         starts, entries, order = tiled_rows(tensor.positions, encoded.rows, encoded.cols)
         arrays |= {"starts": starts, "entries": entries, "values": tensor.values[order].view(np.uint16)}
     return Packed(
+        encoded=encoded,
         arrays=arrays,
         layout=host.layout,
         mask=on,
@@ -129,6 +149,12 @@ def _pack_trellis(encoded: EncodedTensor, planes: TrellisPlanes, form: MaskForm,
         scale_order=ScaleOrder.of(host.layout, encoded.group_size, 1),
         n_corrections=len(tensor.positions),
     )
+
+
+def _mask(encoded: EncodedTensor, words: Words, form: MaskForm, host: CodedPlanes) -> DeviceMask[Any]:
+    """The mask as it is stored, where kernels decode that; else, or where ``form`` says so, a bitmap."""
+    stored = form == "stored" and type(encoded.mask) in CODECS
+    return on_device(encoded.mask if stored else Bitmap.of(words, encoded.cols), host)
 
 
 def _scales(layout: Layout, scales: NDArray[Any], order: ScaleOrder, q: int) -> NDArray[Any]:

@@ -59,9 +59,10 @@ class GpuTensor:
     """Made by :func:`load`."""
 
     def __init__(self, encoded: EncodedTensor, packed: Packed, target: Device) -> None:
-        self._encoded = encoded
+        self._encoded = packed.encoded
+        self._stored = sum(encoded.section_bytes().values())
         self._device = target
-        self._resident = resident(encoded, packed, target)
+        self._resident = resident(packed.encoded, packed, target)
         self._products: dict[tuple[str, int, str], Product] = {}
 
     @property
@@ -91,9 +92,8 @@ class GpuTensor:
         workspaces, once for all tensors of a stream: see :meth:`workspace_bytes`.
         """
         parts = {name: int(array.nbytes) for name, array in self._resident.store.arrays.items()}
-        stored = sum(self._encoded.section_bytes().values())
         shared = sum(self._resident.store.shared_bytes.values())
-        return {**parts, "total": sum(parts.values()), "stored": stored, "shared": shared}
+        return {**parts, "total": sum(parts.values()), "stored": self._stored, "shared": shared}
 
     def decode(self, dtype: str | None = None, *, out: Any = None, stream: Any = None) -> Any:
         """The weights, bit for bit those of :func:`xorpack.decoders.cpu.decode_dense`.

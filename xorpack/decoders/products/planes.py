@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections, check_kept
+from xorpack.code.layout import Layout
+from xorpack.code.network import XorNetwork
+from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import StoredPlanes
 from xorpack.decoders.products import fused
 from xorpack.decoders.products.kept import Kept
@@ -18,13 +23,19 @@ from xorpack.vector.lookup import ROWS
 class PlaneRows:
     """See :class:`xorpack.decoders.products.fused.FusedRows`: a unit is 16 rows that are coded one after another.
 
-    Mask and scales are kept in that order, 16 rows side by side; the code stays as it is stored. Constant planes stand
-    behind the coded ones.
+    Mask and scales are kept in that order, 16 rows side by side; the code, or packed bits, stay as they are stored.
+    Constant planes stand behind the coded ones.
     """
 
     def __init__(self, stored: StoredPlanes, elements: Bcq, corrections: Corrections, kept: Kept) -> None:
-        layout, network = stored.coded.layout, stored.coded.network
+        coded = stored.coded
         rows, cols = stored.shape
+        bits = np.zeros(0, np.int64)
+        if isinstance(coded, PackedPlanes):
+            bits = coded.row_starts(0, kept.rows(0, rows), kept.rows)
+            layout, network, m_lane = replace(Layout.raw(rows, cols), row_stride=1), XorNetwork.identity(), 0
+        else:
+            layout, network, m_lane = coded.layout, coded.network, coded.m_lane
         zeros, ones = stored.constants
         constant = [k for k in range(stored.bits) if (zeros | ones) >> k & 1]
         planes = [k for k in range(stored.bits) if k not in constant] + constant
@@ -43,9 +54,10 @@ class PlaneRows:
         self._alphas = fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1)
         self._how = (
             as_aligned(stored.code),
-            stored.coded.m_lane,
+            m_lane,
+            bits,
             layout.params(),
-            network.schedule(stored.coded.m_lane, layout.n_steps),
+            network.schedule(m_lane, layout.n_steps),
             network.taps(),
             np.array([0xFFFFFFFF * (ones >> k & 1) for k in constant], np.uint32),
             _by_rows(corrections, rows, cols, planes),
@@ -55,7 +67,7 @@ class PlaneRows:
     def fits(stored: StoredPlanes, elements: Bcq) -> bool:
         """Whether a tensor can be multiplied so: groups of whole words, and code for the planes that are coded."""
         return fused.fits(elements.group_size, stored.shape[1]) and (
-            stored.coded.m_lane > 0 or not len(stored.code)
+            stored.code.size > 0 or not len(stored.code)
         )
 
     def activations(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

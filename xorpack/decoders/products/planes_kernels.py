@@ -8,14 +8,16 @@ from xorpack.code.expand_kernels import make_words, next_slot, place_word, reach
 from xorpack.code.layout_kernels import place_of
 from xorpack.decoders.products.sums_kernels import kept_sums
 from xorpack.vector.aligned import aligned
+from xorpack.vector.bitops import count_ones, deposit
 from xorpack.vector.compiled import njit
 from xorpack.vector.lookup import add_lookups, and_rows, turn_rows
 
 
 @njit(cache=True, nogil=True)
 def planes_kernel(
-    code,  # (n_coded * n_segments * m_lane * lanes,) uint32
+    code,  # (n_coded * n_segments * m_lane * lanes,) uint32, or (n_coded * words,) of packed bits
     m_lane,
+    bits,  # (rows + 1,) int64: where those of each row are packed; or empty: they are not
     order,  # Layout.params()
     schedule,  # XorNetwork.schedule()
     taps,  # XorNetwork.taps()
@@ -41,7 +43,8 @@ def planes_kernel(
     firsts, columns, values = wrong
     reach = reach_of(taps)
     # Where all lanes are a turn, any skew of them is 32 neighbours of what was made: nothing need be placed.
-    straight = lanes == 32 and n_sub == 1
+    packed = bits.size > 0
+    straight = lanes == 32 and n_sub == 1 and not packed
     made, window = aligned(16 * n_sub * n_coded * 64), window_of(n_coded, lanes, reach)
     placed = aligned(0 if straight else 16 * n_coded * 32)
     rest = aligned(16 * constants.size * 32)
@@ -51,13 +54,15 @@ def planes_kernel(
     sums = aligned(n * n_planes * 16).view(totals.dtype)
     total, kept = np.empty((n, 16), np.float32), np.empty(16, totals.dtype)
     indices, slots, cursors = np.zeros(16, np.int64), np.zeros(16, np.int64), np.zeros(16, np.int64)
-    starts, places = np.zeros((q, 16), np.int64), np.zeros(16, np.int64)
+    starts, places, nexts = np.zeros((q, 16), np.int64), np.zeros(16, np.int64), np.zeros(16, np.int64)
     for unit in range(begin, end):
         n_rows = min(16, rows - 16 * unit)
         for y in range(n_rows):
             indices[y], slots[y] = 16 * unit + y, place_of(0, 16 * unit + y, lanes, n_sub)
             places[y] = indices[y] * row_stride % rows
             cursors[y] = firsts[places[y]]
+            if packed:
+                nexts[y] = bits[places[y]]
         for y in range(16):
             for j in range(q):
                 if j >= n_coded:
@@ -72,19 +77,24 @@ def planes_kernel(
             c += 1
             if c == panel_chunks:
                 p, c = p + 1, 0
-                if n_coded:
+                limit = min(panel_chunks, chunks - chunk)
+                if packed and n_coded:
+                    unpack_rows(
+                        placed, starts, code, n_coded, masks, unit * chunks + chunk, limit, bits[1] - 32 * chunk,
+                        nexts, n_rows,
+                    )  # fmt: skip
+                elif n_coded:
                     make_words(
                         made, code, n_coded, m_lane, p, indices, n_rows, order, schedule, taps, reach, window
                     )
-                if not straight:
+                if not (straight or packed):
                     at = 0
                     for y in range(n_rows):
                         slot = slots[y]
                         for _ in range(n_sub):
                             for j in range(n_coded):
                                 place_word(
-                                    placed, starts[j, y], made, at, everything, 0, slot, lanes, n_sub * lanes,
-                                    min(panel_chunks, chunks - chunk),
+                                    placed, starts[j, y], made, at, everything, 0, slot, lanes, n_sub * lanes, limit,
                                 )  # fmt: skip
                                 at += 64
                             slot = next_slot(slot, lanes, n_sub)
@@ -127,3 +137,26 @@ def planes_kernel(
         for y in range(n_rows):
             for k in range(n):
                 out[k, places[y]] = steps[k] * total[k, y]
+
+
+@njit(cache=True, nogil=True)
+def unpack_rows(placed, starts, code, q, masks, first, n, cols, at, n_rows):
+    """Put ``n`` words of ``n_rows`` rows of packed planes to ``placed[starts[j, y]:]``; ``at`` (16,) moves past them.
+
+    ``masks`` has the first of them at ``16 * first + y``; where it is empty, all of a row's ``cols`` columns are kept.
+    """
+    size = np.int64(code.size // q)
+    for y in range(n_rows):
+        bit = at[y]
+        for k in range(n):
+            if masks.size:
+                kept = np.uint64(masks[16 * (first + k) + y])
+            else:
+                kept = np.uint64(0xFFFFFFFF) >> np.uint64(32 - min(32, cols - 32 * k))
+            word = min(bit >> 5, size - 1)  # past the end, what is read is not deposited anywhere
+            after = min((bit >> 5) + 1, size - 1)
+            for j in range(q):
+                found = np.uint64(code[j * size + word]) | np.uint64(code[j * size + after]) << np.uint64(32)
+                placed[starts[j, y] + k] = np.uint32(deposit(found >> np.uint64(bit & 31), kept))
+            bit += np.int64(count_ones(kept))
+        at[y] = bit

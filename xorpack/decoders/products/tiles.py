@@ -23,7 +23,7 @@ class Tiles:
         self._encoded = encoded
         self._kept = kept
         self._loaded = loaded
-        self._step = max(1, min(encoded.rows, TILE_ELEMENTS // max(encoded.cols, 1)))
+        self._step = encoded.rows_at_once(min(encoded.rows, TILE_ELEMENTS // max(encoded.cols, 1)))
 
     def multiply(self, x: NDArray[np.float32], out: NDArray[np.float32], jobs: int) -> None:
         """Fill ``out`` (n, rows) with ``x W^T``; x (n, cols), C-contiguous."""

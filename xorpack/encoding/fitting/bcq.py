@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.words import Words, pack, popcount, unpack
-from xorpack.encoding.fitting.hessian import Hessian
+from xorpack.encoding.fitting.hessian import Hessian, checked_rows
 from xorpack.encoding.quantize import bcq
 from xorpack.encoding.quantize.pruning import block_starts, check_float
 from xorpack.tensors import BCQTensor, as_matrix, dtype_name, n_groups
@@ -36,6 +36,7 @@ def fit_bcq(
     weight: NDArray[Any],
     hessian: NDArray[Any],
     *,
+    rows_hessian: NDArray[Any] | None,
     bits: int,
     sparsity: float | None,
     kept: Words,
@@ -48,12 +49,13 @@ def fit_bcq(
     ``kept``: uint32 (rows, chunks); with a ``sparsity`` it only says how many, and which is chosen by the sweep.
     """
     weight = check_float(weight)
-    cols = as_matrix(weight.shape)[1]
+    rows, cols = as_matrix(weight.shape)
+    weights = checked_rows(rows_hessian, rows)
     group_size = bcq.columns_per_scale(weight.shape, group_size, popcount(kept))
     if not weight.size:
         return bcq.quantize(weight, bits=bits, mask=kept, group_size=group_size)
     run = _Run(weight, Hessian.of(hessian, cols, group_size or cols), bits, group_size or cols, scale_dtype)
-    run.sweep(unpack(kept, cols).T[run.hessian.order], choose=sparsity is not None)
+    run.sweep(unpack(kept, cols).T[run.hessian.order], weights if sparsity is not None else None)
     for _ in range(descents):
         run.refit()
         run.descend()
@@ -91,15 +93,18 @@ class _Run:
             np.int8
         )  # (2**q, q)
 
-    def sweep(self, kept: NDArray[np.bool_], *, choose: bool) -> None:
-        """Prune and quantize all columns in order, with feedback."""
+    def sweep(self, kept: NDArray[np.bool_], weights: NDArray[np.float64] | None) -> None:
+        """Prune and quantize all columns in order, with feedback.
+
+        With ``weights`` of the rows' errors ``kept`` only says how many, and which is chosen.
+        """
         factor, work = self.hessian.factor, self.target.copy()
-        weights = 1 / np.diag(factor)[:, None] ** 2
-        self.kept[...] = _largest(work**2 * weights, int(kept.sum())) if choose else kept
+        costs = None if weights is None else weights / np.diag(factor)[:, None] ** 2
+        self.kept[...] = kept if costs is None else _largest(work**2 * costs, int(kept.sum()))
         for begin, end, first in self._blocks():
             inside, group = slice(begin, end), self.hessian.order[begin] // self.group
-            if choose:
-                cost = work[inside] ** 2 * weights[inside]
+            if costs is not None:
+                cost = work[inside] ** 2 * costs[inside]
                 self.kept[inside] = _largest(cost, int(self.kept[inside].sum()))
             if first:
                 self._grid(work, begin, group)

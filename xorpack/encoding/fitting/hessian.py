@@ -98,6 +98,28 @@ def checked(matrix: NDArray[Any], cols: int) -> NDArray[np.float64]:
     return (h + h.T) / 2
 
 
+def checked_rows(weights: NDArray[Any] | None, rows: int) -> NDArray[np.float64]:
+    """What squared errors of each output count, float64 (rows,) of mean 1; all alike without ``weights``.
+
+    Raises:
+        ParameterError: their shape or type is another.
+        DataError: NaN, infinity or a negative number; or all 0.
+    """
+    if weights is None:
+        return np.ones(rows)
+    array = np.asarray(weights)
+    if array.shape != (rows,) or array.dtype.kind != "f":
+        raise ParameterError(
+            f"rows_hessian of shape {array.shape} and type {array.dtype}, not {(rows,)} of floats"
+        )
+    found = array.astype(np.float64)
+    if not np.isfinite(found).all() or (found < 0).any():
+        raise DataError("rows_hessian holds NaN, infinity or a negative number: it is a sum of squares")
+    if rows and not found.any():
+        raise DataError("rows_hessian is 0 everywhere: no output counts")
+    return found / found.mean() if rows else found
+
+
 def inverse_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
     """Upper triangular U with ``inverse(h) = U.T @ U``.
 

@@ -18,6 +18,9 @@ from xorpack.tensors import MAX_BITS, BCQTensor, TrellisTensor
 
 METHODS = ("trellis", "bcq")
 
+WEIGHED_BALANCE = 0.5
+"""Where it is known what outputs count: on text that nothing was fitted to, as good as 1, and nearer to 0's errors."""
+
 BCQ_DESCENTS = 3
 """Rounds of binary codes, of which each is quick."""
 
@@ -28,6 +31,7 @@ def fit(
     hessian: NDArray[Any],
     *,
     method: Literal["trellis"] = ...,
+    rows_hessian: NDArray[Any] | None = ...,
     rate: float | None = ...,
     sparsity: float | None = ...,
     mask: NDArray[Any] | None = ...,
@@ -48,6 +52,7 @@ def fit(
     hessian: NDArray[Any],
     *,
     method: Literal["bcq"],
+    rows_hessian: NDArray[Any] | None = ...,
     bits: int | None = ...,
     sparsity: float | None = ...,
     mask: NDArray[Any] | None = ...,
@@ -63,6 +68,7 @@ def fit(
     hessian: NDArray[Any],
     *,
     method: Literal["trellis", "bcq"] = "trellis",
+    rows_hessian: NDArray[Any] | None = None,
     rate: float | None = None,
     bits: int | None = None,
     sparsity: float | None = None,
@@ -91,10 +97,16 @@ def fit(
             ``xorpack calibrate`` collects it, of any scale. A percent of the mean of its diagonal is added, and more
             where it is singular, which the logger ``xorpack`` says.
         method: ``"trellis"``, or ``"bcq"`` for binary codes.
+        rows_hessian: float32 or float64 (outputs,): what squared errors of each output count, of any scale, as
+            ``xorpack calibrate --guided`` collects it; None where all count alike. Outputs share the codes of a
+            trellis, a column's stored bits and its gain, and compete for a place in the mask. It is the diagonal of
+            a Hessian of the outputs. What lies beside it could not be used: how columns best make up for an error
+            before them is the same for any, and the rows of a column are searched at once.
         rate: of a trellis: stored bits per kept weight, 1/32 to 6; default: 2.
         bits: of binary codes: planes, 1 to 8; default: 2.
-        sparsity: prune this fraction of the weights, in [0, 1): of a trellis those of the least magnitude; of binary
-            codes those that cost the output the least, when the sweep reaches them.
+        sparsity: prune this fraction of the weights, in [0, 1): those that cost the output the least, when the sweep
+            reaches them and what was pruned before has been made up for; of a trellis as many in each column, for its
+            stored bits are as many as another's.
         mask: or keep these: bool of the weight's shape, or packed uint32 (rows, chunks). With neither, the weight's own
             zeros are the pruned ones; for a trellis only if they are a quarter of the weights or more.
         group_size: columns that share scales; 0 for the whole row. Default: see :func:`xorpack.quantize`.
@@ -103,15 +115,17 @@ def fit(
         outliers: of a trellis: keep weights apart, in float16: True for those of which that costs less than their
             clipping, or a number for all beyond so many standard deviations of their row or group.
         column_gains: of a trellis: a float16 for each column, too; default: True.
-        balance: of a trellis: 1 for the least total error; 0, the default, where rows count alike, of any magnitude; or
-            between. At 2 bits a language model's perplexity was 112 with 1 and no gains, 66 with 0 and gains.
+        balance: of a trellis: 1 for the least total error, as ``rows_hessian`` counts it; 0, where rows count alike,
+            of any magnitude; or between: the power of what an error counts. Default: .5 with ``rows_hessian``, else 0:
+            at 2 bits a language model's perplexity was 112 with 1 and no gains, 66 with 0 and gains.
         descents: rounds after the first, in which each column is chosen anew beside all others: never for the worse.
             Default: 1 of a trellis, each of which takes about as long as the first; 3 of binary codes.
         jobs: threads, of what does not go column by column. The result does not depend on it.
 
     Raises:
         ParameterError: an argument breaks its rule, or is of another method.
-        DataError: NaN or infinity in ``weight``; a ``hessian`` that is no sum of ``x x^T``, or 0.
+        DataError: NaN or infinity in ``weight``; a ``hessian`` that is no sum of ``x x^T``, or 0; a ``rows_hessian``
+            that is no sum of squares, or 0.
     """
     checks.choice("method", method, METHODS)
     if descents is not None:
@@ -129,6 +143,7 @@ def fit(
         return fit_bcq(
             weight,
             hessian,
+            rows_hessian=rows_hessian,
             bits=checks.whole("bits", 2 if bits is None else bits, 1, MAX_BITS),
             sparsity=sparsity,
             kept=bcq.kept_words(weight, sparsity, mask),
@@ -145,8 +160,15 @@ def fit(
         mask=kept_mask(weight, sparsity, mask),
         importance=None,
         column_gains=True if column_gains is None else column_gains,
-        balance=0.0 if balance is None else balance,
+        balance=(0.0 if rows_hessian is None else WEIGHED_BALANCE) if balance is None else balance,
         scale_dtype=scale_dtype,
         jobs=jobs,
     )
-    return fit_trellis(job, hessian, outliers=outliers, descents=DESCENTS if descents is None else descents)
+    return fit_trellis(
+        job,
+        hessian,
+        rows_hessian=rows_hessian,
+        choose=bool(sparsity),
+        outliers=outliers,
+        descents=DESCENTS if descents is None else descents,
+    )

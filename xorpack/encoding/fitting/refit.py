@@ -25,12 +25,17 @@ class Refit:
         tensor: with its outliers.
         weight: what it stands for, float32 (rows, cols).
         hessian: float32 (cols, cols).
+        weights: float64 (rows,), what squared errors of each row count.
     """
 
     def __init__(
-        self, tensor: TrellisTensor, weight: NDArray[np.float32], hessian: NDArray[np.float32]
+        self,
+        tensor: TrellisTensor,
+        weight: NDArray[np.float32],
+        hessian: NDArray[np.float32],
+        weights: NDArray[np.float64],
     ) -> None:
-        self.tensor, self.weight = tensor, weight
+        self.tensor, self.weight, self.weights = tensor, weight, weights
         self.rows, self.cols = as_matrix(tensor.shape)
         group, n, q = tensor.group_size or self.cols, n_groups(self.cols, tensor.group_size), tensor.bits
         bounds = np.arange(0, self.cols, group)
@@ -65,8 +70,9 @@ class Refit:
     def codes(self, a: NDArray[np.float64], scales: NDArray[Any]) -> NDArray[np.float64]:
         """Codes (q,), the best for ``scales``, or ``a`` where that is no worse."""
         s = scale_values(scales).astype(np.float64)
-        left = np.einsum("rgjhk,rg,rh->jk", self.left, s, s, optimize=True)
-        right = np.einsum("rgj,rg->j", self.right, s)
+        weighted = s * self.weights[:, None]
+        left = np.einsum("rgjhk,rg,rh->jk", self.left, weighted, s, optimize=True)
+        right = np.einsum("rgj,rg->j", self.right, weighted)
         if not np.trace(left) > 0:
             return a
         ridge = RIDGE * np.trace(left) / len(a)

@@ -1,12 +1,13 @@
 """Columns of a weight quantized one after another, each by Viterbi; what an error means for the others is fed to them.
 
 Matrices are transposed here: a column of the weight is a contiguous row. What all columns share comes as a tuple
-``shared = (kept, group, scales, counts, threshold, search, expand)``:
+``shared = (kept, group, scales, counts, outputs, threshold, search, expand)``:
 
-- kept: uint32 (rows, chunks), 1 where a weight is kept.
+- kept: uint32 (rows, chunks), 1 where a weight is kept; changed where the sweep chooses.
 - group: columns that share a scale.
 - scales: float64 (n_groups, rows).
 - counts: float64 (n_groups, rows), what a squared error counts beside the others of its column.
+- outputs: float64 (rows,), what a squared error of each row counts beside those of the others, in the end.
 - threshold: weights above it, in scales and gains, are kept as they are.
 - search: what :class:`xorpack.encoding.quantize.trellis_search.Search` makes of a network: ``(unit, limit, fine,
   firsts, new_bits, counts, tables, levels, window, edge, capacity)``.
@@ -24,7 +25,7 @@ from xorpack.vector.compiled import njit
 
 
 @njit(cache=True, nogil=True)
-def feedback_kernel(block, factor, columns, shared, gains, sizes, code, values, outliers, errors):
+def feedback_kernel(block, factor, columns, shared, gains, sizes, choose, code, values, outliers, errors):
     """Quantize the columns of a block in order; the columns of the block after each make up for its error.
 
     Args:
@@ -35,6 +36,8 @@ def feedback_kernel(block, factor, columns, shared, gains, sizes, code, values, 
         gains: float64 (cols,).
         sizes: float64 (cols,): root mean squares of the columns, in scales, that the gains are made for; those gains
             are adapted, and written. Or empty: gains stay.
+        choose: whether to keep those weights of a column that cost the most by now, as many as are kept: OBS, but that
+            the weights of a column share its stored bits, so that their number stays.
         code: uint32 (m, chunks): the bits of these columns are written.
         values: float32 (n, rows), written: what the columns are now.
         outliers: bool (n, rows), written: weights that are kept as they are.
@@ -44,6 +47,8 @@ def feedback_kernel(block, factor, columns, shared, gains, sizes, code, values, 
     bits = np.empty((code.shape[0], 1), np.uint32)
     for i in range(n):
         c, target = columns[i], block[i]
+        if choose:
+            keep_costliest(target, c, shared)
         if sizes.size:
             size = root_mean_square(target, c, shared)
             if size > 0.0 and sizes[c] > 0.0:
@@ -77,7 +82,7 @@ def descent_kernel(gradient, hessian, columns, shared, gains, fit_gains, code, v
     """
     n, rows = gradient.shape
     bits = np.empty((code.shape[0], 1), np.uint32)
-    target = np.empty(rows, np.float64)
+    target, outputs = np.empty(rows, np.float64), shared[4]
     found = np.empty(rows, np.float32)
     apart = np.empty(rows, np.bool_)
     total = 0.0
@@ -90,7 +95,7 @@ def descent_kernel(gradient, hessian, columns, shared, gains, fit_gains, code, v
         for r in range(rows):
             step = np.float64(found[r]) - np.float64(values[i, r])
             steps[i, r] = step
-            change += step * (curvature * step - 2.0 * slope[r])
+            change += outputs[r] * (step * (curvature * step - 2.0 * slope[r]))
         if not change < 0.0:
             for r in range(rows):
                 steps[i, r] = 0.0
@@ -116,7 +121,7 @@ def quantize_column(target, c, shared, gain, fit_gain, bits, values, outliers):
 
     Weights above the threshold leave their step free, as pruned ones do, and stay as they are, to 11 bits.
     """
-    kept, group, scales, counts, threshold, search, expand = shared
+    kept, group, scales, counts, _, threshold, search, expand = shared
     scale, count = scales[c // group], counts[c // group]
     unit, limit, fine, firsts, new_bits, n_rows, tables, levels, window, edge, capacity = search
     rows = target.size
@@ -157,7 +162,7 @@ def quantize_column(target, c, shared, gain, fit_gain, bits, values, outliers):
         edge,
         capacity,
         bits,
-        0,
+        np.int64(0),
     )
     return expand_column(target, cares, scale, count, gain, fit_gain, expand, bits, values)
 
@@ -192,6 +197,22 @@ def expand_column(target, cares, scale, count, gain, fit_gain, expand, bits, val
         if cares[r]:
             values[r] *= best / gain
     return best
+
+
+@njit(cache=True, nogil=True)
+def keep_costliest(column, c, shared):
+    """Change which weights of column ``c`` are kept, not how many: the largest ``w^2``, as their rows count."""
+    kept, outputs = shared[0], shared[4]
+    bit, n = np.uint32(1) << np.uint32(c & 31), 0
+    costs = np.empty(column.size, np.float64)
+    for r in range(column.size):
+        costs[r] = -column[r] * column[r] * outputs[r]
+        if kept[r, c >> 5] & bit:
+            n += 1
+            kept[r, c >> 5] ^= bit
+    order = np.argsort(costs, kind="mergesort")
+    for i in range(n):
+        kept[order[i], c >> 5] |= bit
 
 
 @njit(cache=True, nogil=True)

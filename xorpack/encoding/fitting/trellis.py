@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.scales import scale_values
-from xorpack.code.words import n_chunks, unpack
-from xorpack.encoding.fitting.hessian import Hessian
+from xorpack.code.words import Words, n_chunks, pack, popcount, unpack
+from xorpack.encoding.fitting.hessian import Hessian, checked_rows
 from xorpack.encoding.fitting.refit import Refit
 from xorpack.encoding.fitting.sweep_kernels import descent_kernel, feedback_kernel
 from xorpack.encoding.quantize.trellis import REFITS, Job, stored_scales, with_outliers
@@ -31,19 +31,31 @@ DESCENTS = 1
 
 
 def fit_trellis(
-    job: Job, hessian: NDArray[Any], *, outliers: bool | float = True, descents: int = DESCENTS
+    job: Job,
+    hessian: NDArray[Any],
+    *,
+    rows_hessian: NDArray[Any] | None = None,
+    choose: bool = False,
+    outliers: bool | float = True,
+    descents: int = DESCENTS,
 ) -> TrellisTensor:
     """Quantize what ``job`` says for the least error of the output.
+
+    With ``choose`` the job's mask only says how many weights are kept: which is chosen when the sweep reaches them.
 
     Raises:
         ParameterError, DataError: see :class:`xorpack.encoding.fitting.hessian.Hessian`.
     """
-    known = Hessian.of(hessian, as_matrix(job.weight.shape)[1])
+    rows, cols = as_matrix(job.weight.shape)
+    known = Hessian.of(hessian, cols)
+    weights = checked_rows(rows_hessian, rows) ** job.balance
+    if choose and job.weight.size:
+        job = replace(job, kept=costliest(job.weight, weights, popcount(job.kept)))
     scaling = job.scaling(outliers=outliers)
     if not job.weight.size:
         return job.tensor(*job.quantize(scaling), scaling.gains)
-    run = _Run(job, known, scaling)
-    run.sweep()
+    run = _Run(job, known, scaling, weights)
+    run.sweep(choose=choose)
     run.refit()
     for _ in range(descents):
         run.descend()
@@ -51,11 +63,25 @@ def fit_trellis(
     return run.tensor()
 
 
+def costliest(weight: NDArray[Any], weights: NDArray[np.float64], n: int) -> Words:
+    """Words (rows, chunks) of the ``n`` weights that cost the output the most, as many in each column.
+
+    A column's stored bits are as many as another's, and what its weights cost is as their squares.
+    """
+    rows, cols = as_matrix(weight.shape)
+    matrix = weight.reshape(rows, cols).astype(np.float64)
+    order = np.argsort(-(matrix**2) * weights[:, None], axis=0, kind="stable")
+    each, more = divmod(n, cols)
+    kept = np.zeros((rows, cols), np.bool_)
+    np.put_along_axis(kept, order, np.arange(rows)[:, None] < each + (np.arange(cols) < more), axis=0)
+    return pack(kept)
+
+
 class _Run:
     """The state of a fit; ``values`` and all other (cols, rows) matrices in the Hessian's order."""
 
-    def __init__(self, job: Job, hessian: Hessian, scaling: Scaling) -> None:
-        self.job, self.hessian, self.unit = job, hessian, scaling.unit
+    def __init__(self, job: Job, hessian: Hessian, scaling: Scaling, weights: NDArray[np.float64]) -> None:
+        self.job, self.hessian, self.unit, self.weights = job, hessian, scaling.unit, weights
         rows, cols = as_matrix(job.weight.shape)
         matrix = job.weight.reshape(rows, cols)
         self.target = np.ascontiguousarray(matrix.T[hessian.order]).astype(np.float32, copy=False)
@@ -68,8 +94,8 @@ class _Run:
         self.a = job.fitted_codes(scaling, care, np.array(job.plan.a, np.float64))
         self.scaling, self.care = scaling, care
 
-    def sweep(self) -> None:
-        """Quantize all columns in order, with feedback."""
+    def sweep(self, *, choose: bool = False) -> None:
+        """Quantize all columns in order, with feedback; ``choose`` anew which weights of a column are kept."""
         sizes = self._sizes() if self.job.column_gains else np.empty(0)
         work = self.target.copy()
         shared, factor = self._shared(), self.hessian.factor
@@ -84,6 +110,7 @@ class _Run:
                 shared,
                 self.gains,
                 sizes,
+                choose,
                 self.code,
                 self.values[inside],
                 self.outliers[inside],
@@ -120,7 +147,7 @@ class _Run:
 
     def refit(self) -> None:
         """Scales, then codes, by least squares, in turns; the columns become what is decoded then."""
-        refit = Refit(self.tensor(), self._straight(self.target), self._plain_hessian())
+        refit = Refit(self.tensor(), self._straight(self.target), self._plain_hessian(), self.weights)
         a = self.a * self.unit
         for _ in range(REFITS):
             self.stored = refit.scales(a, self.stored)
@@ -148,7 +175,8 @@ class _Run:
             self.job.kept,
             self.job.group,
             scales,
-            scales ** (2 * self.job.balance),
+            scales ** (2 * self.job.balance) * self.weights,
+            self.weights,
             self.scaling.threshold,
             search.arguments(),
             (network.n_in, network.n_out, network.levels(self.a)),

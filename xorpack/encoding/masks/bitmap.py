@@ -18,7 +18,7 @@ class BitmapProposal(Proposal):
     """One bit a weight: every mask can be stored so."""
 
     NAME: ClassVar[str] = Bitmap.NAME
-    FAST: ClassVar[bool] = True
+    FOR: ClassVar[frozenset[str]] = frozenset(("size", "speed", "packed speed"))
 
     @classmethod
     def of(cls, wanted: WantedMask) -> BitmapProposal:

@@ -22,11 +22,13 @@ from xorpack.code.corrections import Corrections
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.encoding.masks.block_kernels import (
+    cheapest_levels,
     count_blocks,
     count_columns,
     count_ones_by_class,
     split_kernel,
     sum_costs,
+    sum_groups,
 )
 from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.encoding.rings.gather import PlaneSource
@@ -291,9 +293,7 @@ def _palette(
     held = by_level(0, n) if n <= LINES else None
     for begin in starts:
         costs = by_level(begin, min(begin + LINES, n)) if held is None else held
-        best = costs.argmin(axis=1)
-        for level in np.unique(best):
-            whole[level] += costs[best == level].sum(axis=0)
+        sum_groups(costs, costs.argmin(axis=1), whole)
     present = np.flatnonzero(whole.any(axis=1))
     levels = _cheapest_levels(whole[present], n, unit) if len(present) else np.zeros(1, np.int64)
     classes = np.empty(n, np.int64)
@@ -314,23 +314,21 @@ def _cheapest_levels(totals: NDArray[np.float64], n: int, unit: int) -> Levels:
     """
     k = len(totals)
     sums = np.concatenate([np.zeros((1, totals.shape[1])), totals.cumsum(axis=0)])
-    stretch = sums[None, :, :] - sums[:, None, :]  # groups i .. j - 1
-    cheapest, which = stretch.min(axis=2), stretch.argmin(axis=2)
-    cheapest[np.tril_indices(k + 1, -1)] = np.inf
+    cheapest, which = np.full((k + 1, k + 1), np.inf), np.zeros((k + 1, k + 1), np.int64)
+    cheapest_levels(sums, cheapest, which)
     reached, came = cheapest[0].copy(), [np.zeros(k + 1, np.int64)]
-    choices: list[tuple[float, list[int]]] = []
+    bits: list[float] = []
     for n_levels in range(1, min(block.MAX_LEVELS, k) + 1):
         if n_levels > 1:
             through = reached[:, None] + cheapest
             came.append(through.argmin(axis=0))
             reached = through.min(axis=0)
-        ends, end = [], k
-        for back in reversed(came):
-            ends.append(int(which[back[end], end]))
-            end = int(back[end])
-        bits = reached[k] / unit + n * (n_levels - 1).bit_length() + LEVEL_BITS * n_levels
-        choices.append((bits, ends))
-    return np.unique(np.array(min(choices, key=lambda choice: choice[0])[1]))
+        bits.append(reached[k] / unit + n * (n_levels - 1).bit_length() + LEVEL_BITS * n_levels)
+    end, levels = k, set()
+    for back in reversed(came[: bits.index(min(bits)) + 1]):
+        levels.add(int(which[back[end], end]))
+        end = int(back[end])
+    return np.array(sorted(levels))
 
 
 def _ones(words: Words, cols: int) -> Corrections:

@@ -64,6 +64,32 @@ def sum_costs(counts, weights, found):
 
 
 @njit(cache=True, nogil=True)
+def sum_groups(costs, groups, sums):
+    """Add each line of ``costs`` (n, levels) to that of its group in ``sums`` (n_groups, levels)."""
+    for i in range(costs.shape[0]):
+        group = groups[i]
+        for level in range(costs.shape[1]):
+            sums[group, level] += costs[i, level]
+
+
+@njit(cache=True, nogil=True)
+def cheapest_levels(sums, cheapest, which):
+    """The least cost, and the level that has it, of the groups ``i .. j - 1`` for each ``i <= j``.
+
+    ``sums`` (n + 1, levels): running sums of the groups' costs; ``cheapest`` and ``which``: (n + 1, n + 1).
+    """
+    for i in range(sums.shape[0]):
+        for j in range(i, sums.shape[0]):
+            best, at = sums[j, 0] - sums[i, 0], 0
+            for level in range(1, sums.shape[1]):
+                cost = sums[j, level] - sums[i, level]
+                if cost < best:
+                    best, at = cost, level
+            cheapest[i, j] = best
+            which[i, j] = at
+
+
+@njit(cache=True, nogil=True)
 def split_kernel(
     mask,  # (rows, chunks) uint32
     cols,

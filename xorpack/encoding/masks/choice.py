@@ -17,21 +17,29 @@ from xorpack.encoding.masks.block import BlockProposal
 from xorpack.encoding.masks.bmf import BmfProposal
 from xorpack.encoding.masks.cascade import CascadeProposal
 from xorpack.encoding.masks.constant import ConstantProposal
+from xorpack.encoding.masks.huffman import HuffmanProposal
 from xorpack.encoding.masks.proposal import Proposal, WantedMask
 from xorpack.errors import ParameterError
 from xorpack.masks import Mask
 
-Choice = Literal["auto", "constant", "bitmap", "cascade", "block", "bmf"]
+Choice = Literal["auto", "constant", "bitmap", "cascade", "block", "bmf", "huffman"]
 Prefer = Literal["size", "speed"]
 
 PROPOSALS: Mapping[str, type[Proposal]] = {
     proposal.NAME: proposal
-    for proposal in (ConstantProposal, BitmapProposal, BlockProposal, CascadeProposal, BmfProposal)
+    for proposal in (
+        ConstantProposal,
+        BitmapProposal,
+        BlockProposal,
+        CascadeProposal,
+        BmfProposal,
+        HuffmanProposal,
+    )
 }
 """By the codec's name, in the order in which they are asked: of equals the first is taken."""
 
 
-def choose(wanted: WantedMask, choice: Choice, prefer: Prefer) -> Proposal:
+def choose(wanted: WantedMask, choice: Choice, prefer: Prefer, *, packs: bool = False) -> Proposal:
     """The proposal to take.
 
     Args:
@@ -39,6 +47,7 @@ def choose(wanted: WantedMask, choice: Choice, prefer: Prefer) -> Proposal:
             is smaller.
         choice: ``auto``, or a codec.
         prefer: what ``auto`` takes: the least ``size``, or only what is fast (``speed``).
+        packs: whether bits of kept weights are packed: then codes of no fixed rate are fast enough.
 
     Raises:
         ParameterError: the codec asked for cannot store this mask, or ``factors`` are another mask's.
@@ -50,7 +59,7 @@ def choose(wanted: WantedMask, choice: Choice, prefer: Prefer) -> Proposal:
     found: list[Proposal] = []
     for proposal in PROPOSALS.values():
         below = min((each.bits for each in found), default=wanted.below)
-        if below > 0 and (proposal.FAST or prefer == "size"):
+        if below > 0 and _preferred(prefer, packs) in proposal.FOR:
             with suppress(ParameterError):  # it cannot store this mask
                 found.append(proposal.of(replace(wanted, below=below)))
     return min(found, key=lambda each: each.bits)
@@ -67,7 +76,11 @@ def encode_mask(
     return mask
 
 
-def estimate_bits(density: float, choice: str, prefer: str) -> float:
+def _preferred(prefer: str, packs: bool) -> str:
+    return "packed speed" if packs and prefer == "speed" else prefer
+
+
+def estimate_bits(density: float, choice: str, prefer: str, *, packs: bool = False) -> float:
     """Bits per weight that a codec takes for an i.i.d. mask which keeps ``density`` of the weights, about.
 
     Raises:
@@ -75,7 +88,7 @@ def estimate_bits(density: float, choice: str, prefer: str) -> float:
     """
     if not 0 < density < 1:
         return 0.0
-    asked = [each for each in PROPOSALS.values() if each.FAST or prefer == "size"]
+    asked = [each for each in PROPOSALS.values() if _preferred(prefer, packs) in each.FOR]
     if choice != "auto":
         asked = [PROPOSALS[choice]]
     bits = min(each.typical_bits(density) for each in asked)

@@ -20,7 +20,7 @@ class ConstantProposal(Proposal):
     """No bits at all."""
 
     NAME: ClassVar[str] = Constant.NAME
-    FAST: ClassVar[bool] = True
+    FOR: ClassVar[frozenset[str]] = frozenset(("size", "speed", "packed speed"))
 
     @classmethod
     def of(cls, wanted: WantedMask) -> ConstantProposal:

@@ -52,14 +52,15 @@ class Proposal(ABC):
 
     Attributes:
         NAME: of the codec.
-        FAST: whether it takes next to no time to encode and to decode.
+        FOR: what may be preferred for a choice to take the codec: ``size``, ``speed``, or ``packed speed``: speed where
+            bits are packed.
         CONFIG_BYTES: what the config takes in a file's header, where that counts.
         wanted: the mask.
         bits: what the codec takes, exactly or as near as is known before the mask is encoded.
     """
 
     NAME: ClassVar[str]
-    FAST: ClassVar[bool] = False
+    FOR: ClassVar[frozenset[str]] = frozenset(("size",))
     CONFIG_BYTES: ClassVar[int] = 0
 
     wanted: WantedMask

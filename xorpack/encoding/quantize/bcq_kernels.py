@@ -4,7 +4,8 @@ The kept weights of a group are sorted once. The nearest of the ``2^q`` levels t
 them, so that a step of the alternation costs a binary search per level and a difference of prefix sums,
 whatever the number of weights. Bit k of a *code* is 1 where plane k is +1; level ``c`` is
 ``sum_k (alpha_k if c >> k & 1 else -alpha_k)``, summed from plane 0 as the decoders do. Between two levels
-at the same distance the upper one is taken, which makes the sign of 0 a plus.
+at the same distance the upper one is taken, which makes the sign of 0 a plus. Counts begin as ``np.int64(0)``: of a
+literal 0, numba would compile all functions that are called with it once more.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def greedy(values, n, prefix, alphas, ends):
     ends[0, 0] = n
     for k in range(q):
         total = 0.0
-        begin = 0
+        begin = np.int64(0)
         for i in range(size):
             end = ends[i, 0]
             middle = count_below(values, begin, end, level[i])
@@ -145,7 +146,7 @@ def alternating(values, n, prefix, n_iterations, alphas):
         size = 1 << k
         sorted_levels(alphas[:k], levels[:size], codes, other_levels, other_codes)
         total = 0.0
-        begin = 0
+        begin = np.int64(0)
         for i in range(size):
             end = n
             if i + 1 < size:
@@ -179,7 +180,7 @@ def refit(values, n, prefix, levels, codes, alphas):
     """Fit ``alphas`` (q,) to the weights nearest to each of ``levels``; whether that changed them."""
     q = alphas.size
     normal = np.zeros((q, q + 1), np.float64)
-    begin = 0
+    begin = np.int64(0)
     for i in range(levels.size):
         end = n
         if i + 1 < levels.size:
@@ -239,7 +240,7 @@ def boundaries(scales, limit, levels, codes, other_levels, other_codes, bounds):
 def squared_error(values, n, levels, bounds):
     """Squared error of the sorted ``values`` (n,) rounded to the nearest of ``levels``."""
     total = 0.0
-    begin = 0
+    begin = np.int64(0)
     for i in range(levels.size):
         end = n if i + 1 == levels.size else count_below(values, begin, n, bounds[i])
         level = np.float64(levels[i])
@@ -290,7 +291,7 @@ def quantize_kernel(weight, first_row, mask, group, n_iterations, half, limit, p
         for g in range(scales.shape[1]):
             begin = g * group
             end = min(begin + group, cols)
-            n = 0
+            n = np.int64(0)
             for chunk in range(begin // 32, (end + 31) // 32):
                 kept = np.uint64(mask[row, chunk])
                 while kept:

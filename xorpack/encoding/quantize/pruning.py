@@ -8,7 +8,7 @@ unsigned integers is the order of the magnitudes: a histogram of the high 16 bit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class GlobalThreshold:
     ties_kept: tuple[int, ...]
     n_weights: int
     n_pruned: int
+
+    def only(self, index: int) -> GlobalThreshold:
+        """The same place for tensor ``index`` of the sequence alone, which is number 0 of the new one."""
+        return replace(self, ties_kept=(self.ties_kept[index],))
 
     def mask(self, index: int, weight: NDArray[Any]) -> Words:
         """The packed mask, uint32 (rows, chunks), of tensor ``index`` of the sequence.

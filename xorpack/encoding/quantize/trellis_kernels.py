@@ -58,13 +58,17 @@ def search_kernel(
     n_cols, rows = targets.shape
     n_steps = firsts.size
     m = code.shape[0]
+    anywhere, first = (
+        np.int64(-1),
+        np.int64(0),
+    )  # with literals, what is called below would be compiled anew for each
     most, widest = 0, 0
     for s in range(n_steps):
         most = max(most, new_bits[s])
         widest = max(widest, counts[s])
     size = max(1 << window, 32 << most)
     costs = np.empty((2, size), np.int16)
-    stride = 0
+    stride = np.int64(0)
     for s in range(n_steps):
         stride = max(stride, (1 << window - new_bits[s]) // 32 * new_bits[s])
     survivors = np.empty(capacity * stride, np.uint32)
@@ -92,7 +96,7 @@ def search_kernel(
             begin = (n_steps - before) % n_steps
             last, _ = run(
                 x, weight, weighted, fine, firsts, new_bits, counts, tables, levels, window, begin, n, edge,
-                capacity, -1, costs, survivors, stride, starts, step_targets, step_weights, chosen,
+                capacity, anywhere, costs, survivors, stride, starts, step_targets, step_weights, chosen,
             )  # fmt: skip
             for lap in range(laps, 0, -1):
                 last = trace(
@@ -103,7 +107,7 @@ def search_kernel(
             least = np.int64(-1)
             for lap in range(laps):
                 _, total = run(
-                    x, weight, weighted, fine, firsts, new_bits, counts, tables, levels, window, 0, n_steps, edge,
+                    x, weight, weighted, fine, firsts, new_bits, counts, tables, levels, window, first, n_steps, edge,
                     capacity, candidates[lap], costs, survivors, stride, starts, step_targets, step_weights, chosen,
                 )  # fmt: skip
                 if least < 0 or total < least:
@@ -149,7 +153,7 @@ def run(
         while i < reach:
             now[(state & (1 << dropped) - 1) * reach + i] = 0
             i += length
-    done, last, total = 0, 0, np.int64(0)
+    done, last, total = np.int64(0), np.int64(0), np.int64(0)
     ignored = np.empty(n_steps, np.int64)
     for t in range(n):
         s = (begin + t) % n_steps
@@ -171,7 +175,7 @@ def run(
         total += least
         is_last = t + 1 == n
         if is_last or t + 1 - done == capacity:
-            last = 0
+            last = np.int64(0)
             while then[last] != least:
                 last += 1
             if is_last:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections
-from xorpack.code.dense import UNSIGNED
+from xorpack.code.dense import UNSIGNED, split_planes
 from xorpack.code.layout import Layout
 from xorpack.code.words import Words, popcount, unpack
 from xorpack.encoding.rings.gather_kernels import count_bits, gather_elements, gather_words, mark_nonzero
@@ -66,6 +67,10 @@ class PlaneSource:
                 np.uint64
             ) << np.uint64(k)
         return Corrections(row * cols + 32 * chunk + j, values)
+
+    def blocks(self) -> Iterator[tuple[Words, Words]]:
+        """Blocks of rows of mask and coded planes: (n, chunks), (n_planes, n, chunks)."""
+        yield self.mask, self.planes if self.n_planes == len(self.planes) else self.planes[self.coded]
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`RingSource`."""
@@ -126,6 +131,15 @@ class ElementSource:
         gather_words(self.mask, segment, *layout.params(), care)
         self._gather(layout, segment, planes)
         return care, planes if self.n_planes == self.n_bits else planes[self.coded]
+
+    def blocks(self) -> Iterator[tuple[Words, Words]]:
+        """See :class:`PlaneSource`."""
+        rows, cols = self.elements.shape
+        step = max(1, _BLOCK // max(cols, 1))
+        for first in range(0, rows, step):
+            part = self.elements[first : first + step]
+            _, planes = split_planes(self.coded_form(part.reshape(-1)).reshape(part.shape))
+            yield self.mask[first : first + step], planes[self.coded]
 
     def coded_form(self, elements: NDArray[Any]) -> NDArray[Any]:
         """The bits of ``elements`` (n,) that planes hold."""

@@ -1,19 +1,16 @@
 """The rate: how many stored words per lane make code + corrections smallest.
 
-A lower rate saves code and costs corrections. Small tensors are encoded whole at every rate on the way
-downhill from a guess. Of a large one, two rings are encoded at the guess; where their share of corrections
-is near the one that belongs to the best rate, the guess stands, and nothing was lost. Elsewhere (real masks
-are not i.i.d.) the guess is corrected by that share.
-
-At the best rate x the code that one more correction saves is worth its bits. With the share of corrections
-falling as exp(-x / SOFTNESS), that share is ``SOFTNESS * q / (bits of a correction)``.
+With ``s`` stored bits more than care bits, a plane leaves about ``softness * log(1 + exp(-s / softness))`` of them
+unsolved: all that are too many, and few more. So the rings of a small tensor, or two of a large one's, are encoded at
+the rate which that calls best. The corrections found there say by how many bits the tensor is off (real masks are not
+i.i.d.), and another rate is tried only while what it saves, by the curve so moved, is worth it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,22 +20,19 @@ from xorpack.encoding.rings.elimination import RingCode, encode_ring
 from xorpack.encoding.rings.gather import RingSource
 
 SOFTNESS = 0.0045
-"""Measured on i.i.d. masks, 12 words of window, S .5 to .9."""
+"""In care bits; measured on i.i.d. masks, 12 words of window, S .5 to .9."""
 
-NEAR = (0.1, 3.0)
-"""Share of corrections over the best one that is good enough: too high a rate costs little."""
-
-HIGH = 1.012
-"""Stored bits per care bit up to which too few corrections are no loss worth another try."""
+WORTH = 0.004
+"""Share of the bits that another try is to save."""
 
 SMALL = 4096
-"""Stored words up to which a tensor is encoded at every rate on the way."""
+"""Stored words up to which all rings of a tensor are tried."""
 
 N_PROBES = 2
 """Rings that a rate is tried on."""
 
-MAX_TRIES = 4
-"""Rates that are tried on a large tensor."""
+MAX_TRIES = 5
+"""Rates that are tried at the most."""
 
 
 def corrections_bits(n: float, universe: float, q: int) -> float:
@@ -46,15 +40,49 @@ def corrections_bits(n: float, universe: float, q: int) -> float:
     return n * (math.log2(max(universe / n, 1)) + 2 + q) if n else 0.0
 
 
-def best_share(q: int) -> float:
-    """Share of care positions that are corrections at the best rate."""
-    return SOFTNESS * q / (math.log2(1 / SOFTNESS) + 4 + q)
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Corrections by stored words per lane, and what both take.
 
+    ``q`` planes of ``n_care`` weights, in ``n_lanes`` lanes of up to ``limit`` words; ``off``: bits that the tensor
+    needs beyond an i.i.d. one.
+    """
 
-def guess(density: float, q: int) -> float:
-    """Stored bits per care bit that suit an i.i.d. mask which keeps ``density`` of the weights."""
-    usual = 1.0065 if density > 0.15 else 1.008
-    return usual - SOFTNESS / 2 * math.log(best_share(q) / best_share(2))
+    q: int
+    n_care: int
+    n_lanes: int
+    limit: int
+    off: float = 0.0
+
+    def corrections(self, m: int) -> float:
+        """How many are foretold: no fewer than those of all bits that are too many."""
+        spare = 32 * self.n_lanes * m - self.n_care
+        soft = SOFTNESS * self.n_care
+        return self._some * max(soft * float(np.logaddexp(0, (self.off - spare) / soft)), -spare)
+
+    def moved(self, m: int, found: int) -> Curve:
+        """The curve through ``found`` corrections at ``m``."""
+        soft = SOFTNESS * self.n_care
+        y = max(found, 0.5) / self._some / soft
+        off = 32.0 * self.n_lanes * m - self.n_care + soft * (y + math.log(-math.expm1(-y)))
+        return Curve(self.q, self.n_care, self.n_lanes, self.limit, off)
+
+    def bits(self, m: int, n_corrections: float) -> float:
+        """Of the code and the corrections."""
+        universe = 32 * self.n_lanes * self.limit
+        return 32 * self.q * self.n_lanes * m + corrections_bits(n_corrections, universe, self.q)
+
+    def best(self) -> tuple[int, float]:
+        """The words per lane that take the fewest bits, and how many."""
+        ideal = (self.n_care + max(self.off, 0)) / 32 / self.n_lanes
+        first = min(max(1, int(ideal * 0.97) - 1), self.limit)
+        near = range(first, min(self.limit, math.ceil(ideal * 1.03) + 1) + 1)
+        return min(((m, self.bits(m, self.corrections(m))) for m in near), key=lambda pair: pair[::-1])
+
+    @property
+    def _some(self) -> float:
+        """Share of the unsolved bits that are wrong in a plane."""
+        return 1 - 2.0**-self.q
 
 
 def choose_m_lane(
@@ -62,61 +90,26 @@ def choose_m_lane(
 ) -> tuple[int, dict[int, RingCode]]:
     """Stored words per lane, and the codes at that rate of those segments that were encoded on the way."""
     n_lanes = layout.n_segments * layout.lanes
-    ideal = n_kept / 32 / n_lanes
-    if ideal == 0:
+    if n_kept == 0:
         return 0, {}
-    q, limit = source.n_planes, layout.n_steps
-    m_lane = min(limit, max(1, math.ceil(ideal * guess(n_kept / (32 * n_lanes * limit), q))))
-    whole = ideal * n_lanes < SMALL
+    curve = Curve(source.n_planes, n_kept, n_lanes, layout.n_steps)
+    whole = n_kept < 32 * SMALL
     probes = range(layout.n_segments if whole else min(N_PROBES, layout.n_segments))
     rings = [source.ring(layout, segment) for segment in probes]
     n_care = sum(int(np.bitwise_count(care).sum(dtype=np.int64)) for care, _ in rings)
     tried: dict[int, dict[int, RingCode]] = {}
-
-    def wrong(m: int) -> int:
-        if m not in tried:
-            with ThreadPoolExecutor(jobs) as pool:
-                codes = pool.map(lambda ring: encode_ring(network, ring[0], ring[1], m), rings)
-                tried[m] = dict(zip(probes, codes, strict=True))
-        return sum(len(code.positions) for code in tried[m].values())
-
-    if whole:
-
-        def cost(m: int) -> float:
-            return 32 * q * n_lanes * m + corrections_bits(wrong(m), 32 * n_lanes * limit, q)
-
-        best = _walk(cost, m_lane, max(1, round(ideal * 0.002)), limit)
-        return best, tried[best]
-    for _ in range(MAX_TRIES):
-        share = wrong(m_lane) / max(n_care, 1) / best_share(q)
-        if share <= NEAR[1] and (share >= NEAR[0] or m_lane <= HIGH * ideal):
-            break
-        # A far miss is no measure of distance: go a few softnesses at a time.
-        step = SOFTNESS * math.log(min(max(share, 1 / 30), 30))
-        better = min(limit, max(1, round(m_lane + ideal * step)))
-        if better in tried:
-            break
-        m_lane = better
-    wrong(m_lane)
-    return m_lane, tried[m_lane]
-
-
-def _walk(cost: Callable[[int], float], start: int, step: int, limit: int) -> int:
-    """The lowest of ``cost`` on ``start + step * k`` within 1..limit, walking downhill from ``start``."""
-    known: dict[int, float] = {}
-
-    def at(x: int) -> float:
-        if not 1 <= x <= limit:
-            return math.inf
-        if x not in known:
-            known[x] = cost(x)
-        return known[x]
-
-    x = start
-    while True:
-        if at(x - step) < at(x):
-            x -= step
-        elif at(x + step) < at(x):
-            x += step
-        else:
-            return x
+    costs: dict[int, float] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        m, _ = curve.best()
+        while True:
+            codes = pool.map(encode_ring, [network] * len(rings), *zip(*rings, strict=True), [m] * len(rings))
+            tried[m] = dict(zip(probes, codes, strict=True))
+            found = sum(len(code.positions) for code in tried[m].values())
+            n_all = round(found * n_kept / max(n_care, 1))
+            costs[m] = curve.bits(m, n_all)
+            least = min(costs, key=lambda m: (costs[m], m))
+            m, foretold = curve.moved(m, n_all).best()
+            if not (n_all or any(code.code.any() for code in tried[least].values())):
+                m, foretold = 1, 0.0  # nothing but zeros: no word is needed
+            if m in tried or len(tried) == MAX_TRIES or foretold > (1 - WORTH) * costs[least]:
+                return least, tried[least]

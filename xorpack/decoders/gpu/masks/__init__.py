@@ -21,7 +21,8 @@ CODECS: Mapping[type[Mask], type[DeviceMask[Any]]] = {
     Block: DeviceBlock,
     Bmf: DeviceBmf,
 }
-"""``Constant`` needs none: where every weight is kept, or none, no mask is read."""
+"""``Constant`` needs none: where every weight is kept, or none, no mask is read. Nor does ``Huffman``, whose codewords
+have no fixed places: it is decoded to a bitmap when it is loaded."""
 
 
 def on_device(mask: Mask, tensor: CodedPlanes) -> DeviceMask[Any]:

@@ -1,0 +1,163 @@
+"""Workers of a dask cluster, real processes: the same bytes, whoever dies; what is not there is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from samples import pruned
+
+import xorpack
+from xorpack.checkpoint import cluster
+from xorpack.errors import DataError, ParameterError, WorkerError
+
+distributed = pytest.importorskip("distributed", reason="needs distributed (extra dask)")
+pytestmark = pytest.mark.filterwarnings("default")  # its own are not ours
+
+OPTIONS: dict[str, Any] = {"sparsity": 0.8, "scope": "global"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cluster") / "m"
+    root.mkdir()
+    for i in range(2):
+        held = {f"layers.{i}.{k}.weight": pruned((96, 128), 0.5, seed=10 * i + k) for k in range(4)}
+        save_file(
+            held | {f"layers.{i}.bias": pruned((9,), 0)}, root / f"model-0000{i + 1}-of-00002.safetensors"
+        )
+    (root / "config.json").write_text(json.dumps({}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Any]:
+    """A scheduler in this process, and two workers with processes of their own."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+    ) as local:
+        yield local
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(root.iterdir())}
+
+
+def test_the_bytes_are_those_of_one_process_though_a_worker_is_killed(
+    source: Path, tmp_path: Path, local: Any
+) -> None:
+    def die_in_the_middle() -> int:
+        """The next tensor that this worker encodes is its last."""
+        from xorpack.checkpoint import shards
+
+        def die(*_: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        shards.encode_tensor = die  # type: ignore[assignment]
+        return os.getpid()
+
+    with distributed.Client(local) as client:
+        client.wait_for_workers(2)
+        victim = sorted(client.scheduler_info()["workers"])[0]
+        pid = client.run(die_in_the_middle, workers=[victim])[victim]
+    done = []
+    report = xorpack.encode_checkpoint(
+        source,
+        tmp_path / "x",
+        scheduler=local.scheduler_address,
+        progress=lambda name, *_: done.append(name),
+        **OPTIONS,
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    again = xorpack.encode_checkpoint(source, tmp_path / "y", **OPTIONS)
+    assert contents(tmp_path / "x") == contents(tmp_path / "y")
+    assert report.accounts == again.accounts
+    assert sorted(done) == sorted(again.accounts)
+    assert sorted(os.listdir(tmp_path)) == ["x", "y"]
+
+
+def test_an_error_of_a_tensor_is_what_it_is_in_one_process(tmp_path: Path, local: Any) -> None:
+    array = pruned((8, 64), 0.5)
+    array[3, 5] = np.nan
+    save_file({"a.weight": pruned((64, 64), 0.5), "b.weight": array}, tmp_path / "m.safetensors")
+    with pytest.raises(DataError, match=r"'b\.weight'.*nan"):
+        xorpack.encode_checkpoint(
+            tmp_path / "m.safetensors", tmp_path / "x.safetensors", scheduler=local.scheduler_address
+        )
+    assert os.listdir(tmp_path) == ["m.safetensors"]
+
+
+def test_a_tensor_that_workers_die_of_is_named_and_what_is_finished_stays(
+    source: Path, tmp_path: Path, local: Any
+) -> None:
+    def die_of_one() -> None:
+        from xorpack.checkpoint import shards
+
+        encode = shards.encode_tensor
+
+        def die(task: Any) -> Any:
+            if task.name == "layers.1.2.weight":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return encode(task)
+
+        shards.encode_tensor = die
+
+    local.scheduler.allowed_failures = 0
+    with distributed.Client(local) as client:
+        client.wait_for_workers(2)
+        client.run(die_of_one)
+    target, address = tmp_path / "x", local.scheduler_address
+    with pytest.raises(WorkerError, match=r"tensor 'layers\.1\.2\.weight': the workers .* died, .*memory"):
+        xorpack.encode_checkpoint(source, target, scheduler=address, resume=True, **OPTIONS)
+    local.scheduler.allowed_failures = 3
+    done = []
+    xorpack.encode_checkpoint(source, target, resume=True, progress=lambda *_: done.append(1), **OPTIONS)
+    xorpack.encode_checkpoint(source, tmp_path / "y", **OPTIONS)
+    assert contents(target) == contents(tmp_path / "y")
+
+
+def test_what_is_not_there_is_named(
+    source: Path, tmp_path: Path, local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster, "WORKER_SECONDS", 1)
+    target, address = tmp_path / "x", local.scheduler_address
+    with pytest.raises(WorkerError, match=r"scheduler tcp://127\.0\.0\.1:9: cannot be reached"):
+        xorpack.encode_checkpoint(source, target, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(WorkerError, match="scheduler tls:nothing: cannot be reached"):
+        xorpack.encode_checkpoint(source, target, scheduler="tls:nothing")
+    with pytest.raises(ParameterError, match="workers says how many"):
+        xorpack.encode_checkpoint(source, target, scheduler=address, workers=2)
+    with pytest.raises(ParameterError, match="workers"):
+        xorpack.encode_checkpoint(source, target, workers=0)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        pytest.raises(WorkerError, match=r"no worker has come within 1 s"),
+    ):
+        xorpack.encode_checkpoint(source, target, scheduler=empty.scheduler_address)
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "__version__", "9.9")
+        with pytest.raises(WorkerError, match=rf"xorpack {xorpack.__version__}, not 9\.9 as here"):
+            xorpack.encode_checkpoint(source, target, scheduler=address)
+    with (
+        pytest.raises(WorkerError, match=r"sees no /no/such/place"),
+        cluster.cluster(address, None, paths=[Path("/no/such/place")]),
+    ):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_dask_it_says_what_to_install(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(ParameterError, match=r"pip install 'xorpack\[dask\]'"):
+        xorpack.encode_checkpoint(source, tmp_path / "x", workers=2)

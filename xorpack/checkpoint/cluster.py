@@ -1,0 +1,137 @@
+"""Workers of a dask cluster in the place of threads: other processes, on this machine or on many.
+
+A task is a tensor (:class:`xorpack.checkpoint.task.TensorTask`), as it is for a thread. Workers read the source and
+write parts themselves, so all of them see both under the same paths; what they send back is what is to be said of a
+tensor. A task whose worker is lost is given to another one; a tensor that takes several workers with it is an error.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from xorpack import checks
+from xorpack._version import __version__
+from xorpack.errors import ParameterError, WorkerError
+from xorpack.files.record import VERSION
+
+CONNECT_SECONDS, WORKER_SECONDS = 10, 60
+"""How long a scheduler is waited for, and the first of its workers."""
+
+
+def check_options(scheduler: str | None, workers: int | None) -> None:
+    """Raise ParameterError unless these say what workers there are; neither does if there are none."""
+    if scheduler is not None and workers is not None:
+        raise ParameterError("scheduler is of workers that run already, and workers says how many to start")
+    if workers is not None:
+        checks.whole("workers", workers, 1)
+
+
+@contextmanager
+def cluster(
+    scheduler: str | None, workers: int | None, *, threads: int = 1, paths: Iterable[Path] = ()
+) -> Iterator[Executor]:
+    """Workers as an executor; when it ends, what has not begun never does.
+
+    Args:
+        scheduler: address of a running scheduler, ``tcp://HOST:PORT``.
+        workers: instead, how many processes to start on this machine.
+        threads: of each of these.
+        paths: what every worker must see.
+
+    Raises:
+        ParameterError: dask is not installed.
+        WorkerError: the scheduler cannot be reached, has no workers, or one without this version of xorpack, or without
+            ``paths``; the scheduler is lost, or a task that workers die of.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise ParameterError("workers need dask: pip install 'xorpack[dask]'") from None
+    with ExitStack() as stack:
+        if scheduler is None:
+            try:
+                local = distributed.LocalCluster(
+                    n_workers=workers, threads_per_worker=threads, processes=True, dashboard_address=None
+                )
+            except (OSError, RuntimeError) as error:
+                raise WorkerError(f"{workers} workers cannot be started: {_line(error)}") from None
+            address = stack.enter_context(local).scheduler_address
+        else:
+            address = scheduler
+        try:
+            client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))
+        except (OSError, ValueError, TypeError) as error:
+            raise WorkerError(f"scheduler {address}: cannot be reached: {_line(error)}") from None
+        _check_workers(client, address, [str(path.absolute()) for path in paths])
+        pool = _Workers(client)
+        try:
+            yield pool
+        except distributed.KilledWorker as error:
+            raise WorkerError(
+                f"tensor {pool.name(error.task)!r}: the workers that were to encode it died, the last of them "
+                f"{error.last_worker.address}: they may have too little memory for a tensor as large"
+            ) from None
+        except CancelledError:
+            raise WorkerError(f"scheduler {address}: lost; what was running there is too") from None
+        finally:
+            pool.shutdown()
+
+
+class _Workers(Executor):
+    """A client as an executor, whose tasks have the names of their tensors."""
+
+    def __init__(self, client: Any) -> None:
+        self._inner = client.get_executor(pure=False)
+        self._run = uuid.uuid4().hex
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        """See :class:`concurrent.futures.Executor`."""
+        name = getattr(arguments[0], "name", uuid.uuid4().hex)
+        found: Future[Any] = self._inner.submit(
+            function, *arguments, **options, key=(f"{function.__name__}-{self._run}", name)
+        )
+        return found
+
+    def name(self, key: Any) -> str:
+        """The name of a task's tensor."""
+        return str(key[1])
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Drop what has not begun."""
+        self._inner.shutdown(wait=False)
+
+
+def _check_workers(client: Any, address: str, paths: list[str]) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError:
+        raise WorkerError(f"scheduler {address}: no worker has come within {WORKER_SECONDS} s") from None
+
+    def probe() -> tuple[str, int | None, list[str]]:  # a function within another is sent with its body
+        import os
+
+        try:
+            from xorpack._version import __version__ as version
+            from xorpack.files import record
+        except ImportError as error:
+            return f"none: {error}", None, []
+        return version, record.VERSION, [path for path in paths if not os.path.exists(path)]
+
+    for worker, (version, format_version, missing) in client.run(probe).items():
+        if (version, format_version) != (__version__, VERSION):
+            raise WorkerError(
+                f"worker {worker}: xorpack {version}, not {__version__} as here; install the same everywhere"
+            )
+        if missing:
+            raise WorkerError(
+                f"worker {worker}: sees no {missing[0]}; source and destination must lie where all workers see them"
+            )
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,125 @@
+"""A checkpoint's files, each written when the last of its tensors is encoded.
+
+What is held is one tensor for each that is being encoded, however large a file is: an encoded tensor goes at once to a
+file of its own, a *part*, an ordinary encoded file. When all parts of a file are there they are joined, block by block,
+and removed. A file is joined while the tensors of the next are encoded. The journal says what is finished.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from pathlib import Path
+from typing import Protocol
+
+from xorpack.checkpoint.journal import Journal
+from xorpack.checkpoint.settings import Settings
+from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
+from xorpack.files import container, safetensors_file
+from xorpack.files.safetensors_file import SafetensorsFile
+from xorpack.files.tree import copy_mode
+
+PARTS = "parts"
+"""The folder of a workspace that parts lie in."""
+
+
+class Run(Protocol):
+    """What encoding files asks of the run that they belong to."""
+
+    def task(self, name: str) -> TensorTask:
+        """What is to be done for a tensor."""
+
+    def take(self, name: str, result: TensorResult) -> None:
+        """Note what became of it."""
+
+
+def encode_part(task: TensorTask, path: Path) -> TensorResult:
+    """Encode one tensor to a file of its own, which appears whole; none where it would not become smaller."""
+    encoded, result = encode_tensor(task)
+    if encoded is not None:
+        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # by whoever does the same
+        container.write(unfinished, {task.name: encoded}, {})
+        os.replace(unfinished, path)
+    return result
+
+
+class Shards:
+    """Files of a checkpoint to encode, and where each is to be written."""
+
+    def __init__(
+        self, settings: Settings, selected: Sequence[str], files: Mapping[Path, SafetensorsFile], work: Path
+    ) -> None:
+        """Begin.
+
+        Args:
+            settings: to be noted in every file.
+            selected: tensors to encode.
+            files: of the source, by the paths to write.
+            work: a directory for parts.
+        """
+        self.settings, self.files = settings, files
+        self._folder = work / PARTS
+        self._folder.mkdir(exist_ok=True)
+        self._parts = {name: self._folder / str(number) for number, name in enumerate(selected)}
+
+    def encode(self, run: Run, pool: Executor, journal: Journal) -> None:
+        """Encode in ``pool`` what the journal does not hold, and join the files."""
+        waiting = {
+            path: {name for name in file.tensors if name in self._parts} for path, file in self.files.items()
+        }
+        for path in [path for path in waiting if journal.holds_file(path)]:
+            for name in waiting.pop(path):
+                run.take(name, journal.results[name])
+        home = {name: path for path, names in waiting.items() for name in names}
+        finished = [name for name in home if journal.holds_part(name, self._parts[name])]
+        self._remove_parts(but=finished)
+        done = set(finished)
+        futures: dict[Future[TensorResult], str] = {
+            pool.submit(encode_part, run.task(name), self._parts[name]): name
+            for name in home
+            if name not in done
+        }
+        for name in finished:
+            self._take(run, name, journal.results[name], waiting[home[name]])
+        for path in [path for path, names in waiting.items() if not names]:
+            self._join(path, journal)
+        for future in as_completed(futures):
+            name, result = futures.pop(future), future.result()
+            journal.finish(name, result)
+            self._take(run, name, result, waiting[home[name]])
+            if not waiting[home[name]]:
+                self._join(home[name], journal)
+
+    def _take(self, run: Run, name: str, result: TensorResult, waiting: set[str]) -> None:
+        run.take(name, result)
+        waiting.discard(name)
+        if result.account is None:
+            del self._parts[name]
+
+    def _remove_parts(self, *, but: Sequence[str]) -> None:
+        kept = {self._parts[name] for name in but}
+        for path in self._folder.iterdir():
+            if path not in kept:
+                path.unlink()
+
+    def _join(self, path: Path, journal: Journal) -> None:
+        """Write the file of which all tensors are encoded, and remove their parts."""
+        file = self.files[path]
+        parts = {name: self._parts[name] for name in file.tensors if name in self._parts}
+        settings = self.settings.info()
+        if file.header != safetensors_file.header_bytes(file.tensors, file.metadata):
+            settings[container.ORIGINAL_HEADER] = file.header.decode()
+        container.join(
+            path,
+            {name: safetensors_file.read(part).tensors for name, part in parts.items()},
+            {name: stored for name, stored in file.tensors.items() if name not in parts},
+            order=list(file.tensors),
+            metadata=file.metadata,
+            settings=settings,
+        )
+        copy_mode(file.path, path)
+        journal.finish_file(path)
+        for part in parts.values():
+            part.unlink()

@@ -1,0 +1,218 @@
+"""One tensor of a checkpoint, encoded: what threads and other processes are given to do, and what they give back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xorpack.analysis.accounting import Account
+from xorpack.analysis.distortion import Distortion
+from xorpack.analysis.row_errors import Rows
+from xorpack.checkpoint.budget import Quantizer
+from xorpack.checkpoint.plan import FLOATS, choose_factors
+from xorpack.checkpoint.settings import Settings
+from xorpack.code.words import Words
+from xorpack.decoders import cpu
+from xorpack.encoded import EncodedTensor
+from xorpack.encoding.encoder import encode
+from xorpack.encoding.fitting.hessian import believed, output_error
+from xorpack.encoding.fitting.methods import fit
+from xorpack.encoding.quantize.methods import quantize
+from xorpack.encoding.quantize.pruning import GlobalThreshold
+from xorpack.errors import SelfCheckError, XorpackError
+from xorpack.files import container
+from xorpack.files.safetensors_file import StoredTensor
+from xorpack.masks import Bmf
+from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix
+
+AMPLE = 1 << 16
+"""Bytes saved from which on those of the header do not matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorTask:
+    """All that the encoding of one tensor depends on; it can be sent to another process.
+
+    Attributes:
+        name: of the tensor.
+        stored: the tensor as it stands in the source, read when the task runs.
+        settings: of the checkpoint.
+        quantizer: of this tensor, unless it is kept bit for bit.
+        threshold: of this tensor, index 0, where all are pruned together.
+        hessian: of its layer's inputs, where its weights are fitted to them.
+        n_seen: inputs that the Hessian is of.
+        outputs: what squared errors of each output of its layer count, where that is known.
+        jobs: threads.
+    """
+
+    name: str
+    stored: StoredTensor
+    settings: Settings
+    quantizer: Quantizer
+    threshold: GlobalThreshold | None = None
+    hessian: StoredTensor | None = None
+    n_seen: int = 0
+    outputs: StoredTensor | None = None
+    jobs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorResult:
+    """What became of one tensor.
+
+    Attributes:
+        account: its sizes; None if it would take no fewer bytes encoded than as it is, and is carried.
+        seconds: time spent.
+        content_sha256: of the decoded tensor.
+        distortion: squared error of a quantized tensor.
+        output_error: the same of the layer's output, where it was fitted to activations.
+        negative_zeros: weights of a lossless tensor that are -0.0, where they are kept.
+    """
+
+    account: Account | None
+    seconds: float
+    content_sha256: str
+    distortion: Distortion | None = None
+    output_error: float | None = None
+    negative_zeros: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> TensorResult:
+        """Inverse of :meth:`as_dict`."""
+        parts = dict(found)
+        if parts["account"] is not None:
+            parts["account"] = Account(**parts["account"])
+        if parts["distortion"] is not None:
+            parts["distortion"] = Distortion(**parts["distortion"])
+        return cls(**parts)
+
+
+def encode_tensor(task: TensorTask) -> tuple[EncodedTensor | None, TensorResult]:
+    """Encode one tensor, decode it again and compare.
+
+    Returns:
+        the encoded tensor, None where it would not become smaller; and what is to be said of it.
+
+    Raises:
+        DataError: weights that cannot be encoded as asked.
+        SelfCheckError: it does not decode to what was encoded.
+        SourceError: the source changed, or cannot be read.
+    """
+    began = time.perf_counter()
+    try:
+        made = _encode(task)
+        blocks, rows = cpu.decode_blocks(made.encoded), None
+        if not task.settings.lossless:
+            rows = Rows(made.array.reshape(made.encoded.rows, made.encoded.cols))
+            blocks = rows.watch(blocks)
+        if cpu.content_sha256(made.encoded, blocks) != made.encoded.content_sha256:
+            raise SelfCheckError(
+                "it does not decode to what was encoded, a fault of xorpack; please report it"
+            )
+    except XorpackError as error:
+        raise type(error)(f"tensor {task.name!r}: {error}") from error
+    smaller = _smaller(task.name, made.encoded, task.stored)
+    account = Account.of(made.encoded) if smaller else None
+    return made.encoded if smaller else None, TensorResult(
+        account=account,
+        seconds=time.perf_counter() - began,
+        content_sha256=made.encoded.content_sha256,
+        distortion=None
+        if rows is None or account is None
+        else Distortion.of(rows, account.per_weight(account.n_bytes)),
+        output_error=made.output_error,
+        negative_zeros=made.negative_zeros,
+    )
+
+
+class _Made(NamedTuple):
+    """An encoded tensor, and the array that it is of."""
+
+    encoded: EncodedTensor
+    array: NDArray[Any]
+    output_error: float | None = None
+    negative_zeros: int | None = None
+
+
+def _encode(task: TensorTask) -> _Made:
+    settings, array = task.settings, task.stored.array()
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("mask_codec", "prefer", "payload")}
+    how["jobs"] = task.jobs
+    if settings.lossless:
+        array, count = _zeros(array, positive=settings.positive_zeros)
+        if settings.mask_codec == Bmf.NAME:
+            how["factors"] = choose_factors(settings, array, task.jobs)
+        return _Made(encode(array, **how), array, negative_zeros=count)
+    mask = None
+    if task.threshold is not None:
+        mask = task.threshold.mask(0, array.reshape(as_matrix(array.shape)))
+    if settings.mask_codec == Bmf.NAME:
+        how["factors"] = choose_factors(settings, array, task.jobs)
+        mask = how["factors"].mask()
+    quantized, error = _quantized(task, array, mask)
+    return _Made(encode(quantized, **how), array, output_error=error)
+
+
+def _quantized(
+    task: TensorTask, array: NDArray[Any], mask: Words | None
+) -> tuple[BCQTensor | TrellisTensor, float | None]:
+    """The quantized tensor, and the error of its layer's output where that is known."""
+    settings, chosen = task.settings, task.quantizer
+    how: dict[str, Any] = {
+        "sparsity": None if mask is not None else settings.sparsity,
+        "mask": mask,
+        "group_size": settings.group_size,
+        "scale_dtype": settings.scale_dtype,
+        "jobs": task.jobs,
+    }
+    if task.hessian is not None:
+        matrix = task.hessian.array()
+        how["rows_hessian"] = None if task.outputs is None else task.outputs.array()
+        if chosen.rate is not None:
+            outliers = settings.outliers_at(chosen.rate, fitted=True)
+            how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
+        else:
+            how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
+        fitted: BCQTensor | TrellisTensor = fit(array, believed(matrix, task.n_seen), **how)
+        return fitted, output_error(array, fitted.dequantize(), matrix)
+    if chosen.rate is not None:
+        outliers = settings.outliers_at(chosen.rate)
+        return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how), None
+    return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how), None
+
+
+def _zeros(array: NDArray[Any], *, positive: bool) -> tuple[NDArray[Any], int | None]:
+    """A lossless tensor with its -0.0 counted; or with +0.0 in their place, and None."""
+    negative = negative_zeros(array)
+    count = int(np.count_nonzero(negative))
+    if not positive:
+        return array, count
+    if count:
+        array = array.copy()
+        array[negative] = 0
+    return array, None
+
+
+def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
+    """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
+    if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
+        return True
+    return container.encoded_bytes(name, encoded) < container.carried_bytes(name, stored)
+
+
+def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find where a floating-point array is -0.0."""
+    found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
+    if array.dtype in (DTYPES[name] for name in FLOATS):
+        with np.errstate(invalid="ignore"):  # of NaNs
+            found = (array == 0) & np.signbit(array)
+    return found
