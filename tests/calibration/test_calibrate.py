@@ -156,14 +156,17 @@ def test_guided_sums_are_weighed_by_gradients_of_each_tokens_loss(model, text, g
     found, name = Hessians(guided), "model.layers.0.self_attn.k_proj.weight"
     assert np.allclose(found[name], wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
     assert np.allclose(found.outputs(name), (g**2).sum(0), rtol=1e-3)
-    assert found.n_outputs(name) == 32
+    assert len(found.outputs(name)) == 32
+    costs = found.gradients(name)  # errors alike in all directions cost what the loss feels of each input
+    assert np.isclose(costs.sum() * np.trace(found[name]), ((g**2).sum(1) * (x**2).sum(1)).sum(), rtol=1e-3)
+    assert np.allclose(costs / costs.sum(), (g**2).sum(0) / (g**2).sum(), rtol=1e-3)
     assert not np.allclose(
         found[name] / np.trace(found[name]), Hessians(stats)[name] / np.trace(Hessians(stats)[name])
     )
     assert not np.array_equal(found[name], found["model.layers.0.self_attn.v_proj.weight"])
-    assert Hessians(stats).outputs(name) is Hessians(stats).n_outputs(name) is None
+    assert Hessians(stats).outputs(name) is None
     plain = load_file(guided)
-    assert {name.rpartition(".")[2] for name in plain} == {"hessian", "rows", "outputs"}
+    assert {name.rpartition(".")[2] for name in plain} == {"hessian", "rows", "outputs", "gradients"}
 
 
 def test_little_memory_gives_the_same_guided_sums(model, text, guided, tmp_path):

@@ -132,6 +132,8 @@ def calibrate(
 
     collector = Collector(loaded, tokens, memory=memory or MEMORY, guided=guided, progress=told)
     costs = squared_gradients(loaded, pieces, collector.modules, told) if wanted else {}
+    sizes = collector.n_outputs or {name: len(cost) for name, cost in costs.items()}
+    found = collector.gradients if guided else costs.__getitem__
     with atomic_file(target, overwrite=overwrite) as path:
         hessians.write(
             path,
@@ -140,7 +142,8 @@ def calibrate(
             collector.matrices(),
             n_outputs=collector.n_outputs,
             outputs=collector.outputs,
-            gradients={f"{name}.weight": found for name, found in costs.items()},
+            n_gradients={f"{name}.weight": n for name, n in sizes.items()},
+            gradients=lambda name: found(name.removesuffix(".weight")),
         )
     widest = max(collector.sizes.values())
     return CalibrationReport(
@@ -150,7 +153,7 @@ def calibrate(
         length=length,
         uncalled=tuple(collector.uncalled),
         thin=widest if FEW * widest > tokens.numel() else None,
-        n_gradients=len(collector.outputs) or len(costs),
+        n_gradients=len(sizes),
         n_bytes=target.stat().st_size,
     )
 

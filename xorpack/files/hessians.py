@@ -2,15 +2,16 @@
 
 A plain safetensors file. Input KEY has ``KEY.hessian``, float32 (n, n), and ``KEY.rows``, uint32 (1,): how many ``x``
 were seen; in a guided file also ``KEY.outputs``, float32 (n_out,): what squared errors of each output of its layer
-count. In others, a layer's weight NAME may have ``NAME.gradients``, float32 (n_out,): the mean squared gradient of the
-text's loss by each of its outputs. The metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT:
-KEY}}``, with ``"version": 2`` where there are outputs.
+count. A layer's weight NAME may have ``NAME.gradients``, float32 (n_out,): the mean squared gradient of the text's loss
+by each of its outputs, so that half of that times ``e H e^T`` is what errors e cost, in nats of all tokens. The
+metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT: KEY}}``, with ``"version": 2`` where there are
+outputs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -107,19 +108,15 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
     def gradients(self, name: str) -> NDArray[np.float32] | None:
         """The mean squared gradient of the loss by each output of a layer, (n_out,), if it is known.
 
-        Of a guided file, whose Hessian has the mean over outputs in it already: their ratios to that.
-
         Raises:
             DataError: it is NaN, infinite or negative.
         """
-        stored = self._tensors.get(f"{name}.gradients") or self.stored_outputs(name)
+        stored = self._tensors.get(f"{name}.gradients")
         if stored is None:
             return None
         found: NDArray[np.float32] = stored.array()
         if not (np.isfinite(found) & (found >= 0)).all():
             raise DataError(f"{self.path}: gradients of {name!r} are NaN, infinite or negative")
-        if f"{name}.gradients" not in self._tensors:
-            found = found / max(found.mean(), np.finfo(np.float32).tiny)
         return found
 
     def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -157,7 +154,8 @@ def write(
     matrices: Iterator[tuple[str, NDArray[np.float32], int]],
     n_outputs: Mapping[str, int] | None = None,
     outputs: Mapping[str, NDArray[np.float32]] | None = None,
-    gradients: Mapping[str, NDArray[np.float32]] = MappingProxyType({}),
+    n_gradients: Mapping[str, int] = MappingProxyType({}),
+    gradients: Callable[[str], NDArray[np.float32]] | None = None,
 ) -> None:
     """Write a file in place, a matrix at a time; callers make it atomic.
 
@@ -168,7 +166,8 @@ def write(
         matrices: key, matrix and rows of each, in the order of ``sizes``.
         n_outputs: outputs of each key's layer, of a guided file.
         outputs: what they count, complete for a key when its matrix is made.
-        gradients: (n_out,) of layers of which they are known, by the name of the weight.
+        n_gradients: outputs of layers of which gradients are known, by the name of the weight.
+        gradients: gives them, when all matrices are made.
     """
     rows: dict[str, int] = {}
 
@@ -184,8 +183,9 @@ def write(
         if n_outputs:
             n = n_outputs[key]
             tensors[f"{key}.outputs"] = _Made("F32", (n,), 4 * n, lambda key=key: (outputs or {})[key])
-    for name, found in gradients.items():
-        tensors[f"{name}.gradients"] = StoredTensor.of(found)
+    for name, n in n_gradients.items():
+        assert gradients is not None
+        tensors[f"{name}.gradients"] = _Made("F32", (n,), 4 * n, lambda name=name: gradients(name))
     document = {"layers": dict(layers)} | ({"version": 2} if n_outputs else {})
     metadata = {KEY: json.dumps(document, separators=(",", ":"))}
     safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, metadata))
