@@ -4,9 +4,9 @@ A tensor that is fitted to activations loses, for errors ``e_r`` of its rows, ``
 token, with ``g`` the mean squared gradient of the loss by each output and ``H`` the sum of ``x x^T`` over the tokens,
 by their number. A sweep with feedback makes that ``sum_r g_r sum_j d_j e_rj^2 / 2`` with the pivots d of H, and the
 squared error of a weight is the share D of its square that the rate allows. (Errors that are fed back are quantized in
-their turn, which makes it D (1 + D).) So the costs of tensors differ by constants, foretold without any fit: within a
-tenth, for layers of SmolLM2 at 1 to 4 bits. Errors that count relative to their outputs' energies, without gradients,
-are no guide: rates by them are worse than a uniform one (docs/quality.md).
+their turn, which makes it D (1 + D).) So the costs of tensors differ by constants, foretold without any fit: of four
+layers of SmolLM2 fits lost .82 to .97 of that, at .5 to 4 bits. Errors that count relative to their outputs' energies,
+without gradients, are no guide: rates by them are worse than a uniform one (docs/quality.md).
 """
 
 from __future__ import annotations
