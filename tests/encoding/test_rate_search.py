@@ -10,7 +10,7 @@ import pytest
 
 import xorpack
 from xorpack.encoding.rings import rate
-from xorpack.encoding.rings.rate import Curve
+from xorpack.encoding.rings.rate import CorrectionCurve
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ def test_a_mask_that_needs_more_is_given_more(tried: list[int]) -> None:
 
 
 def test_a_curve_passes_through_what_was_found() -> None:
-    curve = Curve(2, 20_000, 8, 4000)
+    curve = CorrectionCurve(2, 20_000, 8, 4000)
     for m, found in ((79, 40), (78, 300), (80, 0), (60, 5000)):
         assert abs(curve.moved(m, found).corrections(m) - max(found, 0.5)) < 0.01 * found + 0.01
     m, bits = curve.best()
     assert bits == min(curve.bits(k, curve.corrections(k)) for k in range(60, 100))
     assert 32 * 8 * m >= 20_000  # never fewer bits than are to be solved
-    assert Curve(2, 20_000, 8, 40, off=1e9).best()[0] == 40
+    assert CorrectionCurve(2, 20_000, 8, 40, off=1e9).best()[0] == 40

@@ -15,6 +15,7 @@ transformers = pytest.importorskip("transformers")
 
 from hf_models import BCQ, EVERYTHING, IDS, KINDS, LOSSLESS, TRELLIS, load, logits, weights
 from safetensors.numpy import load_file
+from transformers import core_model_loading
 
 import xorpack
 import xorpack.hf
@@ -122,6 +123,27 @@ def test_copies(models: Any) -> None:
         for weight in weights(other).values():
             weight.xor_scales.zero_()
     assert all(weight.xor_scales.any() for weight in weights(model).values())
+
+
+def test_sections_are_read_by_xorpack(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers, which is slow at it, loads what is carried, and reports nothing but what it should."""
+    loaded: list[Any] = []
+    materialize = core_model_loading.spawn_materialize
+    monkeypatch.setattr(
+        core_model_loading,
+        "spawn_materialize",
+        lambda *args, **how: loaded.append(args[1]) or materialize(*args, **how),
+    )
+    path = models.encoded("Llama", EVERYTHING)
+    model, info = load("Llama", path, output_loading_info=True)
+    assert len(loaded) == sum(len(file.carried) for file in xorpack.open(path).files) > 0
+    assert not any(info.values())
+    weight = weights(model)["lm_head.weight"]
+    assert not weight._non_persistent_buffers_set
+    assert weight.loaded(None).encoded.code.ctypes.data == weight.xor_code.data_ptr()
+    info = transformers.AutoModel.from_pretrained(path, output_loading_info=True)[1]
+    assert not info["missing_keys"]
+    assert {key.partition(".xor_")[0] for key in info["unexpected_keys"]} == {"lm_head.weight"}
 
 
 @pytest.mark.parametrize("device_map", [{"": "cpu"}, "auto"], ids=["cpu", "auto"])

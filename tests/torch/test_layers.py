@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_cases import FLOATS, KINDS, QUANTIZED, Conv1D, close, dense, pair, weight
 
 import xorpack.torch
-from xorpack.torch import XorWeight
+from xorpack.torch import XorWeight, ops
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -169,3 +172,26 @@ def test_what_a_weight_says_of_itself() -> None:
     assert "bits per weight" in repr(found)
     assert "((64, 32), tied)" in repr(xorpack.torch.TiedWeight(found))
     assert isinstance(found, XorWeight)
+
+
+def test_where_nobody_watches_no_operator_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than a small product; what it gives is the same, and whoever watches sees it."""
+    seen: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(op))
+            return op(*args, **(kwargs or {}))
+
+    layer, _ = pair(nn.Linear(64, 32), "trellis")
+    x = torch.randn(2, 64)
+    expected = layer(x)
+    with torch.no_grad(), Watch():
+        assert torch.equal(layer(x), expected)
+    assert "xorpack.linear.default" in seen
+    monkeypatch.setattr(ops, "linear", None)
+    for quiet in (torch.no_grad(), torch.inference_mode()):
+        with quiet:
+            assert torch.equal(layer(x), expected)
+    with pytest.raises(TypeError):
+        layer(x)

@@ -25,7 +25,7 @@ PARTS = "parts"
 """The folder of a workspace that parts lie in."""
 
 
-class Run(Protocol):
+class TensorRun(Protocol):
     """What encoding files asks of the run that they belong to."""
 
     def task(self, name: str) -> TensorTask:
@@ -64,7 +64,7 @@ class Shards:
         self._folder.mkdir(exist_ok=True)
         self._parts = {name: self._folder / str(number) for number, name in enumerate(selected)}
 
-    def encode(self, run: Run, pool: Executor, journal: Journal) -> None:
+    def encode(self, run: TensorRun, pool: Executor, journal: Journal) -> None:
         """Encode in ``pool`` what the journal does not hold, and join the files."""
         waiting = {
             path: {name for name in file.tensors if name in self._parts} for path, file in self.files.items()
@@ -92,7 +92,7 @@ class Shards:
             if not waiting[home[name]]:
                 self._join(home[name], journal)
 
-    def _take(self, run: Run, name: str, result: TensorResult, waiting: set[str]) -> None:
+    def _take(self, run: TensorRun, name: str, result: TensorResult, waiting: set[str]) -> None:
         run.take(name, result)
         waiting.discard(name)
         if result.account is None:

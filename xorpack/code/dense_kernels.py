@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import expand_signs, join_bits, split_bits
+from xorpack.vector.symbols import expand_signs, join_bits, split_bits
 
 
 @njit(cache=True, nogil=True)

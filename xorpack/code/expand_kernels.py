@@ -11,7 +11,7 @@ import numpy as np
 from xorpack.code.layout_kernels import place_of, step_of
 from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import and_lanes, copy_words, xor_taps
+from xorpack.vector.xor import and_lanes, copy_words, xor_taps
 
 
 @njit(cache=True, nogil=True)
@@ -146,7 +146,7 @@ def window_of(q, lanes, reach):
 
 @njit(cache=True, nogil=True)
 def wrap_taps(word, to, code, q, ring, lanes, start, m_lane, offsets, rotations, first, n_taps, n, window):
-    """:func:`xorpack.vector.simd.xor_taps` near the end of a ring that begins at ``code[ring]``.
+    """:func:`xorpack.vector.xor.xor_taps` near the end of a ring that begins at ``code[ring]``.
 
     Past the last word of a lane the next one begins: ``n`` words of each from ``start`` on are copied to ``window``.
     """

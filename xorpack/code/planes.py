@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,13 @@ class CodedPlanes:
         return cls(network=network, layout=layout, code=shaped)
 
     @classmethod
-    def nothing(cls, shape: tuple[int, int]) -> CodedPlanes:
-        """No planes of a matrix of that shape: what a mask is stored beside that can use no network of the tensor."""
-        layout = Layout.raw(*shape)
+    @lru_cache(64)
+    def nothing(cls, rows: int, cols: int) -> CodedPlanes:
+        """No planes of such a matrix: what a mask is stored beside that can use no network of the tensor.
+
+        Kept, for a model has many tensors of few shapes, and each asks twice.
+        """
+        layout = Layout.raw(rows, cols)
         code = np.zeros((0, layout.n_segments, layout.n_steps, layout.lanes), np.uint32)
         return cls(network=XorNetwork.identity(), layout=layout, code=code)
 
@@ -143,7 +148,7 @@ class StoredPlanes:
     @property
     def host(self) -> CodedPlanes:
         """What a mask is stored beside, and may use."""
-        return self.coded if isinstance(self.coded, CodedPlanes) else CodedPlanes.nothing(self.shape)
+        return self.coded if isinstance(self.coded, CodedPlanes) else CodedPlanes.nothing(*self.shape)
 
     @property
     def n_weights(self) -> int:
@@ -209,4 +214,4 @@ class TrellisPlanes:
     @property
     def host(self) -> CodedPlanes:
         """What a mask is stored beside."""
-        return CodedPlanes.nothing(self.shape)
+        return CodedPlanes.nothing(*self.shape)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.words import Words
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import expand_signs
+from xorpack.vector.symbols import expand_signs
 
 Ages = tuple[NDArray[np.int64], NDArray[np.int64]]
 

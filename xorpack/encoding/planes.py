@@ -57,7 +57,7 @@ def _pack_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
     begin = 0
     for words, planes in source.blocks():
         begin = packed.put(words, planes, begin)
-    nothing, none = CodedPlanes.nothing(packed.shape), np.zeros(0, np.int64)
+    nothing, none = CodedPlanes.nothing(*packed.shape), np.zeros(0, np.int64)
     mask = encode_mask(plan.mask, nothing, none, options.mask_codec, options.jobs)
     return Coded(_stored(plan, packed, plan.exceptions), mask)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import join_bits, put_symbols, split_bits
+from xorpack.vector.symbols import join_bits, put_symbols, split_bits
 
 
 @njit(cache=True, nogil=True)

@@ -48,15 +48,17 @@ class SourceFile:
         """
         data = np.empty(size, np.uint8)
         try:
-            with open(self.path, "rb", buffering=0) as file:
-                self._compare(os.fstat(file.fileno()))
-                file.seek(begin)
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._compare(os.fstat(file))
                 view, at = data.data, 0
                 while at < size:
-                    n = file.readinto(view[at:])
+                    n = os.preadv(file, [view[at:]], begin + at)
                     if not n:
                         raise SourceError(f"{self.path}: became shorter while it was read")
                     at += n
+            finally:
+                os.close(file)
         except OSError as error:
             if isinstance(error, SourceError):
                 raise

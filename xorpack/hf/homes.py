@@ -18,6 +18,7 @@ from xorpack.encoded import SECTIONS
 from xorpack.errors import FormatError, MismatchError
 from xorpack.files import safetensors_file
 from xorpack.files.container import EncodedFile, open_files
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.files.selection import pattern_of
 from xorpack.hf.config import XorpackConfig
 
@@ -42,14 +43,11 @@ class Encoded:
         """Its parameters."""
         return self.file.records[self.name]
 
-    def sections(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of each of its sections but the record."""
+    def sections(self) -> dict[str, StoredTensor]:
+        """Its sections but the record, as they stand in the file."""
         keys = {section: f"{self.name}.xor_{section}" for section in SECTIONS}
-        found = {section: self.file.sections.get(key) for section, key in keys.items()}
         return {
-            section: (stored.dtype, tuple(stored.shape))
-            for section, stored in found.items()
-            if stored is not None
+            section: self.file.sections[key] for section, key in keys.items() if key in self.file.sections
         }
 
 

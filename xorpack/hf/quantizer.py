@@ -19,7 +19,7 @@ from xorpack.hf.config import XorpackConfig
 from xorpack.hf.experts import DecodeSections, with_sections
 from xorpack.hf.homes import Encoded, Homes, check_complete, check_homes, find_homes, read_files
 from xorpack.torch import XorWeight, decode_module, put, tie
-from xorpack.torch.arrays import TORCH
+from xorpack.vector.threads import for_each
 
 STATE_DICT = "what is given as state_dict has to be left out"
 
@@ -80,6 +80,10 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
             if dtype != parameters[target].dtype:
                 module.register_forward_pre_hook(_cast_input)
         _tie(model, homes)
+        homeless = "|".join(map(re.escape, homes.homeless))
+        model._keys_to_ignore_on_load_unexpected.add(
+            rf"^(?!({homeless})\.xor_).*\.xor_" if homeless else r"\.xor_"
+        )
         return model
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: Any = None) -> list[Any]:
@@ -92,19 +96,18 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
         """Sections keep their types, whatever type the model is asked for in."""
         if any(isinstance(op, DecodeSections) for op in getattr(converter, "operations", ())):
             return None
-        if any(".xor_" in pattern for pattern in converter.source_patterns):
-            return None
         found: torch.dtype | None = super().get_new_dtype(converter, param, dtype)
         return found
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
-        found = [module for module in model.modules() if isinstance(module, XorWeight)]
-        for weight in found:
-            if weight.is_meta:
-                raise FormatError(f"weight {weight.name!r}: its sections were not loaded: {STATE_DICT}")
-            if "xor_record" not in weight._buffers:
-                weight.seal()
-            weight.check()
+        found, self._homes = self._homes.direct, Homes()
+        weights = {target: _weight(model, target) for target in found}
+
+        def fill(target: str) -> None:
+            tensor = found[target]
+            weights[target].fill(tensor.file[tensor.name])
+
+        for_each(fill, found, torch.get_num_threads())
         kept = [self._originals.get(id(c), c) for c in getattr(model, "_weight_conversions", ())]
         model._weight_conversions = kept
         if not found:
@@ -180,15 +183,23 @@ def _place(model: Any, target: str) -> tuple[Any, str]:
     return model.get_submodule(parent), leaf
 
 
+def _weight(model: Any, target: str) -> XorWeight:
+    module, leaf = _place(model, target)
+    found: XorWeight = module._modules[leaf]
+    return found
+
+
 def _empty(tensor: Encoded, dtype: torch.dtype) -> XorWeight:
-    """The module of an encoded tensor whose sections are still to be loaded."""
-    sections = {
-        section: torch.empty(shape, dtype=TORCH[stored], device="meta")
-        for section, (stored, shape) in tensor.sections().items()
-    }
-    weight = XorWeight(tensor.record, sections, name=tensor.name, dtype=dtype)
-    if f"{tensor.name}.xor_record" not in tensor.file.stored:  # up to version 2 it stands elsewhere
-        del weight.xor_record
+    """The module of an encoded tensor whose sections are still to be read, with one buffer as large as all of them.
+
+    It is not persistent: transformers moves such a buffer to its device, and looks for nothing of it in the files, for
+    that takes it half a millisecond for each section.
+    """
+    n_bytes = sum(stored.n_bytes for stored in tensor.sections().values())
+    room = torch.empty(n_bytes, dtype=torch.uint8, device="meta")
+    weight = XorWeight(tensor.record, {"code": room}, name=tensor.name, dtype=dtype)
+    del weight.xor_record
+    weight._non_persistent_buffers_set.update(weight._buffers)
     return weight
 
 
@@ -199,8 +210,7 @@ def _tie(model: Any, homes: Homes) -> None:
         for here, there in ((alias, source), (source, alias)):
             module, leaf = _place(model, here)
             if here not in homes.direct and there in homes.direct and leaf in module._parameters:
-                owner, name = _place(model, there)
-                tie(module, leaf, owner._modules[name])
+                tie(module, leaf, _weight(model, there))
         if alias in homes.direct or source in homes.direct:
             for module in model.modules():
                 keys = getattr(module, "all_tied_weights_keys", None) or {}

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from xorpack.errors import ParameterError
 from xorpack.torch import ops
@@ -38,6 +39,12 @@ class EncodedWeight(nn.Module):
 
     def sections(self) -> dict[str, torch.Tensor]:
         """Its own sections, by their names in :data:`xorpack.encoded.SECTIONS`."""
+        raise NotImplementedError
+
+    def product(
+        self, x: torch.Tensor, bias: torch.Tensor | None, scales: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """See :class:`xorpack.torch.ops.Weight`; of a source."""
         raise NotImplementedError
 
     @property
@@ -97,7 +104,11 @@ class EncodedWeight(nn.Module):
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """``x W^T + bias``: x (..., cols) to (..., rows), of x's type."""
-        found: torch.Tensor = ops.linear(x, bias, self.trained, self.source.handle, self.shape[0])
+        source = self.source
+        scales = source._parameters.get("xor_scales")
+        if _is_plain(x):
+            return source.product(x, bias, scales)
+        found: torch.Tensor = ops.linear(x, bias, scales, source.handle, source._shape[0])
         return found
 
     def lookup(self, indices: torch.Tensor, padding: int = -1) -> torch.Tensor:
@@ -145,22 +156,33 @@ def _decoded(value: Any) -> Any:
 def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
     if not isinstance(weight, EncodedWeight) or weight.ndim != 2 or isinstance(input, EncodedWeight):
         return functional.linear(*_decoded((input, weight, bias)))
-    x, bias = input, _decoded(bias)
-    kind = x.device.type
+    source, x = weight.source, input
+    if isinstance(bias, EncodedWeight):
+        bias = bias.decode()
+    shape, dtype, kind = source._shape, source.compute_dtype, x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(kind)
         x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
-    elif x.dtype != weight.dtype:
-        raise RuntimeError(
-            f"x is {x.dtype}, and the encoded weight decodes to {weight.dtype}: cast one of them"
-        )
+    elif x.dtype != dtype:
+        raise RuntimeError(f"x is {x.dtype}, and the encoded weight decodes to {dtype}: cast one of them")
     if bias is not None and bias.dtype != x.dtype:
         raise RuntimeError(f"x is {x.dtype}, and the bias is {bias.dtype}: cast one of them")
-    if x.shape[-1:] != weight.shape[1:]:
+    if not x.ndim or x.shape[-1] != shape[1]:
         raise RuntimeError(
-            f"x of shape {tuple(x.shape)} cannot be multiplied by an encoded weight of {tuple(weight.shape)}"
+            f"x of shape {tuple(x.shape)} cannot be multiplied by an encoded weight of {tuple(shape)}"
         )
-    return weight.source.linear(x, bias)
+    return source.linear(x, bias)
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether nothing watches what becomes of a tensor: operators take their time, as much as a small product does."""
+    return (
+        type(x) is torch.Tensor
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not is_in_torch_dispatch_mode()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    )
 
 
 def _embedding(

@@ -27,6 +27,9 @@ from xorpack.torch.arrays import TORCH, to_numpy, to_torch
 THREAD_ELEMENTS = 1 << 17
 """Weights for each thread, at the least: a thread takes as long to start as so many to be decoded."""
 
+THREAD_PRODUCTS = 1 << 19
+"""The same of those that are multiplied by as they are."""
+
 
 class LoadedWeight:
     """An encoded tensor that computes.
@@ -39,6 +42,8 @@ class LoadedWeight:
 
     def __init__(self, encoded: EncodedTensor, device: torch.device, *, changes: bool = False) -> None:
         self.encoded, self.device, self.changes = encoded, device, changes
+        self._on_cpu = device.type == "cpu"
+        self._as_it_is = not (isinstance(encoded.elements, Lossless) or changes)
 
     def dense(self) -> Tensor:
         """The weight, decoded to the type that was encoded."""
@@ -50,19 +55,21 @@ class LoadedWeight:
 
     def product(self, x: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """``x W^T + bias`` of x's type; W is rounded to ``dtype`` if it is decoded first, else not at all."""
-        rows = x.reshape(-1, x.shape[-1])
-        whole = isinstance(self.encoded.elements, Lossless) or self.changes or x.dtype == torch.float64
-        if whole or (self.device.type == "cpu" and len(rows) > MAX_FUSED):
+        n = x.numel() // max(x.shape[-1], 1)
+        if not self._as_it_is or x.dtype == torch.float64 or (self._on_cpu and n > MAX_FUSED):
             return functional.linear(x, self.dense().to(dtype).to(x.dtype), bias)
-        if self.device.type == "cuda":
-            out = torch.empty((len(rows), self.encoded.rows), dtype=x.dtype, device=x.device)
-            stream = torch.cuda.current_stream(self.device)
-            self._on_gpu.matmul(rows.contiguous(), out=out, stream=stream)
+        shape = (*x.shape[:-1], self.encoded.rows)
+        if self._on_cpu:
+            out = torch.empty(shape, dtype=torch.float32)
+            self._product.fill(to_numpy(x), out.numpy(), jobs=self._threads(THREAD_PRODUCTS))
         else:
-            out = torch.from_numpy(self._product.matmul(to_numpy(rows), jobs=self._jobs))
+            out = torch.empty(shape, dtype=x.dtype, device=x.device)
+            stream = torch.cuda.current_stream(self.device)
+            rows = x.reshape(n, x.shape[-1]).contiguous()
+            self._on_gpu.matmul(rows, out=out.view(n, shape[-1]), stream=stream)
         if bias is not None:
             out += bias
-        return out.to(x.dtype).reshape(*x.shape[:-1], out.shape[-1])
+        return out.to(x.dtype)
 
     def rows(self, indices: Tensor) -> Tensor:
         """Rows of the weight as a matrix, of the type that was encoded: (indices, cols)."""
@@ -90,10 +97,14 @@ class LoadedWeight:
             out[first:last] = self._sums(part, first, last).reshape(out[first:last].shape)
         return torch.from_numpy(out).to(gradient.device)
 
+    def _threads(self, least: int) -> int:
+        """Threads for it, of ``least`` weights each."""
+        return max(1, min(torch.get_num_threads(), self.encoded.n_weights // least))
+
     @property
     def _jobs(self) -> int:
         """Threads that decode it."""
-        return max(1, min(torch.get_num_threads(), self.encoded.n_weights // THREAD_ELEMENTS))
+        return self._threads(THREAD_ELEMENTS)
 
     @property
     def _scales(self) -> NDArray[Any]:

@@ -108,7 +108,7 @@ class XorWeight(EncodedWeight):
     def loaded(self, scales: Tensor | None) -> LoadedWeight:
         """The encoded tensor, made ready, with ``scales`` where they are trained; errors as :meth:`encoded`."""
         sections = self.sections() if scales is None else {**self.sections(), "scales": scales}
-        state = [(t.data_ptr(), 0 if t.is_inference() else t._version, t.device) for t in sections.values()]
+        state = _state(sections)
         if self._loaded is None or self._loaded[0] != state:
             if self.is_meta:
                 raise ParameterError(f"weight {self.name!r}: its sections were not loaded")
@@ -117,6 +117,18 @@ class XorWeight(EncodedWeight):
             encoded = from_sections(self.record, arrays, name=self.name, verify=scales is None)
             self._loaded = state, LoadedWeight(encoded, self.device, changes=scales is not None)
         return self._loaded[1]
+
+    def fill(self, encoded: EncodedTensor) -> None:
+        """Take sections in the place of those without bytes, on their device; they are not checked again.
+
+        Args:
+            encoded: what the record describes, checked.
+        """
+        device = self.device
+        for section, array in encoded.sections().items():
+            self.register_buffer(PREFIX + section, to_torch(array).to(device))
+        self.seal()
+        self._loaded = _state(self.sections()), LoadedWeight(encoded, device)
 
     def seal(self) -> None:
         """Let the buffer of the record hold the record."""
@@ -241,6 +253,11 @@ class TiedWeight(EncodedWeight):
     def extra_repr(self) -> str:
         """What ``print(model)`` says of it."""
         return f"{tuple(self.shape)}, tied"
+
+
+def _state(sections: Mapping[str, Tensor]) -> list[Any]:
+    """What is another wherever a section is another, or was changed in place."""
+    return [(t.data_ptr(), 0 if t.is_inference() else t._version, t.device) for t in sections.values()]
 
 
 def _moved(tensor: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ A *group* is 8 rows of ``width`` 64-bit words, sliced: byte ``8 * c + r`` of its
 ``7 - i`` says which of the 8 bits bit i is the sum of. To multiply one byte of 8 rows by a map, and to add what comes
 to the rows, is one instruction for 64 columns.
 
-Functions are plain numpy with numba overloads, as in :mod:`xorpack.vector.simd`. Arrays are flat and contiguous;
+Functions are plain numpy with numba overloads, as in :mod:`xorpack.vector.llvm`. Arrays are flat and contiguous;
 indices are not checked. ``width``, a multiple of 8, is the length of the tuple ``shape``, so that it is known where
 code is made; ``n_groups(width)`` groups are treated side by side, as many as registers hold.
 """
@@ -23,7 +23,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from xorpack.vector.simd import pointer_to
+from xorpack.vector.llvm import pointer_to
 
 Bytes = NDArray[np.uint8]
 Shape = tuple[int, ...]

@@ -1,6 +1,6 @@
 """Sums of four activations by table, for 16 rows at a time: what products on the CPU are made of.
 
-Like :mod:`xorpack.vector.simd`: plain numpy functions, each with a numba overload that emits LLVM vectors. 16 rows of a
+Like :mod:`xorpack.vector.llvm`: plain numpy functions, each with a numba overload that emits LLVM vectors. 16 rows of a
 plane stand side by side, a word of 32 columns in each lane; 4 bits of it choose one of the 16 sums of 4 activations:
 with AVX-512 one instruction does so for all rows. Arrays are flat and contiguous; indices are not checked.
 """
@@ -17,7 +17,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from xorpack.vector.simd import pointer_to
+from xorpack.vector.llvm import pointer_to
 
 ROWS = 16
 """Rows that are treated at once."""

@@ -1,6 +1,6 @@
 """Vector operations of a Viterbi search: add, compare, select; and the reordering between two steps.
 
-Like :mod:`xorpack.vector.simd`: plain numpy functions, each with a numba overload that emits LLVM vectors of 32
+Like :mod:`xorpack.vector.llvm`: plain numpy functions, each with a numba overload that emits LLVM vectors of 32
 int16. Costs are int16 that stop at 32767, so that results are the same on every machine. Arrays are flat and
 contiguous; indices are not checked.
 """

@@ -79,6 +79,10 @@ def multiply(
 
 
 def _run(rows: FusedRows, few: Activations, out: NDArray[np.float32], share: int) -> None:
+    if share == rows.n_units:
+        rows.run(0, share, few, out)
+        return
+
     def part(k: int) -> None:
         rows.run(k * share, min((k + 1) * share, rows.n_units), few, out)
 

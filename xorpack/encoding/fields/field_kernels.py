@@ -7,7 +7,7 @@ import numpy as np
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.encoding.fields.huffman_kernels import code_bits
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import split_bits
+from xorpack.vector.symbols import split_bits
 
 HASH = 0x9E3779B1
 """Multiplier of hash tables."""

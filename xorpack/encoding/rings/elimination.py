@@ -34,7 +34,7 @@ from xorpack.encoding.rings.elimination_kernels import eliminate
 from xorpack.encoding.rings.maps_kernels import eliminate_maps
 from xorpack.vector import gf2_bytes
 from xorpack.vector.aligned import aligned
-from xorpack.vector.simd import VECTOR
+from xorpack.vector.llvm import VECTOR
 
 BATCH = 32
 """Rows that are reduced side by side at the most."""

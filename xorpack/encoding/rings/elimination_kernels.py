@@ -12,7 +12,7 @@ import numpy as np
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import xor8
+from xorpack.vector.xor import xor8
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import split_bits
+from xorpack.vector.symbols import split_bits
 
 
 @njit(cache=True, nogil=True)

@@ -41,7 +41,7 @@ def corrections_bits(n: float, universe: float, q: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class CorrectionCurve:
     """Corrections by stored words per lane, and what both take.
 
     ``q`` planes of ``n_care`` weights, in ``n_lanes`` lanes of up to ``limit`` words; ``off``: bits that the tensor
@@ -60,12 +60,12 @@ class Curve:
         soft = SOFTNESS * self.n_care
         return self._some * max(soft * float(np.logaddexp(0, (self.off - spare) / soft)), -spare)
 
-    def moved(self, m: int, found: int) -> Curve:
+    def moved(self, m: int, found: int) -> CorrectionCurve:
         """The curve through ``found`` corrections at ``m``."""
         soft = SOFTNESS * self.n_care
         y = max(found, 0.5) / self._some / soft
         off = 32.0 * self.n_lanes * m - self.n_care + soft * (y + math.log(-math.expm1(-y)))
-        return Curve(self.q, self.n_care, self.n_lanes, self.limit, off)
+        return CorrectionCurve(self.q, self.n_care, self.n_lanes, self.limit, off)
 
     def bits(self, m: int, n_corrections: float) -> float:
         """Of the code and the corrections."""
@@ -92,7 +92,7 @@ def choose_m_lane(
     n_lanes = layout.n_segments * layout.lanes
     if n_kept == 0:
         return 0, {}
-    curve = Curve(source.n_planes, n_kept, n_lanes, layout.n_steps)
+    curve = CorrectionCurve(source.n_planes, n_kept, n_lanes, layout.n_steps)
     whole = n_kept < 32 * SMALL
     probes = range(layout.n_segments if whole else min(N_PROBES, layout.n_segments))
     rings = [source.ring(layout, segment) for segment in probes]

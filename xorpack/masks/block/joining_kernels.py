@@ -6,7 +6,7 @@ import numpy as np
 
 from xorpack.vector.bitops import trailing_zeros
 from xorpack.vector.compiled import njit
-from xorpack.vector.simd import join_bits
+from xorpack.vector.symbols import join_bits
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from xorpack.vector import bitops, simd
+from xorpack.vector import bitops, symbols, xor
 from xorpack.vector.aligned import aligned, as_aligned
 
 rng = np.random.default_rng(11)
@@ -33,7 +33,7 @@ def test_xor8():
     a, b = (rng.integers(0, 1 << 64, 40, dtype=np.uint64) for _ in range(2))
 
     def body(target, a, b):
-        simd.xor8(target, 3, a, 16, b, 9)
+        xor.xor8(target, 3, a, 16, b, 9)
 
     (out,) = _both(body, [np.zeros(20, np.uint64)], a, b)
     assert (out[3:11] == a[16:24] ^ b[9:17]).all()
@@ -43,13 +43,13 @@ def test_and_lanes():
     a, b = (rng.integers(0, 1 << 32, 80, dtype=np.uint32) for _ in range(2))
 
     def body(target, a, b):
-        simd.and_lanes(target, 1, a, 5, b, 33)
+        xor.and_lanes(target, 1, a, 5, b, 33)
 
     (out,) = _both(body, [np.zeros(40, np.uint32)], a, b)
     assert (out[1:33] == a[5:37] & b[33:65]).all()
 
 
-@pytest.mark.parametrize("n_taps", [0, 4, *simd.USUAL_TAPS])
+@pytest.mark.parametrize("n_taps", [0, 4, *xor.USUAL_TAPS])
 @pytest.mark.parametrize("n_planes", [0, 1, 3])
 def test_xor_taps(n_taps, n_planes):
     source = rng.integers(0, 1 << 32, 32 * 9 + 2 * 77, dtype=np.uint32)
@@ -57,7 +57,7 @@ def test_xor_taps(n_taps, n_planes):
     rotations = np.array([0, 31, 1, 16, 5, 0, 9], np.int32)
 
     def body(target, source, offsets, rotations):
-        simd.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, n_taps, n_planes, 77)
+        xor.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, n_taps, n_planes, 77)
 
     (out,) = _both(body, [np.zeros(6 + 64 * n_planes, np.uint32)], source, offsets, rotations)
     for plane in range(n_planes):
@@ -73,7 +73,7 @@ def test_copy_words():
     source = rng.integers(0, 1 << 32, 40, dtype=np.uint32)
 
     def body(target, source, n):
-        simd.copy_words(target, 2, source, 5, n)
+        xor.copy_words(target, 2, source, 5, n)
 
     for n in (0, 1, 17):
         (out,) = _both(body, [np.zeros(30, np.uint32)], source, n)
@@ -98,7 +98,7 @@ def test_expand_signs():
     alphas = np.array([0.5, 0.25, -3.0, 1e-30], np.float32)
 
     def body(out, planes, alphas):
-        simd.expand_signs(out, 2, np.uint32(0xF0F0A5A5), planes, 1, 3, alphas, 1, 3)
+        symbols.expand_signs(out, 2, np.uint32(0xF0F0A5A5), planes, 1, 3, alphas, 1, 3)
 
     (out,) = _both(body, [np.full(40, 9, np.float32)], planes, alphas)
     assert (out[2:6] != 9).all()
@@ -112,15 +112,15 @@ def test_split_and_join_bits(dtype):
     source[10:20] = 0
 
     def split(planes, source):
-        return simd.split_bits(source, 7, planes, 1, 2, planes.size // 2)
+        return symbols.split_bits(source, 7, planes, 1, 2, planes.size // 2)
 
     (planes,) = _both(split, [np.zeros(2 * bits, np.uint32)], source)
-    assert simd.split_bits(source, 7, planes.copy(), 1, 2, bits) == sum(
+    assert symbols.split_bits(source, 7, planes.copy(), 1, 2, bits) == sum(
         1 << j for j in range(32) if source[7 + j]
     )
 
     def join(out, planes):
-        simd.join_bits(out, 4, planes, 1, 2, planes.size // 2)
+        symbols.join_bits(out, 4, planes, 1, 2, planes.size // 2)
 
     (joined,) = _both(join, [np.zeros(40, dtype)], planes)
     assert (joined[4:36] == source[7:39]).all()
@@ -134,7 +134,7 @@ def test_put_symbols(dtype, low, width, n_raw, n_depths):
     table = rng.integers(0, 1 << width, 1 << n_raw + n_depths).astype(dtype)
 
     def body(out, heads, tails, table):
-        simd.put_symbols(out, 5, np.uint32(0xF0F0A5A5), heads, tails, table, low, width, n_raw, n_depths)
+        symbols.put_symbols(out, 5, np.uint32(0xF0F0A5A5), heads, tails, table, low, width, n_raw, n_depths)
 
     (out,) = _both(body, [np.full(40, 99, dtype)], heads, tails, table)
     for j in range(32):

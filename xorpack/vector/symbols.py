@@ -1,0 +1,248 @@
+"""Bits of planes made into 32 elements at a time inside numba kernels, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+from xorpack.vector.llvm import LANES, bits_of, pointer_to, splat
+
+
+def expand_signs(
+    out: NDArray[np.float32],
+    at: int,
+    kept: int,
+    planes: NDArray[np.uint32],
+    first: int,
+    stride: int,
+    alphas: NDArray[np.float32],
+    alpha_at: int,
+    n_planes: int,
+) -> None:
+    """One word of BCQ: ``out[at + j] = sum_k +-alphas[alpha_at + k]`` for j < 32, +0 where pruned.
+
+    The sign of plane k is + where bit j of ``planes[first + k * stride]`` is 1; sums run from plane 0.
+    """
+    bits = np.arange(LANES, dtype=np.uint32)
+    total = np.zeros(LANES, np.float32)
+    for k in range(n_planes):
+        alpha = alphas[alpha_at + k]
+        total += np.where(planes[first + k * stride] >> bits & 1, alpha, -alpha)
+    out[at : at + LANES] = np.where(np.uint32(kept) >> bits & 1, total, np.float32(0))
+
+
+def join_bits(
+    out: NDArray[Any], at: int, planes: NDArray[np.uint32], first: int, stride: int, n_planes: int
+) -> None:
+    """Bit k of ``out[at + j]`` (unsigned) is bit j of ``planes[first + k * stride]``, for j < 32."""
+    bits = np.arange(LANES, dtype=np.uint32)
+    total = np.zeros(LANES, out.dtype)
+    for k in range(n_planes):
+        total |= (planes[first + k * stride] >> bits & 1).astype(out.dtype) << out.dtype.type(k)
+    out[at : at + LANES] = total
+
+
+def split_bits(
+    source: NDArray[Any], at: int, planes: NDArray[np.uint32], first: int, stride: int, n_planes: int
+) -> np.uint32:
+    """Inverse of :func:`join_bits`; returns a word with bit j set where ``source[at + j]`` is not 0."""
+    elements = source[at : at + LANES]
+    bits = np.uint32(1) << np.arange(LANES, dtype=np.uint32)
+    for k in range(n_planes):
+        planes[first + k * stride] = bits[(elements >> elements.dtype.type(k) & 1) != 0].sum(dtype=np.uint32)
+    return np.uint32(bits[elements != 0].sum(dtype=np.uint32))
+
+
+def put_symbols(
+    out: NDArray[Any],
+    at: int,
+    kept: int,
+    heads: NDArray[np.uint32],
+    tails: NDArray[np.uint32],
+    table: NDArray[Any],
+    low: int,
+    width: int,
+    n_raw: int,
+    n_depths: int,
+) -> None:
+    """``out[at + j]``, for j < 32, is ``heads[j]`` with a symbol as its ``width`` bits from ``low`` on; 0 where pruned.
+
+    The symbol stands in ``table``, of the type of ``out``: its index is the first ``n_raw`` of these bits, times
+    ``2**n_depths``, plus ``tails[j]``.
+    """
+    bits = np.arange(LANES, dtype=np.uint32)
+    x = heads[:LANES].astype(np.int64)
+    symbols = table[(x >> low & (1 << n_raw) - 1) << n_depths | tails[:LANES]].astype(np.int64)
+    x = x & ~(((1 << width) - 1) << low) | symbols << low
+    out[at : at + LANES] = np.where(np.uint32(kept) >> bits & 1, x, 0).astype(out.dtype)
+
+
+@intrinsic
+def _expand_signs(
+    typingctx: Any,
+    out: Any,
+    at: Any,
+    kept: Any,
+    planes: Any,
+    first: Any,
+    stride: Any,
+    alphas: Any,
+    alpha_at: Any,
+    n_planes: Any,
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        zero = ir.Constant(vector, [0.0] * LANES)
+        total = cgutils.alloca_once_value(builder, zero)
+        with cgutils.for_range(builder, args[8]) as loop:
+            where = builder.add(args[4], builder.mul(loop.index, args[5]))
+            plane = builder.load(
+                pointer_to(context, builder, signature.args[3], args[3], where, ir.IntType(32))
+            )
+            where = builder.add(args[7], loop.index)
+            alpha = builder.load(
+                pointer_to(context, builder, signature.args[6], args[6], where, ir.FloatType())
+            )
+            signed = builder.select(
+                bits_of(builder, plane), splat(builder, alpha), splat(builder, builder.fneg(alpha))
+            )
+            builder.store(builder.fadd(builder.load(total), signed), total)
+        result = builder.select(bits_of(builder, args[2]), builder.load(total), zero)
+        builder.store(
+            result, pointer_to(context, builder, signature.args[0], args[0], args[1], vector), align=4
+        )
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return (
+        types.none(out, integer, types.uint32, planes, integer, integer, alphas, integer, integer),
+        codegen,
+    )
+
+
+@intrinsic
+def _join_bits(
+    typingctx: Any, out: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = ir.IntType(signature.args[0].dtype.bitwidth)
+        vector = ir.VectorType(element, LANES)
+        total = cgutils.alloca_once_value(builder, ir.Constant(vector, [0] * LANES))
+        with cgutils.for_range(builder, args[5]) as loop:
+            where = builder.add(args[3], builder.mul(loop.index, args[4]))
+            plane = builder.load(
+                pointer_to(context, builder, signature.args[2], args[2], where, ir.IntType(32))
+            )
+            amount = loop.index if element.width == 64 else builder.trunc(loop.index, element)
+            bit = splat(builder, builder.shl(ir.Constant(element, 1), amount))
+            zero = ir.Constant(vector, [0] * LANES)
+            part = builder.select(bits_of(builder, plane), bit, zero)
+            builder.store(builder.or_(builder.load(total), part), total)
+        into = pointer_to(context, builder, signature.args[0], args[0], args[1], vector)
+        builder.store(builder.load(total), into, align=element.width // 8)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(out, integer, planes, integer, integer, integer), codegen
+
+
+@intrinsic
+def _split_bits(
+    typingctx: Any, source: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = ir.IntType(signature.args[0].dtype.bitwidth)
+        vector = ir.VectorType(element, LANES)
+        zero = ir.Constant(vector, [0] * LANES)
+        origin = pointer_to(context, builder, signature.args[0], args[0], args[1], vector)
+        elements = builder.load(origin, align=element.width // 8)
+        with cgutils.for_range(builder, args[5]) as loop:
+            amount = builder.trunc(loop.index, element)
+            bit = splat(builder, builder.shl(ir.Constant(element, 1), amount))
+            is_set = builder.icmp_unsigned("!=", builder.and_(elements, bit), zero)
+            where = builder.add(args[3], builder.mul(loop.index, args[4]))
+            into = pointer_to(context, builder, signature.args[2], args[2], where, ir.IntType(32))
+            builder.store(builder.bitcast(is_set, ir.IntType(32)), into)
+        return builder.bitcast(builder.icmp_unsigned("!=", elements, zero), ir.IntType(32))
+
+    integer = types.int64
+    return types.uint32(source, integer, planes, integer, integer, integer), codegen
+
+
+@intrinsic
+def _put_symbols(
+    typingctx: Any, out: Any, at: Any, kept: Any, heads: Any, tails: Any, table: Any, low: Any, width: Any,
+    n_raw: Any, n_depths: Any,
+) -> tuple[Signature, Any]:  # fmt: skip
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds, one = signature.args, ir.Constant(ir.IntType(64), 1)
+        element, word = ir.IntType(kinds[0].dtype.bitwidth), ir.IntType(32)
+        vector = ir.VectorType(word, LANES)
+
+        def ones(n: Any) -> Any:
+            return builder.sub(builder.shl(one, n), one)
+
+        def spread(value: Any) -> Any:
+            return splat(builder, builder.trunc(value, word))
+
+        def read(k: int) -> Any:
+            where = pointer_to(context, builder, kinds[k], args[k], ir.Constant(ir.IntType(64), 0), vector)
+            return builder.load(where, align=4)
+
+        up = spread(args[6])
+        x = read(3)
+        head = builder.and_(builder.lshr(x, up), spread(ones(args[8])))
+        index = builder.or_(builder.shl(head, spread(args[9])), read(4))
+        symbols = ir.Constant(vector, [0] * LANES)
+        for j in range(LANES):
+            lane = ir.Constant(word, j)
+            place = builder.zext(builder.extract_element(index, lane), ir.IntType(64))
+            found = builder.load(pointer_to(context, builder, kinds[5], args[5], place, element))
+            found = found if element.width == 32 else builder.zext(found, word)
+            symbols = builder.insert_element(symbols, found, lane)
+        others = spread(builder.not_(builder.shl(ones(args[7]), args[6])))
+        whole = builder.or_(builder.and_(x, others), builder.shl(symbols, up))
+        whole = builder.select(bits_of(builder, args[2]), whole, ir.Constant(vector, [0] * LANES))
+        target = ir.VectorType(element, LANES)
+        whole = whole if element.width == 32 else builder.trunc(whole, target)
+        into = pointer_to(context, builder, kinds[0], args[0], args[1], target)
+        builder.store(whole, into, align=element.width // 8)
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.none(out, n, types.uint32, heads, tails, table, n, n, n, n), codegen
+
+
+@overload(expand_signs, inline="always")
+def _expand_signs_overload(out, at, kept, planes, first, stride, alphas, alpha_at, n_planes):
+    return lambda out, at, kept, planes, first, stride, alphas, alpha_at, n_planes: _expand_signs(
+        out, at, kept, planes, first, stride, alphas, alpha_at, n_planes
+    )
+
+
+@overload(join_bits, inline="always")
+def _join_bits_overload(out, at, planes, first, stride, n_planes):
+    return lambda out, at, planes, first, stride, n_planes: _join_bits(
+        out, at, planes, first, stride, n_planes
+    )
+
+
+@overload(split_bits, inline="always")
+def _split_bits_overload(source, at, planes, first, stride, n_planes):
+    return lambda source, at, planes, first, stride, n_planes: _split_bits(
+        source, at, planes, first, stride, n_planes
+    )
+
+
+@overload(put_symbols, inline="always")
+def _put_symbols_overload(out, at, kept, heads, tails, table, low, width, n_raw, n_depths):
+    return lambda out, at, kept, heads, tails, table, low, width, n_raw, n_depths: _put_symbols(
+        out, at, kept, heads, tails, table, low, width, n_raw, n_depths
+    )

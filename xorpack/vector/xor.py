@@ -1,0 +1,206 @@
+"""XOR, AND and copies inside numba kernels: 8 words of 64 bits or 32 of 32 at a time."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+from xorpack.vector.llvm import LANES, VECTOR, pointer_to, splat
+
+USUAL_TAPS = (6, 1)
+"""Taps of a row of the default network, and of planes that are kept raw: for these there is code without a loop."""
+
+
+def xor8(
+    target: NDArray[np.uint64], i: int, a: NDArray[np.uint64], j: int, b: NDArray[np.uint64], k: int
+) -> None:
+    """``target[i : i + 8] = a[j : j + 8] ^ b[k : k + 8]``."""
+    target[i : i + VECTOR] = a[j : j + VECTOR] ^ b[k : k + VECTOR]
+
+
+def xor_taps(
+    target: NDArray[np.uint32],
+    to: int,
+    source: NDArray[np.uint32],
+    here: int,
+    stride: int,
+    offsets: NDArray[np.int32],
+    rotations: NDArray[np.int32],
+    first: int,
+    n_taps: int,
+    n_planes: int,
+    size: int,
+) -> None:
+    """One step of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[to : to + 64]``.
+
+    ``target[to + lane] = XOR over k of rotl(source[here + stride * offsets[first + k] + lane], rotations[first + k])``,
+    and the same 32 further, so that any rotation of the lanes is 32 neighbours. Of each plane: those of ``source`` are
+    ``size`` words apart, those of ``target`` 64. Flat contiguous arrays, unchecked.
+    """
+    for plane in range(n_planes):
+        total = np.zeros(LANES, np.uint32)
+        for k in range(first, first + n_taps):
+            at = plane * size + here + stride * int(offsets[k])
+            words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
+            total ^= (words | words >> np.uint64(32)).astype(np.uint32)
+        target[to + 64 * plane : to + 64 * plane + LANES] = total
+        target[to + 64 * plane + LANES : to + 64 * plane + 2 * LANES] = total
+
+
+def and_lanes(
+    target: NDArray[np.uint32], i: int, a: NDArray[np.uint32], j: int, b: NDArray[np.uint32], k: int
+) -> None:
+    """``target[i : i + 32] = a[j : j + 32] & b[k : k + 32]`` on flat contiguous arrays, unchecked."""
+    target[i : i + LANES] = a[j : j + LANES] & b[k : k + LANES]
+
+
+def copy_words(target: NDArray[np.uint32], to: int, source: NDArray[np.uint32], at: int, n: int) -> None:
+    """``target[to : to + n] = source[at : at + n]`` on flat contiguous arrays that do not overlap, unchecked."""
+    target[to : to + n] = source[at : at + n]
+
+
+@intrinsic
+def _xor_taps(
+    typingctx: Any,
+    target: Any,
+    to: Any,
+    source: Any,
+    here: Any,
+    stride: Any,
+    offsets: Any,
+    rotations: Any,
+    first: Any,
+    n_taps: Any,
+    n_planes: Any,
+    size: Any,
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word, index = ir.IntType(32), ir.IntType(64)
+        vector = ir.VectorType(word, LANES)
+        zero = ir.Constant(vector, [0] * LANES)
+        rotate = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fshl.v{LANES}i32"
+        )
+
+        def at(n: int, where: Any, kind: Any) -> Any:
+            return pointer_to(context, builder, signature.args[n], args[n], where, kind)
+
+        def tap(k: Any) -> tuple[Any, Any]:
+            offset = builder.zext(builder.load(at(5, k, word)), index)
+            begin = builder.add(args[3], builder.mul(offset, args[4]))
+            return begin, splat(builder, builder.load(at(6, k, word)))
+
+        def turned(found: tuple[Any, Any], plane: Any) -> Any:
+            begin, amount = found
+            words = builder.load(at(2, builder.add(begin, plane), vector), align=4)
+            return builder.call(rotate, [words, words, amount])
+
+        def store(total: Any, plane: Any) -> None:
+            for half in (0, LANES):
+                where = builder.add(args[1], builder.mul(plane, ir.Constant(index, 2 * LANES)))
+                where = builder.add(where, ir.Constant(index, half))
+                builder.store(total, at(0, where, vector), align=4)
+
+        def straight(n: int) -> None:
+            known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(n)]
+            with cgutils.for_range(builder, args[9]) as planes:
+                begin = builder.mul(planes.index, args[10])
+                store(reduce(builder.xor, [turned(each, begin) for each in known]), planes.index)
+
+        def any_number(usual: tuple[int, ...]) -> None:
+            if usual:
+                known = builder.icmp_signed("==", args[8], ir.Constant(index, usual[0]))
+                with builder.if_else(known) as (yes, no):
+                    with yes:
+                        straight(usual[0])
+                    with no:
+                        any_number(usual[1:])
+                return
+            with cgutils.for_range(builder, args[9]) as planes:
+                total = cgutils.alloca_once_value(builder, zero)
+                builder.store(zero, total)
+                begin = builder.mul(planes.index, args[10])
+                with cgutils.for_range(builder, args[8]) as loop:
+                    found = turned(tap(builder.add(args[7], loop.index)), begin)
+                    builder.store(builder.xor(builder.load(total), found), total)
+                store(builder.load(total), planes.index)
+
+        any_number(USUAL_TAPS)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(
+        target, integer, source, integer, integer, offsets, rotations, integer, integer, integer, integer
+    ), codegen
+
+
+def _combine(operation: str, element: Any, n: int) -> Any:
+    """Code generator of ``target[i : i + n] = a[j : j + n] OPERATION b[k : k + n]``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(element, n)
+        into, left, right = (
+            pointer_to(context, builder, signature.args[x], args[x], args[x + 1], vector) for x in (0, 2, 4)
+        )
+        align = element.width // 8
+        operands = builder.load(left, align=align), builder.load(right, align=align)
+        builder.store(getattr(builder, operation)(*operands), into, align=align)
+        return context.get_dummy_value()
+
+    return codegen
+
+
+@intrinsic
+def _xor8(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+    integer = types.int64
+    return types.none(target, integer, a, integer, b, integer), _combine("xor", ir.IntType(64), VECTOR)
+
+
+@intrinsic
+def _and_lanes(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+    integer = types.int64
+    return types.none(target, integer, a, integer, b, integer), _combine("and_", ir.IntType(32), LANES)
+
+
+@intrinsic
+def _copy_words(typingctx: Any, target: Any, to: Any, source: Any, at: Any, n: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        into, origin = (
+            pointer_to(context, builder, signature.args[k], args[k], args[k + 1], word) for k in (0, 2)
+        )
+        cgutils.raw_memcpy(builder, into, origin, args[4], 4, align=4)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(target, integer, source, integer, integer), codegen
+
+
+@overload(xor8, inline="always")
+def _xor8_overload(target, i, a, j, b, k):
+    return lambda target, i, a, j, b, k: _xor8(target, i, a, j, b, k)
+
+
+@overload(xor_taps, inline="always")
+def _xor_taps_overload(target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size):
+    return lambda target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size: (
+        _xor_taps(target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size)
+    )
+
+
+@overload(and_lanes, inline="always")
+def _and_lanes_overload(target, i, a, j, b, k):
+    return lambda target, i, a, j, b, k: _and_lanes(target, i, a, j, b, k)
+
+
+@overload(copy_words, inline="always")
+def _copy_words_overload(target, to, source, at, n):
+    return lambda target, to, source, at, n: _copy_words(target, to, source, at, n)
