@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -19,7 +21,7 @@ from xorpack.calibration.run import calibrate  # noqa: E402
 from xorpack.cli.commands import cli  # noqa: E402
 from xorpack.compression import compress_checkpoint  # noqa: E402
 from xorpack.compression.phases import Phases  # noqa: E402
-from xorpack.errors import DestinationError, FormatError, ParameterError, SourceError  # noqa: E402
+from xorpack.errors import DataError, DestinationError, FormatError, ParameterError, SourceError  # noqa: E402
 
 SMALL: dict[str, Any] = {"length": 64}
 
@@ -160,6 +162,19 @@ def test_what_is_wrong_is_said_before_anything_runs(
         compress_checkpoint(**given, show=never)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_model_that_predicts_nothing_is_refused_before_it_is_calibrated(
+    model: Path, text: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"][3] = np.nan
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match="broken: its perplexity is nan before anything is done to it"):
+        compress_checkpoint(broken, tmp_path / "out", calibration=text, rate=2.0, show=_fails("calibrate"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_statistics_of_another_model_are_refused(model: Path, text: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from xorpack.compression.phases import Phase, Phases, Show
 from xorpack.compression.quality import Judge
 from xorpack.compression.search import FIT_SPEED, TRIES, search
 from xorpack.compression.texts import Text
-from xorpack.errors import FormatError, ParameterError
+from xorpack.errors import DataError, FormatError, ParameterError
 from xorpack.files import model
 from xorpack.files.atomic import atomic_directory, hidden_directory
 from xorpack.files.destination import check_destination
@@ -92,7 +93,7 @@ def compress_checkpoint(
         ParameterError: an argument breaks its rule; PyTorch or transformers is missing; the text is too short; the
             budget is below the least; the statistics are of another model.
         FormatError, SourceError: ``src`` is encoded, no model directory, or has no tokenizer; a text is not UTF-8.
-        DataError: NaN or infinity in weights, or in what a layer is given.
+        DataError: NaN or infinity in weights, in what a layer is given, or in the loss.
         DestinationError: ``dst`` exists, or cannot be written.
     """
     settings = Settings(**options)
@@ -175,6 +176,8 @@ class _Run:
     def measure_dense(self) -> None:
         """Measure what the model is before."""
         self.dense = self.judge.measure(self.root, self.phases, "measure the dense model")
+        if self.dense is not None and not math.isfinite(self.dense):
+            raise DataError(f"{self.root}: its perplexity is {self.dense} before anything is done to it")
 
     def calibrate(self, text: Text, stats: Path, memory: int | None) -> CalibrationReport:
         """Collect statistics."""
