@@ -4,10 +4,6 @@ To second order, errors ``e`` of an output raise the loss of a text by ``g^2 e^2
 gradient by that output: Fisher's information stands for the curvature, as in GuidedQuant (arXiv 2505.07004). So these
 few numbers tell what squared errors of different layers are worth in the same unit, nats, and bits can be given to
 those that need them.
-
-The first token of a piece is left out where a layer is given whole pieces. All others attend to it, so that it has
-three quarters of the squared gradients of SmolLM2's values, up to .98 in a layer; but its input is one direction, and
-errors in all others would count as much for it.
 """
 
 from __future__ import annotations
@@ -48,7 +44,7 @@ def squared_gradients(
     layers: Mapping[str, torch.nn.Linear],
     progress: Progress | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """The mean squared gradient by each output of each layer, over the tokens that the layer was given but the first.
+    """The mean squared gradient by each output of each layer, over the tokens that the layer was given.
 
     Args:
         model: a causal language model in the state of evaluation. Its parameters will need no gradients any more.
@@ -68,8 +64,7 @@ def squared_gradients(
 
     def watch(name: str, output: torch.Tensor) -> None:
         def add(gradient: torch.Tensor) -> None:
-            whole = gradient.shape[:-1] == (1, pieces.shape[1])
-            rows = gradient.detach()[0, 1:] if whole else gradient.detach().reshape(-1, gradient.shape[-1])
+            rows = gradient.detach().reshape(-1, gradient.shape[-1])
             sums[name] = sums.get(name, 0) + rows.double().square().sum(0).cpu().numpy()
             seen[name] = seen.get(name, 0) + len(rows)
 
