@@ -23,7 +23,7 @@ def run(quick: bool) -> Iterator[Row]:
     size, n = (2048, 3) if quick else (4096, 7)
     for sparsity, bits in CASES:
         tensor = random_bcq(size, sparsity, bits)
-        encoded = xorpack.encode(tensor, prefer="speed", jobs=2)
+        encoded = xorpack.encode(tensor, prefer="speed", payload="xor", jobs=2)
         check_decodes(encoded, tensor)
         Checks.require(encoded.layout.lanes == 32, "not 32 lanes")
         where = f"{size} x {size}, S {sparsity}, q {bits}"

@@ -103,9 +103,9 @@ def _side_by_side(calls: list[partial[RingCode]]) -> None:
 
 def _elimination(sparsity: float, bits: int, goal: float, n: int) -> Iterator[Row]:
     tensor = random_bcq(SIZE, sparsity, bits)
-    encoded = xorpack.encode(tensor, prefer="speed")
+    encoded = xorpack.encode(tensor, prefer="speed", payload="xor")
     check_decodes(encoded, tensor)
-    whole = times(partial(xorpack.encode, tensor, prefer="speed"), n)
+    whole = times(partial(xorpack.encode, tensor, prefer="speed", payload="xor"), n)
     alone = times(partial(_in_turn, _eliminations(tensor, encoded)), n)
     where = f"{SIZE} x {SIZE}, S {sparsity}, q {bits}, one core"
     for how, found in (("encode, end to end", whole), ("elimination alone", alone)):
@@ -115,13 +115,15 @@ def _elimination(sparsity: float, bits: int, goal: float, n: int) -> Iterator[Ro
 
 def _two_cores(sparsity: float, bits: int, n: int) -> Iterator[Row]:
     tensor = random_bcq(SIZE, sparsity, bits)
-    one, two = (xorpack.encode(tensor, prefer="speed", jobs=jobs) for jobs in (1, 2))
+    one, two = (xorpack.encode(tensor, prefer="speed", payload="xor", jobs=jobs) for jobs in (1, 2))
     same = all(one.sections()[name].tobytes() == part.tobytes() for name, part in two.sections().items())
     Checks.require(same, "bytes depend on the number of threads")
     check_decodes(two, tensor)
     calls = _eliminations(tensor, one)
     pairs = {
-        "encode, end to end": [partial(xorpack.encode, tensor, prefer="speed", jobs=jobs) for jobs in (1, 2)],
+        "encode, end to end": [
+            partial(xorpack.encode, tensor, prefer="speed", payload="xor", jobs=jobs) for jobs in (1, 2)
+        ],
         f"elimination alone, {len(calls)} rings": [partial(_in_turn, calls), partial(_side_by_side, calls)],
     }
     for how, pair in pairs.items():
@@ -132,7 +134,7 @@ def _two_cores(sparsity: float, bits: int, n: int) -> Iterator[Row]:
 def _against_viterbi(exact_e: float, n: int, q: int = 2) -> Iterator[Row]:
     """Per care position, all planes of it. Viterbi is ours, and the paper's, which tries every branch."""
     tensor = random_bcq(SIZE, 0.9, q)
-    encoded = xorpack.encode(tensor, prefer="speed")
+    encoded = xorpack.encode(tensor, prefer="speed", payload="xor")
     check_decodes(encoded, tensor)
     Checks.require(100 * encoded.efficiency > exact_e, "elimination's E is not above Viterbi's")
     eliminate = partial(_in_turn, _eliminations(tensor, encoded))

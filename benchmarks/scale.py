@@ -1,7 +1,13 @@
-"""Large checkpoints: what a task costs beside its work, workers beside threads, joining, going on, a kill."""
+"""Large checkpoints: what a task costs beside its work, joining, going on with a killed run; processor time.
+
+Seconds are those of processors, of this process, which other programs on the machine change little. With dask it holds
+the client and the scheduler, not the worker: what it spends on a task bounds how many workers it can feed.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,10 +19,16 @@ import numpy as np
 
 import xorpack
 from benchmarks.measure import Checks, Row
-from xorpack.files import safetensors_file
+from benchmarks.memory import status
+from xorpack.checkpoint.encode import EncodingRun
+from xorpack.checkpoint.plan import CheckpointPlan
+from xorpack.checkpoint.settings import Settings
+from xorpack.checkpoint.source import plain_tensors
+from xorpack.files import container, model, safetensors_file
 from xorpack.files.safetensors_file import StoredTensor
 
 SMALL, LARGE = (64, 64), (2048, 2048)
+JOINED_BYTES, EXPERT = 1 << 28, (7168, 2048)
 OPTIONS = {"bits": 2, "sparsity": 0.9}
 
 
@@ -34,21 +46,25 @@ def run(quick: bool) -> Iterator[Row]:
         if find_spec("distributed"):
             from distributed import LocalCluster
 
-            local = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0)
+            local = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", memory_limit=0)
             ways["a process of dask"] = stack.enter_context(local).scheduler_address
         for what, scheduler in ways.items():
-            seconds = []
             _encode(large, place / "warm", scheduler)
+            seconds = []
             for source, n in ((small, n_small), (large, n_large)):
-                began = time.perf_counter()
+                began = time.process_time()
                 written = _encode(source, place / f"{source.name} {what}", scheduler)
-                seconds.append((time.perf_counter() - began) / n)
+                seconds.append((time.process_time() - began) / n)
             same = written.read_bytes() == (place / f"{large.name} one thread").read_bytes()
             Checks.require(same, f"{what} writes other bytes")
+            if scheduler is None:
+                rate = LARGE[0] * LARGE[1] / seconds[1] / 1e6
+                shape = f"{LARGE[0]} x {LARGE[1]} float16, q {OPTIONS['bits']}, S {OPTIONS['sparsity']}"
+                yield Row(what=f"quantize, encode, check, write {shape}", samples=[rate], unit="M weights/s")
             name = f"a task of {SMALL[0]} x {SMALL[1]} weights, {what}"
             yield Row(what=name, samples=[1e3 * seconds[0]], unit="ms")
-            rate = LARGE[0] * LARGE[1] / seconds[1] / 1e6
-            yield Row(what=f"encode {LARGE[0]} x {LARGE[1]}, {what}", samples=[rate], unit="M weights/s")
+        yield _joined(place)
+        yield from _planned(place / "huge", 4 if quick else 60)
         yield from _resumed(large, place, n_large)
 
 
@@ -64,18 +80,50 @@ def _resumed(source: Path, place: Path, n: int) -> Iterator[Row]:
     try:
         xorpack.encode_checkpoint(source, target, resume=True, progress=progress, **OPTIONS)
     except _StoppedError:
-        began = time.perf_counter()
+        began = time.process_time()
     xorpack.encode_checkpoint(source, target, resume=True, **OPTIONS)
-    spent = time.perf_counter() - began
-    Checks.require(
-        target.read_bytes() == (place / f"{source.name} one thread").read_bytes(), "gone on with: other bytes"
-    )
-    yield Row(
-        what="go on with a run that had finished all tensors: check and join",
-        samples=[target.stat().st_size / spent / 1e6],
-        unit="MB/s",
-        note=f"{target.stat().st_size / 1e6:.1f} MB",
-    )
+    spent = time.process_time() - began
+    same = target.read_bytes() == (place / f"{source.name} one thread").read_bytes()
+    Checks.require(same, "a run that was gone on with writes other bytes")
+    yield Row(what="go on where all tensors are finished, a tensor", samples=[1e3 * spent / n], unit="ms")
+
+
+class _Hole(StoredTensor):
+    """A matrix whose bytes are never looked at."""
+
+    def __init__(self) -> None:
+        self.dtype, self.shape, self.n_bytes = "BF16", EXPERT, 2 * EXPERT[0] * EXPERT[1]
+
+
+def _planned(root: Path, n_layers: int) -> Iterator[Row]:
+    """A checkpoint of ``n_layers`` times 384 experts of three matrices, in files of one layer that are holes."""
+    root.mkdir()
+    for layer in range(n_layers):
+        names = (f"layers.{layer}.experts.{i}.{k}.weight" for i in range(384) for k in ("up", "gate", "down"))
+        tensors: dict[str, StoredTensor] = {name: _Hole() for name in names}
+        header = safetensors_file.header_bytes(tensors, {})
+        with open(root / f"model-{layer + 1:05}-of-{n_layers:05}.safetensors", "wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            file.truncate(8 + len(header) + sum(hole.n_bytes for hole in tensors.values()))
+    held, began = status("VmRSS"), time.process_time()
+    files = model.find(root).open()
+    run = EncodingRun(CheckpointPlan(Settings(**OPTIONS), plain_tensors(files), (), ()), 0)
+    tasks = [run.task(name) for name in run.plan.selected]
+    spent, held = time.process_time() - began, status("VmRSS") - held
+    what = f"open and plan {run.plan.n_weights / 1e12:.2f} T weights in {len(tasks)} tensors"
+    yield Row(what=what, samples=[spent], unit="s", note=f"{len(pickle.dumps(tasks[0]))} bytes a task")
+    yield Row(what=f"{what}: memory", samples=[1e3 * held], unit="MB")
+
+
+def _joined(place: Path) -> Row:
+    part = {"a.xor_code": StoredTensor("U8", (JOINED_BYTES,), np.ones(JOINED_BYTES, np.uint8))}
+    safetensors_file.write(place / "part", part, safetensors_file.header_bytes(part, {}))
+    began, wall = time.process_time(), time.perf_counter()
+    container.join(place / "joined", {"a": safetensors_file.read(place / "part").tensors}, {})
+    spent, wall = time.process_time() - began, time.perf_counter() - wall
+    os.unlink(place / "joined")
+    note = f"{JOINED_BYTES / wall / 1e9:.1f} GB/s by the clock"
+    return Row(what="join parts to a file", samples=[JOINED_BYTES / spent / 1e9], unit="GB/s", note=note)
 
 
 def _encode(source: Path, target: Path, scheduler: str | None) -> Path:

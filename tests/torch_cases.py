@@ -55,6 +55,7 @@ KINDS: Mapping[str, Callable[[Shape], EncodedTensor]] = {
     "bcq, block": _bcq("block"),
     "bcq, constant": _bcq("constant", 0.0),
     "bcq, bmf": _bmf,
+    "bcq, packed": lambda shape: xorpack.encode(bcq(shape, 0.7, 2), prefer="speed"),
     "trellis": _trellis,
     "trellis, masked, gains": lambda shape: _trellis(shape, sparsity=0.5, column_gains=True),
     "F32": _lossless(np.float32),

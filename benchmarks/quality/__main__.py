@@ -158,7 +158,7 @@ def measured(
         untouched = copy.deepcopy(model.module.state_dict()) if setting.tune else None
         if setting.tune:
             encoded = {
-                name: setting.encode(dense[name], jobs, stats.get(f"{name}.weight")) for name in chosen
+                name: setting.encode(dense[name], jobs, *_known(stats, f"{name}.weight")) for name in chosen
             }
             found = model.tune(dense, encoded)
         for name in chosen:

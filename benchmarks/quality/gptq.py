@@ -22,7 +22,7 @@ def gptq(
 ) -> tuple[NDArray[np.float32], float]:
     """The weight as it is decoded, and the bytes that are stored for it: codes, float16 scales, zero points."""
     rows, cols = weight.shape
-    known = Hessian.of(hessian, cols)
+    known = Hessian.of(hessian, cols, shrinkage=0)
     factor, top = known.factor, (1 << bits) - 1
     work = np.ascontiguousarray(weight.T[known.order]).astype(np.float64)
     out = np.empty_like(work)

@@ -101,9 +101,15 @@ class Setting:
         decoded, n_bytes = self._decoded(given, jobs)
         return decoded if turn is None else (decoded @ turn.T).astype(np.float32), n_bytes
 
-    def encode(self, weight: Weight, jobs: int, hessian: NDArray[Any] | None = None) -> xorpack.EncodedTensor:
+    def encode(
+        self,
+        weight: Weight,
+        jobs: int,
+        hessian: NDArray[Any] | None = None,
+        rows_hessian: NDArray[Any] | None = None,
+    ) -> xorpack.EncodedTensor:
         """The weight as it is stored by one of :data:`OURS`, or by ``fit``."""
-        made = partial(xorpack.fit, hessian=hessian) if self.method == "fit" else OURS[self.method]
+        made = OURS.get(self.method, partial(xorpack.fit, hessian=hessian, rows_hessian=rows_hessian))
         return xorpack.encode(made(weight, jobs=jobs, **self.options), jobs=jobs)
 
     def _decoded(self, weight: Weight, jobs: int) -> tuple[Weight, float]:

@@ -12,7 +12,7 @@ from samples import bcq, hostile, pruned
 from xorpack.analysis import coders
 from xorpack.analysis.bounds import binary_entropy
 from xorpack.analysis.coders import CODERS, Content
-from xorpack.analysis.comparison import OURS, compare
+from xorpack.analysis.comparison import FAST, OURS, compare
 from xorpack.analysis.formats import BOUND, FORMATS, FormatRow, TensorCounts, by_formula
 from xorpack.code import words
 from xorpack.errors import ParameterError
@@ -83,7 +83,7 @@ TENSORS = {
 def test_every_coder_gives_back_every_tensor(name) -> None:
     tensor = TENSORS[name]()
     found = compare([tensor])
-    assert [row.name for row in found.rows] == [OURS, *CODERS]
+    assert [row.name for row in found.rows] == [OURS, FAST, *CODERS]
     assert found.missing == ()
     assert found.n_weights == Content.of(tensor).mask.size
     assert all(row.measured for row in found.rows)
@@ -129,5 +129,5 @@ def test_an_empty_sample() -> None:
 def test_packages_that_are_not_installed(monkeypatch) -> None:
     monkeypatch.setattr(coders.importlib.util, "find_spec", lambda name: None)
     found = compare([bcq((20, 64))])
-    assert [row.name for row in found.rows] == [OURS]
+    assert [row.name for row in found.rows] == [OURS, FAST]
     assert found.missing == ("constriction", "zstandard")

@@ -225,8 +225,15 @@ def test_the_worst_first(encoded) -> None:
 def test_advice_names_what_costs_most(plain, encoded, tmp_path) -> None:
     assert "The mask is" in " ".join(report_checkpoint(encoded).advice)
     bitmap = tmp_path / "bitmap.safetensors"
-    xorpack.encode_checkpoint(plain, bitmap, bits=2, prefer="speed")
-    assert "--prefer size" in " ".join(report_checkpoint(bitmap).advice)
+    xorpack.encode_checkpoint(plain, bitmap, bits=2, prefer="speed", payload="xor")
+    advice = " ".join(report_checkpoint(bitmap).advice)
+    assert "--prefer size" in advice
+    assert "--prefer speed packs" in advice
+    fast = tmp_path / "fast.safetensors"
+    xorpack.encode_checkpoint(plain, fast, bits=2, prefer="speed")
+    advice = " ".join(report_checkpoint(fast).advice)
+    assert "--payload xor" in advice
+    assert "packs" not in advice
     dense = tmp_path / "dense.safetensors"
     save_file(tensors(0.0), dense)
     report = report_checkpoint(dense)
@@ -307,7 +314,7 @@ def test_wrong_input(plain, encoded, tmp_path, arguments, code, message) -> None
 
 def test_a_damaged_mask(plain, tmp_path) -> None:
     target = tmp_path / "bitmap.safetensors"
-    xorpack.encode_checkpoint(plain, target, bits=2, prefer="speed")
+    xorpack.encode_checkpoint(plain, target, bits=2, mask_codec="bitmap")
     data = bytearray(target.read_bytes())
     mask = xorpack.open(target)["model.layers.2.mlp.weight"].mask.data.tobytes()
     data[data.index(mask[:64]) + 5] ^= 0xFF

@@ -19,6 +19,7 @@ from samples import pruned
 
 import xorpack
 from xorpack.checkpoint import journal, shards
+from xorpack.checkpoint.settings import Settings
 from xorpack.errors import DestinationError, ParameterError, SourceError
 from xorpack.files import atomic
 
@@ -172,6 +173,16 @@ def test_a_journal_of_other_settings_is_refused_and_stays(
     assert contents(tmp_path / "x") == whole
 
 
+def test_the_order_of_patterns_is_a_setting(tmp_path: Path) -> None:
+    """The first that matches counts."""
+    rates = {"a": 1.0, "b": 3.0}, {"b": 3.0, "a": 1.0}
+    first, second = (journal.identity(Settings(rate=2.0, rates=each), (), (), [], []) for each in rates)
+    journal.Journal(tmp_path, first)
+    journal.Journal(tmp_path, first)
+    with pytest.raises(ParameterError, match=r"begun with rates \{'a': 1\.0, 'b': 3\.0\}, not \{'b'"):
+        journal.Journal(tmp_path, second)
+
+
 def test_a_journal_of_another_version_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +224,19 @@ def test_without_it_the_next_run_removes_what_was_left(
     assert len(encoded) == N_TENSORS
     assert contents(tmp_path / "x") == whole
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_an_interrupt_says_what_is_kept(source: Path, tmp_path: Path) -> None:
+    def progress(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(
+        KeyboardInterrupt, match=r"finished is kept in .*/\.x\..*\.xorpack-work, to be resumed"
+    ):
+        xorpack.encode_checkpoint(source, tmp_path / "x", resume=True, progress=progress)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        xorpack.encode_checkpoint(source, tmp_path / "x", progress=progress)
+    assert os.listdir(tmp_path) == []
 
 
 def test_without_it_an_error_leaves_nothing(source: Path, tmp_path: Path) -> None:

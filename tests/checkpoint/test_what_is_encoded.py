@@ -184,6 +184,12 @@ USELESS = [
     ({"rank": 2}, "rank and mask_bits are for mask_codec bmf"),
     ({"mask_bits": 0.2, "mask_codec": "block"}, "rank and mask_bits are for mask_codec bmf"),
     ({"positive_zeros": True}, "positive_zeros is for lossless"),
+    (
+        {"payload": "packed", "mask_codec": "cascade"},
+        "mask codec cascade is of the XOR code, and payload packed is asked for",
+    ),
+    ({"payload": "packed", "rate": 2.0}, "payload is of planes, and rate asks for a trellis"),
+    ({"payload": "xor", "max_size": 10**9}, "payload is of planes, and max_size asks for a trellis"),
     ({"prefer": "speed", "mask_codec": "block"}, "prefer chooses a mask codec, and block is asked for"),
     ({"prefer": "size", "mask_codec": "bitmap"}, "prefer chooses a mask codec, and bitmap is asked for"),
 ]

@@ -14,6 +14,7 @@ from samples import SHAPES, SPARSITIES, bcq, pruned, same
 
 import xorpack
 from xorpack import XorNetwork
+from xorpack.analysis import coders
 from xorpack.code import packed
 from xorpack.code.packed_kernels import pack_kernel, unpack_kernel
 from xorpack.code.words import unpack
@@ -85,7 +86,7 @@ def test_lossless(dtype: Any, field: Any) -> None:
 
 def test_it_is_as_small_as_its_bits() -> None:
     tensor = bcq((512, 1024), 0.9, 2)
-    sizes = xorpack.encode(tensor, prefer="speed").section_bytes()
+    sizes = xorpack.encode(tensor, payload="packed", mask_codec="bitmap").section_bytes()
     own = sizes["code"] + sizes["starts"] + sizes["corrections"]
     assert own <= 1.005 * tensor.n_kept * 2 / 8
     assert sizes["mask"] == tensor.n_weights // 8
@@ -227,3 +228,16 @@ def test_bits_moved_by_every_way() -> None:
             assert int(stand_in(value, mask)) == expected
     assert bitops.extract(0b10110, 0b11010) == 0b101
     assert bitops.deposit(0b101, 0b11010) == 0b10010
+
+
+@pytest.mark.parametrize(("sparsity", "bits"), [(0.5, 3), (0.9, 2)])
+def test_it_is_as_small_as_zstd_of_the_same_bits(sparsity: float, bits: int) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    weight = np.random.default_rng(1).standard_normal((1024, 1024), dtype=np.float32)
+    tensor = xorpack.quantize(weight, bits=bits, sparsity=sparsity, group_size=0)
+    content = coders.Content.of(tensor)
+    theirs = (
+        len(zstandard.ZstdCompressor(level=3).compress(coders.sparse_bytes(content))) + content.extra_bytes
+    )
+    ours = sum(xorpack.encode(tensor, prefer="speed").section_bytes().values())
+    assert ours <= 1.02 * theirs

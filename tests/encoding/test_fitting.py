@@ -219,11 +219,23 @@ def test_the_factor_is_of_the_inverse():
     assert np.allclose(inverse_factor(np.eye(3)), np.eye(3))
 
 
+def test_correlations_are_shrunk_and_variances_are_not():
+    _, hessian = layer(0)
+    found = Hessian.of(hessian, 96, damping=0.0)
+    h = hessian[np.ix_(found.order, found.order)].astype(np.float64)
+    off = ~np.eye(96, dtype=bool)
+    assert np.allclose(found.matrix[off], 0.85 * h[off], atol=1e-3)
+    assert np.allclose(np.diag(found.matrix), np.diag(h))
+
+
 def test_a_singular_hessian_is_damped_and_said(caplog):
     x = activations(96, 0, rows=5)
     with caplog.at_level(logging.WARNING, "xorpack"):
         found = Hessian.of(
-            x.T @ x - 0.02 * np.trace(x.T @ x) / 96 * np.eye(96) * (np.arange(96) < 1), 96, damping=0.0
+            x.T @ x - 0.02 * np.trace(x.T @ x) / 96 * np.eye(96) * (np.arange(96) < 1),
+            96,
+            damping=0.0,
+            shrinkage=0.0,
         )
     assert "singular: damped by" in caplog.text
     assert np.isfinite(found.factor).all()

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from crafting import CARRIED, HUGE, NAME, ODD, PLAIN, Edit, matrix, record, refused, resign, sign, write
+from crafting import CARRIED, HUGE, NAME, ODD, PLAIN, Edit, record, refused, resign, sign, write
+from samples import bcq
 
 import xorpack
 from xorpack.code.words import pack
@@ -162,7 +163,7 @@ def test_wrong_block(tmp_path: Path) -> None:
 
 def test_wrong_packed_bits(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    encoded = xorpack.encode(xorpack.quantize(matrix(), bits=2, sparsity=0.5), payload="packed")
+    encoded = xorpack.encode(bcq((12, 40), 0.5, 2), payload="packed")
     container.write(path, {NAME: encoded}, {})
     good = EncodedFile(path)[NAME]
     assert good.packed is not None

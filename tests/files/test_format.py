@@ -150,7 +150,7 @@ def test_golden_files_cover_the_format() -> None:
     tensors = [t for t in tensors if t.kind != "trellis" and t.packed is None]
     layouts = [tensor.layout for tensor in tensors]
     assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
-    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf"}
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf", "huffman"}
     assert {(t.kind, t.dtype) for t in tensors} == {
         *(("bcq", dtype) for dtype in ("F32", "F16", "BF16")),
         *(("lossless", dtype) for dtype in ("F32", "F16", "BF16", "I8", "U8")),

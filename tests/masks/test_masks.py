@@ -86,7 +86,7 @@ def test_densities(shape, density):
     assert comes_back(chosen, tensor, 5, 6)
     assert chosen.mask.data.size <= n_bitmap
     assert chosen.mask_codec in (("cascade", "block") if density <= 0.3 else ("bitmap", "block"))
-    fast = xorpack.encode(tensor, prefer="speed")
+    fast = xorpack.encode(tensor, prefer="speed", payload="xor")
     assert (fast.mask_codec, fast.mask.data.size) == ("bitmap", n_bitmap)
 
 

@@ -7,9 +7,10 @@ and only as far as its last layer.
 Guided, an ``x`` counts by what the loss of the text feels of the layer's error there: by the mean square of the loss's
 gradient with respect to the layer's output (GuidedQuant, arXiv 2505.07004, with one group of outputs). Attention is in
 that gradient, so that queries, keys and values need nothing else; values above all, for which a first token that all
-attend to is large and means little. In each sequence such a sum is added to the plain one, both scaled to the same
-trace: gradients are of a few tokens, and a fit to them alone was worse than one without them. Sums of squares by output
-say how much each of them counts. The text is its own label: the loss is that of each next token.
+attend to is large and means little. Of each sequence a fifth of such a sum is added to the plain one, both scaled to
+the same trace: gradients are of a few tokens, and a fit to them alone was worse than one to a half or a fifth of them.
+Sums of squares by output say how much each of them counts. The text is its own label: the loss is that of each next
+token.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from xorpack.errors import DataError, ParameterError
 
 PROBE = 32
 """Tokens of the run that finds which layers share an input."""
+
+GUIDED = 0.2
+"""Share of what is summed that gradients weigh."""
 
 TINY = 1e-30
 """Energy of no inputs, or of none that the loss feels, which is no divisor."""
@@ -138,10 +142,10 @@ class Collector:
     def gradients(self, key: str) -> NDArray[np.float32]:
         """What squared errors of each output cost, in the unit of :func:`squared_gradients`, by a guided matrix.
 
-        Its trace is two for each input; what the loss feels of the inputs' energy says what that is worth.
+        Its trace is ``1 + GUIDED`` for each input; what the loss feels of the inputs' energy says what that is worth.
         """
         outputs = self.outputs[key]
-        scale = self._felt[key] / max(2 * self.rows[key] * float(outputs.mean()), TINY)
+        scale = self._felt[key] / max((1 + GUIDED) * self.rows[key] * float(outputs.mean()), TINY)
         return outputs * np.float32(scale)
 
     def _add(
@@ -196,13 +200,13 @@ class Collector:
         for (name, x, _), gradient in zip(calls, gradients, strict=True):
             flat = x.reshape(-1, x.shape[-1]).float()
             energies = flat.square().sum(1)
-            share = 1 / energies.sum().clamp_min(TINY)
+            share = (1 - GUIDED) / energies.sum().clamp_min(TINY)
             if gradient is not None:
                 square = gradient.reshape(len(flat), -1).float().square()
                 squares[name] += square.sum(0)
                 felt = square.mean(1)
                 felts[name].add_(felt @ energies)
-                share = share + felt / (felt @ energies).clamp_min(TINY)
+                share = share + GUIDED * felt / (felt @ energies).clamp_min(TINY)
             weighted = flat * (len(flat) * share).sqrt().reshape(-1, 1)
             sums[name].addmm_(weighted.T, weighted)
             self.rows[name] += len(flat)

@@ -56,7 +56,7 @@ def cluster(
         if scheduler is None:
             try:
                 local = distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=threads, processes=True, dashboard_address=None
+                    n_workers=workers, threads_per_worker=threads, processes=True, dashboard_address=":0"
                 )
             except (OSError, RuntimeError) as error:
                 raise WorkerError(f"{workers} workers cannot be started: {_line(error)}") from None
@@ -73,7 +73,7 @@ def cluster(
             yield pool
         except distributed.KilledWorker as error:
             raise WorkerError(
-                f"tensor {pool.name(error.task)!r}: the workers that were to encode it died, the last of them "
+                f"tensor {pool.name(error.task)!r}: workers died with it, or with the next, the last of them "
                 f"{error.last_worker.address}: they may have too little memory for a tensor as large"
             ) from None
         except CancelledError:

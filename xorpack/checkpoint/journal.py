@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,11 @@ def identity(
     source = {file.path.name: {**_state(file.source), "header": _sha256(file.header)} for file in files}
     found = {
         "version": {"xorpack": __version__, "format": VERSION},
-        "settings": asdict(settings) | {"include": list(include), "exclude": list(exclude)},
+        "settings": {f.name: getattr(settings, f.name) for f in fields(settings)}
+        | {"include": list(include), "exclude": list(exclude)},
         "source": source | {f"--hessian {stats.path.name}": _state(stats) for stats in hessians},
     }
-    return dict(json.loads(json.dumps(found)))
+    return dict(json.loads(json.dumps(found, default=dict)))
 
 
 def _state(source: SourceFile) -> dict[str, int]:
@@ -158,7 +159,7 @@ def _compare(work: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> Non
     for part in ("version", "settings"):
         for key, value in now[part].items():
             before = then[part].get(key)
-            if before != value:
+            if json.dumps(before) != json.dumps(value):  # the order of patterns counts
                 what = f"{part} of {key}" if part == "version" else key
                 raise ParameterError(f"{work} was begun with {what} {before!r}, not {value!r}; {end}")
     for name in {**then["source"], **now["source"]}:

@@ -68,7 +68,7 @@ class TensorResult:
     Attributes:
         account: its sizes; None if it would take no fewer bytes encoded than as it is, and is carried.
         seconds: time spent.
-        content_sha256: of the decoded tensor.
+        content_sha256: of the encoded tensor.
         distortion: squared error of a quantized tensor.
         output_error: the same of the layer's output, where it was fitted to activations.
         negative_zeros: weights of a lossless tensor that are -0.0, where they are kept.

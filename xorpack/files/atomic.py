@@ -84,7 +84,7 @@ def workspace(
 
     Raises:
         DestinationError: as :func:`atomic_file`; or another run has the workspace.
-        KeyboardInterrupt: with a message if ``path`` had been written when the interrupt came.
+        KeyboardInterrupt: with a message if ``path`` had been written when the interrupt came, or work is kept.
     """
     _check(path, directory=directory, overwrite=overwrite)
     with _temporary(path, directory=True, end=WORK, resume=resume) as work:
@@ -151,6 +151,11 @@ def _temporary(path: Path, *, directory: bool, end: str = WRITTEN, resume: bool 
         if error.strerror is None:  # one of ours
             raise
         raise DestinationError(f"destination {path} cannot be written: {error.strerror}") from error
+    except KeyboardInterrupt as interrupt:
+        kept = resume and not interrupt.args  # which say that it had been written
+        if kept:
+            raise KeyboardInterrupt(f"what is finished is kept in {temporary}, to be resumed") from None
+        raise
     finally:  # whatever has the name now: the new one, or the old one if they changed places
         if not kept:
             remove(temporary)

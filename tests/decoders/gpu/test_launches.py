@@ -60,9 +60,10 @@ def test_order_of_visits(layout):
 def test_scales_lie_where_the_kernels_look(name):
     encoded = BCQ[name]()
     assert encoded.rows * encoded.cols
-    layout, q = encoded.layout, encoded.bits
+    packed = pack(encoded)
+    layout, q = packed.layout, encoded.bits
     lies = order.ScaleOrder.of(layout, encoded.group_size, q)
-    scales = pack(encoded).arrays["scales"][lies.padding :]
+    scales = packed.arrays["scales"][lies.padding :]
     rows = order.visited_rows(layout)
     for i in (0, layout.rows // 2, layout.rows - 1):
         for col in (0, layout.cols // 2, layout.cols - 1):

@@ -93,7 +93,7 @@ def _mask(total: Account, tensors: Sequence[TensorReport]) -> str:
         f" (rows and columns differ; {independent:.3f} if they did not)" if bound < 0.99 * independent else ""
     )
     text = f"The mask is {_share(size, total)}: {now:.3f} bits per weight. Its entropy is {bound:.3f}{differ}"
-    bitmaps = sum(t.account.section_bytes["mask"] for t in tensors if t.mask_codec == "bitmap")
+    bitmaps = sum(t.account.section_bytes["mask"] for t in tensors if t.mask_codec in ("bitmap", "huffman"))
     if bitmaps > 0.5 * size and now > 1.1 * bound:
         return f"{text}; up to {100 * (1 - bound / now):.0f} % of it can go: --prefer size codes masks near that."
     if now > 1.05 * bound:
@@ -116,7 +116,24 @@ def _code(total: Account, tensors: Sequence[TensorReport]) -> str:
     if joint < 0.98 * apart:
         saved = 100 * (1 - joint / apart)
         text += f"; a coder that knew how the planes depend on each other could save {saved:.0f} % of it"
-    return text + ". Fewer planes (--bits) or fewer kept weights (--sparsity) make it smaller."
+    text += ". Fewer planes (--bits) or fewer kept weights (--sparsity) make it smaller"
+    return f"{text}. {_payload(tensors)}".rstrip()
+
+
+def _payload(tensors: Sequence[TensorReport]) -> str:
+    """Which codec of the kept bits to take, and why."""
+    packed = [t.network.startswith("packed") for t in tensors if t.kind == "bcq"]
+    if not packed:
+        return ""
+    if all(packed):
+        return (
+            "Its bits are packed, which is fastest to encode. A GPU has to hold every plane whole, pruned weights too, "
+            "and products on a CPU take twice as long and more: --payload xor is as small, for what runs the weights."
+        )
+    return (
+        "Where weights are stored rather than run, --prefer speed packs their bits: about as small, and encoded some "
+        "tens of times as fast."
+    )
 
 
 def _scales(total: Account, tensors: Sequence[TensorReport]) -> str | None:

@@ -22,6 +22,13 @@ from xorpack.errors import DataError, ParameterError
 DAMPING = 0.01
 """Share of the mean of the diagonal that is added to it."""
 
+SHRINKAGE = 0.15
+"""Share by which correlations of inputs are taken to be less than those seen (Schaefer and Strimmer, 2005).
+
+A first token that all attend to, a thousand times as large as others, makes correlations that mean little, and text of
+another kind has others. Of .05 to .3, all better than 0 on text that nothing was calibrated with.
+"""
+
 GROWTH = 10.0
 """Factor of the damping where the matrix is still not positive definite."""
 
@@ -42,7 +49,7 @@ class Hessian:
 
     Attributes:
         order: int64 (cols,): the inputs as they are visited, those of large activations first.
-        matrix: float64 (cols, cols), damped, in this order.
+        matrix: float64 (cols, cols), shrunk and damped, in this order.
         factor: float64 (cols, cols), upper triangular: ``inverse(matrix) = factor.T @ factor``.
     """
 
@@ -51,8 +58,18 @@ class Hessian:
     factor: NDArray[np.float64]
 
     @classmethod
-    def of(cls, matrix: NDArray[Any], cols: int, group: int = 1, damping: float = DAMPING) -> Hessian:
+    def of(
+        cls,
+        matrix: NDArray[Any],
+        cols: int,
+        group: int = 1,
+        *,
+        damping: float = DAMPING,
+        shrinkage: float = SHRINKAGE,
+    ) -> Hessian:
         """Check ``matrix``, (cols, cols), and factor it with as much damping as it needs, ``damping`` at least.
+
+        All but its diagonal is less by a share of ``shrinkage``.
 
         Groups of ``group`` neighbouring inputs stay together: those with the largest activation first.
 
@@ -68,8 +85,8 @@ class Hessian:
         largest = np.maximum.reduceat(diagonal, np.arange(0, cols, group)) if cols else diagonal
         groups = np.arange(cols) // group
         order = np.lexsort((-diagonal, groups, -largest[groups])).astype(np.int64)
-        h = h[np.ix_(order, order)]
-        diagonal = np.diag(h).copy()
+        h = (1 - shrinkage) * h[np.ix_(order, order)]
+        diagonal = diagonal[order]
         share = damping
         while True:
             h[np.diag_indices(cols)] = diagonal + share * mean

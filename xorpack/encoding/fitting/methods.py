@@ -94,8 +94,9 @@ def fit(
     Args:
         weight: float32, float16 or bfloat16, (outputs, inputs), or of any shape, coded as ``as_matrix(weight.shape)``.
         hessian: float32 or float64 (cols, cols): the sum of ``x x^T`` over the inputs ``x`` of the layer, as
-            ``xorpack calibrate`` collects it, of any scale. A percent of the mean of its diagonal is added, and more
-            where it is singular, which the logger ``xorpack`` says.
+            ``xorpack calibrate`` collects it, of any scale. Correlations are taken to be 15 % less than it says; a
+            percent of the mean of its diagonal is added, and more where it is singular, which the logger ``xorpack``
+            says.
         method: ``"trellis"``, or ``"bcq"`` for binary codes.
         rows_hessian: float32 or float64 (outputs,): what squared errors of each output count, of any scale, as
             ``xorpack calibrate --guided`` collects it; None where all count alike. Outputs share the codes of a
