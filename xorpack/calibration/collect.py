@@ -142,10 +142,10 @@ class Collector:
     def gradients(self, key: str) -> NDArray[np.float32]:
         """What squared errors of each output cost, in the unit of :func:`squared_gradients`, by a guided matrix.
 
-        Its trace is ``1 + GUIDED`` for each input; what the loss feels of the inputs' energy says what that is worth.
+        Its trace is one for each input; what the loss feels of the inputs' energy says what that is worth.
         """
         outputs = self.outputs[key]
-        scale = self._felt[key] / max((1 + GUIDED) * self.rows[key] * float(outputs.mean()), TINY)
+        scale = self._felt[key] / max(self.rows[key] * float(outputs.mean()), TINY)
         return outputs * np.float32(scale)
 
     def _add(

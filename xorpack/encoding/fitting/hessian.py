@@ -168,9 +168,9 @@ def pivots(hessian: NDArray[Any]) -> NDArray[np.float64]:
     """What is left of each column's errors when the columns behind it have made up for them, (cols,).
 
     A column's squared error times this is its part of the output's error after a sweep with feedback: the pivots
-    ``1 / U_jj^2`` of the damped ``hessian``.
+    ``1 / U_jj^2`` of the damped ``hessian``, not shrunk: what is foretold is the error on what was seen.
     """
-    known = Hessian.of(hessian, len(hessian))
+    known = Hessian.of(hessian, len(hessian), shrinkage=0.0)
     found = np.empty(len(hessian))
     found[known.order] = np.diag(known.factor) ** -2
     return found
