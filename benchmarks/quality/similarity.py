@@ -38,8 +38,7 @@ class SentenceModel(Model):
 
     def load(self, path: Path) -> None:
         """See :meth:`Model.load`."""
-        loaded = xorpack.hf.load(path, model_class=BertModel, decode=True, add_pooling_layer=False)
-        self.module = loaded.float().eval()
+        self.module = xorpack.hf.load(path, decode=True).float().eval()
 
     def calibration(self) -> torch.Tensor:
         """See :meth:`Model.calibration`; other news."""

@@ -67,7 +67,8 @@ class Shards:
     def encode(self, run: TensorRun, pool: Executor, journal: Journal) -> None:
         """Encode in ``pool`` what the journal does not hold, and join the files."""
         waiting = {
-            path: {name for name in file.tensors if name in self._parts} for path, file in self.files.items()
+            path: dict.fromkeys(name for name in file.tensors if name in self._parts)
+            for path, file in self.files.items()
         }
         for path in [path for path in waiting if journal.holds_file(path)]:
             for name in waiting.pop(path):
@@ -92,9 +93,9 @@ class Shards:
             if not waiting[home[name]]:
                 self._join(home[name], journal)
 
-    def _take(self, run: TensorRun, name: str, result: TensorResult, waiting: set[str]) -> None:
+    def _take(self, run: TensorRun, name: str, result: TensorResult, waiting: dict[str, None]) -> None:
         run.take(name, result)
-        waiting.discard(name)
+        del waiting[name]
         if result.account is None:
             del self._parts[name]
 

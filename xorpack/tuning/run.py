@@ -17,6 +17,7 @@ from xorpack.checkpoint.source import find_source
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files import model
 from xorpack.files.destination import check_destination
+from xorpack.files.model import CheckpointLayout
 
 if TYPE_CHECKING:
     import torch
@@ -136,41 +137,30 @@ def tune(
     checks.positive("learning_rate", learning_rate)
     if (output is None) == (delta is None):
         raise ParameterError("give a directory to write, or delta: one of them")
-    roots, target = (Path(source), Path(teacher)), Path(output or delta or "")
-    layout = find_source(roots[0], target, overwrite=overwrite, others=[roots[1]])
-    if not layout.is_directory or not model.find(roots[1]).is_directory:
-        raise FormatError(f"{roots[0]} or {roots[1]} is one file: a model is a directory, with config.json")
-    if any(map(model.is_encoded, model.find(roots[1]).shards)):
-        raise FormatError(f"{roots[1]}: encoded by xorpack; the teacher is the dense model")
+    target = Path(output or delta or "")
+    layout = find_source(Path(source), target, overwrite=overwrite, others=[Path(teacher)])
+    _check_models(layout, model.find(Path(teacher)))
     if state is not None:
         check_destination(Path(state), overwrite=True, inputs=[*layout.inputs(), Path(text)])
-    checkpoint = Checkpoint(roots[0])
+    checkpoint = Checkpoint(source)
     check_sealed(checkpoint)
     for package in ("torch", "transformers"):
         if find_spec(package) is None:
             raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
     import torch
 
-    from xorpack.calibration.run import read_tokens
     from xorpack.tuning.distill import Course, Distillation, faster_dtype
     from xorpack.tuning.student import Student
     from xorpack.tuning.teaching import lessons
 
     torch.set_num_threads(jobs)
-    wanted = steps * batch * HELD_OUT // (HELD_OUT - 1) + 1
-    ids = read_tokens(roots[1], Path(text), wanted * length)
-    if len(ids) < 2 * length:
-        raise ParameterError(
-            f"{text}: {len(ids)} tokens, less than two sequences of {length}, of which one is held out; give more "
-            f"text, or a smaller length"
-        )
-    tokens = torch.tensor(ids[: len(ids) // length * length]).reshape(-1, length)
+    tokens = _sequences(Path(teacher), Path(text), steps * batch * HELD_OUT // (HELD_OUT - 1) + 1, length)
     n_held_out = max(1, len(tokens) // HELD_OUT)
     course = Course(
         steps=steps, learning_rate=learning_rate, batch=batch, seed=seed, every=max(1, -(-steps // LOOKS))
     )
     student = Student(checkpoint, vectors=delta is None)
-    taught = lessons(roots[1], tokens, progress)
+    taught = lessons(Path(teacher), tokens, progress)
     dtype = faster_dtype(student.device)
     student.begin(dtype)
     training = Distillation(
@@ -208,6 +198,30 @@ def tune(
         best_loss=training.best_loss,
         written_loss=written_loss,
     )
+
+
+def _check_models(encoded: CheckpointLayout, dense: CheckpointLayout) -> None:
+    """Raise FormatError unless both are directories, and the second is not encoded."""
+    for layout in (encoded, dense):
+        if not layout.is_directory:
+            raise FormatError(f"{layout.root}: one file is no model: name its directory, with config.json")
+    if any(map(model.is_encoded, dense.shards)):
+        raise FormatError(f"{dense.root}: encoded by xorpack; the teacher is the dense model")
+
+
+def _sequences(root: Path, path: Path, most: int, length: int) -> torch.Tensor:
+    """The first pieces of a text, ``most`` of them unless it is shorter, two at the least: int64 (n, length)."""
+    import torch
+
+    from xorpack.calibration.run import read_tokens
+
+    ids = read_tokens(root, path, most * length)
+    if len(ids) < 2 * length:
+        raise ParameterError(
+            f"{path}: {len(ids)} tokens, less than two sequences of {length}, of which one is held out; give more "
+            f"text, or a smaller length"
+        )
+    return torch.tensor(ids[: len(ids) // length * length]).reshape(-1, length)
 
 
 def _about(checkpoint: Checkpoint, tokens: torch.Tensor, course: dict[str, Any], names: list[str]) -> str:
