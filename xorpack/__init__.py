@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from xorpack.checkpoint import open_checkpoint as open
     from xorpack.checkpoint.report import report_checkpoint
     from xorpack.code.network import XorNetwork
+    from xorpack.compression import CompressReport, compress_checkpoint
     from xorpack.decoders import decode
     from xorpack.encoded import EncodedTensor
     from xorpack.encoding.encoder import encode
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BCQTensor",
     "Checkpoint",
+    "CompressReport",
     "CorruptError",
     "DataError",
     "DestinationError",
@@ -78,6 +80,7 @@ __all__ = [
     "XorNetwork",
     "XorpackError",
     "__version__",
+    "compress_checkpoint",
     "decode",
     "decode_checkpoint",
     "encode",
@@ -94,6 +97,7 @@ __all__ = [
 _HOMES = {
     "BCQTensor": "tensors",
     "Checkpoint": "checkpoint",
+    "CompressReport": "compression",
     "EncodeReport": "checkpoint",
     "EncodedTensor": "encoded",
     "PruneReport": "checkpoint",
@@ -102,6 +106,7 @@ _HOMES = {
     "TrellisTensor": "tensors",
     "VerifyReport": "checkpoint",
     "XorNetwork": "code.network",
+    "compress_checkpoint": "compression",
     "decode": "decoders",
     "decode_checkpoint": "checkpoint",
     "encode": "encoding.encoder",

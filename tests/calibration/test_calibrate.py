@@ -20,6 +20,7 @@ transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
 from xorpack.calibration.collect import Collector  # noqa: E402
+from xorpack.calibration.gradients import squared_gradients  # noqa: E402
 from xorpack.calibration.run import calibrate  # noqa: E402
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -55,6 +56,7 @@ def stats(model, text, tmp_path_factory):
     assert (report.n_layers, report.n_matrices, report.n_sequences) == (15, 9, 4)
     assert report.uncalled == ()
     assert report.thin is None
+    assert report.n_gradients == 15
     assert report.n_bytes == path.stat().st_size
     return path
 
@@ -75,6 +77,27 @@ def test_the_sums_are_of_what_the_layers_are_given(model, text, stats):
     found = Hessians(stats)
     assert np.allclose(found["model.layers.1.mlp.down_proj.weight"], x.T @ x, rtol=1e-4, atol=1e-5)
     assert found.size("model.layers.1.mlp.down_proj.weight") == 96
+
+
+def test_gradients_are_those_of_the_loss_by_what_layers_give_out(model, text, stats):
+    network, kept = loaded(model), []
+    layer = network.model.layers[0].self_attn.k_proj
+    layer.register_forward_hook(lambda _, args, output: kept.append(output) or output.retain_grad())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    ids = torch.tensor(tokenizer(text.read_text())["input_ids"][:256]).reshape(4, 64)
+    for row in ids:
+        (63 * network(row[None], labels=row[None]).loss).backward()  # a sum over the tokens that are foretold
+    g = torch.cat([output.grad[0] for output in kept]).double().numpy()
+    found = Hessians(stats).gradients("model.layers.0.self_attn.k_proj.weight")
+    assert np.allclose(found, (g**2).mean(0), rtol=1e-3)
+    assert found.shape == (32,)
+
+
+def test_gradients_can_be_left_out(model, text, tmp_path):
+    report = calibrate(model, text, tmp_path / "x", sequences=2, length=16, gradients=False)
+    assert report.n_gradients == 0
+    assert "no gradients were taken" in report.notes[-1]
+    assert Hessians(tmp_path / "x").gradients("model.layers.0.self_attn.k_proj.weight") is None
 
 
 def test_layers_of_the_same_input_share_a_matrix_which_any_tool_reads(stats):
@@ -134,13 +157,16 @@ def test_guided_sums_are_weighed_by_gradients_of_each_tokens_loss(model, text, g
     assert np.allclose(found[name], wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
     assert np.allclose(found.outputs(name), (g**2).sum(0), rtol=1e-3)
     assert found.stored_outputs(name).shape == (32,)
+    costs = found.gradients(name)  # errors alike in all directions cost what the loss feels of each input
+    assert np.isclose(costs.sum() * np.trace(found[name]), ((g**2).sum(1) * (x**2).sum(1)).sum(), rtol=1e-3)
+    assert np.allclose(costs / costs.sum(), (g**2).sum(0) / (g**2).sum(), rtol=1e-3)
     assert not np.allclose(
         found[name] / np.trace(found[name]), Hessians(stats)[name] / np.trace(Hessians(stats)[name])
     )
     assert not np.array_equal(found[name], found["model.layers.0.self_attn.v_proj.weight"])
     assert Hessians(stats).outputs(name) is None
     plain = load_file(guided)
-    assert {name.rpartition(".")[2] for name in plain} == {"hessian", "rows", "outputs"}
+    assert {name.rpartition(".")[2] for name in plain} == {"hessian", "rows", "outputs", "gradients"}
 
 
 def test_little_memory_gives_the_same_guided_sums(model, text, guided, tmp_path):
@@ -281,6 +307,8 @@ def test_nan_and_layers_that_are_never_called_are_named(model):
     assert rows["model.layers.1.mlp.down_proj"] == 32
     with torch.no_grad():
         network.model.layers[0].mlp.up_proj.weight[:] = float("inf")
+    with pytest.raises(DataError, match="the model's loss is nan in piece 0 of the text"):
+        squared_gradients(network, tokens, Collector(network, tokens).modules)
     with pytest.raises(
         DataError, match=r"layer 'model.layers.0.mlp.down_proj' is given NaN or infinity in sequence 0"
     ):
@@ -300,7 +328,7 @@ def test_the_command_line(model, text, tmp_path):
     done = run("calibrate", model, text, "-o", tmp_path / "s", "--sequences", 2, "--length", 16)
     assert done.returncode == 0, done.stderr
     assert "9 Hessians of 15 layers, from 2 sequences of 16 tokens" in done.stdout
-    assert "32 tokens are fewer than the 96 inputs of the widest layer" in done.stderr
+    assert "32 tokens are fewer than twice the 96 inputs of the widest layer" in done.stderr
     done = run(
         "encode", model, tmp_path / "y", "--rate", 3, "--hessian", tmp_path / "s", "--exclude", "embed_tokens"
     )

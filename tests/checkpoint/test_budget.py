@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 import xorpack
-from xorpack.checkpoint.budget import RATES, Curve, Quantizer, choose_quantizers
+from xorpack.checkpoint.budget import GAUSSIAN, RATES, Curve, Quantizer, choose_quantizers
 from xorpack.cli.commands import cli
 from xorpack.errors import ParameterError
 
@@ -44,6 +44,14 @@ def test_no_choice_of_the_same_bytes_has_less_error(seed):
         if total(rates, "n_bytes") <= n_bytes
     )
     assert total([chosen.rate for chosen in found.values()], "error") <= 1.05 * best
+
+
+@pytest.mark.parametrize("at", [2, 5, 7, 9])
+def test_gaussian_weights_are_quantized_as_the_table_says(at):
+    rate, log = GAUSSIAN[0][at], GAUSSIAN[1][at]
+    weight = np.random.default_rng(5).standard_normal((1024, 32), dtype=np.float32)
+    error = weight - xorpack.quantize(weight, method="trellis", rate=rate).dequantize()
+    assert np.log2((error**2).sum() / (weight**2).sum()) == pytest.approx(log, abs=0.1)
 
 
 def test_a_budget_below_the_least_possible_says_the_least():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -170,6 +170,44 @@ def closing_lines(
         f"({encoded.per_weight(encoded.n_bytes):.2f} bits per weight)",
         f"model size {mebibytes(source_bytes)} -> {mebibytes(stored_bytes)} ({per_weight:.2f} bits per weight)",
     )
+
+
+def fitted(output_errors: Mapping[str, float], n_tensors: int) -> Iterator[str]:
+    """A line on tensors that were fitted to activations; none where there are none."""
+    if output_errors:
+        mean = sum(output_errors.values()) / len(output_errors)
+        yield (
+            f"fitted to activations: {len(output_errors)} of {n_tensors} tensors; squared error of their outputs "
+            f"{100 * mean:.2f} % on average"
+        )
+
+
+def compressed(
+    total: Account,
+    sizes: tuple[int, int],
+    perplexities: tuple[float | None, float | None],
+    phases: Sequence[tuple[str, float, int | None]],
+) -> Table:
+    """What a model was and became, and what that took.
+
+    Args:
+        total: of the encoded tensors.
+        sizes: of all safetensors files, before and after.
+        perplexities: before and after; None where they were not measured.
+        phases: names, seconds, and bytes of memory at the most, None where that is not known.
+    """
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for column in ("", "dense", "compressed"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table.add_row("all safetensors files, MB", *(f"{n / 1e6:,.1f}" for n in sizes))
+    bits = (total.per_weight(n) for n in (total.original_bytes, total.n_bytes))
+    table.add_row("encoded tensors, bits per weight", *(f"{n:.3f}" for n in bits))
+    table.add_row("perplexity", *("-" if p is None else f"{p:,.2f}" for p in perplexities), end_section=True)
+    table.add_row()
+    table.add_row(Text("phase", "bold"), Text("minutes", "bold"), Text("memory, MB", "bold"))
+    for name, seconds, n_bytes in phases:
+        table.add_row(name, f"{seconds / 60:.1f}", "-" if n_bytes is None else f"{n_bytes / 1e6:,.0f}")
+    return table
 
 
 def summary(info: Mapping[str, Any]) -> Iterator[str]:

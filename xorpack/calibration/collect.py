@@ -99,11 +99,17 @@ class Collector:
         self.rows = dict.fromkeys(self.sizes, 0)
         self.n_outputs = {key: self.modules[key].out_features for key in self.sizes} if guided else {}
         self.outputs: dict[str, NDArray[np.float32]] = {}
+        self._felt: dict[str, float] = {}
 
     @property
     def uncalled(self) -> list[str]:
         """Names of the weights of layers that saw no input."""
         return [name for name, key in self.layers.items() if not self.rows[key]]
+
+    @property
+    def n_runs(self) -> int:
+        """Sequences of all passes together."""
+        return len(self._parts()) * len(self.sequences)
 
     def matrices(self) -> Iterator[tuple[str, NDArray[np.float32], int]]:
         """Key, matrix (n, n) and rows seen of each input, in the order of :attr:`sizes`.
@@ -117,19 +123,30 @@ class Collector:
             sums = {key: torch.zeros(self.sizes[key], self.sizes[key], device=self._device()) for key in part}
             modules = {key: self.modules[key] for key in part}
             squares = {key: torch.zeros(m.out_features, device=self._device()) for key, m in modules.items()}
+            felt = {key: torch.zeros((), device=self._device()) for key in part}
             for i, sequence in enumerate(self.sequences):
                 if self.guided:
-                    self._add_guided(sequence, modules, sums, squares)
+                    self._add_guided(sequence, modules, sums, squares, felt)
                 else:
                     self._add(sequence, modules, sums)
                 for key in part:
                     if not torch.isfinite(sums[key].diagonal()).all():
                         raise DataError(f"layer {key!r} is given NaN or infinity in sequence {i} of the text")
                 if self.progress is not None:
-                    self.progress(part[0], 1, len(parts) * len(self.sequences))
+                    self.progress(part[0], 1, self.n_runs)
+            self._felt |= {key: float(found) for key, found in felt.items()}
             for key in part:
                 self.outputs[key] = squares[key].cpu().numpy()
                 yield key, sums.pop(key).cpu().numpy(), self.rows[key]
+
+    def gradients(self, key: str) -> NDArray[np.float32]:
+        """What squared errors of each output cost, in the unit of :func:`squared_gradients`, by a guided matrix.
+
+        Its trace is one for each input; what the loss feels of the inputs' energy says what that is worth.
+        """
+        outputs = self.outputs[key]
+        scale = self._felt[key] / max(self.rows[key] * float(outputs.mean()), TINY)
+        return outputs * np.float32(scale)
 
     def _add(
         self,
@@ -156,8 +173,9 @@ class Collector:
         modules: Mapping[str, torch.nn.Module],
         sums: Mapping[str, torch.Tensor],
         squares: Mapping[str, torch.Tensor],
+        felts: Mapping[str, torch.Tensor],
     ) -> None:
-        """Add ``x x^T``, weighted, and squared gradients of a sequence."""
+        """Add ``x x^T``, weighted, squared gradients, and the inputs' energy as the loss feels it, of a sequence."""
         calls: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         hooks = [
             module.register_forward_hook(
@@ -187,6 +205,7 @@ class Collector:
                 square = gradient.reshape(len(flat), -1).float().square()
                 squares[name] += square.sum(0)
                 felt = square.mean(1)
+                felts[name].add_(felt @ energies)
                 share = share + GUIDED * felt / (felt @ energies).clamp_min(TINY)
             weighted = flat * (len(flat) * share).sqrt().reshape(-1, 1)
             sums[name].addmm_(weighted.T, weighted)

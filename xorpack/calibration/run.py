@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xorpack import checks
+from xorpack.encoding.fitting.hessian import FEW
 from xorpack.errors import FormatError, ParameterError, SourceError
 from xorpack.files import hessians, model
 from xorpack.files.atomic import atomic_file
@@ -32,7 +33,8 @@ class CalibrationReport:
         n_matrices: Hessians; layers of the same input share one.
         n_sequences, length: of the text, in tokens.
         uncalled: weights of layers that saw no input; encoding has nothing to fit them to.
-        thin: inputs of the widest layer, if that is more than the tokens seen, else None.
+        thin: inputs of the widest layer, if it has seen less than twice as many tokens, else None.
+        n_gradients: layers of which the loss's gradients are known.
         n_bytes: of the file.
     """
 
@@ -42,7 +44,27 @@ class CalibrationReport:
     length: int
     uncalled: tuple[str, ...]
     thin: int | None
+    n_gradients: int
     n_bytes: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known before the statistics are used; a sentence each."""
+        found = []
+        if self.uncalled:
+            found.append(
+                f"{len(self.uncalled)} layers saw no input, {self.uncalled[0]} first: they will be quantized as "
+                "without calibration"
+            )
+        if self.thin is not None:
+            found.append(
+                f"{self.n_sequences * self.length} tokens are fewer than twice the {self.thin} inputs of the widest "
+                "layer: what such inputs have in common will be believed in part; more text makes for a better fit, "
+                f"{FEW * self.thin} tokens at the least"
+            )
+        if not self.n_gradients:
+            found.append("no gradients were taken: budgets will count every weight alike")
+        return tuple(found)
 
 
 def calibrate(
@@ -53,6 +75,7 @@ def calibrate(
     sequences: int = SEQUENCES,
     length: int = LENGTH,
     memory: int | None = None,
+    gradients: bool = True,
     guided: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -66,6 +89,8 @@ def calibrate(
         sequences: how many pieces of the text, at the most; fewer where it is shorter.
         length: tokens of a piece, each seen without the others.
         memory: bytes of Hessians that are held at a time; where they take more, the model runs several times.
+        gradients: of a causal language model, take those of the loss by the layers' outputs, too: they say which layers
+            need bits. They take the memory of a run back through the model. Guided files have them anyway.
         guided: weigh inputs and outputs by gradients of the text's loss (:mod:`xorpack.calibration.collect`), of a
             model that predicts tokens; takes the time and memory of a backward pass over each sequence.
         overwrite: replace what stands at ``output``.
@@ -78,6 +103,7 @@ def calibrate(
         DataError: NaN or infinity in what a layer is given; no layer is called.
         DestinationError: ``output`` exists, or cannot be written.
     """
+    checks.flag("gradients", gradients)
     checks.whole("sequences", sequences, 1)
     checks.whole("length", length, 2)
     if memory is not None:
@@ -94,16 +120,30 @@ def calibrate(
             raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
     tokens = _tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
+    from xorpack.calibration.gradients import pieces_of, predicts, squared_gradients
 
-    collector = Collector(_load(root), tokens, memory=memory or MEMORY, guided=guided, progress=progress)
+    loaded = _load(root)
+    wanted = gradients and not guided and predicts(loaded)
+    pieces = pieces_of(tokens) if wanted else tokens[:0]
+
+    def told(name: str, done: int, n_runs: int) -> None:
+        if progress is not None:
+            progress(name, done, collector.n_runs + len(pieces))
+
+    collector = Collector(loaded, tokens, memory=memory or MEMORY, guided=guided, progress=told)
+    costs = squared_gradients(loaded, pieces, collector.modules, told) if wanted else {}
+    sizes = collector.n_outputs or {name: len(cost) for name, cost in costs.items()}
+    found = collector.gradients if guided else costs.__getitem__
     with atomic_file(target, overwrite=overwrite) as path:
         hessians.write(
             path,
             collector.layers,
             collector.sizes,
             collector.matrices(),
-            collector.n_outputs,
-            collector.outputs,
+            n_outputs=collector.n_outputs,
+            outputs=collector.outputs,
+            n_gradients={f"{name}.weight": n for name, n in sizes.items()},
+            gradients=lambda name: found(name.removesuffix(".weight")),
         )
     widest = max(collector.sizes.values())
     return CalibrationReport(
@@ -112,7 +152,8 @@ def calibrate(
         n_sequences=len(tokens),
         length=length,
         uncalled=tuple(collector.uncalled),
-        thin=widest if widest > tokens.numel() else None,
+        thin=widest if FEW * widest > tokens.numel() else None,
+        n_gradients=len(sizes),
         n_bytes=target.stat().st_size,
     )
 

@@ -1,7 +1,9 @@
-"""Bytes over tensors: a quantizer for each, so that the squared error of all weights together is least at a size.
+"""Bytes over tensors: a quantizer for each, so that what is lost by all together is least at a size.
 
-Each tensor's error by rate is measured on a sample of its columns at a few rates and interpolated between them, where
-its logarithm is nearly a line. The least total error at a number of bytes is where all tensors gain alike by one more
+That is the squared error of all weights; or, of tensors that are fitted to activations, what their errors cost the
+model (:mod:`xorpack.checkpoint.costs`). Each tensor's error by rate is measured on a sample of its columns at a few
+rates and interpolated between them, where its logarithm is nearly a line. The least total error at a number of bytes
+is where all tensors gain alike by one more
 byte: a Lagrange multiplier is bisected, and what is left is spent step by step.
 
 Candidates are trellises of many rates and, for a tensor with a mask, binary codes: of dense weights a trellis has less
@@ -37,6 +39,18 @@ BCQ_OVERHEAD = 1.02
 MEASURED = (0.5, 1.0, 1.375, 1.5, 2.0, 2.375, 2.5, 3.0, 4.0, 6.0)
 """Rates at which the error of a sample is measured; on both sides of where more weights become outliers, and fewer."""
 
+FEW = (1.0, 2.0, 3.0)
+"""The same of what is fitted, where costs differ by far more than curves do: between these, and beyond, a tensor is
+as Gaussian weights are."""
+
+GAUSSIAN = (
+    (0.0, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0),
+    (0.0, -0.266, -0.508, -0.989, -1.463, -1.946, -2.916, -3.895, -4.848, -5.845, -7.779, -9.664, -11.359),
+)
+"""Rates, and the logarithm to base 2 of a trellis's relative squared error of Gaussian weights, measured."""
+
+_LAW: NDArray[np.float64] = np.interp(RATES, *GAUSSIAN)
+
 SAMPLE_ROWS = 2048
 SAMPLE_WEIGHTS = 1 << 16
 """Rows, and weights of these rows, that a sample has at the most."""
@@ -67,7 +81,7 @@ class Curve:
     Attributes:
         quantizers: from the smallest on.
         n_bytes: float64 (quantizers,), everything that the tensor takes in a file, rising.
-        error: float64 (quantizers,), sums of squares, falling.
+        error: float64 (quantizers,), sums of squares, or what they cost; falling.
     """
 
     quantizers: tuple[Quantizer, ...]
@@ -92,6 +106,7 @@ class Curve:
         fixed: Account,
         group_size: int | None,
         outliers_at: Callable[[float], bool | float],
+        cost: float | None = None,
     ) -> Curve:
         """Measure a tensor.
 
@@ -101,23 +116,30 @@ class Curve:
             fixed: the tensor's account, whose mask does not depend on the quantizer.
             group_size: columns that share a scale, as :func:`xorpack.quantize` takes it.
             outliers_at: which weights a trellis of a rate keeps apart, likewise.
+            cost: what a squared error as large as the squares would cost; default: the squares.
         """
         rows, cols = as_matrix(array.shape)
         matrix = array.reshape(rows, cols)
         sample = _Sample.of(matrix, mask)
-        energy = float((np.where(True if mask is None else mask, matrix, 0).astype(np.float64) ** 2).sum())
+        if cost is None:
+            kept = matrix if mask is None else np.where(mask, matrix, 0)
+            rates: tuple[float, ...] = MEASURED
+            law, feedback, cost = np.zeros(len(RATES)), 0, float((kept.astype(np.float64) ** 2).sum())
+        else:
+            rates, law, feedback = FEW, _LAW, 1
         held = fixed.section_bytes["mask"] + RECORD_BYTES
         shares, listed = [], []
-        for rate in MEASURED:
+        for rate in rates:
             coded, share = sample.quantized(
                 method="trellis", rate=rate, group_size=group_size, outliers=outliers_at(rate)
             )
             n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.weight.size, 1))
             listed.append(sum(packed_sizes(n_listed, array.size, 16)))
-            shares.append(share)
+            shares.append(np.log2(share) - float(np.interp(rate, RATES, law)))
         scales = rows * n_groups(cols, group_size or 0) + fixed.section_bytes["gains"]
-        n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, MEASURED, listed)
-        error = energy * 2 ** np.interp(RATES, (0.0, *MEASURED), (0.0, *np.log2(shares)))
+        n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, rates, listed)
+        share = 2 ** (law + np.interp(RATES, (0.0, *rates), (0.0, *shares)))
+        error = cost * share * (1 + feedback * share)
         candidates = [
             (Quantizer(rate=float(rate)), float(size), float(wrong))
             for rate, size, wrong in zip(RATES, n_bytes, error, strict=True)
@@ -127,7 +149,7 @@ class Curve:
             for bits in BITS:
                 _, share = sample.quantized(bits=bits, group_size=shared)
                 size = BCQ_OVERHEAD * bits * fixed.n_kept / 8 + 2 * bits * rows * n_groups(cols, shared)
-                candidates.append((Quantizer(bits=bits), size + held, energy * share))
+                candidates.append((Quantizer(bits=bits), size + held, cost * share))
         return cls.best(candidates)
 
 
@@ -163,12 +185,7 @@ def choose_quantizers(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, 
         ParameterError: they take more at the least; says how many.
     """
     each = list(curves.values())
-    least = sum(float(curve.n_bytes[0]) for curve in each)
-    if least > n_bytes:
-        raise ParameterError(
-            f"{n_bytes:.0f} bytes for the encoded tensors are fewer than the least possible, {least:.0f} "
-            f"({RATES[0]} bits per kept weight, masks and scales)"
-        )
+    check_least(sum(float(curve.n_bytes[0]) for curve in each), n_bytes)
     at = [0] * len(each)
     low, high = -60.0, 60.0
     for _ in range(100):
@@ -180,6 +197,20 @@ def choose_quantizers(curves: Mapping[str, Curve], n_bytes: float) -> dict[str, 
             low = middle
     _spend(each, at, n_bytes - _total(each, at))
     return {name: curve.quantizers[i] for (name, curve), i in zip(curves.items(), at, strict=True)}
+
+
+def check_least(least: float, n_bytes: float) -> None:
+    """Raise ParameterError if ``n_bytes`` are fewer than tensors take at the least."""
+    if least > n_bytes:
+        raise ParameterError(
+            f"{n_bytes:.0f} bytes for the encoded tensors are fewer than the least possible, {least:.0f} "
+            f"({RATES[0]} bits per kept weight, masks and scales)"
+        )
+
+
+def least_bytes(account: Account) -> float:
+    """What a tensor takes at the lowest rate, outliers aside; ``account``: without any code."""
+    return account.n_bytes + float(RATES[0]) * account.n_kept / 8 + RECORD_BYTES
 
 
 def _total(curves: Sequence[Curve], at: Sequence[int]) -> float:

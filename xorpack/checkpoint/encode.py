@@ -13,7 +13,9 @@ from typing import Unpack
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint import parallel
+from xorpack.checkpoint.budget import Curve, Quantizer
 from xorpack.checkpoint.cluster import check_options, cluster
+from xorpack.checkpoint.costs import costs
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
@@ -42,6 +44,7 @@ def encode_checkpoint(
     settings: Settings | None = None,
     hessian: str | Path | None = None,
     tp: int = 1,
+    quantizers: Mapping[str, Quantizer] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -63,6 +66,7 @@ def encode_checkpoint(
         hessian: what ``xorpack calibrate`` wrote: weights are fitted to these activations (:func:`xorpack.fit`), but
             for tensors that it does not have.
         tp: devices that vLLM is to cut the model for: each matrix is encoded in so many pieces, which only vLLM runs.
+        quantizers: what quantizes each tensor, if that was chosen before (:class:`xorpack.checkpoint.survey.Survey`).
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -124,7 +128,7 @@ def encode_checkpoint(
             stats=stats,
         )
         if dry_run:
-            run.choose_quantizers()
+            run.choose_quantizers(quantizers)
             return run.estimate()
         pool = None
         if clustered:
@@ -141,7 +145,7 @@ def encode_checkpoint(
         if journal.quantizers is not None:
             run.plan.quantizers = journal.quantizers
         else:
-            run.choose_quantizers()
+            run.choose_quantizers(quantizers)
             journal.choose(run.plan.quantizers)
         out = work / OUT
         if layout.is_directory:
@@ -248,23 +252,43 @@ class EncodingRun:
                 f"{stats.path} has none of the tensors to encode: was it made with another model?"
             )
         for name, stored in found.items():
-            rows, cols = as_matrix(stored.shape)
+            cols = as_matrix(stored.shape)[1]
             if cols != stats.size(name):
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
                 )
+        for name, stored in found.items():
+            rows = as_matrix(stored.shape)[0]
             outputs = stats.stored_outputs(name)
             if outputs is not None and outputs.shape != (rows,):
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {rows} outputs, and {outputs.shape[0]} are weighed"
                 )
+            gradients = stats.gradients(name)
+            if gradients is not None and len(gradients) != rows:
+                raise ParameterError(
+                    f"{stats.path}: tensor {name!r} has {rows} outputs, and there are gradients of {len(gradients)}"
+                )
 
-    def choose_quantizers(self) -> None:
-        """Choose that of each tensor, where there is a budget."""
-        if self.settings.has_budget:
-            with ThreadPoolExecutor(self.jobs) as pool:
-                curves = list(pool.map(self.plan.curve, self.plan.selected))
-            self.plan.choose_quantizers(dict(zip(self.plan.selected, curves, strict=True)))
+    def choose_quantizers(self, chosen: Mapping[str, Quantizer] | None = None) -> None:
+        """Choose that of each tensor, where there is a budget; or take those that are ``chosen``."""
+        if chosen is not None:
+            self.plan.quantizers = dict(chosen)
+        elif self.settings.has_budget:
+            self.plan.choose_quantizers(self.curves())
+
+    def curves(self, progress: Progress | None = None) -> dict[str, Curve]:
+        """What each tensor takes and loses by quantizer."""
+        known = {} if self._stats is None else costs(self.plan.selected, self._stats, self.jobs)
+
+        def one(name: str) -> Curve:
+            found = self.plan.curve(name, known.get(name))
+            if progress is not None:
+                progress(name, math.prod(self.plan.selected[name].shape), self.plan.n_weights)
+            return found
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return dict(zip(self.plan.selected, pool.map(one, self.plan.selected), strict=True))
 
     def task(self, name: str) -> TensorTask:
         """What is to be done for a selected tensor."""
@@ -276,6 +300,7 @@ class EncodingRun:
             threshold=self.plan.threshold(name),
             hessian=None if self._stats is None else self._stats.stored(name),
             outputs=None if self._stats is None else self._stats.stored_outputs(name),
+            n_seen=self._stats.rows(name) if self._stats is not None and name in self._stats else 0,
             jobs=self.threads,
         )
 

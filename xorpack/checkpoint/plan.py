@@ -17,7 +17,14 @@ from xorpack.analysis.bounds import bcq_payload_bound, binary_entropy
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.inspect import element_entropies
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
-from xorpack.checkpoint.budget import Curve, Quantizer, budget_bytes, choose_quantizers
+from xorpack.checkpoint.budget import (
+    Curve,
+    Quantizer,
+    budget_bytes,
+    check_least,
+    choose_quantizers,
+    least_bytes,
+)
 from xorpack.checkpoint.opened import MIN_DECLARED
 from xorpack.checkpoint.settings import Settings
 from xorpack.code.corrections import packed_sizes
@@ -197,24 +204,32 @@ class CheckpointPlan:
         n = count_outliers(matrix, mask, rate, settings.group_size or 0, beyond)
         return sum(packed_sizes(n, matrix.size, 16))
 
-    def curve(self, name: str) -> Curve:
-        """Bytes and error of a tensor by rate."""
+    def curve(self, name: str, cost: float | None = None) -> Curve:
+        """Bytes and error of a tensor by rate; ``cost``: see :meth:`Curve.of`."""
         matrix, words = _matrix(self.selected[name]), self.mask(name)
         kept = unpack(words, matrix.shape[1])
         mask = None if kept.all() else kept
         outliers_at = partial(self.settings.outliers_at, fitted=name in self.fitted)
-        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size, outliers_at)
+        return Curve.of(matrix, mask, self.preview(name).account, self.settings.group_size, outliers_at, cost)
 
     def choose_quantizers(self, curves: Mapping[str, Curve]) -> None:
         """Take those of least error at the size that the settings ask for."""
-        n_bytes = budget_bytes(
+        self.quantizers = choose_quantizers(curves, self._budget())
+
+    def check_budget(self) -> None:
+        """Raise ParameterError if a budget is below what masks, scales and the lowest rate take, outliers aside."""
+        if self.settings.has_budget:
+            accounts = [self.preview(name).account for name in self.selected]
+            check_least(sum(least_bytes(account) for account in accounts), self._budget())
+
+    def _budget(self) -> float:
+        return budget_bytes(
             target_bits=self.settings.target_bits,
             max_size=self.settings.max_size,
             n_weights=self.n_weights,
             carried_bytes=sum(stored.n_bytes for stored in self.carried.values()),
             names=[*self.selected, *self.carried],
         )
-        self.quantizers = choose_quantizers(curves, n_bytes)
 
     def becomes_smaller(self, name: str, account: Account) -> bool:
         """Whether a tensor takes fewer bytes encoded than carried, by its estimated account."""

@@ -20,7 +20,7 @@ from xorpack.code.words import Words
 from xorpack.decoders import cpu
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
-from xorpack.encoding.fitting.hessian import output_error
+from xorpack.encoding.fitting.hessian import believed, output_error
 from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import quantize
 from xorpack.encoding.quantize.pruning import GlobalThreshold
@@ -45,6 +45,7 @@ class TensorTask:
         quantizer: of this tensor, unless it is kept bit for bit.
         threshold: of this tensor, index 0, where all are pruned together.
         hessian: of its layer's inputs, where its weights are fitted to them.
+        n_seen: inputs that the Hessian is of.
         outputs: what squared errors of each output of its layer count, where that is known.
         jobs: threads.
     """
@@ -55,6 +56,7 @@ class TensorTask:
     quantizer: Quantizer
     threshold: GlobalThreshold | None = None
     hessian: StoredTensor | None = None
+    n_seen: int = 0
     outputs: StoredTensor | None = None
     jobs: int = 1
 
@@ -180,7 +182,7 @@ def _quantized(
             how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
         else:
             how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
-        fitted: BCQTensor | TrellisTensor = fit(array, matrix, **how)
+        fitted: BCQTensor | TrellisTensor = fit(array, believed(matrix, task.n_seen), **how)
         return fitted, output_error(array, fitted.dequantize(), matrix)
     if chosen.rate is not None:
         outliers = settings.outliers_at(chosen.rate)

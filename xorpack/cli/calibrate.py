@@ -35,6 +35,13 @@ from xorpack.cli.common import Size, progress_bar, say
     help="Of the sums held at a time, default: 2GiB. Where they take more, the model runs several times.",
 )
 @click.option(
+    "--no-gradients",
+    "gradients",
+    flag_value=False,
+    default=None,
+    help="Leave out what the loss says of the layers, by which budgets are divided: it takes memory.",
+)
+@click.option(
     "--guided",
     is_flag=True,
     help="Weigh inputs and outputs by gradients of the loss on TEXT: a model that predicts tokens, and twice the time.",
@@ -61,15 +68,4 @@ def calibrate(model: Path, text: Path, output: Path, overwrite: bool, **options:
         f"{' guided,' if options['guided'] else ''} from {report.n_sequences} sequences of "
         f"{report.length} tokens, {report.n_bytes / 1e6:.1f} MB"
     )
-    if report.uncalled:
-        say(
-            f"note: {len(report.uncalled)} layers saw no input, {report.uncalled[0]} first: they will be quantized as "
-            "without calibration",
-            err=True,
-        )
-    if report.thin is not None:
-        say(
-            f"note: {report.n_sequences * report.length} tokens are fewer than the {report.thin} inputs of the widest "
-            "layer; more text makes for a better fit",
-            err=True,
-        )
+    say(*(f"note: {note}" for note in report.notes), err=True)

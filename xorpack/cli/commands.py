@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "verify": "Check every byte of what was encoded.",
     "info": "Show what an encoded file or directory holds.",
     "report": "Say how far every byte is from the limit.",
+    "compress": "Calibrate, fit, encode and measure a language model in one go.",
     "calibrate": "Run a model over a text, for weights that fit its activations.",
     "tune": "Train the scales of an encoded model towards the dense one.",
     "prune": "Set the least weights of a model to zero.",

@@ -205,11 +205,7 @@ def encode(
     console.print(tables.left_out(report.left_out, width=console.width))
     say(*tables.closing_lines(report.source_bytes, report.stored_bytes, report.n_parameters, report.total))
     if report.output_errors:
-        mean = sum(report.output_errors.values()) / len(report.output_errors)
-        say(
-            f"fitted to activations: {len(report.output_errors)} of {len(report.accounts)} tensors; squared error of "
-            f"their outputs {100 * mean:.2f} % on average"
-        )
+        say(*tables.fitted(report.output_errors, len(report.accounts)))
     elif note := tables.ruined(report.distortions):
         say(f"note: {note}", err=True)
     share = report.n_negative_zeros / max(report.total.n_weights, 1)

@@ -13,7 +13,7 @@ from xorpack.cli.common import MAX_WEIGHTS, Count, make_console, progress_bar, s
 from xorpack.errors import ParameterError
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
-SORTS = ("size", "bits", "overhead", "name")
+SORTS = ("size", "bits", "overhead", "name", "gain")
 TOP = 10
 """Tensors that are listed as text, unless asked otherwise."""
 
@@ -63,6 +63,14 @@ MAPS = 4
     help="Of an encoded one: show its error against the checkpoint that it was made from, beside the bounds.",
 )
 @click.option(
+    "--hessian",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="STATS",
+    help="With --against: show the error of what layers give out, from what calibrate wrote, and which would gain most "
+    "by a bit more.",
+)
+@click.option(
     "--quality",
     type=click.Path(path_type=Path),
     default=None,
@@ -82,6 +90,7 @@ def report(
     exclude: tuple[str, ...],
     max_weights: int | None,
     against: Path | None,
+    hessian: Path | None,
     quality: Path | None,
     **judged: Any,
 ) -> None:
@@ -99,7 +108,7 @@ def report(
     if output is not None:
         read = [path] if against is None else [path, against]
         inputs = [file for place in read for file in model.find(place).inputs()]
-        inputs += [] if quality is None else [quality]
+        inputs += [given for given in (quality, hessian) if given is not None]
         check_destination(output, overwrite=overwrite, inputs=inputs)
     elif overwrite:
         raise ParameterError("--overwrite is for --output, which is not given")
@@ -116,6 +125,7 @@ def report(
             n_maps=MAPS if form == "html" else 0,
             max_weights=max_weights,
             against=against,
+            hessian=hessian,
             quality=quality,
             progress=progress,
         )

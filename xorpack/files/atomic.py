@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from xorpack.errors import DestinationError
@@ -58,6 +58,15 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     with _temporary(path, directory=True) as temporary:
         yield temporary
         _publish(temporary, path, overwrite=overwrite, aside=_aside(temporary))
+
+
+def hidden_directory(path: Path) -> AbstractContextManager[Path]:
+    """A hidden directory beside ``path``, for what is not to stay: removed at the end, or by the next run if killed.
+
+    Raises:
+        DestinationError: none can be made there.
+    """
+    return _temporary(path, directory=True)
 
 
 @contextmanager

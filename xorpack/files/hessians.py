@@ -2,21 +2,24 @@
 
 A plain safetensors file. Input KEY has ``KEY.hessian``, float32 (n, n), and ``KEY.rows``, uint32 (1,): how many ``x``
 were seen; in a guided file also ``KEY.outputs``, float32 (n_out,): what squared errors of each output of its layer
-count. The metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT: KEY}}``, with ``"version": 2`` where
-there are outputs.
+count. A layer's weight NAME may have ``NAME.gradients``, float32 (n_out,): the mean squared gradient of the text's loss
+by each of its outputs, so that half of that times ``e H e^T`` is what errors e cost, in nats of all tokens. The
+metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT: KEY}}``, with ``"version": 2`` where there are
+outputs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.errors import FormatError
+from xorpack.errors import DataError, FormatError
 from xorpack.files import safetensors_file
 from xorpack.files.safetensors_file import StoredTensor
 
@@ -58,7 +61,14 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
                     f"{self.path}: outputs {key!r} are {outputs.dtype} of shape {outputs.shape}"
                 )
         seen = {key: int(self._tensors[f"{key}.rows"].array()[0]) for key in set(layers.values())}
+        for name in layers:
+            found = self._tensors.get(f"{name}.gradients")
+            if found is not None and (found.dtype != "F32" or len(found.shape) != 1):
+                raise FormatError(
+                    f"{self.path}: gradients of {name!r} are {found.dtype} of shape {found.shape}"
+                )
         self._layers = {name: key for name, key in layers.items() if seen[key]}
+        self._rows = seen
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._tensors[f"{self._layers[name]}.hessian"].array()
@@ -86,6 +96,28 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
     def size(self, name: str) -> int:
         """Inputs of a layer."""
         return self._tensors[f"{self._layers[name]}.hessian"].shape[0]
+
+    def key(self, name: str) -> str:
+        """The input of a layer: layers of one key have the same Hessian."""
+        return self._layers[name]
+
+    def rows(self, name: str) -> int:
+        """How many ``x`` were seen by a layer."""
+        return self._rows[self._layers[name]]
+
+    def gradients(self, name: str) -> NDArray[np.float32] | None:
+        """The mean squared gradient of the loss by each output of a layer, (n_out,), if it is known.
+
+        Raises:
+            DataError: it is NaN, infinite or negative.
+        """
+        stored = self._tensors.get(f"{name}.gradients")
+        if stored is None:
+            return None
+        found: NDArray[np.float32] = stored.array()
+        if not (np.isfinite(found) & (found >= 0)).all():
+            raise DataError(f"{self.path}: gradients of {name!r} are NaN, infinite or negative")
+        return found
 
     def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
         if KEY not in metadata:
@@ -122,6 +154,8 @@ def write(
     matrices: Iterator[tuple[str, NDArray[np.float32], int]],
     n_outputs: Mapping[str, int] | None = None,
     outputs: Mapping[str, NDArray[np.float32]] | None = None,
+    n_gradients: Mapping[str, int] = MappingProxyType({}),
+    gradients: Callable[[str], NDArray[np.float32]] | None = None,
 ) -> None:
     """Write a file in place, a matrix at a time; callers make it atomic.
 
@@ -132,6 +166,8 @@ def write(
         matrices: key, matrix and rows of each, in the order of ``sizes``.
         n_outputs: outputs of each key's layer, of a guided file.
         outputs: what they count, complete for a key when its matrix is made.
+        n_gradients: outputs of layers of which gradients are known, by the name of the weight.
+        gradients: gives them, when all matrices are made.
     """
     rows: dict[str, int] = {}
 
@@ -147,6 +183,9 @@ def write(
         if n_outputs:
             n = n_outputs[key]
             tensors[f"{key}.outputs"] = _Made("F32", (n,), 4 * n, lambda key=key: (outputs or {})[key])
+    for name, n in n_gradients.items():
+        assert gradients is not None
+        tensors[f"{name}.gradients"] = _Made("F32", (n,), 4 * n, lambda name=name: gradients(name))
     document = {"layers": dict(layers)} | ({"version": 2} if n_outputs else {})
     metadata = {KEY: json.dumps(document, separators=(",", ":"))}
     safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, metadata))

@@ -30,17 +30,18 @@ def measure(path: Path, text: Path, against: Path | None = None) -> Quality:
     """
     for place in (path, against):
         if place is not None:
-            _check_class(place)
-    tokens = _tokens(path, text)
+            check_class(place)
+    tokens = read(path, text)
     return Quality(
         text=str(text),
         n_tokens=tokens.numel(),
-        perplexity=_perplexity(path, tokens),
-        dense=None if against is None else _perplexity(against, tokens),
+        perplexity=perplexity(path, tokens),
+        dense=None if against is None else perplexity(against, tokens),
     )
 
 
-def _check_class(path: Path) -> None:
+def check_class(path: Path) -> None:
+    """Raise ParameterError, or FormatError, unless a directory is of a causal language model."""
     if not path.is_dir():
         raise ParameterError(f"{path} is not a directory: quality is measured of a model with its tokenizer")
     try:
@@ -55,7 +56,7 @@ def _check_class(path: Path) -> None:
         )
 
 
-def _tokens(path: Path, text: Path) -> torch.Tensor:
+def read(path: Path, text: Path) -> torch.Tensor:
     """Tokens, (sequences, length)."""
     try:
         content = text.read_text(encoding="utf-8")
@@ -75,7 +76,7 @@ def _tokens(path: Path, text: Path) -> torch.Tensor:
     return found
 
 
-def _perplexity(path: Path, tokens: torch.Tensor) -> float:
+def perplexity(path: Path, tokens: torch.Tensor) -> float:
     """``exp`` of the mean negative log-likelihood of each token after a sequence's first."""
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     losses = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median_low
 
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import mask_bound
@@ -19,6 +20,9 @@ LOOKS_QUANTIZED = 0.6
 
 DENSE = 0.01
 """Share of zeros below which a checkpoint is taken as dense."""
+
+EVEN = 4.0
+"""How many times as much as others a tensor must gain by a bit more to be named: rates have steps of an eighth."""
 
 PRUNE = "Prune first (and fine-tune), or give --sparsity here to see what it would save."
 
@@ -40,8 +44,25 @@ def for_encoded(
         (part.n_bytes, about[part.name]()) for part in parts if part.name in about and part.n_bytes > least
     ]
     texts = tuple(text for _, text in sorted(found, key=lambda item: -item[0]) if text)
+    if (gains := _gains(tensors)) is not None:
+        texts = (*texts, gains)
     spoilt = ruined({t.name: t.distortion for t in tensors if t.distortion is not None})
     return texts if spoilt is None else (spoilt, *texts)
+
+
+def _gains(tensors: Sequence[TensorReport]) -> str | None:
+    """Which tensors a bit more would help most, where that is known and they differ."""
+    gains = {t.name: t.outputs.gain for t in tensors if t.outputs is not None and t.outputs.gain is not None}
+    if not gains:
+        return None
+    first = sorted(gains, key=lambda name: -gains[name])[:3]
+    times = gains[first[0]] / max(median_low(gains.values()), 1e-300)
+    if times < EVEN:
+        return f"Bits are well divided: nowhere would a bit more gain {EVEN:g} times what it does elsewhere."
+    return (
+        f"A bit more would gain most, by the byte, in {', '.join(first)}: {times:.0f} times as much as in the tensors "
+        "in the middle; encode --hessian --target-bits divides them so."
+    )
 
 
 def _share(n_bytes: int, total: Account) -> str:

@@ -17,6 +17,7 @@ from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.entropy import PlaneEntropies
 from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.mask_models import MaskBounds
+from xorpack.analysis.output_loss import OutputLoss
 from xorpack.errors import SelfCheckError
 
 
@@ -38,6 +39,7 @@ class TensorReport:
         coded: planes that are coded one by one.
         in_field: planes whose bits are under a prefix code; all others are constant.
         distortion: error against the weights that it was made from, where these were given.
+        outputs: error of what the layer gives out, where its activations were given, too.
     """
 
     name: str
@@ -55,6 +57,7 @@ class TensorReport:
     coded: tuple[int, ...] = ()
     in_field: tuple[int, ...] = ()
     distortion: Distortion | None = None
+    outputs: OutputLoss | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +165,12 @@ class Report:
         return Distortion.total(found, self.total.per_weight(self.total.n_bytes)) if found else None
 
     @cached_property
+    def outputs(self) -> OutputLoss | None:
+        """The errors of all layers' outputs together; None where activations were not given."""
+        found = [t.outputs for t in self.tensors if t.outputs is not None]
+        return OutputLoss.total(found) if found else None
+
+    @cached_property
     def exact(self) -> Account | None:
         """The account of a plain checkpoint with all tensors kept bit for bit; None for an encoded one."""
         if self.kind == "encoded":
@@ -205,5 +214,6 @@ SORT: Mapping[str, Callable[[TensorReport], Any]] = {
     "bits": lambda t: -t.account.per_weight(t.account.n_bytes),
     "overhead": lambda t: -(t.account.total_overhead or 0),
     "name": lambda t: t.name,
+    "gain": lambda t: -((t.outputs.gain if t.outputs is not None else None) or 0),
 }
 """Orders of tensors, the worst first; the default is the checkpoint's own."""

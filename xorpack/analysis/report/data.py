@@ -30,6 +30,7 @@ def as_json(report: Report, options: Options) -> str:
         "total": report.total.as_dict(),
         "exact": None if report.exact is None else report.exact.as_dict(),
         "distortion": None if report.distortion is None else report.distortion.as_dict(),
+        "outputs": None if report.outputs is None else report.outputs.as_dict(),
         "quality": None if report.quality is None else asdict(report.quality),
         "advice": list(report.advice),
         "formats": {label: [asdict(row) for row in table.rows] for label, table in report.formats.items()},
@@ -56,6 +57,7 @@ def _tensor(tensor: TensorReport) -> dict[str, Any]:
         **account.as_dict(),
         "exact": None if tensor.exact is None else tensor.exact.as_dict(),
         "distortion": None if tensor.distortion is None else tensor.distortion.as_dict(),
+        "outputs": None if tensor.outputs is None else tensor.outputs.as_dict(),
         "mask_entropy": {
             **{model: bits / n for model, bits in asdict(tensor.mask).items()},
             "best": tensor.mask.best[0],
@@ -86,7 +88,7 @@ def as_csv(report: Report, options: Options) -> str:
 
 def _line(tensor: TensorReport) -> Mapping[str, Any]:
     account, n = tensor.account, max(tensor.account.n_weights, 1)
-    exact, found = tensor.exact, tensor.distortion
+    exact, found, outputs = tensor.exact, tensor.distortion, tensor.outputs
     return {
         "tensor": escape.csv(tensor.name),
         "kind": tensor.kind,
@@ -113,6 +115,9 @@ def _line(tensor: TensorReport) -> Mapping[str, Any]:
         "relative_squared_error": _number(None if found is None else found.relative),
         "above_gaussian_db": _number(None if found is None else found.above_gaussian),
         "above_bound_db": _number(None if found is None else found.above_bound),
+        "output_error": _number(None if outputs is None else outputs.relative),
+        "nats": _number(None if outputs is None else outputs.nats),
+        "gain_of_a_bit_nats_per_mb": _number(None if outputs is None else outputs.gain),
     }
 
 

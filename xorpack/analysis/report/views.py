@@ -10,6 +10,7 @@ from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import OURS, Comparison
 from xorpack.analysis.distortion import Distortion
 from xorpack.analysis.formats import FormatTable
+from xorpack.analysis.output_loss import OutputLoss
 from xorpack.analysis.report.contents import Options, Report, TensorReport
 from xorpack.analysis.tables import by_reason, mebibytes
 from xorpack.encoded import SECTIONS
@@ -237,10 +238,23 @@ def tensors(report: Report, options: Options) -> View:
         key="tensors",
         title=f"Tensors{order}, bits per weight" + (f" ({more} more: --top 0 lists all)" if more else ""),
         columns=(ENCODED_COLUMNS if report.kind == "encoded" else PLAIN_COLUMNS)
-        + (() if report.distortion is None else ERROR_COLUMNS),
-        rows=[(t.name, *maker(t), *_error_cells(report, t.distortion)) for t in listed],
-        total=(f"total of {len(report.tensors)}", *maker(report), *_error_cells(report, report.distortion)),
-        note="" if report.distortion is None else ERROR_NOTE,
+        + (() if report.distortion is None else ERROR_COLUMNS)
+        + (() if report.outputs is None else OUTPUT_COLUMNS),
+        rows=[
+            (t.name, *maker(t), *_error_cells(report, t.distortion), *_output_cells(report, t.outputs))
+            for t in listed
+        ],
+        total=(
+            f"total of {len(report.tensors)}",
+            *maker(report),
+            *_error_cells(report, report.distortion),
+            *_output_cells(report, report.outputs),
+        ),
+        note=" ".join(
+            note
+            for note, found in ((ERROR_NOTE, report.distortion), (OUTPUT_NOTE, report.outputs))
+            if found is not None
+        ),
         optional=(
             *("shape", "mask codec", "type", "scales", "E %"),
             *("mask entropy", "value entropy", "payload", "mask"),
@@ -263,6 +277,29 @@ ERROR_NOTE = (
     "total R; other weights can be below. dB to own: above Shannon's lower bound of weights distributed as these, "
     "row by row, were they independent."
 )
+
+
+OUTPUT_COLUMNS = ("output error", "nats", "gain/MB")
+OUTPUT_NOTE = (
+    "output error: squared error of what a layer gives out over its squares, on the calibration text. nats: what it "
+    "costs the loss of a token, to second order. gain/MB: what a bit more for each weight would gain of that."
+)
+
+
+def _output_cells(report: Report, found: OutputLoss | None) -> tuple[str, ...]:
+    if report.outputs is None:
+        return ()
+    return ("-", "-", "-") if found is None else output_cells(found)
+
+
+def output_cells(found: OutputLoss) -> tuple[str, str, str]:
+    """The relative error, its cost in nats, and what a bit more would gain by the megabyte.
+
+    >>> output_cells(OutputLoss(error=1.0, energy=8.0, nats=0.25, n_kept=8_000_000))
+    ('0.125', '0.25', '0.188')
+    """
+    nats, gain = ("-" if value is None else f"{value:.3g}" for value in (found.nats, found.gain))
+    return f"{found.relative:.4g}", nats, gain
 
 
 def _error_cells(report: Report, found: Distortion | None) -> tuple[str, ...]:

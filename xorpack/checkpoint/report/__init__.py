@@ -16,6 +16,7 @@ from xorpack.checkpoint.settings import Progress, Settings
 from xorpack.checkpoint.source import plain_tensors, refuse_quantized
 from xorpack.errors import ParameterError
 from xorpack.files import container, cuts, model
+from xorpack.files.hessians import Hessians
 
 
 def report_checkpoint(
@@ -28,6 +29,7 @@ def report_checkpoint(
     n_maps: int = 0,
     max_weights: int | None = None,
     against: str | Path | None = None,
+    hessian: str | Path | None = None,
     quality: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -44,6 +46,8 @@ def report_checkpoint(
         max_weights: of an encoded checkpoint, see :func:`xorpack.checkpoint.open_checkpoint`.
         against: the plain checkpoint that an encoded one was made from: the errors of its quantized tensors are
             reported beside the bounds of their rate.
+        hessian: what ``xorpack calibrate`` wrote: with ``against``, the errors of layers' outputs are reported, what
+            they cost the model, and what a bit more would gain.
         quality: a text, UTF-8, of which a causal language model is to predict the first tokens: its perplexity is
             reported, and that of ``against``. Needs the extra ``hf``.
         progress: told of every tensor that is done.
@@ -51,8 +55,8 @@ def report_checkpoint(
     Raises:
         FileNotFoundError, FormatError, CorruptError: the checkpoint is missing, malformed or damaged.
         ParameterError: a setting breaks its rule, a pattern matches nothing, nothing can be encoded; settings to
-            quantize what another tool quantized; ``against`` for a plain checkpoint; ``quality`` of what is no
-            causal language model, or of a text that is too short.
+            quantize what another tool quantized; ``against`` for a plain checkpoint, ``hessian`` without it;
+            ``quality`` of what is no causal language model, or of a text that is too short.
         MismatchError: ``against`` has not the tensors that were encoded.
     """
     if sample is not None:
@@ -63,6 +67,10 @@ def report_checkpoint(
     encoded = any(container.is_encoded(file) for file in files)
     if against is not None and not encoded:
         raise ParameterError(f"{path} is plain: against is for what was encoded, whose error it shows")
+    if hessian is not None and against is None:
+        raise ParameterError(
+            "hessian tells the error of outputs, which is of what was encoded and against what"
+        )
     wanted = Wanted(sample, n_maps, progress)
     if encoded:
         if include or exclude or settings is not None:
@@ -73,6 +81,8 @@ def report_checkpoint(
         if against is not None:
             source = plain_tensors(model.find(Path(against)).open())
             wanted = replace(wanted, against=cuts.cut_as(set(checkpoint), source))
+        if hessian is not None:
+            wanted = replace(wanted, stats=Hessians(hessian))
         return report_encoded(checkpoint, replace(wanted, quality=_quality(path, quality, against)))
     chosen = settings or Settings()
     if chosen.lossless:

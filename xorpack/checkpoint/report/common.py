@@ -15,6 +15,7 @@ from xorpack.analysis.formats import TensorCounts
 from xorpack.analysis.report.contents import Carried, Quality, TensorReport
 from xorpack.checkpoint.settings import Progress
 from xorpack.files import model
+from xorpack.files.hessians import Hessians
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import DTYPES, as_matrix
 
@@ -34,6 +35,7 @@ class Wanted:
         n_maps: density maps.
         progress: told of every tensor that is done.
         against: the weights that an encoded checkpoint was made from, or None.
+        stats: activations of its layers, or None.
         quality: of the model, measured, or None.
     """
 
@@ -41,6 +43,7 @@ class Wanted:
     n_maps: int = 0
     progress: Progress | None = None
     against: Mapping[str, StoredTensor] | None = None
+    stats: Hessians | None = None
     quality: Quality | None = None
 
     def mapped(self, tensors: Sequence[TensorReport]) -> list[TensorReport]:

@@ -16,6 +16,7 @@ from xorpack.analysis.distortion import Distortion, Source
 from xorpack.analysis.formats import FormatRow, FormatTable, by_formula
 from xorpack.analysis.inspect import mask_blocks, mask_counts, plane_entropies
 from xorpack.analysis.mask_models import MaskBounds
+from xorpack.analysis.output_loss import OutputLoss
 from xorpack.analysis.report import advice
 from xorpack.analysis.report.contents import Part, Report, TensorReport
 from xorpack.analysis.row_errors import Rows
@@ -93,6 +94,7 @@ class _Encoded:
             mask, planes = MaskBounds.of(mask_counts(tensor)), plane_entropies(tensor)
             account = Account.of(tensor, mask, planes)
             distortion = self._distortion(name, tensor, account)
+            outputs = self._outputs(name, tensor)
         except XorpackError as error:
             raise type(error)(f"{self.checkpoint.path_of(name)}: tensor {name!r}: {error}") from None
         zeros, ones = tensor.planes.constants
@@ -116,6 +118,7 @@ class _Encoded:
             coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1 and k not in in_field),
             in_field=tuple(in_field),
             distortion=distortion,
+            outputs=outputs,
         )
 
     def _distortion(self, name: str, tensor: EncodedTensor, account: Account) -> Distortion | None:
@@ -134,6 +137,25 @@ class _Encoded:
             n_bytes -= account.section_bytes["mask"]
         bound = Source.of(weight, rows).distortion(8 * n_bytes / max(n_kept, 1))
         return Distortion.of(rows, account.per_weight(account.n_bytes), bound or None)
+
+    def _outputs(self, name: str, tensor: EncodedTensor) -> OutputLoss | None:
+        stats, against = self.wanted.stats, self.wanted.against
+        if stats is None or against is None or name not in stats or tensor.kind == "lossless":
+            return None
+        gradients = stats.gradients(name)
+        sizes = stats.size(name), tensor.rows if gradients is None else len(gradients)
+        if sizes != (tensor.cols, tensor.rows):
+            raise MismatchError(
+                f"it is {tensor.rows} x {tensor.cols}, and its statistics are {sizes[1]} x {sizes[0]}"
+            )
+        return OutputLoss.of(
+            against[name].array().reshape(tensor.rows, tensor.cols),
+            cpu.decode_blocks(tensor),
+            stats[name],
+            gradients,
+            max(stats.rows(each) for each in stats),
+            tensor.n_kept,
+        )
 
     def _formats(self, names: Sequence[str], tensors: Sequence[TensorReport]) -> FormatTable:
         chosen = [t for t in tensors if t.name in set(names)]

@@ -35,6 +35,11 @@ GROWTH = 10.0
 ASYMMETRY = 1e-3
 """Largest difference of the two triangles, as a share of the largest of the diagonal: sums in float32 differ so."""
 
+FEW, DOUBT = 2, 0.2
+"""Inputs seen for each input that a layer has, below which what inputs have in common is chance in part; which part.
+For two layers of SmolLM2, and Gaussian inputs like theirs, .5 and 1 times as many as they have, that lessens the true
+error at 2 bits by 15 and 31, 11 and 27 %. The diagonal alone makes it 1.5 to 3 times as large, however few are seen."""
+
 _log = logging.getLogger("xorpack")
 
 
@@ -148,6 +153,27 @@ def inverse_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
     if info or not np.isfinite(u).all():
         raise LinAlgError("singular")
     return np.ascontiguousarray(np.triu(u))
+
+
+def believed(matrix: NDArray[np.float32], n_seen: int) -> NDArray[np.float32]:
+    """A Hessian of ``n_seen`` inputs; of few, what they have in common is taken for less."""
+    if n_seen >= FEW * len(matrix):
+        return matrix
+    found = matrix * np.float32(1 - DOUBT)
+    np.fill_diagonal(found, np.diag(matrix))
+    return found
+
+
+def pivots(hessian: NDArray[Any]) -> NDArray[np.float64]:
+    """What is left of each column's errors when the columns behind it have made up for them, (cols,).
+
+    A column's squared error times this is its part of the output's error after a sweep with feedback: the pivots
+    ``1 / U_jj^2`` of the damped ``hessian``, not shrunk: what is foretold is the error on what was seen.
+    """
+    known = Hessian.of(hessian, len(hessian), shrinkage=0.0)
+    found = np.empty(len(hessian))
+    found[known.order] = np.diag(known.factor) ** -2
+    return found
 
 
 def output_error(weight: NDArray[Any], approximation: NDArray[Any], hessian: NDArray[Any]) -> float:
