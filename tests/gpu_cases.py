@@ -95,7 +95,7 @@ MASKS: Mapping[str, Callable[[], EncodedTensor]] = {
     "block of 32": _skewed(1, 0.98, shape=(60, 2048), mask_codec="block"),
     "block, one row": lambda: _plain((1, 3000), 0.9, 1, mask_codec="block"),
     "block, one column": lambda: _plain((700, 1), 0.8, 1, mask_codec="block"),
-    "block, crowded": lambda: _masked(crowded(70, 300)),
+    "block, crowded": lambda: _masked(crowded(70, 300, 8)),
     "block, classes of many rows": lambda: _masked(crowded(600, 200)),
     "block, sorted columns": lambda: _masked(crowded(400, 500, 3, 11), bits=2),
     "block, sorted columns, unrolled": lambda: _masked(crowded(300, 1100, 3, 11), lanes=32),

@@ -406,7 +406,8 @@ def test_a_rewritten_file_that_lost_a_section(path: Path) -> None:
 
 def test_names_of_sections_of_version_3(tmp_path: Path) -> None:
     tensor, bias = xorpack.encode(trellis()), StoredTensor.of(np.arange(3, dtype=np.float32))
-    assert sections_of(3) == ("code", "corrections", "mask", "scales", "field", "gains", "outliers", "record")
+    known = ("code", "corrections", "mask", "scales", "field", "gains", "outliers", "starts", "record")
+    assert sections_of(3) == known
     for section in sections_of(3):
         with pytest.raises(xorpack.ParameterError, match="is taken"):
             container.write(tmp_path / "x", {"a": tensor}, {f"a.xor_{section}": bias})

@@ -119,7 +119,7 @@ def exchange(tensors: Tensors) -> None:
             f"section '{Q}.xor_scales' is BF16 .*, not U8 or F16 or F32: a tool cast it; copy it anew",
         ),
         (change_code, CorruptError, f"tensor '{Q}': stored bytes do not match their checksum"),
-        (exchange, CorruptError, "stored bytes do not match their checksum"),
+        (exchange, FormatError, "stored bytes do not match their checksum|bytes of corrections, not"),
         (change_record(kind="lattice"), FormatError, "unknown kind 'lattice'.*pip install --upgrade xorpack"),
         (change_record(wings=2), FormatError, "unknown in version 3: 'wings'.*pip install --upgrade xorpack"),
     ],

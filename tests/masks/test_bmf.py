@@ -110,7 +110,7 @@ def test_factors_of_the_usual_tiles_are_recognized() -> None:
     assert comes_back(encoded, with_mask(mask), 20, 50)
     mask[250, 399] ^= True
     assert xorpack.encode(with_mask(mask)).mask_codec == "block"
-    assert xorpack.encode(with_mask(mask), prefer="speed").mask_codec == "bitmap"
+    assert xorpack.encode(with_mask(mask), prefer="speed").mask_codec == "huffman"
 
 
 def test_what_has_no_factors_is_refused() -> None:

@@ -23,8 +23,11 @@ TORCH: Mapping[str, torch.dtype] = {
 
 
 def to_torch(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor of the array's elements; it shares memory unless the array is read-only or not in C order."""
-    if not (array.flags.writeable and array.flags.c_contiguous):
+    """A tensor of the array's elements; it shares memory unless the array is read-only, not in C order, or empty.
+
+    An empty one would begin where another does, of another type maybe, which ``torch.save`` refuses.
+    """
+    if not (array.size and array.flags.writeable and array.flags.c_contiguous):
         array = np.array(array, order="C")
     if array.dtype == DTYPES["BF16"]:
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
