@@ -25,6 +25,7 @@ THEMES = (
     "memory",
     "scale",
     "distortion",
+    "trellises",
     "inference",
     "flexor",
 )

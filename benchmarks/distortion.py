@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import xorpack
 from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices
-from benchmarks.measure import Checks, Row, times
+from benchmarks.measure import Checks, Row
 from benchmarks.quantizers import ENTROPACK, PEERS, Peer, Setting, Stored, entropack
 from xorpack.analysis.distortion import (
     GAUSSIAN_POWER,
@@ -23,7 +23,6 @@ from xorpack.analysis.distortion import (
     student_power,
 )
 from xorpack.analysis.row_errors import Rows
-from xorpack.decoders import cpu
 from xorpack.encoding.quantize.trellis import quantize_trellis
 from xorpack.tensors import TrellisTensor
 
@@ -33,22 +32,15 @@ GOALS = {0.5: 0.520, 1.0: 0.262, 1.5: 0.137, 2.0: 0.0715, 3.0: 0.0195, 4.0: 0.00
 AGAINST = {0.5: 0.80, 1.0: 0.75, 2.0: 0.85, 3.0: 0.92, 4.0: 0.97}
 """Our error over EntroPack's at the same bytes that all-MiniLM-L6-v2 is to stay below, by rate."""
 
-SPEEDS = {2.0: 1.0, 1.0: 2.5}
-"""Goals of quantizing and encoding at L 12, M weights/s on two cores, by rate."""
-
 POWERS = {"Gaussian": GAUSSIAN_POWER, "Laplace": LAPLACE_POWER, "Student t(5)": student_power(5)}
 
 MASKED_GOAL = 0.080
-
-STRIDE = 7
-"""From one of the model's matrices to the next that is given to peers: one of each kind, each of another layer."""
 
 Weight = NDArray[np.float32]
 
 
 def run(quick: bool) -> Iterator[Row]:
     """Rows of this theme."""
-    yield from _speeds(512 if quick else 2048)
     size = 512 if quick else 4096
     for rate, goal in GOALS.items():
         weight = random_source("Gaussian", size)
@@ -69,7 +61,7 @@ def run(quick: bool) -> Iterator[Row]:
             found = Measured.ours(matrices, rate, None)
             what = f"D at {rate:g} bits, all-MiniLM-L6-v2, {len(matrices)} matrices"
             yield Row(what=what, samples=[found.error], digits=5, note=found.note)
-    some = matrices[::STRIDE]
+    some = matrices[:: 7 if quick else 1]  # seven matrices on: one of each kind, each of another layer
     yield from _beside(f"all-MiniLM-L6-v2, {len(some)} of {len(matrices)} matrices", some, None, quick)
 
 
@@ -204,23 +196,3 @@ def _masked(size: int) -> Row:
         at_most=MASKED_GOAL,
         note=f"at {bits:.4f} bits per kept weight, the mask not counted; L {tensor.network.window}",
     )
-
-
-def _speeds(size: int) -> Iterator[Row]:
-    weight = random_source("Gaussian", size)
-    for rate, goal in SPEEDS.items():
-
-        def both(rate: float = rate) -> None:
-            xorpack.encode(quantize_trellis(weight, rate=rate, window=12, jobs=2), jobs=2)
-
-        samples = [weight.size / s / 1e6 for s in times(both, 3)]
-        what = f"quantize + encode, trellis, L 12, R {rate:g}, {size} x {size}, two cores"
-        yield Row(what=what, samples=samples, unit="M weights/s", at_least=goal)
-    tensor = quantize_trellis(weight, rate=2.0, jobs=2)
-    encoded = xorpack.encode(tensor)
-    Checks.require(
-        np.array_equal(cpu.decode_dense(encoded), tensor.dequantize()), "decode(encode(x)) is not x"
-    )
-    samples = [weight.size / s / 1e9 for s in times(lambda: cpu.decode_dense(encoded), 7)]
-    what = f"decode to dense float32, trellis, R 2, {size} x {size}, one core"
-    yield Row(what=what, samples=samples, unit="G weights/s", at_least=1.0)
