@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from samples import pruned
+from threadpoolctl import threadpool_info
 
 import xorpack
 from xorpack.checkpoint import shards, task
@@ -102,3 +103,16 @@ def test_a_file_is_joined_when_its_tensors_are_done_and_its_parts_go(
     monkeypatch.setattr(shards, "encode_part", waits)
     xorpack.encode_checkpoint(source, tmp_path / "x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m", "x"]
+
+
+def test_threads_of_blas_do_not_stand_in_the_way_of_ours(tmp_path: Path) -> None:
+    found: list[set[int]] = []
+
+    def threads(*_: Any) -> None:
+        found.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+
+    before = threadpool_info()
+    xorpack.encode_checkpoint(write_shards(tmp_path / "in"), tmp_path / "out", jobs=2, progress=threads)
+    assert found
+    assert all(counts == {1} for counts in found)
+    assert threadpool_info() == before

@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Unpack
 
+from threadpoolctl import threadpool_limits
+
 from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint import parallel
@@ -359,10 +361,10 @@ class EncodingRun:
 
     @contextmanager
     def _pool(self) -> Iterator[Executor]:
-        """Threads; when something fails, what has not begun never does."""
+        """Threads, and none of BLAS beside them; when something fails, what has not begun never does."""
         pool = ThreadPoolExecutor(self.jobs)
         try:
-            with scratch:
+            with scratch, threadpool_limits(1, user_api="blas"):
                 yield pool
         finally:
             pool.shutdown(cancel_futures=True)
