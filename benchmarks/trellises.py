@@ -9,6 +9,7 @@ import numpy as np
 import xorpack
 from benchmarks.distortion import random_source
 from benchmarks.measure import Checks, Row, times
+from benchmarks.reduced_search import rows as of_reduced_searches
 from xorpack.decoders import cpu
 from xorpack.encoding.quantize.trellis import quantize_trellis
 
@@ -36,3 +37,5 @@ def run(quick: bool) -> Iterator[Row]:
     samples = [weight.size / s / 1e9 for s in times(lambda: cpu.decode_dense(encoded), 7)]
     what = f"decode to dense float32, trellis, R 2, {size} x {size}, one core"
     yield Row(what=what, samples=samples, unit="G weights/s", at_least=1.0)
+    for whole in (1, 2):
+        yield from of_reduced_searches(whole, 32 if quick else 128)
