@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -244,6 +245,22 @@ def test_a_fitted_checkpoint_loses_less_of_what_layers_give_out(model, stats, tm
         tmp_path / "again/model.safetensors"
     ).read_bytes()
     xorpack.verify_checkpoint(tmp_path / "fitted")
+
+
+def test_a_few_zeros_that_a_fit_does_not_keep_are_no_fault(model, stats, tmp_path):
+    source = shutil.copytree(model, tmp_path / "source")
+    weights = load_file(source / "model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    weights[name][:3] = 0
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    options = {"rate": 2.0, "include": [name]}
+    xorpack.encode_checkpoint(source, tmp_path / "fitted", hessian=stats, **options)
+    assert xorpack.verify_checkpoint(tmp_path / "fitted", against=source).errors[name] > 0
+    xorpack.encode_checkpoint(source, tmp_path / "pruned", bits=2, include=[name])
+    weights[name][3] = 0
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(xorpack.MismatchError, match="96 weights that are 0 in the source are not"):
+        xorpack.verify_checkpoint(tmp_path / "pruned", against=source)
 
 
 def test_hessians_that_cannot_apply_are_refused(model, stats, tmp_path):
