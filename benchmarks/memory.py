@@ -75,16 +75,22 @@ def status(field: str) -> float:
     raise KeyError(field)
 
 
+def forget_peak() -> float:
+    """Begin to count the peak anew; GB that the process holds now."""
+    before = status("VmRSS")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not allowed: what was loaded was the peak until now, by a block of rows
+        before = max(before, status("VmHWM"))
+    return before
+
+
 def child(mode: str, jobs: int, size: int) -> None:
     """One case: print its figures as JSON, after checking that it decodes."""
     import time
 
     weight = _load(size, mode)
-    before = status("VmRSS")
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not allowed: the input was the peak until now, by a block of rows
-        before = max(before, status("VmHWM"))
+    before = forget_peak()
     began = time.perf_counter()
     quantized = None
     if mode == "bcq":
@@ -133,11 +139,7 @@ def file_child(jobs: int, n: int) -> None:
         flat = rows.astype(ml_dtypes.bfloat16).reshape(-1).view(np.uint8)
         tensors: dict[str, StoredTensor] = {f"layers.{k}.weight": Block(flat, 2 * k) for k in range(n)}
         safetensors_file.write(source, tensors, safetensors_file.header_bytes(tensors, {}))
-        before = status("VmRSS")
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            before = status("VmHWM")
+        before = forget_peak()
         began = time.perf_counter()
         xorpack.encode_checkpoint(source, target, bits=BITS, sparsity=SPARSITY, jobs=jobs)
         spent, peak = time.perf_counter() - began, status("VmHWM") - before

@@ -16,17 +16,17 @@ def written(path: Path, n: int) -> Path:
     return path
 
 
-def make_model(root: Path) -> Path:
-    """Write the model's directory."""
+def make_model(root: Path, *, spread: float = 0.1, dtype: str = "float32") -> Path:
+    """Write the model's directory; ``spread``: standard deviation of its weights."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True, initializer_range=0.1,
+        num_key_value_heads=1, tie_word_embeddings=True, initializer_range=spread,
     )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(root)
+    transformers.LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(root)
     vocabulary = {word: i for i, word in enumerate(["[UNK]", *WORDS])}
     inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()

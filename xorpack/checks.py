@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection
+from importlib.util import find_spec
 from numbers import Real
 from typing import Any
 
@@ -69,3 +70,10 @@ def pair(name: str, value: Any) -> tuple[int, int]:
     if not isinstance(value, tuple) or len(value) != 2:
         raise ParameterError(f"{name} {value!r} is not two numbers, as (2, 4)")
     return whole(name, value[0]), whole(name, value[1])
+
+
+def installed(*packages: str, extra: str) -> None:
+    """Raise ParameterError unless all packages are there; ``extra``: of xorpack, that brings them."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise ParameterError(f'{package} is missing: pip install "xorpack[{extra}]"')

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from small_llama import make_model, written
 
 import xorpack
 from xorpack.encoding.fitting.hessian import output_error
@@ -18,36 +19,20 @@ from xorpack.files.hessians import Hessians
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
 
 from xorpack.calibration.collect import Collector  # noqa: E402
 from xorpack.calibration.gradients import squared_gradients  # noqa: E402
 from xorpack.calibration.run import calibrate  # noqa: E402
 
-WORDS = [f"w{i}" for i in range(60)]
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    root = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(root)
-    vocabulary = {word: i for i, word in enumerate(["[UNK]", *WORDS])}
-    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]").save_pretrained(root)
-    return root
+    return make_model(tmp_path_factory.mktemp("model"), spread=0.02)  # transformers' own
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(" ".join(np.random.default_rng(0).choice(WORDS, 400)))
-    return path
+    return written(tmp_path_factory.mktemp("text") / "text.txt", 400)
 
 
 @pytest.fixture(scope="module")

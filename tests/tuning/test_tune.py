@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file
+from small_llama import WORDS, make_model, written
 
 import xorpack
 import xorpack.files.hessians
@@ -16,39 +17,24 @@ from xorpack.errors import DestinationError, FormatError, ParameterError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
 
 import xorpack.hf  # noqa: E402
 from xorpack.torch import load_scales  # noqa: E402
 from xorpack.tuning.run import tune  # noqa: E402
 from xorpack.tuning.targets import Targets  # noqa: E402
 
-WORDS = [f"w{i}" for i in range(60)]
 HOW = {"steps": 12, "batch": 2, "length": 32, "learning_rate": 0.02}
 TRAINED = (".xor_scales", ".xor_gains", ".xor_record", "norm.weight")
 
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory):
-    root = tmp_path_factory.mktemp("dense")
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, tie_word_embeddings=True, initializer_range=0.2,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(root)
-    vocabulary = {word: i for i, word in enumerate(["[UNK]", *WORDS])}
-    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]").save_pretrained(root)
-    return root
+    return make_model(tmp_path_factory.mktemp("dense"), spread=0.2, dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(" ".join(np.random.default_rng(0).choice(WORDS, 640)))
-    return path
+    return written(tmp_path_factory.mktemp("text") / "text.txt", 640)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,9 +114,7 @@ def calibrate(
     if any(model.is_encoded(path) for path in layout.shards):
         raise FormatError(f"{root}: encoded by xorpack already; calibrate with the plain model")
     check_destination(target, overwrite=overwrite, inputs=[*layout.inputs(), text_path])
-    for package in ("torch", "transformers"):
-        if find_spec(package) is None:
-            raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
+    checks.installed("torch", "transformers", extra="hf")
     tokens = _tokens(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
     from xorpack.calibration.gradients import pieces_of, predicts, squared_gradients

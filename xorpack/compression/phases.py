@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-Progress = Callable[[str, int, int], None]
-"""Called when a part is done: its name, its size, the size of all parts."""
+from xorpack.checkpoint.settings import Progress
 
 Show = Callable[[str], AbstractContextManager[Progress]]
 """Opens what shows the progress of a phase, by the phase's name."""

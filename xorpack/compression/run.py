@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -120,8 +119,7 @@ def compress_checkpoint(
     ).check_budget()
     divided: Text | None = None
     if text is not None and kept is not None and there:
-        known = Hessians(kept)
-        divided = Text.behind(root, text, max(known.rows(name) for name in known))
+        divided = Text.behind(root, text, Hessians(kept).n_tokens)
     elif text is not None:
         divided = Text.divide(root, text, sequences, length)
     run = _Run(
@@ -279,9 +277,7 @@ def _check_inputs(
         raise FormatError(
             f"{layout.root}: one file is no model: name its directory, with config.json and tokenizer"
         )
-    for package in ("torch", "transformers"):
-        if find_spec(package) is None:
-            raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
+    checks.installed("torch", "transformers", extra="hf")
     inputs = [*layout.inputs(), *([] if text is None else [text])]
     check_destination(target, overwrite=True, inputs=inputs, dry_run=True)
     if text is not None and not text.is_file():

@@ -105,6 +105,11 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         """How many ``x`` were seen by a layer."""
         return self._rows[self._layers[name]]
 
+    @property
+    def n_tokens(self) -> int:
+        """How many ``x`` the layer that saw most has seen: the tokens of the text."""
+        return max(self._rows[key] for key in self._layers.values())
+
     def gradients(self, name: str) -> NDArray[np.float32] | None:
         """The mean squared gradient of the loss by each output of a layer, (n_out,), if it is known.
 

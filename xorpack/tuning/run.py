@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,9 +143,7 @@ def tune(
         check_destination(Path(state), overwrite=True, inputs=[*layout.inputs(), Path(text)])
     checkpoint = Checkpoint(source)
     check_sealed(checkpoint)
-    for package in ("torch", "transformers"):
-        if find_spec(package) is None:
-            raise ParameterError(f'{package} is missing: pip install "xorpack[hf]"')
+    checks.installed("torch", "transformers", extra="hf")
     import torch
 
     from xorpack.tuning.distill import Course, Distillation, faster_dtype

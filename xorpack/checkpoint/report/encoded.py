@@ -153,7 +153,7 @@ class _Encoded:
             cpu.decode_blocks(tensor),
             stats[name],
             gradients,
-            max(stats.rows(each) for each in stats),
+            stats.n_tokens,
             tensor.n_kept,
         )
 

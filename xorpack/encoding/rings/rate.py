@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class CorrectionCurve:
         soft = SOFTNESS * self.n_care
         y = max(found, 0.5) / self._some / soft
         off = 32.0 * self.n_lanes * m - self.n_care + soft * (y + math.log(-math.expm1(-y)))
-        return CorrectionCurve(self.q, self.n_care, self.n_lanes, self.limit, off)
+        return replace(self, off=off)
 
     def bits(self, m: int, n_corrections: float) -> float:
         """Of the code and the corrections."""
