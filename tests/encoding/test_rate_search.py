@@ -62,3 +62,9 @@ def test_a_curve_passes_through_what_was_found() -> None:
     assert bits == min(curve.bits(k, curve.corrections(k)) for k in range(60, 100))
     assert 32 * 8 * m >= 20_000  # never fewer bits than are to be solved
     assert CorrectionCurve(2, 20_000, 8, 40, off=1e9).best()[0] == 40
+
+
+def test_of_unsolved_bits_those_are_wrong_that_chance_does_not_make_right() -> None:
+    for q, share in ((1, 0.5), (2, 0.75), (4, 0.9375)):
+        curve = CorrectionCurve(q, 32_000, 10, 4000)
+        assert curve.corrections(50) == pytest.approx(share * 16_000)  # half as many bits as are to be solved
