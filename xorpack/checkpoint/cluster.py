@@ -7,9 +7,10 @@ tensor. A task whose worker is lost is given to another one; a tensor that takes
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,10 @@ def cluster(
             address = stack.enter_context(local).scheduler_address
         else:
             address = scheduler
-        try:
-            client = stack.enter_context(distributed.Client(address, timeout=CONNECT_SECONDS))
-        except (OSError, ValueError, TypeError) as error:
-            raise WorkerError(f"scheduler {address}: cannot be reached: {_line(error)}") from None
+        _reach(address)
+        client = stack.enter_context(
+            distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        )
         _check_workers(client, address, [str(path.absolute()) for path in paths])
         pool = _Workers(client)
         try:
@@ -104,6 +105,21 @@ class _Workers(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Drop what has not begun."""
         self._inner.shutdown(wait=False)
+
+
+def _reach(address: str) -> None:
+    """Connect once, before there is a client: one that fails is left with a thread, which a later one may wait for."""
+    from distributed import Security, comm
+
+    async def connect() -> None:
+        options = Security().get_connection_args("client")
+        await (await comm.connect(address, timeout=CONNECT_SECONDS, **options)).close()
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # this one may have a loop of events that runs
+            thread.submit(asyncio.run, connect()).result()
+    except (OSError, ValueError, TypeError) as error:
+        raise WorkerError(f"scheduler {address}: cannot be reached: {_line(error)}") from None
 
 
 def _check_workers(client: Any, address: str, paths: list[str]) -> None:
