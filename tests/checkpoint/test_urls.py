@@ -187,6 +187,8 @@ def test_what_was_encoded_is_read_from_urls(source: Path, tmp_path: Path, bucket
     assert said == mine.replace(str(here), there)
     plain = render(xorpack.report_checkpoint(f"{BUCKET}/model"), "json")
     assert plain == render(xorpack.report_checkpoint(source), "json").replace(str(source), f"{BUCKET}/model")
+    with pytest.raises(ParameterError, match=f"quality is of models on a disk, and {there} is a URL"):
+        xorpack.report_checkpoint(there, quality=source / "config.json")
     data = bytearray(bucket.cat_file("/bucket/x/model-00001-of-00002.safetensors"))
     data[-9] ^= 1
     bucket.pipe_file("/bucket/x/model-00001-of-00002.safetensors", bytes(data))
@@ -197,8 +199,6 @@ def test_what_was_encoded_is_read_from_urls(source: Path, tmp_path: Path, bucket
         with pytest.raises(CorruptError, match=rf"^{there}/model-00001-of-00002\.safetensors: "):
             call()
     assert sorted(os.listdir(tmp_path)) == ["model", "temporary", "x"]
-    with pytest.raises(ParameterError, match=f"quality is of models on a disk, and {there} is a URL"):
-        xorpack.report_checkpoint(there, quality=source / "config.json")
 
 
 def test_without_fsspec_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
