@@ -51,9 +51,7 @@ class Collector:
         layers: the key of each layer's input, by the name of its weight; the key is the name of the first such layer.
         sizes: inputs of each key.
         rows: how many inputs each key has seen; complete when all matrices are made.
-        n_outputs: outputs of each key's layer, if guided.
-        outputs: sums of squared gradients of each key's layer, float32 (n_out,), when its matrix is made. Guided,
-            every layer has a key of its own.
+        n_outputs: outputs of each layer, if guided: then every layer has a key of its own.
     """
 
     def __init__(
@@ -97,8 +95,10 @@ class Collector:
         self.layers = {f"{name}.weight": key for name, key in keys.items()}
         self.sizes = {key: self.modules[key].in_features for key in dict.fromkeys(keys.values())}
         self.rows = dict.fromkeys(self.sizes, 0)
-        self.n_outputs = {key: self.modules[key].out_features for key in self.sizes} if guided else {}
-        self.outputs: dict[str, NDArray[np.float32]] = {}
+        self.n_outputs = (
+            {name: self.modules[key].out_features for name, key in self.layers.items()} if guided else {}
+        )
+        self._squares: dict[str, NDArray[np.float32]] = {}
         self._felt: dict[str, float] = {}
 
     @property
@@ -136,17 +136,18 @@ class Collector:
                     self.progress(part[0], 1, self.n_runs)
             self._felt |= {key: float(found) for key, found in felt.items()}
             for key in part:
-                self.outputs[key] = squares[key].cpu().numpy()
+                self._squares[key] = squares[key].cpu().numpy()
                 yield key, sums.pop(key).cpu().numpy(), self.rows[key]
 
-    def gradients(self, key: str) -> NDArray[np.float32]:
-        """What squared errors of each output cost, in the unit of :func:`squared_gradients`, by a guided matrix.
+    def gradients(self, name: str) -> NDArray[np.float32]:
+        """What squared errors of each output of a weight cost, in the unit of :func:`squared_gradients`, if guided.
 
-        Its trace is one for each input; what the loss feels of the inputs' energy says what that is worth.
+        The matrix's trace is one for each input; what the loss feels of the inputs' energy says what that is worth.
         """
-        outputs = self.outputs[key]
-        scale = self._felt[key] / max(self.rows[key] * float(outputs.mean()), TINY)
-        return outputs * np.float32(scale)
+        key = self.layers[name]
+        squares = self._squares[key]
+        scale = self._felt[key] / max(self.rows[key] * float(squares.mean()), TINY)
+        return squares * np.float32(scale)
 
     def _add(
         self,

@@ -129,18 +129,16 @@ def calibrate(
 
     collector = Collector(loaded, tokens, memory=memory or MEMORY, guided=guided, progress=told)
     costs = squared_gradients(loaded, pieces, collector.modules, told) if wanted else {}
-    sizes = collector.n_outputs or {name: len(cost) for name, cost in costs.items()}
-    found = collector.gradients if guided else costs.__getitem__
+    sizes = collector.n_outputs or {f"{name}.weight": len(cost) for name, cost in costs.items()}
     with atomic_file(target, overwrite=overwrite) as path:
         hessians.write(
             path,
             collector.layers,
             collector.sizes,
             collector.matrices(),
-            n_outputs=collector.n_outputs,
-            outputs=collector.outputs,
-            n_gradients={f"{name}.weight": n for name, n in sizes.items()},
-            gradients=lambda name: found(name.removesuffix(".weight")),
+            guided=guided,
+            n_gradients=sizes,
+            gradients=collector.gradients if guided else lambda name: costs[name.removesuffix(".weight")],
         )
     widest = max(collector.sizes.values())
     return CalibrationReport(
