@@ -53,6 +53,21 @@ def test_one_run_is_what_the_commands_are_one_by_one(model: Path, text: Path, tm
     assert "14 of 14 tensors; squared error of their outputs" in done.output
 
 
+def test_guided_goes_on_to_the_calibration(model: Path, text: Path, tmp_path: Path) -> None:
+    stats, out = tmp_path / "stats", tmp_path / "out"
+    done = run(model, out, "--calibration", text, "--stats", stats, "--guided", "--rate", 2, "--length", 64)
+    assert done.exit_code == 0, done.output
+    calibrate(model, text, tmp_path / "alone", sequences=1750 // 64, length=64, guided=True)
+    assert stats.read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+def test_statistics_that_are_not_guided_are_no_guided_ones(model: Path, text: Path, tmp_path: Path) -> None:
+    stats = tmp_path / "stats"
+    calibrate(model, text, stats, sequences=2, length=64)
+    with pytest.raises(ParameterError, match="stats is not guided: calibrate anew"):
+        compress_checkpoint(model, tmp_path / "out", stats=stats, rate=2.0, guided=True)
+
+
 def test_a_second_run_begins_where_the_first_ended(model: Path, text: Path, tmp_path: Path) -> None:
     """Statistics are kept though the run fails behind them, and used again."""
     stats = tmp_path / "stats"

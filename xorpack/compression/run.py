@@ -62,6 +62,7 @@ def compress_checkpoint(
     sequences: int = SEQUENCES,
     length: int = LENGTH,
     memory: int | None = None,
+    guided: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -82,7 +83,7 @@ def compress_checkpoint(
         stats: a file of statistics (``xorpack calibrate``): used if it is there, else written, and kept whatever
             becomes of the run, so that another begins where this one ended. Without it statistics are not kept.
         quality: another text to measure with.
-        sequences, length, memory: see :func:`xorpack.calibration.run.calibrate`.
+        sequences, length, memory, guided: see :func:`xorpack.calibration.run.calibrate`.
         include, exclude, jobs, overwrite: see :func:`xorpack.encode_checkpoint`.
         show: opens what shows the progress of a phase.
         say: told in a line what a search will cost, and what it finds.
@@ -90,13 +91,14 @@ def compress_checkpoint(
 
     Raises:
         ParameterError: an argument breaks its rule; PyTorch or transformers is missing; the text is too short; the
-            budget is below the least; the statistics are of another model.
+            budget is below the least; the statistics are of another model, or not guided as is asked for.
         FormatError, SourceError: ``src`` is encoded, no model directory, or has no tokenizer; a text is not UTF-8.
         DataError: NaN or infinity in weights, in what a layer is given, or in the loss.
         DestinationError: ``dst`` exists, or cannot be written.
     """
     settings = Settings(**options)
     settings.check(options)
+    checks.flag("guided", guided)
     for name, value, least in (("sequences", sequences, 1), ("length", length, 2), ("jobs", jobs, 1)):
         checks.whole(name, value, least)
     if max_perplexity_increase is not None:
@@ -114,6 +116,8 @@ def compress_checkpoint(
     layout = find_source(root, target, overwrite=overwrite)
     _check_inputs(layout, target, kept, text)
     there = kept is not None and kept.exists()
+    if guided and kept is not None and there and not Hessians(kept).guided:
+        raise ParameterError(f"{kept} is not guided: calibrate anew, to another file of statistics")
     Survey(
         root, settings, include=include, exclude=exclude, hessian=kept if there else None, jobs=jobs
     ).check_budget()
@@ -138,7 +142,7 @@ def compress_checkpoint(
         found: CalibrationReport | None = None
         if not there:
             assert divided is not None
-            found = run.calibrate(divided, path, memory)
+            found = run.calibrate(divided, path, memory, guided=guided)
         if max_perplexity_increase is None:
             encoded, perplexity = run.once(path, overwrite)
         else:
@@ -177,7 +181,7 @@ class _Run:
         if self.dense is not None and not math.isfinite(self.dense):
             raise DataError(f"{self.root}: its perplexity is {self.dense} before anything is done to it")
 
-    def calibrate(self, text: Text, stats: Path, memory: int | None) -> CalibrationReport:
+    def calibrate(self, text: Text, stats: Path, memory: int | None, *, guided: bool) -> CalibrationReport:
         """Collect statistics."""
         with self.phases.phase("calibrate") as progress:
             return calibrate(
@@ -187,6 +191,7 @@ class _Run:
                 sequences=text.sequences,
                 length=text.length,
                 memory=memory,
+                guided=guided,
                 progress=progress,
             )
 
