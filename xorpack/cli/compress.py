@@ -94,6 +94,11 @@ class Percent(click.ParamType[float]):
 @EXCLUDE
 @JOBS
 @OVERWRITE
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with what a killed run had calibrated and encoded, keep it if this one is stopped. With --stats.",
+)
 def compress(
     model: Path,
     dst: Path,

@@ -67,6 +67,7 @@ def compress_checkpoint(
     exclude: Sequence[str] = (),
     jobs: int = 1,
     overwrite: bool = False,
+    resume: bool = False,
     show: Show | None = None,
     say: Callable[[str], None] | None = None,
     **options: Unpack[SettingsOptions],
@@ -85,6 +86,8 @@ def compress_checkpoint(
         quality: another text to measure with.
         sequences, length, memory, guided: see :func:`xorpack.calibration.run.calibrate`.
         include, exclude, jobs, overwrite: see :func:`xorpack.encode_checkpoint`.
+        resume: go on with what a run that was killed had calibrated and encoded, and leave that when this one is
+            stopped; with ``stats``. The dense model is measured again, and a search's tries are made anew.
         show: opens what shows the progress of a phase.
         say: told in a line what a search will cost, and what it finds.
         options: fields of :class:`xorpack.Settings`: ``target_bits``, ``max_size`` or ``rate``.
@@ -99,6 +102,8 @@ def compress_checkpoint(
     settings = Settings(**options)
     settings.check(options)
     checks.flag("guided", guided)
+    if checks.flag("resume", resume) and stats is None:
+        raise ParameterError("resume needs a file that statistics are kept in: give stats")
     for name, value, least in (("sequences", sequences, 1), ("length", length, 2), ("jobs", jobs, 1)):
         checks.whole(name, value, least)
     if max_perplexity_increase is not None:
@@ -131,6 +136,7 @@ def compress_checkpoint(
         target,
         settings,
         {"include": include, "exclude": exclude, "jobs": jobs},
+        resume,
         Phases(show),
         Judge.of(root, None if quality is None else Path(quality), divided),
         say or (lambda line: None),
@@ -167,12 +173,13 @@ class _Run:
         target: Path,
         settings: Settings,
         common: dict[str, Any],
+        resume: bool,
         phases: Phases,
         judge: Judge,
         say: Callable[[str], None],
     ) -> None:
         self.root, self.target, self.settings, self.common = root, target, settings, common
-        self.phases, self.judge, self.say = phases, judge, say
+        self.phases, self.judge, self.say, self.resume = phases, judge, say, resume
         self.dense: float | None = None
 
     def measure_dense(self) -> None:
@@ -192,6 +199,7 @@ class _Run:
                 length=text.length,
                 memory=memory,
                 guided=guided,
+                resume=self.resume,
                 progress=progress,
             )
 
@@ -202,7 +210,7 @@ class _Run:
             survey = Survey(self.root, self.settings, hessian=stats, **self.common)
             with self.phases.phase("choose rates") as progress:
                 quantizers = survey.quantizers(survey.curves(progress))
-        return self._encode(self.target, self.settings, stats, quantizers, overwrite)
+        return self._encode(self.target, self.settings, stats, quantizers, overwrite, self.resume)
 
     def check_search(self, stats: Path | None) -> None:
         """Refuse a search that nothing can be measured of, or foretold."""
@@ -232,7 +240,7 @@ class _Run:
                 settings = replace(self.settings, target_bits=bits)
                 at = Survey(self.root, settings, hessian=stats, **self.common)
                 out = folder / str(number)
-                report, perplexity = self._encode(out, settings, stats, at.quantizers(curves), False)
+                report, perplexity = self._encode(out, settings, stats, at.quantizers(curves))
                 assert perplexity is not None
                 assert self.dense is not None
                 found[bits] = report, perplexity, out
@@ -255,7 +263,8 @@ class _Run:
         settings: Settings,
         stats: Path,
         quantizers: Mapping[str, Quantizer] | None,
-        overwrite: bool,
+        overwrite: bool = False,
+        resume: bool = False,
     ) -> tuple[EncodeReport, float | None]:
         """Encode, verify and measure."""
         with self.phases.phase("fit and encode") as progress:
@@ -266,6 +275,7 @@ class _Run:
                 hessian=stats,
                 quantizers=quantizers,
                 overwrite=overwrite,
+                resume=resume,
                 progress=progress,
                 **self.common,
             )
