@@ -319,14 +319,21 @@ def test_nan_and_layers_that_are_never_called_are_named(model):
     assert collector.uncalled == ["model.layers.1.extra.weight"]
     assert rows["model.layers.1.extra"] == 0
     assert rows["model.layers.1.mlp.down_proj"] == 32
+    tokens[1, 3] = 61
+    inputs = network.model.embed_tokens
+    inputs.register_forward_hook(lambda _, args, out: out.masked_fill(args[0][..., None] == 61, torch.nan))
+    with pytest.raises(DataError, match="the model's loss is nan in piece 1 of the text"):
+        squared_gradients(network, tokens, collector.modules)
+    with pytest.raises(DataError, match=r"layer 'model.layers.0.* is given NaN or infinity in sequence 1"):
+        list(Collector(network, tokens).matrices())
+    with pytest.raises(DataError, match="the model's loss is nan in a sequence of the text"):
+        list(Collector(network.requires_grad_(), tokens, guided=True).matrices())
     with torch.no_grad():
         network.model.layers[0].mlp.up_proj.weight[:] = float("inf")
-    with pytest.raises(DataError, match="the model's loss is nan in piece 0 of the text"):
-        squared_gradients(network, tokens, Collector(network, tokens).modules)
-    with pytest.raises(
+    with pytest.raises(  # before the model runs over all of a text
         DataError, match=r"layer 'model.layers.0.mlp.down_proj' is given NaN or infinity in sequence 0"
     ):
-        list(Collector(network, tokens).matrices())
+        Collector(network, tokens)
     with pytest.raises(DataError, match="no linear layer is called"):
         Collector(torch.nn.Embedding(64, 3), tokens)
 

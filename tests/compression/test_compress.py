@@ -198,6 +198,7 @@ def test_a_short_text_is_used_for_what_it_gives(model: Path, tmp_path: Path) -> 
         ({"rate": None, "target_bits": 0.1}, ParameterError, "fewer than the least possible"),
         ({"resume": True}, ParameterError, "resume needs a file that statistics are kept in: give stats"),
         ({"guided": 1}, ParameterError, "guided = 1 is not True or False"),
+        ({"rate": None, "max_size": 1000}, ParameterError, "least"),
         ({"calibration": None}, ParameterError, "no statistics are: give calibration"),
         ({"calibration": "nowhere"}, ParameterError, "calibration nowhere: no such file"),
         ({"calibration": "few"}, ParameterError, "255 tokens; 131072 are wanted, and 256 are the least"),

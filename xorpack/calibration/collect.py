@@ -16,6 +16,7 @@ token.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -111,7 +112,7 @@ class Collector:
             kept: where sums are kept from time to time, and found.
 
         Raises:
-            DataError: no linear layer is reached.
+            DataError: no linear layer is reached; NaN or infinity in what one is given.
         """
         self.model, self.sequences, self.memory, self.progress = model, sequences, memory, progress
         self.guided, self.kept = guided, kept or KeptSums()
@@ -120,6 +121,8 @@ class Collector:
         self._run(sequences[0, :PROBE], lambda name, x: seen.append((name, x)), self.modules)
         if not seen:
             raise DataError("no linear layer is called: is this a model of tokens?")
+        for name, x in seen:
+            self._check(name, x, 0)
         first: dict[tuple[Any, ...], str] = {}
         keys: dict[str, str] = {}
         for name, x in seen:
@@ -164,8 +167,7 @@ class Collector:
             for i, sequence in self.kept.over(f"part-{number}", self.sequences, flat, told):
                 (self._add_guided if self.guided else self._add)(sequence, modules, sums)
                 for key, one in sums.items():
-                    if not torch.isfinite(one.hessian.diagonal()).all():
-                        raise DataError(f"layer {key!r} is given NaN or infinity in sequence {i} of the text")
+                    self._check(key, one.hessian.diagonal(), i)
             flat.clear()
             for key in part:
                 one = sums.pop(key)
@@ -182,6 +184,11 @@ class Collector:
         squares = self._squares[key]
         scale = self._felt[key] / max(self.rows[key] * float(squares.mean()), TINY)
         return squares * np.float32(scale)
+
+    @staticmethod
+    def _check(key: str, numbers: torch.Tensor, sequence: int) -> None:
+        if not torch.isfinite(numbers).all():
+            raise DataError(f"layer {key!r} is given NaN or infinity in sequence {sequence} of the text")
 
     def _tell(self, key: str, n: int) -> None:
         if self.progress is not None:
@@ -224,6 +231,8 @@ class Collector:
                         "guided needs a model that predicts tokens: it gives no logits of each"
                     )
                 loss = torch.nn.functional.cross_entropy(logits[0, :-1].float(), row[0, 1:], reduction="sum")
+                if not math.isfinite(loss.item()):
+                    raise DataError(f"the model's loss is {loss.item()} in a sequence of the text")
                 gradients = torch.autograd.grad(loss, [out for *_, out in calls], allow_unused=True)
         finally:
             for hook in hooks:
