@@ -15,6 +15,7 @@ statistics have it: that alone to be of inputs behind compressed layers brought 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -73,9 +74,13 @@ class Walk:
             for name, module in wanted.items()
         ]
         device = next(self._model.parameters()).device
+        takes = inspect.signature(self._model.forward).parameters
+        options = (
+            {"use_cache": False} if "use_cache" in takes else {}
+        )  # it would hold keys and values of all blocks
         try:
             with torch.no_grad():
-                self._model(torch.cat([self._sequences] * 2).to(device), use_cache=False)
+                self._model(torch.cat([self._sequences] * 2).to(device), **options)
         except _EndError:
             pass
         finally:
