@@ -16,7 +16,7 @@ from small_llama import make_model  # noqa: E402
 
 import xorpack.hf  # noqa: E402
 from xorpack.calibration.run import sequences_of  # noqa: E402
-from xorpack.calibration.walk import DAMPING, Walk  # noqa: E402
+from xorpack.calibration.walk import DAMPING, ModelWalk  # noqa: E402
 from xorpack.compression import compress_checkpoint  # noqa: E402
 from xorpack.errors import DataError, ParameterError  # noqa: E402
 from xorpack.files import hessians  # noqa: E402
@@ -58,7 +58,9 @@ def test_a_target_is_what_comes_nearest_to_the_dense_layer(chain: Chain) -> None
         targets[name] = target
         return target + noise if name == "first.weight" else target
 
-    Walk(chain, torch.tensor(TOKENS))(["first.weight", "flat.weight", "second.weight", "other.weight"], fit)
+    ModelWalk(chain, torch.tensor(TOKENS))(
+        ["first.weight", "flat.weight", "second.weight", "other.weight"], fit
+    )
     assert list(targets) == ["first.weight", "second.weight"]
     assert np.array_equal(targets["first.weight"], weights["first.weight"])
     inputs = weights["embedding.weight"][TOKENS.reshape(-1)].astype(np.float64)
@@ -87,13 +89,13 @@ def test_a_target_is_what_comes_nearest_to_the_dense_layer(chain: Chain) -> None
 
 def test_a_run_ends_at_the_last_layer_and_nothing_stays(chain: Chain) -> None:
     chain.second.register_forward_hook(lambda *_: pytest.fail("the run goes on"))
-    Walk(chain, torch.tensor(TOKENS))(["first.weight"], lambda name, target: None)
+    ModelWalk(chain, torch.tensor(TOKENS))(["first.weight"], lambda name, target: None)
     assert not chain.first._forward_hooks
 
 
 def test_what_is_carried_changes_nothing(chain: Chain) -> None:
     targets: dict[str, Any] = {}
-    Walk(chain, torch.tensor(TOKENS))(
+    ModelWalk(chain, torch.tensor(TOKENS))(
         ["first.weight", "second.weight"], lambda name, target: targets.update({name: target})
     )
     assert np.allclose(targets["second.weight"], chain.second.weight.detach().numpy(), atol=1e-6)
@@ -101,7 +103,7 @@ def test_what_is_carried_changes_nothing(chain: Chain) -> None:
 
 def test_nan_behind_compressed_layers_is_an_error(chain: Chain) -> None:
     with pytest.raises(DataError, match="layer 'second' is given NaN or infinity when those before it"):
-        Walk(chain, torch.tensor(TOKENS))(
+        ModelWalk(chain, torch.tensor(TOKENS))(
             ["first.weight", "second.weight"], lambda name, target: np.full_like(target, np.nan)
         )
 

@@ -41,7 +41,7 @@ class _EndError(Exception):
     """The last layer that is compressed was reached: the rest of the model need not run."""
 
 
-class Walk:
+class ModelWalk:
     """A model and the tokens that go through it."""
 
     def __init__(self, model: torch.nn.Module, sequences: torch.Tensor) -> None:

@@ -71,7 +71,7 @@ def encode_checkpoint(
         tp: devices that vLLM is to cut the model for: each matrix is encoded in so many pieces, which only vLLM runs.
         quantizers: what quantizes each tensor, if that was chosen before (:class:`xorpack.checkpoint.survey.Survey`).
         walk: through the model, with the hessian: each layer is fitted to make up for those before it, as
-            ``xorpack compress --sequential`` does (:class:`xorpack.calibration.walk.Walk`).
+            ``xorpack compress --sequential`` does (:class:`xorpack.calibration.walk.ModelWalk`).
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.

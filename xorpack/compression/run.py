@@ -33,7 +33,7 @@ from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
 
 if TYPE_CHECKING:
-    from xorpack.calibration.walk import Walk
+    from xorpack.calibration.walk import ModelWalk
 
 MOST = 6.0
 """Bits per weight that a search may come to."""
@@ -199,7 +199,7 @@ class _Run:
         self.root, self.target, self.settings, self.common = root, target, settings, common
         self.phases, self.judge, self.say, self.resume = phases, judge, say, resume
         self.dense: float | None = None
-        self.walk: Walk | None = None
+        self.walk: ModelWalk | None = None
 
     def measure_dense(self) -> None:
         """Measure what the model is before."""
@@ -224,11 +224,11 @@ class _Run:
 
     def walk_over(self, text: Text, length: int) -> None:
         """Encode, from now on, while the model runs over the beginning of what was calibrated with."""
-        from xorpack.calibration.walk import TOKENS, Walk
+        from xorpack.calibration.walk import TOKENS, ModelWalk
 
         length = min(length, text.n_tokens)
         sequences = max(1, min(TOKENS, text.n_tokens) // length)
-        self.walk = Walk(load_model(self.root), sequences_of(self.root, text.path, sequences, length))
+        self.walk = ModelWalk(load_model(self.root), sequences_of(self.root, text.path, sequences, length))
 
     def once(self, stats: Path, overwrite: bool) -> tuple[EncodeReport, float | None]:
         """Encode as the settings ask for."""
