@@ -21,7 +21,7 @@ from xorpack.checkpoint.costs import costs
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
-from xorpack.checkpoint.shards import Shards
+from xorpack.checkpoint.shards import Shards, Walk
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
 from xorpack.encoded import EncodedTensor
@@ -47,6 +47,7 @@ def encode_checkpoint(
     hessian: str | Path | None = None,
     tp: int = 1,
     quantizers: Mapping[str, Quantizer] | None = None,
+    walk: Walk | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -69,6 +70,8 @@ def encode_checkpoint(
             for tensors that it does not have.
         tp: devices that vLLM is to cut the model for: each matrix is encoded in so many pieces, which only vLLM runs.
         quantizers: what quantizes each tensor, if that was chosen before (:class:`xorpack.checkpoint.survey.Survey`).
+        walk: through the model, with the hessian: each layer is fitted to make up for those before it, as
+            ``xorpack compress --sequential`` does (:class:`xorpack.calibration.walk.ModelWalk`).
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -141,9 +144,9 @@ def encode_checkpoint(
         work = stack.enter_context(
             workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume)
         )
-        journal = Journal(
-            work, identity(chosen_settings, include, exclude, files, run.hessian_sources, tp=tp)
-        )
+        digest = None if walk is None else walk.digest
+        asked = chosen_settings, include, exclude, files, run.hessian_sources
+        journal = Journal(work, identity(*asked, tp=tp, walk=digest))
         if journal.quantizers is not None:
             run.plan.quantizers = journal.quantizers
         else:
@@ -156,7 +159,7 @@ def encode_checkpoint(
                 if path.name not in journal.files:
                     remove(path)
         files_by_path = {out / file.path.name if layout.is_directory else out: file for file in files}
-        run.write(files_by_path, work, journal, pool)
+        run.write(files_by_path, work, journal, pool, walk)
         if layout.is_directory:
             _write_others(layout, originals, files, out, run, {"tp": tp} if tp > 1 else {})
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
@@ -335,6 +338,7 @@ class EncodingRun:
         work: Path,
         journal: Journal,
         workers: Executor | None = None,
+        walk: Walk | None = None,
     ) -> None:
         """Encode files of the source to the paths that they are given by.
 
@@ -343,14 +347,15 @@ class EncodingRun:
             work: a directory to work in.
             journal: of what is finished.
             workers: what encodes, a thread for each tensor; default: threads of this process.
+            walk: see :func:`encode_checkpoint`.
         """
         shards = Shards(self.settings, list(self.plan.selected), files, work)
         if workers is not None:
             self.threads = 1
-            shards.encode(self, workers, journal)
+            shards.encode(self, workers, journal, walk)
         else:
             with self._pool() as pool:
-                shards.encode(self, pool, journal)
+                shards.encode(self, pool, journal, walk)
         self.report.stored_bytes = sum(path.stat().st_size for path in files)
 
     @contextmanager
