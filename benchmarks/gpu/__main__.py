@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.gpu import decoding, products
+from benchmarks.gpu import decoding, encoding, products
 from benchmarks.gpu.cases import CASES, TRELLIS, Case, TrellisCase
 from benchmarks.gpu.timing import Timer
 from benchmarks.measure import CheckError, Checks, Row
@@ -91,6 +91,7 @@ def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[]
         yield "products", product(case, batches, csr)
     for trellis in TRELLIS[-1:] if quick else TRELLIS:
         yield "products", product(trellis, (1, 8), False)
+    yield "encoding", lambda: encoding.run(bench, quick=quick)
     yield "decoding", lambda: decoding.run(bench, chosen[0])
     yield "masks", lambda: decoding.masks(bench, 1024 if quick else 4096)
     for case in chosen[:2]:

@@ -33,6 +33,7 @@ def unmeasured() -> dict[str, list[Row]]:
             Row(what=first_call(codec), at_most=3, unit="s", note=NOTE) for codec in ("bitmap", "block")
         ],
         "products": products,
+        "encoding": [Row(what=search(2.0, 12), at_least=100, unit="M weights/s", note=NOTE)],
         "decoding": [Row(what=words, at_least=50, unit="% of the copy bandwidth", note=NOTE)],
     }
 
@@ -40,6 +41,11 @@ def unmeasured() -> dict[str, list[Row]]:
 def first_call(codec: str) -> str:
     """Name of a row."""
     return f"compilation of the first matvec, mask {codec}"
+
+
+def search(rate: float, window: int) -> str:
+    """Name of a row."""
+    return f"search of stored bits, trellis R {rate:g}, L {window}"
 
 
 def _over(what: str, least: float | None) -> Row:

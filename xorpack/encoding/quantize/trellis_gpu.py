@@ -137,14 +137,14 @@ class DeviceSearch:
         searched: tuple[list[int], Any] | None = None
         for begin in range(0, len(todo), n):
             part = todo[begin : begin + n]
-            batch = self._gather(columns, part, jobs)
+            batch = self.gather(columns, part, jobs)
             if searched is not None:
                 self._take(*searched, code)
-            searched = part, self._search(*batch)
+            searched = part, self.launch(*batch, self.device.stream(None))
         if searched is not None:
             self._take(*searched, code)
 
-    def _gather(
+    def gather(
         self, columns: Callable[[int], Columns], part: list[int], jobs: int
     ) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.uint32]]:
         """Targets, weights of errors and kinds of all columns of these chunks, 32 of each."""
@@ -161,15 +161,14 @@ class DeviceSearch:
         for_each(work, range(len(part)), jobs)
         return targets, shares, kinds
 
-    def _search(
-        self, targets: NDArray[np.int16], shares: NDArray[np.int16], kinds: NDArray[np.uint32]
+    def launch(
+        self, targets: NDArray[np.int16], shares: NDArray[np.int16], kinds: NDArray[np.uint32], stream: Any
     ) -> Any:
         """Launch the search of a batch; returns the code (m, chunks), on the device.
 
         All other memory is given back at once: what gets it next, this thread or another, is behind on the stream.
         """
         device, n, n_steps = self.device, len(targets), self.n_steps
-        stream = device.stream(None)
         launch = self.plan.launch(n, self.survivor_bytes, device)
         blocks = launch.grid[0]
         code = device.empty((self.n_stored, n // 32), "U32")

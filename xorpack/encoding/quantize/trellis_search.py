@@ -138,7 +138,7 @@ class Search:
         nor so long that survivors are decided on the way.
         """
         if device is not None and self.edge <= len(self.firsts) <= self.capacity and self.is_long:
-            self._on(device).run(self.columns, code, chunks, jobs)
+            self.on(device).run(self.columns, code, chunks, jobs)
             return
 
         def work(chunk: int) -> None:
@@ -154,7 +154,8 @@ class Search:
         """Whether columns have too many stored bits to try them all, as the kernel has it."""
         return self.network.n_stored(self.rows) >= max(self.network.window, 13)
 
-    def _on(self, device: Device) -> DeviceSearch:
+    def on(self, device: Device) -> DeviceSearch:
+        """This search on a device."""
         from xorpack.encoding.quantize.trellis_gpu import DeviceSearch
 
         return DeviceSearch(
