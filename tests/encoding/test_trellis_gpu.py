@@ -11,8 +11,9 @@ import pytest
 from samples import same
 
 import xorpack
+from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.words import n_chunks, pack
-from xorpack.encoding.quantize import trellis, trellis_gpu
+from xorpack.encoding.quantize import trellis, trellis_gpu, trellis_kernels
 from xorpack.encoding.quantize.trellis_design import design
 from xorpack.encoding.quantize.trellis_search import Search
 from xorpack.errors import DeviceError, ParameterError
@@ -57,6 +58,7 @@ CASES = {
     "R 2": (("2", 8, 70, 40), {}),
     "R 2, errors weighted": (("2", 8, 70, 40), {"weighted": True}),
     "R 2, most pruned": (("2", 8, 70, 40), {"kept": 0.2}),
+    "R 2, nearly all pruned": (("2", 8, 70, 32), {"kept": 0.01}),
     "R 3/2": (("3/2", 8, 91, 33), {}),
     "R 3/2, fine, weighted": (("3/2", 8, 91, 33), {"weighted": True, "fine": True}),
     "R 1/2": (("1/2", 8, 201, 5), {}),
@@ -104,6 +106,42 @@ def test_a_window_whose_survivors_are_not_staged():
     on_cpu, on_device = codes(search_of("1", 17, 70, 2, kept=1.0), device)
     assert device.launched == KERNELS
     assert same(on_device, on_cpu)
+
+
+@on_cpu
+@pytest.mark.parametrize("weighted", [False, True])
+def test_same_survivors(monkeypatch, weighted):
+    """Also those of windows that no path in the end goes through, whose costs stop at the largest number."""
+    network, rng = TrellisNetwork(n_in=2, n_out=1, window=8, taps=((1, 2),)), np.random.default_rng(1)
+    search = Search(
+        weight=(9 * rng.choice([-1, 1], (70, 1))).astype(np.float32),
+        network=network,
+        a=np.array([2.0, 1.0]),
+        scales=np.ones((70, 1)),
+        gains=np.ones(1),
+        group=1,
+        care=np.ones((70, 1), np.uint32),
+        importance=(rng.random((70, 1)) if weighted else np.ones((1, 1))).astype(np.float32),
+        fine=False,
+    )
+    made: list[np.ndarray] = []
+    device = host_device.HostDevice()
+    empty = device.empty
+    monkeypatch.setattr(device, "empty", lambda *args: made.append(empty(*args)) or made[-1])
+    code = np.zeros((search.network.n_stored(70), 1), np.uint32)
+    search.run(code, [0], 1, device)
+    x, weights, is_weighted = search.columns(0)
+    assert is_weighted == weighted
+    n, stride = 70, 4
+    survivors, costs = np.zeros(search.capacity * stride, np.uint32), np.zeros((2, 256), np.int16)
+    state = sum(int(bit & 1) << k for k, bit in enumerate(code[-6:, 0]))
+    trellis_kernels.run(
+        x[0], weights[0], weighted, False, search.firsts, search.new_bits, search.counts, search.tables, search.levels,
+        8, 0, n, search.edge, search.capacity, state, costs, survivors, stride, np.zeros(1, np.int64),
+        np.zeros(1, np.int16), np.zeros(1, np.int16), np.zeros(n, np.int64),
+    )  # fmt: skip
+    assert weighted or costs.max() == 32767
+    assert same(made[2][: n * stride], survivors[: n * stride])
 
 
 @on_cpu
