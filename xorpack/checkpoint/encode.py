@@ -261,13 +261,7 @@ class EncodingRun:
                     f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
                 )
         for name, stored in found.items():
-            rows = as_matrix(stored.shape)[0]
-            outputs = stats.stored_outputs(name)
-            if outputs is not None and outputs.shape != (rows,):
-                raise ParameterError(
-                    f"{stats.path}: tensor {name!r} has {rows} outputs, and {outputs.shape[0]} are weighed"
-                )
-            gradients = stats.gradients(name)
+            rows, gradients = as_matrix(stored.shape)[0], stats.gradients(name)
             if gradients is not None and len(gradients) != rows:
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {rows} outputs, and there are gradients of {len(gradients)}"
@@ -302,7 +296,7 @@ class EncodingRun:
             quantizer=self.plan.quantizers[name],
             threshold=self.plan.threshold(name),
             hessian=None if self._stats is None else self._stats.stored(name),
-            outputs=None if self._stats is None else self._stats.stored_outputs(name),
+            outputs=None if self._stats is None else self._stats.outputs(name),
             n_seen=self._stats.rows(name) if self._stats is not None and name in self._stats else 0,
             jobs=self.threads,
             device=self.device,

@@ -59,7 +59,7 @@ class TensorTask:
     threshold: GlobalThreshold | None = None
     hessian: StoredTensor | None = None
     n_seen: int = 0
-    outputs: StoredTensor | None = None
+    outputs: NDArray[np.float32] | None = None
     jobs: int = 1
     device: str = "cpu"
 
@@ -195,7 +195,7 @@ def _quantized(
     }
     if task.hessian is not None:
         matrix = task.hessian.array()
-        how["rows_hessian"] = None if task.outputs is None else task.outputs.array()
+        how["rows_hessian"] = task.outputs
         if chosen.rate is not None:
             outliers = settings.outliers_at(chosen.rate, fitted=True)
             how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}

@@ -62,10 +62,12 @@ def compress_checkpoint(
     sequences: int = SEQUENCES,
     length: int = LENGTH,
     memory: int | None = None,
+    guided: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
     overwrite: bool = False,
+    resume: bool = False,
     show: Show | None = None,
     say: Callable[[str], None] | None = None,
     **options: Unpack[SettingsOptions],
@@ -82,21 +84,26 @@ def compress_checkpoint(
         stats: a file of statistics (``xorpack calibrate``): used if it is there, else written, and kept whatever
             becomes of the run, so that another begins where this one ended. Without it statistics are not kept.
         quality: another text to measure with.
-        sequences, length, memory: see :func:`xorpack.calibration.run.calibrate`.
+        sequences, length, memory, guided: see :func:`xorpack.calibration.run.calibrate`.
         include, exclude, jobs, overwrite: see :func:`xorpack.encode_checkpoint`.
+        resume: go on with what a run that was killed had calibrated and encoded, and leave that when this one is
+            stopped; with ``stats``. The dense model is measured again, and a search's tries are made anew.
         show: opens what shows the progress of a phase.
         say: told in a line what a search will cost, and what it finds.
         options: fields of :class:`xorpack.Settings`: ``target_bits``, ``max_size`` or ``rate``.
 
     Raises:
         ParameterError: an argument breaks its rule; PyTorch or transformers is missing; the text is too short; the
-            budget is below the least; the statistics are of another model.
+            budget is below the least; the statistics are of another model, or not guided as is asked for.
         FormatError, SourceError: ``src`` is encoded, no model directory, or has no tokenizer; a text is not UTF-8.
         DataError: NaN or infinity in weights, in what a layer is given, or in the loss.
         DestinationError: ``dst`` exists, or cannot be written.
     """
     settings = Settings(**options)
     settings.check(options)
+    checks.flag("guided", guided)
+    if checks.flag("resume", resume) and stats is None:
+        raise ParameterError("resume needs a file that statistics are kept in: give stats")
     for name, value, least in (("sequences", sequences, 1), ("length", length, 2), ("jobs", jobs, 1)):
         checks.whole(name, value, least)
     if max_perplexity_increase is not None:
@@ -114,6 +121,8 @@ def compress_checkpoint(
     layout = find_source(root, target, overwrite=overwrite)
     _check_inputs(layout, target, kept, text)
     there = kept is not None and kept.exists()
+    if guided and kept is not None and there and not Hessians(kept).guided:
+        raise ParameterError(f"{kept} is not guided: calibrate anew, to another file of statistics")
     Survey(
         root, settings, include=include, exclude=exclude, hessian=kept if there else None, jobs=jobs
     ).check_budget()
@@ -127,6 +136,7 @@ def compress_checkpoint(
         target,
         settings,
         {"include": include, "exclude": exclude, "jobs": jobs},
+        resume,
         Phases(show),
         Judge.of(root, None if quality is None else Path(quality), divided),
         say or (lambda line: None),
@@ -138,7 +148,7 @@ def compress_checkpoint(
         found: CalibrationReport | None = None
         if not there:
             assert divided is not None
-            found = run.calibrate(divided, path, memory)
+            found = run.calibrate(divided, path, memory, guided=guided)
         if max_perplexity_increase is None:
             encoded, perplexity = run.once(path, overwrite)
         else:
@@ -163,12 +173,13 @@ class _Run:
         target: Path,
         settings: Settings,
         common: dict[str, Any],
+        resume: bool,
         phases: Phases,
         judge: Judge,
         say: Callable[[str], None],
     ) -> None:
         self.root, self.target, self.settings, self.common = root, target, settings, common
-        self.phases, self.judge, self.say = phases, judge, say
+        self.phases, self.judge, self.say, self.resume = phases, judge, say, resume
         self.dense: float | None = None
 
     def measure_dense(self) -> None:
@@ -177,7 +188,7 @@ class _Run:
         if self.dense is not None and not math.isfinite(self.dense):
             raise DataError(f"{self.root}: its perplexity is {self.dense} before anything is done to it")
 
-    def calibrate(self, text: Text, stats: Path, memory: int | None) -> CalibrationReport:
+    def calibrate(self, text: Text, stats: Path, memory: int | None, *, guided: bool) -> CalibrationReport:
         """Collect statistics."""
         with self.phases.phase("calibrate") as progress:
             return calibrate(
@@ -187,6 +198,8 @@ class _Run:
                 sequences=text.sequences,
                 length=text.length,
                 memory=memory,
+                guided=guided,
+                resume=self.resume,
                 progress=progress,
             )
 
@@ -197,7 +210,7 @@ class _Run:
             survey = Survey(self.root, self.settings, hessian=stats, **self.common)
             with self.phases.phase("choose rates") as progress:
                 quantizers = survey.quantizers(survey.curves(progress))
-        return self._encode(self.target, self.settings, stats, quantizers, overwrite)
+        return self._encode(self.target, self.settings, stats, quantizers, overwrite, self.resume)
 
     def check_search(self, stats: Path | None) -> None:
         """Refuse a search that nothing can be measured of, or foretold."""
@@ -227,7 +240,7 @@ class _Run:
                 settings = replace(self.settings, target_bits=bits)
                 at = Survey(self.root, settings, hessian=stats, **self.common)
                 out = folder / str(number)
-                report, perplexity = self._encode(out, settings, stats, at.quantizers(curves), False)
+                report, perplexity = self._encode(out, settings, stats, at.quantizers(curves))
                 assert perplexity is not None
                 assert self.dense is not None
                 found[bits] = report, perplexity, out
@@ -250,7 +263,8 @@ class _Run:
         settings: Settings,
         stats: Path,
         quantizers: Mapping[str, Quantizer] | None,
-        overwrite: bool,
+        overwrite: bool = False,
+        resume: bool = False,
     ) -> tuple[EncodeReport, float | None]:
         """Encode, verify and measure."""
         with self.phases.phase("fit and encode") as progress:
@@ -261,6 +275,7 @@ class _Run:
                 hessian=stats,
                 quantizers=quantizers,
                 overwrite=overwrite,
+                resume=resume,
                 progress=progress,
                 **self.common,
             )
