@@ -23,7 +23,7 @@ from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
 from xorpack.checkpoint.shards import Shards, Walk
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
-from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
+from xorpack.checkpoint.task import TensorResult, TensorTask, check_device, encode_tensor
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError
@@ -56,6 +56,7 @@ def encode_checkpoint(
     resume: bool = False,
     scheduler: str | None = None,
     workers: int | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
     **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
@@ -84,6 +85,7 @@ def encode_checkpoint(
             ``src`` and ``dst`` under the same absolute paths. Extra ``dask``.
         workers: instead, how many processes to start for that on this machine, with ``jobs`` threads together. A script
             that asks for them begins with ``if __name__ == "__main__":``.
+        device: where trellises are searched, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. The bytes are the same.
         progress: told of every tensor that is done.
         options: fields of :class:`Settings`.
 
@@ -92,6 +94,7 @@ def encode_checkpoint(
         ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it; or
             what is to be resumed is of other settings or another version.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
+        DeviceError: there is no such GPU, or no CuPy.
         DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
         SelfCheckError: an encoded tensor does not decode to what was encoded.
         SourceError: ``src`` changed while it was read, or since what is to be resumed was begun.
@@ -105,6 +108,7 @@ def encode_checkpoint(
     chosen_settings.check(options)
     checks.whole("jobs", jobs, 1)
     check_options(scheduler, workers)
+    check_device(device, chosen_settings, fitted=hessian is not None, elsewhere=scheduler is not None)
     if clustered := scheduler is not None or workers is not None:
         src, dst = _absolute(src), _absolute(dst)
         hessian = hessian and Path(hessian).absolute()
@@ -125,13 +129,8 @@ def encode_checkpoint(
             plan = CheckpointPlan(chosen_settings, plain_tensors(files), include, exclude)
             for name in plan.left_out:
                 _refuse_piece(name)
-        run = EncodingRun(
-            plan,
-            sum(file.n_bytes for file in files),
-            jobs=jobs,
-            progress=progress,
-            stats=stats,
-        )
+        n_bytes = sum(file.n_bytes for file in files)
+        run = EncodingRun(plan, n_bytes, jobs=jobs, progress=progress, stats=stats, device=device)
         if dry_run:
             run.choose_quantizers(quantizers)
             return run.estimate()
@@ -233,9 +232,11 @@ class EncodingRun:
         jobs: int = 1,
         progress: Progress | None = None,
         stats: Hessians | None = None,
+        device: str = "cpu",
     ) -> None:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
+        self.device = device
         self.threads = max(1, jobs // max(1, len(plan.selected)))  # of a tensor
         self._stats = stats
         self.plan.fitted = () if stats is None else stats
@@ -301,6 +302,7 @@ class EncodingRun:
             outputs=None if self._stats is None else self._stats.outputs(name),
             n_seen=self._stats.rows(name) if self._stats is not None and name in self._stats else 0,
             jobs=self.threads,
+            device=self.device,
         )
 
     def take(self, name: str, result: TensorResult) -> None:
