@@ -16,7 +16,7 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint import parallel
 from xorpack.checkpoint.budget import Curve, Quantizer
-from xorpack.checkpoint.cluster import check_options, cluster
+from xorpack.checkpoint.cluster import absolute, check_options, executor
 from xorpack.checkpoint.costs import costs
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
@@ -35,7 +35,6 @@ from xorpack.files.originals import Originals
 from xorpack.files.remote import destination, staged
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import write_instead
-from xorpack.files.url import is_url
 from xorpack.tensors import as_matrix
 
 
@@ -106,11 +105,10 @@ def encode_checkpoint(
         raise ParameterError("resume is of a run that writes, and dry_run asks for one that does not")
     chosen_settings = settings or Settings(**options)
     chosen_settings.check(options)
-    checks.whole("jobs", jobs, 1)
-    check_options(scheduler, workers)
+    clustered = check_options(jobs, scheduler, workers)
     check_device(device, chosen_settings, fitted=hessian is not None, elsewhere=scheduler is not None)
-    if clustered := scheduler is not None or workers is not None:
-        src, dst = _absolute(src), _absolute(dst)
+    if clustered:
+        src, dst = absolute(src), absolute(dst)
         hessian = hessian and Path(hessian).absolute()
     with ExitStack() as stack:
         source = stack.enter_context(staged(src))
@@ -136,10 +134,8 @@ def encode_checkpoint(
             return run.estimate()
         pool = None
         if clustered:
-            read = [] if is_url(src) else [source.path]
-            paths = [*read, target.parent, *(file.path for file in run.hessian_sources)]
-            threads = max(1, jobs // (workers or 1))
-            pool = stack.enter_context(cluster(scheduler, workers, threads=threads, paths=paths))
+            paths = [*source.paths, target.parent, *(file.path for file in run.hessian_sources)]
+            pool = stack.enter_context(executor(jobs, scheduler, workers, paths=paths))
         work = stack.enter_context(
             workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume)
         )
@@ -173,10 +169,6 @@ def _refuse_piece(name: str) -> None:
         raise ParameterError(
             f"tensor {whole!r}: a piece of it would not become smaller by encoding; exclude it"
         )
-
-
-def _absolute(place: str | Path) -> str | Path:
-    return place if is_url(place) else Path(place).absolute()
 
 
 def _write_others(
