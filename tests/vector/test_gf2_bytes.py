@@ -45,16 +45,30 @@ def cpu(request, monkeypatch):
 
 
 @pytest.mark.parametrize(("width", "half"), [(8, 7), (8, 3), (16, 9)])
-def test_reduce_groups(cpu, width, half):
-    groups = random(64 * width * gf2_bytes.n_groups(width), np.uint8)
+def test_reduce_rows(cpu, width, half):
+    rows = random(8 * width * gf2_bytes.n_groups(width), np.uint64)
     maps, has = random(64 * width * 4 * 20, np.uint8), random(24, np.uint32) & np.uint32(0xFF00FFFF)
     has[7], has[9] = 0, 0xFF0000FF
 
-    def body(groups, maps, has, shape):
-        gf2_bytes.reduce_groups(groups, maps, has, 6, 13, 3, 2 * half, shape)
+    def body(groups, rows, maps, has, shape):
+        gf2_bytes.reduce_rows(rows, groups, maps, has, 6, 13, 3, 2 * half, shape)
 
-    out = both(body, groups, maps, has, (0,) * width)
-    assert not np.array_equal(out, groups)
+    out = both(body, np.zeros(8 * rows.size, np.uint8), rows, maps, has, (0,) * width)
+    assert not np.array_equal(out[8::8][:40], rows.view(np.uint8)[1:41])
+
+
+@pytest.mark.parametrize(("width", "q"), [(8, 1), (8, 20), (16, 64)])
+def test_put_equation(cpu, width, q):
+    pattern, words = random(2 * width, np.uint32), np.zeros(-(-q // 16) * 16, np.uint32)
+    words[:q] = random(q, np.uint32)
+
+    def body(rows, pattern, words, shape):
+        for turn in (0, 1, 31):
+            gf2_bytes.put_equation(rows, turn % 29 * len(shape), pattern, turn, words, shape)
+
+    rows = both(body, np.zeros(3 * width, np.uint64), pattern, words, (0,) * width)
+    last = [int(rows[k * width + width - 1]) for k in range(3)]
+    assert last == [sum((int(word) >> turn & 1) << k for k, word in enumerate(words)) for turn in (0, 1, 31)]
 
 
 def test_a_map_of_a_pivot_clears_its_bit():
@@ -62,11 +76,10 @@ def test_a_map_of_a_pivot_clears_its_bit():
     rows, maps = random(8, np.uint64), aligned(64 * width, np.uint8)
     rows[0] |= np.uint64(1 << 13)
     gf2_bytes.add_to_map(maps, 0, rows, 0, 1 << 5, 1, shape)
-    groups = np.zeros(64 * width * 2, np.uint8)
-    sliced = groups[: 64 * width].reshape(-1, 8)
-    sliced[:, 0], sliced[:, 3] = rows.view(np.uint8), rows.view(np.uint8)
+    groups, several = np.ones(64 * width * 2, np.uint8), np.zeros((16, width), np.uint64)
+    several[[0, 3]] = rows
     has = np.array([0xFF00], np.uint32)
-    gf2_bytes.reduce_groups(groups, np.concatenate([maps] * 4), has, 0, 1, 0, 14, shape)
+    gf2_bytes.reduce_rows(several.reshape(-1), groups, np.concatenate([maps] * 4), has, 0, 1, 0, 14, shape)
     assert not groups.any()
 
 

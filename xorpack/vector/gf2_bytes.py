@@ -31,6 +31,8 @@ Shape = tuple[int, ...]
 BYTE, WORD, INDEX = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 SLICE = ir.VectorType(BYTE, 64)
 WORDS = ir.VectorType(INDEX, 8)
+TURNED = [8 * (i % 8) + i // 8 for i in range(64)]
+"""Bytes of 8 words: byte r of word c becomes byte c of word r."""
 
 
 @cache
@@ -55,7 +57,27 @@ def _product(x: Bytes, maps: NDArray[Any]) -> Bytes:
     return np.packbits(bits, axis=2, bitorder="little")[..., 0]
 
 
-def reduce_groups(
+def put_equation(
+    rows: NDArray[np.uint64],
+    at: int,
+    pattern: NDArray[np.uint32],
+    turn: int,
+    words: NDArray[np.uint32],
+    shape: Shape,
+) -> None:
+    """A row at ``at``: the words of ``pattern`` (2 * width,) turned left; last bit k: bit ``turn`` of ``words[k]``.
+
+    ``words``: as many as there are right-hand sides, and zeros up to the next multiple of 16; 64 at the most.
+    """
+    turned = pattern.astype(np.uint64) << np.uint64(turn)
+    rows[at : at + len(shape)] = (turned | turned >> np.uint64(32)).astype(np.uint32).view(np.uint64)
+    last = np.zeros(64, np.uint8)
+    last[: words.size] = words >> np.uint32(turn) & np.uint32(1)
+    rows[at + len(shape) - 1] = np.packbits(last, bitorder="little").view(np.uint64)[0]
+
+
+def reduce_rows(
+    rows: NDArray[np.uint64],
     groups: Bytes,
     maps: Bytes,
     has: NDArray[np.uint32],
@@ -67,18 +89,20 @@ def reduce_groups(
 ) -> None:
     """Add to every row the maps of its bytes in words ``first .. last - 1`` of a stream, one byte after another.
 
-    32-bit word w of the stream is bytes ``4 * (w % slots) + y`` of a row; byte y of it has a map, at ``64 * width *
+    ``rows``, one after another, become ``groups``. 32-bit word w of the stream is bytes ``4 * (w % slots) + y`` of a row; byte y of it has a map, at ``64 * width *
     (4 * (w - base) + y)``, where byte y of ``has[w]`` is not 0.
     """
     size = 64 * len(shape)
-    rows = groups[: n_groups(len(shape)) * size].reshape(-1, size // 8, 8)
+    n = n_groups(len(shape))
+    sliced = rows[: n * size // 8].view(np.uint8).reshape(n, 8, size // 8).transpose(0, 2, 1).copy()
     for w in range(first, last):
         for y in range(4):
             if has[w] >> np.uint32(8 * y) & np.uint32(255):
                 at = size * (4 * (w - base) + y)
-                for group in rows:
+                for group in sliced:
                     x = group[4 * (w % slots) + y].copy()
                     group ^= _product(x, maps[at : at + size].reshape(-1, 8))
+    groups[: n * size] = sliced.reshape(-1)
 
 
 def join_groups(groups: Bytes, rows: NDArray[np.uint64], shape: Shape) -> None:
@@ -176,8 +200,50 @@ def _n(value: int) -> Any:
 
 
 @intrinsic
-def _reduce_groups(
-    typingctx: Any, groups: Any, maps: Any, has: Any, first: Any, last: Any, base: Any, slots: Any,
+def _put_equation(
+    typingctx: Any, rows: Any, at: Any, pattern: Any, turn: Any, words: Any, shape: Any
+) -> tuple[Signature, Any]:
+    width = shape.count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        vector = ir.VectorType(WORD, 16)
+        rotate = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), "llvm.fshl.v16i32"
+        )
+
+        def spread(value: Any) -> Any:
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(WORD, 0))
+            return builder.shuffle_vector(one, one, _lanes([0] * 16))
+
+        turn = builder.trunc(args[3], WORD)
+        amount, bit = spread(turn), spread(builder.shl(ir.Constant(WORD, 1), turn))
+        last = cgutils.alloca_once_value(builder, _n(0))
+        builder.store(_n(0), last)
+        size = cgutils.create_struct_proxy(kinds[4])(context, builder, args[4]).nitems
+        with cgutils.for_range_slice(builder, _n(0), size, _n(16), INDEX) as (k, _):
+            found = builder.load(pointer_to(context, builder, kinds[4], args[4], k, vector), align=4)
+            wanted = builder.icmp_unsigned("!=", builder.and_(found, bit), ir.Constant(vector, [0] * 16))
+            part = builder.shl(builder.zext(builder.bitcast(wanted, ir.IntType(16)), INDEX), k)
+            builder.store(builder.or_(builder.load(last), part), last)
+        for block in range(0, width, 8):
+            lanes = builder.load(
+                pointer_to(context, builder, kinds[2], args[2], _n(2 * block), vector), align=4
+            )
+            turned = builder.bitcast(builder.call(rotate, [lanes, lanes, amount]), WORDS)
+            if block + 8 == width:
+                turned = builder.insert_element(turned, builder.load(last), ir.Constant(WORD, 7))
+            place = builder.add(args[1], _n(block))
+            builder.store(turned, pointer_to(context, builder, kinds[0], args[0], place, WORDS), align=8)
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.none(rows, n, pattern, n, words, shape), codegen
+
+
+@intrinsic
+def _reduce_rows(
+    typingctx: Any, rows: Any, groups: Any, maps: Any, has: Any, first: Any, last: Any, base: Any, slots: Any,
     shape: Any,
 ) -> tuple[Signature, Any]:  # fmt: skip
     width = shape.count
@@ -190,14 +256,18 @@ def _reduce_groups(
 
         state = [[cgutils.alloca_once(builder, SLICE) for _ in range(width)] for _ in range(n_groups(width))]
         for g, vectors in enumerate(state):
-            for k, vector in enumerate(vectors):
-                builder.store(builder.load(at(0, _n(64 * (g * width + k)), SLICE), align=1), vector)
-        slot = cgutils.alloca_once_value(builder, builder.urem(args[3], args[6]))
-        with cgutils.for_range_slice(builder, args[3], args[4], _n(1), INDEX) as (w, _):
-            standing = builder.load(at(2, w, WORD))
+            for block in range(0, width, 8):
+                places = [_n((8 * g + r) * width + block) for r in range(8)]
+                found = [builder.load(at(0, place, WORDS), align=8) for place in places]
+                for k, words in enumerate(_turn_words(builder, found)):
+                    joined = builder.bitcast(words, SLICE)
+                    builder.store(builder.shuffle_vector(joined, joined, _lanes(TURNED)), vectors[block + k])
+        slot = cgutils.alloca_once_value(builder, builder.urem(args[4], args[7]))
+        with cgutils.for_range_slice(builder, args[4], args[5], _n(1), INDEX) as (w, _):
+            standing = builder.load(at(3, w, WORD))
             s = builder.load(slot)
             with builder.if_then(builder.icmp_unsigned("!=", standing, ir.Constant(WORD, 0))):
-                block = builder.mul(builder.sub(w, args[5]), _n(4))
+                block = builder.mul(builder.sub(w, args[6]), _n(4))
                 lane0 = builder.shl(builder.and_(s, _n(1)), _n(2))
                 after = builder.append_basic_block("after")
                 switch = builder.switch(builder.lshr(s, _n(1)), after)
@@ -216,22 +286,22 @@ def _reduce_groups(
                             ]
                             where = builder.mul(builder.add(block, loop.index), _n(64 * width))
                             for k in range(width):
-                                matrix = builder.load(at(1, builder.add(where, _n(64 * k)), SLICE), align=64)
+                                matrix = builder.load(at(2, builder.add(where, _n(64 * k)), SLICE), align=64)
                                 for x, vectors in zip(xs, state, strict=True):
                                     added = _affine(builder, x, matrix)
                                     builder.store(builder.xor(builder.load(vectors[k]), added), vectors[k])
                     builder.branch(after)
                 builder.position_at_end(after)
             following = builder.add(s, _n(1))
-            wrapped = builder.icmp_unsigned("==", following, args[6])
+            wrapped = builder.icmp_unsigned("==", following, args[7])
             builder.store(builder.select(wrapped, _n(0), following), slot)
         for g, vectors in enumerate(state):
             for k, vector in enumerate(vectors):
-                builder.store(builder.load(vector), at(0, _n(64 * (g * width + k)), SLICE), align=1)
+                builder.store(builder.load(vector), at(1, _n(64 * (g * width + k)), SLICE), align=1)
         return context.get_dummy_value()
 
     n = types.int64
-    return types.none(groups, maps, has, n, n, n, n, shape), codegen
+    return types.none(rows, groups, maps, has, n, n, n, n, shape), codegen
 
 
 def _turn_words(builder: Any, vectors: list[Any]) -> list[Any]:
@@ -253,7 +323,6 @@ def _join_groups(typingctx: Any, groups: Any, rows: Any, shape: Any) -> tuple[Si
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        turned = _lanes([8 * (i % 8) + i // 8 for i in range(64)])
         for g in range(n_groups(width)):
             for block in range(0, width, 8):
                 words = []
@@ -262,7 +331,7 @@ def _join_groups(typingctx: Any, groups: Any, rows: Any, shape: Any) -> tuple[Si
                         context, builder, signature.args[0], args[0], _n(64 * (g * width + k)), SLICE
                     )
                     sliced = builder.load(where, align=1)
-                    words.append(builder.bitcast(builder.shuffle_vector(sliced, sliced, turned), WORDS))
+                    words.append(builder.bitcast(builder.shuffle_vector(sliced, sliced, _lanes(TURNED)), WORDS))
                 for r, row in enumerate(_turn_words(builder, words)):
                     place = _n((8 * g + r) * width + block)
                     where = pointer_to(context, builder, signature.args[1], args[1], place, WORDS)
@@ -387,10 +456,15 @@ def _solve_byte(
     return types.uint8(maps, n, solved, n, shape), codegen
 
 
-@overload(reduce_groups, inline="always")
-def _reduce_groups_overload(groups, maps, has, first, last, base, slots, shape):
-    return lambda groups, maps, has, first, last, base, slots, shape: _reduce_groups(
-        groups, maps, has, first, last, base, slots, shape
+@overload(put_equation, inline="always")
+def _put_equation_overload(rows, at, pattern, turn, words, shape):
+    return lambda rows, at, pattern, turn, words, shape: _put_equation(rows, at, pattern, turn, words, shape)
+
+
+@overload(reduce_rows, inline="always")
+def _reduce_rows_overload(rows, groups, maps, has, first, last, base, slots, shape):
+    return lambda rows, groups, maps, has, first, last, base, slots, shape: _reduce_rows(
+        rows, groups, maps, has, first, last, base, slots, shape
     )
 
 

@@ -16,7 +16,8 @@ from xorpack.vector.gf2_bytes import (
     add_to_map,
     clear_column,
     join_groups,
-    reduce_groups,
+    put_equation,
+    reduce_rows,
     solve_byte,
     used_slots,
 )
@@ -52,12 +53,12 @@ def eliminate_maps(
     cursor[2] = care[0, 0] if care.size else 0
     n_wrong = 0
     while cursor[0] < lanes and n_steps > 0:
-        n_rows, first = gather_groups(
-            cursor, care, planes, m_lane, schedule, taps, window, n_border, width, groups, where
+        n_rows, first = gather_equations(
+            cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, rows, where
         )
         low, high = max(first, window), min(cursor[3] + window, first + slots, m)
         if n_rows > 0:
-            reduce_groups(groups, maps, has, low, max(low, high), window, slots, shape)
+            reduce_rows(rows, groups, maps, has, low, max(low, high), window, slots, shape)
             join_groups(groups, rows, shape)
             n_wrong = add_pivots(
                 rows, n_rows, where, low, maps, has, window, n_border, shape,
@@ -70,27 +71,24 @@ def eliminate_maps(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def gather_groups(cursor, care, planes, m_lane, schedule, taps, window, n_border, width, groups, where):
-    """As :func:`~xorpack.encoding.rings.elimination_kernels.gather_rows`, into groups."""
+def gather_equations(cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, rows, where):
+    """As :func:`~xorpack.encoding.rings.elimination_kernels.gather_rows`; rows that are left over are 0.
+
+    The equations of a word's bits differ by a rotation of the stored words: all are made from that of bit 0.
+    """
     lanes, n_steps = care.shape
     n_in, num, den = schedule
     offsets, rotations, counts = taps
     m = lanes * m_lane
-    half = width - 1 - n_border
-    slots = 2 * half
+    width = len(shape)
+    slots = 2 * (width - 1 - n_border)
     lane, t, bits, start, row = cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4]
-    begins = np.empty(
-        offsets.shape[1], np.uint64
-    )  # of a step's taps: the bit of a row where the stored word begins
-    turns = np.empty(offsets.shape[1], np.uint64)
-    words = np.empty(planes.shape[0], np.uint64)
-    rhs_at = np.uint64(64 * (width - 1))
-    in_byte, in_word, one = np.uint64(7), np.uint64(31), np.uint64(1)
-    n_taps = 0
+    pattern = np.zeros(2 * width, np.uint32)
+    words = np.zeros(16 * ((planes.shape[0] + 15) // 16), np.uint32)
+    in_word, one = np.uint32(31), np.uint32(1)
     n_rows = 0
     first = -1
     is_new = True
-    groups[:] = 0
     while n_rows < where.size:
         if bits == 0:
             t += 1
@@ -111,8 +109,8 @@ def gather_groups(cursor, care, planes, m_lane, schedule, taps, window, n_border
             elif start > first + slots - window:
                 break
             is_new = False
-            n_taps = 0
             start_slot = start % slots
+            pattern[:] = 0
             for k in range(counts[row] if m > 0 else 0):
                 w = start + offsets[row, k]
                 if w < m and w >= window:
@@ -122,22 +120,15 @@ def gather_groups(cursor, care, planes, m_lane, schedule, taps, window, n_border
                     slot = slots + w % m
                 else:
                     continue
-                begins[n_taps] = np.uint64(32 * slot)
-                turns[n_taps] = np.uint64(32 - rotations[row, k])
-                n_taps += 1
-            for p in range(words.size):
-                words[p] = np.uint64(planes[p, lane, t])
-        j = np.uint64(trailing_zeros(bits))
-        bits &= bits - np.uint32(1)
-        at = np.uint64(64 * width * (n_rows >> 3) + (n_rows & 7))
-        for k in range(n_taps):
-            b = (j + turns[k]) & in_word
-            groups[at + ((begins[k] + b) & ~in_byte)] ^= np.uint8(one << (b & in_byte))
-        for p in range(words.size):
-            bit = ((words[p] >> j) & one) << (np.uint64(p) & in_byte)
-            groups[at + rhs_at + (np.uint64(p) & ~in_byte)] |= np.uint8(bit)
-        where[n_rows] = 32 * (lane * n_steps + t) + np.int64(j)
+                pattern[slot] ^= one << (np.uint32(32 - rotations[row, k]) & in_word)
+            for p in range(planes.shape[0]):
+                words[p] = planes[p, lane, t]
+        j = np.int64(trailing_zeros(bits))
+        bits &= bits - one
+        put_equation(rows, n_rows * width, pattern, j, words, shape)
+        where[n_rows] = 32 * (lane * n_steps + t) + j
         n_rows += 1
+    rows[n_rows * width :] = 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4] = lane, t, np.int64(bits), start, row
     return n_rows, first
 
