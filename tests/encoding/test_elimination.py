@@ -163,6 +163,8 @@ def test_maps_are_made_of_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:
             for part in (
                 "gather_equations",
                 "add_pivots",
+                "make_patterns",
+                "take_rest",
                 "solve_maps",
                 "mirrored",
                 "take_border",
