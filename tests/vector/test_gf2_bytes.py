@@ -97,31 +97,28 @@ def test_find_pivots(cpu, width, first, ring):
     table[2], table[5] = table[1] ^ table[0], 0
     groups = gf2_bytes.sliced(table)
 
-    places = (first + np.arange(6)) % ring
-    places[4] = places[0]
+    n = gf2_bytes.n_groups(width)
+    places, octets = (first + np.arange(6)) % ring, random(6, np.uint64)
+    places[4], octets[4] = places[0], octets[0]
 
-    def body(views, groups, places, shape):
-        gf2_pivots.find_pivots(groups, places, views, shape)
+    def body(out, groups, places, octets, shape):
+        out[20] = gf2_pivots.find_pivots(groups, places, octets, out, out[16:], shape)
 
-    views = both(body, np.zeros(len(table), np.uint64), groups, places, (0,) * width)
-    taken = []
-    for r, view in enumerate(int(view) for view in views):
-        chosen = np.array([view >> (48 + 8 * (s // 8) + 7 - s % 8) & 1 for s in range(len(table))])
-        assert np.bitwise_xor.reduce(table[chosen == 1][:, places]).tobytes() == view.to_bytes(8, "little")[:6]
-        seen = view & (1 << 48) - 1
-        assert (seen == 0) == (r in (2, 5))
-        if seen:
-            taken.append(seen & -seen)
-    assert len(set(taken)) == len(table) - 2
-    for column in taken:
-        assert sum(int(view) & column != 0 for view in views) == 1
-
-
-def test_outer(cpu):
-    def body(out):
-        out[0] = gf2_pivots.outer(np.uint64(0b1000_0101), np.uint64(0xA7))
-
-    assert both(body, np.zeros(1, np.uint64))[0] == 0xA700A700000000A7
+    out = both(body, np.zeros(21, np.uint64), groups, places, octets, (0,) * width)
+    taken = int(out[20])
+    assert taken >> 48 == (1 << 8 * n) - 1 - 0b100100  # neither the sum of two rows nor nothing
+    assert (taken & (1 << 48) - 1).bit_count() == 8 * n - 2
+    chosen = np.unpackbits(out[16 : 16 + n * n].view(np.uint8).reshape(n, n, 8, 1), axis=3)
+    chosen = chosen.transpose(0, 2, 1, 3).reshape(8 * n, 8 * n)
+    assert np.array_equal(chosen[[2, 5]], np.eye(8 * n, dtype=np.uint8)[[2, 5]] | [[1, 1] + [0] * (8 * n - 2), [0] * 8 * n])
+    assert not np.delete(chosen, [2, 5], axis=0).any()
+    maps = aligned(64 * width, np.uint8)
+    for k in range(6):
+        gf2_pivots.add_to_map(maps, 0, groups, out, k, True, (0,) * width)
+        own = maps[8 * places[k] : 8 * places[k] + 8]
+        for i in range(8):
+            if taken >> 8 * k + i & 1:  # the new pivot is added where this bit is 1 after the old ones were
+                assert own[7 - i] == int(octets[k]) >> 8 * (7 - i) & 255 | 1 << i
 
 
 @pytest.mark.parametrize("width", [8, 16])
@@ -130,8 +127,9 @@ def test_add_to_map(cpu, width, fresh):
     n = gf2_bytes.n_groups(width)
     rows = random(8 * width * n, np.uint64)
     groups = gf2_bytes.sliced(rows.view(np.uint8).reshape(-1, 8 * width))
-    sums = np.zeros(1 + n, np.uint64)
-    sums[n] = gf2_pivots.outer(0b100110, 1 << 7 - 3)  # row 3 of the last group, by an odd number of bits 1, 2, 5
+    sums = np.zeros(16, np.uint64)
+    for b in (1, 2, 5):  # row 3 of the last group, by an odd number of these bits
+        sums[8 * n - 7] |= np.uint64(1 << 8 * (7 - b) + 7 - 3)
 
     def body(maps, groups, sums, fresh, shape):
         gf2_pivots.add_to_map(maps, 64 * len(shape), groups, sums, 1, fresh, shape)

@@ -1,7 +1,8 @@
 """Pivots of groups, and the maps that they are added to, inside numba kernels: see :mod:`xorpack.vector.gf2_bytes`.
 
 Pivots of all rows of the groups are found at once, from 6 bytes of each: what became of a row there, and which rows it
-is the sum of, are one 64-bit word. The rows themselves are not touched: maps are multiplied by those sums.
+is the sum of (bit ``7 - s`` of byte ``VIEW + h``: row s of group h), are one 64-bit word. The rows themselves are not
+touched: maps are multiplied by those sums.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
@@ -37,42 +39,60 @@ VIEW = 6
 SEEN = (1 << 8 * VIEW) - 1
 
 
-def find_pivots(groups: Bytes, places: NDArray[np.int64], views: Words, shape: Shape) -> None:
+def find_pivots(
+    groups: Bytes, places: NDArray[np.int64], octets: Words, sums: Words, mixing: Words, shape: Shape
+) -> np.uint64:
     """Let each row have a column of its own, in the bytes ``places`` (VIEW,), of which some may be the same.
 
-    Rows take the lowest bit that they have there, one row after another, and leave all other rows. Of what then is row
-    ``8 * g + r``, the bytes seen are the low ones of its word in ``views``; it is the sum of those rows ``8 * h + s``
-    for which bit ``7 - s`` of byte ``VIEW + h`` is set.
+    Rows take the lowest bit that they have there, one row after another, and leave all other rows.
+
+    Args:
+        groups: rows; they stay what they are.
+        places: bytes of a row.
+        octets: (VIEW,), what the map of each place has for the byte itself; 0 where there is none.
+        sums: (8 * n_groups,), out: ``sums[8 * h + k]`` is what :func:`add_to_map` is to add for place k of group h.
+        mixing: (n_groups ** 2,), out: what :func:`mix_groups` makes of rows that took nothing, 0 for the others.
+        shape: see the module.
+
+    Returns:
+        A word with bit ``8 * k + i`` set where bit i of place k was taken, and bit ``8 * VIEW + r`` where row r took one.
     """
-    width = len(shape)
-    rows = joined(groups[: n_groups(width) * 64 * width], width)
+    width, n = len(shape), n_groups(len(shape))
+    rows = joined(groups[: n * 64 * width], width)
     seen = [int.from_bytes(bytes(row[places[:VIEW]]), "little") for row in rows]
     found = [x | 1 << 8 * (VIEW + r // 8) + 7 - r % 8 for r, x in enumerate(seen)]
     for r in range(len(found)):
         mine = found[r]
         lowest = mine & SEEN & -(mine & SEEN)
-        for other in range(len(found)):
-            if other != r and found[other] & lowest:
-                found[other] ^= mine
-    views[: len(found)] = np.array(found, np.uint64)
+        found = [x ^ mine if other != r and x & lowest else x for other, x in enumerate(found)]
+    taken, mixed, summed = 0, [0] * (n * n), [0] * (8 * n)
+    for r, x in enumerate(found):
+        column = (x & SEEN & -(x & SEEN)).bit_length() - 1
+        for h in range(n):
+            chosen = x >> 8 * (VIEW + h) & 255
+            if column < 0:
+                mixed[n * (r // 8) + h] |= chosen << 8 * (r % 8)
+                continue
+            k, i = divmod(column, 8)
+            bits = int(octets[k]) >> 8 * (7 - i) & 255 | 1 << i
+            summed[8 * h + k] ^= sum(chosen << 8 * (7 - b) for b in range(8) if bits >> b & 1)
+        taken |= 1 << column | 1 << 8 * VIEW + r if column >= 0 else 0
+    sums[: 8 * n], mixing[: n * n] = np.array(summed, np.uint64), np.array(mixed, np.uint64)
+    return np.uint64(taken)
 
 
-def outer(bits: int, row: int) -> int:
-    """Byte ``7 - b`` is the 8 bits of ``row`` where bit b of ``bits`` is set, else 0."""
-    return sum((int(row) & 255) << 8 * (7 - b) for b in range(8) if int(bits) >> b & 1)
-
-
-def add_to_map(maps: Bytes, at: int, groups: Bytes, sums: Words, first: int, fresh: bool, shape: Shape) -> None:
+def add_to_map(maps: Bytes, at: int, groups: Bytes, sums: Words, place: int, fresh: bool, shape: Shape) -> None:
     """Let a map at ``at`` add, for bit b, those rows s of group h for which bit ``7 - s`` of byte ``7 - b`` is set.
 
-    Of ``sums[first + h]``, that is. ``fresh``: whether the map was nothing before.
+    Of ``sums[8 * h + place]``, that is. ``fresh``: whether the map was nothing before.
     """
     size = 64 * len(shape)
     if fresh:
         maps[at : at + size] = 0
     for h in range(n_groups(len(shape))):
-        octets = groups[h * size : (h + 1) * size, None] & sums[first + h : first + h + 1].view(np.uint8)[::-1]
-        maps[at : at + size] ^= np.packbits(np.bitwise_count(octets) & 1, axis=1, bitorder="little")[:, 0]
+        chosen = sums[8 * h + place : 8 * h + place + 1].view(np.uint8)[::-1]
+        bits = np.bitwise_count(groups[h * size : (h + 1) * size, None] & chosen) & 1
+        maps[at : at + size] ^= np.packbits(bits, axis=1, bitorder="little")[:, 0]
 
 
 def mix_groups(groups: Bytes, mixing: Words, shape: Shape) -> None:
@@ -99,61 +119,82 @@ def solve_byte(maps: Bytes, at: int, solved: Words, row: int, shape: Shape) -> n
 
 @intrinsic
 def _find_pivots(
-    typingctx: Any, groups: Any, places: Any, views: Any, shape: Any
+    typingctx: Any, groups: Any, places: Any, octets: Any, sums: Any, mixing: Any, shape: Any
 ) -> tuple[Signature, Any]:
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = signature.args
-        nothing = ir.Constant(WORDS, [0] * 8)
-        places = []
+        def at(k: int, where: Any, kind: Any) -> Any:
+            return pointer_to(context, builder, signature.args[k], args[k], where, kind)
+
+        n, nothing = n_groups(width), ir.Constant(WORDS, [0] * 8)
+        found, own = [nothing] * n, nothing
         for k in range(VIEW):
-            place = builder.load(pointer_to(context, builder, kinds[1], args[1], number(k), INDEX))
-            places.append(builder.mul(place, number(8)))
-        found = []
-        for g in range(n_groups(width)):
-            words = nothing
-            for k, place in enumerate(places):
-                where = builder.add(place, number(64 * width * g))
-                word = builder.load(pointer_to(context, builder, kinds[0], args[0], where, INDEX), align=8)
-                words = builder.insert_element(words, word, ir.Constant(WORD, k))
+            where, lane = builder.mul(builder.load(at(1, number(k), INDEX)), number(8)), ir.Constant(WORD, k)
+            own = builder.insert_element(own, builder.load(at(2, number(k), INDEX)), lane)
+            for g in range(n):
+                word = builder.load(at(0, builder.add(where, number(64 * width * g)), INDEX), align=8)
+                found[g] = builder.insert_element(found[g], word, lane)
+        for g, words in enumerate(found):
             seen = builder.bitcast(turn_bits(builder, words), SLICE)
             seen = builder.bitcast(builder.shuffle_vector(seen, seen, lanes(BYTES_TURNED)), WORDS)
-            own = ir.Constant(WORDS, [1 << 8 * (VIEW + g) + 7 - r for r in range(8)])
-            found.append(builder.or_(seen, own))
-        for r in range(8 * len(found)):
+            unit = ir.Constant(WORDS, [1 << 8 * (VIEW + g) + 7 - r for r in range(8)])
+            found[g] = builder.or_(seen, unit)
+
+        def lowest_seen(words: Any) -> Any:
+            seen = builder.and_(words, ir.Constant(WORDS, [SEEN] * 8))
+            return builder.and_(seen, builder.sub(nothing, seen))
+
+        for r in range(8 * n):
             mine = builder.shuffle_vector(found[r // 8], found[r // 8], lanes([r % 8] * 8))
-            seen = builder.and_(mine, ir.Constant(WORDS, [SEEN] * 8))
-            lowest = builder.and_(seen, builder.sub(nothing, seen))
+            lowest = lowest_seen(mine)
             for g, others in enumerate(found):
                 hit = builder.icmp_unsigned("!=", builder.and_(others, lowest), nothing)
                 if g == r // 8:
                     rest = ir.Constant(ir.VectorType(ir.IntType(1), 8), [int(k != r % 8) for k in range(8)])
                     hit = builder.and_(hit, rest)
                 found[g] = builder.xor(others, builder.select(hit, mine, nothing))
+
+        # Sums by column: byte 8 * k + 7 - i is that of the row which took bit i of place k; last, of those without.
+        by_column = [cgutils.alloca_once(builder, ir.ArrayType(BYTE, 128)) for _ in range(n)]
+        columns, took = nothing, number(0)
         for g, words in enumerate(found):
-            into = pointer_to(context, builder, kinds[2], args[2], number(8 * g), WORDS)
-            builder.store(words, into, align=8)
-        return context.get_dummy_value()
+            lowest = lowest_seen(words)
+            columns = builder.or_(columns, lowest)
+            some = builder.icmp_unsigned("!=", lowest, nothing)
+            mask = builder.zext(builder.bitcast(some, BYTE), INDEX)
+            took = builder.or_(took, builder.shl(mask, number(8 * (VIEW + g))))
+            for r in range(8):
+                x = builder.extract_element(words, ir.Constant(WORD, r))
+                column = builder.cttz(builder.and_(x, number(SEEN)), ir.Constant(ir.IntType(1), 0))
+                place = builder.xor(column, number(7))
+                for h, into in enumerate(by_column):
+                    chosen = builder.trunc(builder.lshr(x, number(8 * (VIEW + h))), BYTE)
+                    builder.store(chosen, builder.gep(into, [number(0), place]))
+            others = builder.bitcast(builder.select(some, nothing, words), SLICE)
+            for h in range(n):
+                chosen = builder.shuffle_vector(others, others, lanes(range(VIEW + h, 64, 8)))
+                builder.store(builder.bitcast(chosen, INDEX), at(4, number(n * g + h), INDEX))
+        for step in (4, 2, 1):
+            moved = builder.shuffle_vector(columns, columns, lanes([(k + step) % 8 for k in range(8)]))
+            columns = builder.or_(columns, moved)
+        taken = builder.extract_element(columns, ir.Constant(WORD, 0))
+        chosen = builder.sext(builder.bitcast(taken, ir.VectorType(ir.IntType(1), 64)), SLICE)
+        chosen = builder.shuffle_vector(chosen, chosen, lanes([i ^ 7 for i in range(64)]))
+        own = builder.or_(builder.bitcast(own, SLICE), ir.Constant(SLICE, [128 >> i % 8 for i in range(64)]))
+        bits = turn_bits(builder, builder.and_(own, chosen))
+        for h, place in enumerate(by_column):
+            rows = builder.load(builder.bitcast(place, SLICE.as_pointer()), align=1)
+            found_sums = affine(builder, bits, turn_bits(builder, rows))
+            builder.store(found_sums, at(3, number(8 * h), SLICE), align=8)
+        return builder.or_(taken, took)
 
-    return types.none(groups, places, views, shape), codegen
-
-
-@intrinsic
-def _outer(typingctx: Any, bits: Any, row: Any) -> tuple[Signature, Any]:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        chosen = builder.bitcast(builder.trunc(args[0], BYTE), ir.VectorType(ir.IntType(1), 8))
-        chosen = builder.shuffle_vector(chosen, chosen, lanes(range(7, -1, -1)))
-        vector = ir.VectorType(BYTE, 8)
-        rows = spread(builder, builder.trunc(args[1], BYTE), 8)
-        return builder.bitcast(builder.select(chosen, rows, ir.Constant(vector, [0] * 8)), INDEX)
-
-    return types.uint64(types.uint64, types.uint64), codegen
+    return types.uint64(groups, places, octets, sums, mixing, shape), codegen
 
 
 @intrinsic
 def _add_to_map(
-    typingctx: Any, maps: Any, at: Any, groups: Any, sums: Any, first: Any, fresh: Any, shape: Any
+    typingctx: Any, maps: Any, at: Any, groups: Any, sums: Any, place: Any, fresh: Any, shape: Any
 ) -> tuple[Signature, Any]:
     width = shape.count
 
@@ -161,7 +202,7 @@ def _add_to_map(
         kinds = signature.args
         matrices = []
         for h in range(n_groups(width)):
-            place = builder.add(args[4], number(h))
+            place = builder.add(args[4], number(8 * h))
             word = builder.load(pointer_to(context, builder, kinds[3], args[3], place, INDEX))
             matrices.append(builder.bitcast(spread(builder, word, 8), SLICE))
 
@@ -245,19 +286,16 @@ def _solve_byte(
 
 
 @overload(find_pivots, inline="always")
-def _find_pivots_overload(groups, places, views, shape):
-    return lambda groups, places, views, shape: _find_pivots(groups, places, views, shape)
-
-
-@overload(outer, inline="always")
-def _outer_overload(bits, row):
-    return lambda bits, row: _outer(bits, row)
+def _find_pivots_overload(groups, places, octets, sums, mixing, shape):
+    return lambda groups, places, octets, sums, mixing, shape: _find_pivots(
+        groups, places, octets, sums, mixing, shape
+    )
 
 
 @overload(add_to_map, inline="always")
-def _add_to_map_overload(maps, at, groups, sums, first, fresh, shape):
-    return lambda maps, at, groups, sums, first, fresh, shape: _add_to_map(
-        maps, at, groups, sums, first, fresh, shape
+def _add_to_map_overload(maps, at, groups, sums, place, fresh, shape):
+    return lambda maps, at, groups, sums, place, fresh, shape: _add_to_map(
+        maps, at, groups, sums, place, fresh, shape
     )
 
 

@@ -14,7 +14,7 @@ from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
 from xorpack.vector.bitops import trailing_zeros
 from xorpack.vector.compiled import njit
 from xorpack.vector.gf2_bytes import join_groups, put_equation, reduce_rows
-from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, outer, solve_byte
+from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_byte
 
 
 @njit(cache=True, nogil=True)
@@ -180,12 +180,10 @@ def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work
         A word with bit r set where row r found none.
     """
     width = len(shape)
-    n = groups.size // (64 * width)
     ring, view = 4 * slots, 6
-    seen = (np.uint64(1) << np.uint64(8 * view)) - np.uint64(1)
-    views, sums, mixing = work[:16], work[16:32], work[32:36]
+    octets, sums, mixing = work[:8], work[8:24], work[24:28]
     places = chosen[10:]
-    standing = has.view(np.uint8)
+    standing, words = has.view(np.uint8), maps.view(np.uint64)
     left = (np.uint64(1) << np.uint64(n_rows)) - np.uint64(1)
     byte, end = 4 * full, 4 * high
     while left != 0 and byte < end:
@@ -202,34 +200,18 @@ def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work
         for k in range(view):
             chosen[k] = chosen[k if k < n_chosen else 0]
             places[k] = chosen[k] % ring
-        find_pivots(groups, places, views, shape)
-        sums[:] = 0
-        added, before = np.uint64(0), left
-        for r in range(n_rows):
-            found = views[r] & seen
-            if found == 0:
-                continue
-            left &= ~(np.uint64(1) << np.uint64(r))
-            column = np.int64(trailing_zeros(found))
-            k, bit = column >> 3, column & 7
-            bits = np.uint64(maps[64 * width * (chosen[k] - 4 * window) + 8 * places[k] + 7 - bit])
-            bits = (bits if standing[chosen[k]] != 0 else np.uint64(0)) | (np.uint64(1) << np.uint64(bit))
-            for h in range(n):
-                sums[n * k + h] ^= outer(bits, views[r] >> np.uint64(8 * (view + h)))
-            added |= np.uint64(1) << np.uint64(column)
+            mine = words[8 * width * (chosen[k] - 4 * window) + places[k]]
+            octets[k] = mine if standing[chosen[k]] != 0 else np.uint64(0)
+        taken = find_pivots(groups, places, octets, sums, mixing, shape)
+        took = left & (taken >> np.uint64(8 * view))
         for k in range(n_chosen):
-            new = np.uint8(added >> np.uint64(8 * k))
+            new = np.uint8(taken >> np.uint64(8 * k))
             if new != 0:
                 at = 64 * width * (chosen[k] - 4 * window)
-                add_to_map(maps, at, groups, sums, n * k, standing[chosen[k]] == 0, shape)
+                add_to_map(maps, at, groups, sums, k, standing[chosen[k]] == 0, shape)
                 standing[chosen[k]] |= new
-        if left != 0 and left != before:
-            mixing[:] = 0
-            for r in range(n_rows):
-                if (left >> np.uint64(r)) & np.uint64(1):
-                    for h in range(n):
-                        sum_of = (views[r] >> np.uint64(8 * (view + h))) & np.uint64(255)
-                        mixing[n * (r >> 3) + h] |= sum_of << np.uint64(8 * (r & 7))
+        left ^= took
+        if left != 0 and took != 0:
             mix_groups(groups, mixing, shape)
     return left
 
