@@ -107,6 +107,12 @@ def reduce_rows(
     groups[: n_groups(len(shape)) * size] = sliced(table)
 
 
+def free_bytes(has: NDArray[np.uint32], first: int) -> np.uint64:
+    """A word with bit k set where byte k of the 16 words of ``has`` from ``first`` on is not full."""
+    full = has[first : first + 16].view(np.uint8) == 255
+    return np.packbits(~full, bitorder="little").view(np.uint64)[0]
+
+
 def join_groups(groups: Bytes, rows: Words, shape: Shape) -> None:
     """Rows of ``width`` words, one after another, of groups."""
     found = joined(groups[: n_groups(len(shape)) * 64 * len(shape)], len(shape)).reshape(-1).view(np.uint64)
@@ -208,6 +214,17 @@ def _reduce_rows(
 
 
 @intrinsic
+def _free_bytes(typingctx: Any, has: Any, first: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = pointer_to(context, builder, signature.args[0], args[0], args[1], SLICE)
+        found = builder.load(where, align=4)
+        free = builder.icmp_unsigned("!=", found, ir.Constant(SLICE, [255] * 64))
+        return builder.bitcast(free, INDEX)
+
+    return types.uint64(has, types.int64), codegen
+
+
+@intrinsic
 def _join_groups(typingctx: Any, groups: Any, rows: Any, shape: Any) -> tuple[Signature, Any]:
     width = shape.count
 
@@ -242,6 +259,11 @@ def _reduce_rows_overload(rows, groups, maps, has, first, last, base, slots, sha
     return lambda rows, groups, maps, has, first, last, base, slots, shape: _reduce_rows(
         rows, groups, maps, has, first, last, base, slots, shape
     )
+
+
+@overload(free_bytes, inline="always")
+def _free_bytes_overload(has, first):
+    return lambda has, first: _free_bytes(has, first)
 
 
 @overload(join_groups, inline="always")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
-from xorpack.vector.bitops import trailing_zeros
+from xorpack.vector.bitops import deposit, trailing_zeros
 from xorpack.vector.compiled import njit
-from xorpack.vector.gf2_bytes import join_groups, put_equation, reduce_rows
+from xorpack.vector.gf2_bytes import free_bytes, join_groups, put_equation, reduce_rows
 from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_byte
 
 
@@ -28,7 +28,7 @@ def eliminate_maps(
     n_border,  # 64-bit words of the border, 0: its columns are fixed to 0
     shape,  # a tuple as long as a row's 64-bit words: half + n_border + 1
     maps,  # (64 * width * 4 * (m - window),) uint8, scratch
-    has,  # (m + 1,) uint32 of zeros: which columns of a stored word have a pivot
+    has,  # (m + 16,) uint32 of zeros: which columns of a stored word have a pivot
     groups,  # (64 * width * n_groups(width),) uint8, scratch
     rows,  # (8 * n_groups(width) * width,) uint64, scratch
     code,  # (q, m) uint32 of zeros, out
@@ -108,6 +108,9 @@ def gather_equations(
         cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4], cursor[5],
     )  # fmt: skip
     begin, n = np.int64(0), np.int64(0)
+    q = planes.shape[0]
+    first_two, next_two = np.uint64(0), np.uint64(0)  # planes, a bit of each in turn
+    even, odd, two = np.uint64(0x5555555555555555), np.uint64(0xAAAAAAAAAAAAAAAA), np.uint64(3)
     n_rows = 0
     first = -1
     is_new = True
@@ -147,11 +150,20 @@ def gather_equations(
                         place = begin + slots + w % m
                     if n_border > 0 or window <= w < m:
                         patterns[place] ^= np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
+            first_two = deposit(np.uint64(planes[0, lane, t]), even) if q > 0 else np.uint64(0)
+            next_two = np.uint64(0)
+            if q > 1:
+                first_two |= deposit(np.uint64(planes[1, lane, t]), odd)
+            if q > 2:
+                next_two = deposit(np.uint64(planes[2, lane, t]), even)
+            if q > 3:
+                next_two |= deposit(np.uint64(planes[3, lane, t]), odd)
         j = np.int64(trailing_zeros(bits))
         bits &= bits - np.uint32(1)
-        rhs = np.uint64(0)
-        for p in range(planes.shape[0] - 1, -1, -1):
-            rhs = rhs + rhs + np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1))
+        by = np.uint64(2 * j)
+        rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
+        for p in range(4, q):
+            rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
         put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
         where[n_rows] = 32 * (lane * n_steps + t) + j
         n_rows += 1
@@ -185,20 +197,25 @@ def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work
     places = chosen[10:]
     standing, words = has.view(np.uint8), maps.view(np.uint64)
     left = (np.uint64(1) << np.uint64(n_rows)) - np.uint64(1)
-    byte, end = 4 * full, 4 * high
-    while left != 0 and byte < end:
-        n_chosen = 0
-        while n_chosen < view and byte < end:
-            for _ in range(4 - (byte & 3)):
-                chosen[n_chosen] = byte
-                n_chosen += standing[byte] != 255
-                byte += 1
-        if n_chosen > view:
-            byte, n_chosen = chosen[view], view
-        if n_chosen == 0:
+    free = np.uint64(0)
+    while left != 0:
+        while free == 0 and full < high:
+            free = free_bytes(has, full)
+            n_bytes = 4 * (high - full)
+            if n_bytes < 64:
+                free &= (np.uint64(1) << np.uint64(n_bytes)) - np.uint64(1)
+            base = 4 * full
+            full += 16
+        if free == 0:
             break
+        n_chosen = 0
         for k in range(view):
-            chosen[k] = chosen[k if k < n_chosen else 0]
+            if free != 0:
+                chosen[k] = base + np.int64(trailing_zeros(free))
+                free &= free - np.uint64(1)
+                n_chosen += 1
+            else:
+                chosen[k] = chosen[0]
             places[k] = chosen[k] % ring
             mine = words[8 * width * (chosen[k] - 4 * window) + places[k]]
             octets[k] = mine if standing[chosen[k]] != 0 else np.uint64(0)
