@@ -76,6 +76,29 @@ def test_put_equation(cpu, width, n):
         assert not words[k, n:].any()
 
 
+def test_free_bytes(cpu):
+    has = np.full(40, 0xFFFFFFFF, np.uint32)
+    has[[7, 9, 22, 23]] = 0xFFFF00FF, 0, 0x7FFFFFFF, 0
+
+    def body(out, has):
+        out[0] = gf2_bytes.free_bytes(has, 7)
+
+    assert both(body, np.zeros(1, np.uint64), has)[0] == 1 << 1 | 15 << 8 | 1 << 63
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_used_bytes(cpu, width):
+    n = 8 * gf2_bytes.n_groups(width)
+    rows = np.zeros((n, 8 * width), np.uint8)
+    rows[1, 0], rows[n - 1, 37], rows[3, 63], rows[3, 8 * width - 1] = 1, 128, 16, 1
+    groups = gf2_bytes.sliced(rows)
+
+    def body(out, groups, shape):
+        out[0] = gf2_bytes.used_bytes(groups, shape)
+
+    assert both(body, np.zeros(1, np.uint64), groups, (0,) * width)[0] == 1 | 1 << 37 | 1 << 63
+
+
 @pytest.mark.parametrize("width", [8, 16])
 def test_join_groups(cpu, width):
     groups = random(64 * width * gf2_bytes.n_groups(width), np.uint8)
@@ -110,7 +133,9 @@ def test_find_pivots(cpu, width, first, ring):
     assert (taken & (1 << 48) - 1).bit_count() == 8 * n - 2
     chosen = np.unpackbits(out[16 : 16 + n * n].view(np.uint8).reshape(n, n, 8, 1), axis=3)
     chosen = chosen.transpose(0, 2, 1, 3).reshape(8 * n, 8 * n)
-    assert np.array_equal(chosen[[2, 5]], np.eye(8 * n, dtype=np.uint8)[[2, 5]] | [[1, 1] + [0] * (8 * n - 2), [0] * 8 * n])
+    assert np.array_equal(
+        chosen[[2, 5]], np.eye(8 * n, dtype=np.uint8)[[2, 5]] | [[1, 1] + [0] * (8 * n - 2), [0] * 8 * n]
+    )
     assert not np.delete(chosen, [2, 5], axis=0).any()
     maps = aligned(64 * width, np.uint8)
     for k in range(6):

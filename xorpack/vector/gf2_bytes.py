@@ -110,7 +110,13 @@ def reduce_rows(
 def free_bytes(has: NDArray[np.uint32], first: int) -> np.uint64:
     """A word with bit k set where byte k of the 16 words of ``has`` from ``first`` on is not full."""
     full = has[first : first + 16].view(np.uint8) == 255
-    return np.packbits(~full, bitorder="little").view(np.uint64)[0]
+    return np.uint64(np.packbits(~full, bitorder="little").view(np.uint64)[0])
+
+
+def used_bytes(groups: Bytes, shape: Shape) -> np.uint64:
+    """A word with bit k set where a row has a 1 in its byte k < 64."""
+    parts = groups[: n_groups(len(shape)) * 64 * len(shape)].reshape(n_groups(len(shape)), -1, 8)
+    return np.uint64(np.packbits(parts[:, :64].any(axis=(0, 2)), bitorder="little").view(np.uint64)[0])
 
 
 def join_groups(groups: Bytes, rows: Words, shape: Shape) -> None:
@@ -195,7 +201,9 @@ def _reduce_rows(
                             ]
                             where = builder.mul(builder.add(block, loop.index), number(64 * width))
                             for k in range(width):
-                                matrix = builder.load(at(2, builder.add(where, number(64 * k)), SLICE), align=64)
+                                matrix = builder.load(
+                                    at(2, builder.add(where, number(64 * k)), SLICE), align=64
+                                )
                                 for x, vectors in zip(xs, state, strict=True):
                                     added = affine(builder, x, matrix)
                                     builder.store(builder.xor(builder.load(vectors[k]), added), vectors[k])
@@ -206,7 +214,11 @@ def _reduce_rows(
             builder.store(builder.select(wrapped, number(0), following), slot)
         for g, vectors in enumerate(state):
             for k, vector in enumerate(vectors):
-                builder.store(turn_bits(builder, builder.load(vector)), at(1, number(64 * (g * width + k)), SLICE), align=1)
+                builder.store(
+                    turn_bits(builder, builder.load(vector)),
+                    at(1, number(64 * (g * width + k)), SLICE),
+                    align=1,
+                )
         return context.get_dummy_value()
 
     n = types.int64
@@ -222,6 +234,26 @@ def _free_bytes(typingctx: Any, has: Any, first: Any) -> tuple[Signature, Any]:
         return builder.bitcast(free, INDEX)
 
     return types.uint64(has, types.int64), codegen
+
+
+@intrinsic
+def _used_bytes(typingctx: Any, groups: Any, shape: Any) -> tuple[Signature, Any]:
+    width = shape.count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        found = number(0)
+        for k in range(8):
+            part = ir.Constant(WORDS, [0] * 8)
+            for g in range(n_groups(width)):
+                place = number(64 * (g * width + k))
+                where = pointer_to(context, builder, signature.args[0], args[0], place, WORDS)
+                part = builder.or_(part, builder.load(where, align=1))
+            used = builder.icmp_unsigned("!=", part, ir.Constant(WORDS, [0] * 8))
+            mask = builder.zext(builder.bitcast(used, ir.IntType(8)), INDEX)
+            found = builder.or_(found, builder.shl(mask, number(8 * k)))
+        return found
+
+    return types.uint64(groups, shape), codegen
 
 
 @intrinsic
@@ -264,6 +296,11 @@ def _reduce_rows_overload(rows, groups, maps, has, first, last, base, slots, sha
 @overload(free_bytes, inline="always")
 def _free_bytes_overload(has, first):
     return lambda has, first: _free_bytes(has, first)
+
+
+@overload(used_bytes, inline="always")
+def _used_bytes_overload(groups, shape):
+    return lambda groups, shape: _used_bytes(groups, shape)
 
 
 @overload(join_groups, inline="always")

@@ -55,7 +55,7 @@ def find_pivots(
         shape: see the module.
 
     Returns:
-        A word with bit ``8 * k + i`` set where bit i of place k was taken, and bit ``8 * VIEW + r`` where row r took one.
+        A word with bit ``8 * k + i`` set where bit i of place k was taken, bit ``8 * VIEW + r`` where row r took one.
     """
     width, n = len(shape), n_groups(len(shape))
     rows = joined(groups[: n * 64 * width], width)
@@ -81,7 +81,9 @@ def find_pivots(
     return np.uint64(taken)
 
 
-def add_to_map(maps: Bytes, at: int, groups: Bytes, sums: Words, place: int, fresh: bool, shape: Shape) -> None:
+def add_to_map(
+    maps: Bytes, at: int, groups: Bytes, sums: Words, place: int, fresh: bool, shape: Shape
+) -> None:
     """Let a map at ``at`` add, for bit b, those rows s of group h for which bit ``7 - s`` of byte ``7 - b`` is set.
 
     Of ``sums[8 * h + place]``, that is. ``fresh``: whether the map was nothing before.
@@ -208,11 +210,15 @@ def _add_to_map(
 
         def add(is_fresh: bool) -> None:
             for k in range(width):
-                into = pointer_to(context, builder, kinds[0], args[0], builder.add(args[1], number(64 * k)), SLICE)
+                into = pointer_to(
+                    context, builder, kinds[0], args[0], builder.add(args[1], number(64 * k)), SLICE
+                )
                 total = None if is_fresh else builder.load(into, align=64)
                 for h, matrix in enumerate(matrices):
                     place = number(64 * (h * width + k))
-                    rows = builder.load(pointer_to(context, builder, kinds[2], args[2], place, SLICE), align=1)
+                    rows = builder.load(
+                        pointer_to(context, builder, kinds[2], args[2], place, SLICE), align=1
+                    )
                     part = affine(builder, rows, matrix)
                     total = part if total is None else builder.xor(total, part)
                 builder.store(total, into, align=64)

@@ -13,7 +13,7 @@ import numpy as np
 from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
 from xorpack.vector.bitops import deposit, trailing_zeros
 from xorpack.vector.compiled import njit
-from xorpack.vector.gf2_bytes import free_bytes, join_groups, put_equation, reduce_rows
+from xorpack.vector.gf2_bytes import free_bytes, join_groups, put_equation, reduce_rows, used_bytes
 from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_byte
 
 
@@ -59,9 +59,7 @@ def eliminate_maps(
             full = max(full, low)
             while full < high and has[full] == np.uint32(0xFFFFFFFF):
                 full += 1
-            left = add_pivots(
-                groups, n_rows, full, high, maps, has, window, slots, shape, work, chosen
-            )
+            left = add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work, chosen)
             if left != 0:
                 join_groups(groups, rows, shape)
                 n_wrong = take_rest(
@@ -206,6 +204,9 @@ def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work
                 free &= (np.uint64(1) << np.uint64(n_bytes)) - np.uint64(1)
             base = 4 * full
             full += 16
+            if ring < 64:
+                used, begin = used_bytes(groups, shape), np.uint64(base % ring)
+                free &= (used >> begin) | (used << (np.uint64(ring) - begin))
         if free == 0:
             break
         n_chosen = 0
