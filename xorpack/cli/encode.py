@@ -149,6 +149,13 @@ from xorpack.cli.common import (
 )
 @SCHEDULER
 @WORKERS
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    default="cpu",
+    show_default=True,
+    help="Where trellises are searched: cpu, cuda or cuda:NUMBER; the bytes are the same.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(
     src: str | Path,
@@ -160,6 +167,7 @@ def encode(
     resume: bool,
     scheduler: str | None,
     workers: int | None,
+    device: str,
     dry_run: bool,
     rates: tuple[tuple[str, float], ...],
     **options: Any,
@@ -181,6 +189,7 @@ def encode(
             resume=resume,
             scheduler=scheduler,
             workers=workers,
+            device=device,
             progress=progress,
             **{name: value for name, value in options.items() if value is not None},
         )
