@@ -157,7 +157,7 @@ def _whole(path: Path) -> EncodedFile | None:
         for name in file:
             file[name]
         for name, stored in file.carried.items():
-            file.check_carried(name, stored.sha256())
+            file.carried_at(name).check(stored.sha256())
     except (XorpackError, OSError):
         return None
     return file

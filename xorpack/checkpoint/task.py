@@ -24,7 +24,8 @@ from xorpack.encoding.fitting.hessian import believed, output_error
 from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import PRUNED_FROM, quantize
 from xorpack.encoding.quantize.pruning import GlobalThreshold
-from xorpack.errors import SelfCheckError, XorpackError
+from xorpack.encoding.quantize.trellis_search import find_device
+from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import container
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.masks import Bmf
@@ -49,6 +50,7 @@ class TensorTask:
         target: what the weights are fitted to be, in the place of those that are stored.
         outputs: what squared errors of each output of its layer count, where that is known.
         jobs: threads.
+        device: where a trellis that is not fitted is searched.
     """
 
     name: str
@@ -61,6 +63,7 @@ class TensorTask:
     target: NDArray[np.float32] | None = None
     outputs: NDArray[np.float32] | None = None
     jobs: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,22 @@ def encode_tensor(task: TensorTask) -> tuple[EncodedTensor | None, TensorResult]
     )
 
 
+def check_device(device: str, settings: Settings, *, fitted: bool, elsewhere: bool) -> None:
+    """Raise unless the device is there (but for workers on other machines) and has something to do."""
+    if device == "cpu":
+        return
+    if fitted:
+        raise ParameterError(
+            f"device {device} searches all columns at once, and hessian fits one after another: leave it out"
+        )
+    if not settings.is_trellis:
+        raise ParameterError(
+            f"device {device} is of a trellis, and no rate, target_bits or max_size is given"
+        )
+    if not elsewhere:
+        find_device(device)
+
+
 class _Made(NamedTuple):
     """An encoded tensor, and the array that it is of."""
 
@@ -188,6 +207,7 @@ def _quantized(
         return fitted, output_error(array, fitted.dequantize(), matrix)
     if chosen.rate is not None:
         outliers = settings.outliers_at(chosen.rate)
+        how["device"] = task.device
         return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how), None
     return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how), None
 

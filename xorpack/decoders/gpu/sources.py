@@ -30,6 +30,8 @@ FILES: Mapping[str, str] = {
     "trellis_finish": "trellis_finish",
     "trellis_bits": "trellis_product",
     "trellis_product": "trellis_product",
+    "trellis_search": "trellis_search",
+    "trellis_words": "trellis_search",
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
