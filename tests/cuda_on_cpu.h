@@ -223,6 +223,11 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
     return votes;
 }
 
+inline int __reduce_min_sync(unsigned mask, int value) {
+    for (int distance = 16; distance; distance /= 2) value = min(value, __shfl_xor_sync(mask, value, distance));
+    return value;
+}
+
 inline int __popc(unsigned word) { return __builtin_popcount(word); }
 
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned left) {
@@ -260,6 +265,12 @@ inline unsigned __float_as_uint(float value) {
 inline unsigned atomicXor(unsigned* to, unsigned bits) {
     const unsigned old = *to;
     *to ^= bits;
+    return old;
+}
+
+inline unsigned atomicAdd(unsigned* to, unsigned more) {
+    const unsigned old = *to;
+    *to += more;
     return old;
 }
 

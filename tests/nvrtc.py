@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 from xorpack import XorNetwork
 from xorpack.code import depths
@@ -25,6 +26,8 @@ from xorpack.decoders.gpu.products.tensor_cores import matmul_plan
 from xorpack.decoders.gpu.products.trellis_binary import plan
 from xorpack.decoders.gpu.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.encoding.quantize.trellis_design import design
+from xorpack.encoding.quantize.trellis_gpu import WORDS, SearchPlan
+from xorpack.encoding.quantize.trellis_search import FINE_RATE
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
@@ -148,6 +151,13 @@ def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]
         yield Kernel.of("trellis_product", own), chosen.launch(rows, cols, MULTIPROCESSORS)[1]
 
 
+def search_kernels(rate: Fraction, arch: str, window: int | None = None) -> Iterator[tuple[Kernel, Launch]]:
+    """The kernels that search the columns of a trellis tensor of that rate."""
+    found = SearchPlan.of(design(rate, window).network, SHARED_LIMIT[arch] << 10, fine=rate >= FINE_RATE)
+    yield found.kernel, Launch(grid=(1, 1, 1), block=found.threads, shared_bytes=found.shared_bytes)
+    yield WORDS, launches.warp_launch(1 << 20)
+
+
 def compile_kernel(kernel: Kernel, arch: str) -> Resources:
     """Compile for one architecture, as CuPy would; a warning is an error."""
     return _compile(kernel, arch)[0]
@@ -231,7 +241,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
     groups.append(("masks, r = 3", 3, mask_kernels(3)))
     for rate in RATES:
         bits = design(rate).network.n_planes
-        groups.append((f"trellis, R {rate}", bits, trellis_kernels(rate, arch)))
+        members = chain(trellis_kernels(rate, arch), search_kernels(rate, arch))
+        groups.append((f"trellis, R {rate}", bits, members))
     groups += [("lossless", 8 * n, lossless_kernels(n)) for n in (1, 4)]
     for kind, bits, members in groups:
         for kernel, launch in members:

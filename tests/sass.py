@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import nvrtc
@@ -34,6 +35,8 @@ TRELLIS = {
     "trellis R 2, q 6": Fraction(2),
     "trellis R 3, q 7": Fraction(3),
 }
+SEARCHES = (2, 3)
+"""Rates of searches."""
 CODED_STEPS = 16
 """Steps of the main loops of ``matvec`` and ``coded_product``: rows of the default network."""
 
@@ -107,6 +110,15 @@ def main_loop(text: str, marker: str, steps: int) -> Count:
     return Count(instructions=len(names), inner=len(inner), steps=steps, kinds=Counter(names))
 
 
+def window_count(rate: int, arch: str = ARCH) -> float:
+    """Instructions of the search for a state and step, at 2 or 3 bits: from a load of levels to the next."""
+    kernel, _ = next(nvrtc.search_kernels(Fraction(rate), arch))
+    text = disassemble(nvrtc.cubin(kernel, arch)).split(f".text.{kernel.name}:")[1].split("\n.text.")[0]
+    code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", text)
+    loads = [n for n, line in enumerate(code) if f"LDG.E.{16 << rate} " in line]
+    return min(after - before for before, after in pairwise(loads)) / (1 << rate)
+
+
 def trellis_kernel(rate: Fraction, n: int = 1) -> tuple[Kernel, int]:
     """The product of ``n`` columns with a matrix of many columns and row scales, and the steps of its loop."""
     network = design(rate).network
@@ -143,6 +155,9 @@ def main() -> None:
         kinds = sorted(found.kinds.items(), key=lambda item: -item[1])[:8]
         listed = ", ".join(f"{kind} {n / steps:.1f}" for kind, n in kinds)
         print(f"| {name} | {found.per_step:.1f} | {found.inner} | {steps} | {listed} |", flush=True)
+    print("\n| search | instructions a state and step |\n|---|---|")
+    for rate in SEARCHES:
+        print(f"| trellis R {rate} | {window_count(rate):.1f} |", flush=True)
 
 
 if __name__ == "__main__":

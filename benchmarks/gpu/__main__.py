@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.gpu import decoding, products
+from benchmarks.gpu import decoding, encoding, peers, products, stack
 from benchmarks.gpu.cases import CASES, TRELLIS, Case, TrellisCase
 from benchmarks.gpu.timing import Timer
 from benchmarks.measure import CheckError, Checks, Row
@@ -91,10 +91,13 @@ def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[]
         yield "products", product(case, batches, csr)
     for trellis in TRELLIS[-1:] if quick else TRELLIS:
         yield "products", product(trellis, (1, 8), False)
+    yield "a stack of layers", lambda: stack.run(bench, quick=quick)
+    yield "encoding", lambda: encoding.run(bench, quick=quick)
     yield "decoding", lambda: decoding.run(bench, chosen[0])
     yield "masks", lambda: decoding.masks(bench, 1024 if quick else 4096)
     for case in chosen[:2]:
         yield "dense BCQ", lambda case=case: products.dense_bcq(bench, case)
+    yield "others", lambda: peers.run(bench, chosen[0].rows, chosen[0].cols)
 
 
 HARDWARE = ("gpu", "driver", "cuda", "cupy", "clocks", "clocks_after", "seconds", "commit")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from benchmarks.gpu.cases import CASES, TRELLIS
 from benchmarks.measure import Row
 
@@ -33,6 +35,8 @@ def unmeasured() -> dict[str, list[Row]]:
             Row(what=first_call(codec), at_most=3, unit="s", note=NOTE) for codec in ("bitmap", "block")
         ],
         "products": products,
+        "a stack of layers": [Row(what=stack(rate), unit="x", note=NOTE) for rate in map(Fraction, (2, 1))],
+        "encoding": [Row(what=search(2.0, 12), at_least=100, unit="M weights/s", note=NOTE)],
         "decoding": [Row(what=words, at_least=50, unit="% of the copy bandwidth", note=NOTE)],
     }
 
@@ -40,6 +44,16 @@ def unmeasured() -> dict[str, list[Row]]:
 def first_call(codec: str) -> str:
     """Name of a row."""
     return f"compilation of the first matvec, mask {codec}"
+
+
+def search(rate: float, window: int) -> str:
+    """Name of a row."""
+    return f"search of stored bits, trellis R {rate:g}, L {window}"
+
+
+def stack(rate: Fraction) -> str:
+    """Name of a row."""
+    return f"linear layers of a Llama of 8 G, batch 1, trellis R {rate} over cuBLAS fp16"
 
 
 def _over(what: str, least: float | None) -> Row:

@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.gpu import cases, goals
 from benchmarks.gpu.cases import Case, TrellisCase
 from benchmarks.gpu.correctness import check_decode, check_product
+from benchmarks.gpu.energy import meter
 from benchmarks.gpu.timing import Call, Timer
 from benchmarks.measure import Row, ratios
 from xorpack.decoders.gpu import GpuTensor
@@ -28,6 +29,7 @@ class Bench:
     def __init__(self, cupy: ModuleType, target: CudaDevice, timer: Timer, jobs: int) -> None:
         self.cupy, self.target, self.timer, self.jobs = cupy, target, timer, jobs
         self.bandwidth = timer.copy_bandwidth()
+        self.meter = meter(cupy)
 
     def load(self, encoded: EncodedTensor, *, copies: int | None = None) -> list[GpuTensor]:
         """The tensor, as often as the L2 cache cannot hold it."""
@@ -61,7 +63,7 @@ def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: 
     for n in batches:
         x = bench.activations(n, case.cols)
         out = cupy.empty((n, case.rows), np.float16)
-        blas = timer.seconds(_blas(bench, weights, x))
+        blas = timer.seconds(blas_calls(bench, weights, x))
         yield Row(
             what=f"cuBLAS fp16, batch {n}, {case.name}", samples=[s * 1e6 for s in blas], unit="us", digits=1
         )
@@ -73,6 +75,9 @@ def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: 
             tensors[0].prepare(n, "F16", stream=timer.stream, algorithm=algorithm)
             ours = timer.seconds(calls(tensors, x, out, algorithm))
             yield from _rows(bench, case, n, algorithm, ours, blas, memory["total"])
+            if n == 1 and case.cols == 12288:
+                both = calls(tensors, x, out, algorithm), blas_calls(bench, weights, x)
+                yield _energy(bench, f"energy of {algorithm} over cuBLAS fp16, batch 1, {case.name}", *both)
         if csr and n == 1:
             yield from _csr(bench, case, weights[0], x, tensors, out)
     del tensors, weights
@@ -112,12 +117,22 @@ def _rows(
     )
 
 
+def _energy(bench: Bench, what: str, ours: Sequence[Call], theirs: Sequence[Call]) -> Row:
+    if isinstance(bench.meter, str):
+        return Row(what=what, note=f"not measured: {bench.meter}")
+    mine, blas = (1e3 * bench.meter.per_call(bench.timer, each) for each in (ours, theirs))
+    return Row(
+        what=what, samples=[mine / blas], unit="x", note=f"{mine:.2f} mJ and {blas:.2f} mJ of the whole card"
+    )
+
+
 def _dense_copies(bench: Bench, tensor: GpuTensor) -> list[Any]:
     first = tensor.decode("F16")
     return [first, *(first.copy() for _ in range(bench.timer.copies(first.nbytes) - 1))]
 
 
-def _blas(bench: Bench, weights: Sequence[Any], x: Any) -> list[Call]:
+def blas_calls(bench: Bench, weights: Sequence[Any], x: Any) -> list[Call]:
+    """A product by each of dense float16 weights."""
     rows, cols = weights[0].shape
     partial = bench.cupy.empty((x.shape[0], rows), np.float32)
     seen = bench.target.view(x, "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -32,24 +33,7 @@ class Timer:
 
     def seconds(self, calls: Sequence[Call], *, graph: bool = True) -> list[float]:
         """Samples of the mean time of ``calls``, which are run one after another, twice before."""
-        self._cupy.cuda.Device().synchronize()
-        for _ in range(2):
-            self._run(calls)
-        self.stream.synchronize()
-        replay: Callable[[], None]
-        if graph:
-            with self.stream:
-                self.stream.begin_capture()
-                self._run(calls)
-                captured = self.stream.end_capture()
-
-            def replay() -> None:
-                captured.launch(self.stream)
-        else:
-
-            def replay() -> None:
-                self._run(calls)
-
+        replay = self._replay(calls, graph=graph)
         replay()
         samples = []
         for _ in range(self.n_samples):
@@ -60,6 +44,30 @@ class Timer:
             end.synchronize()
             samples.append(self._cupy.cuda.get_elapsed_time(begin, end) / 1e3 / len(calls))
         return samples
+
+    def repeat(self, calls: Sequence[Call], seconds: float) -> int:
+        """Run ``calls`` again and again, for about that long; returns how many calls that were."""
+        replay = self._replay(calls, graph=True)
+        began, n = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            replay()
+            self.stream.synchronize()
+            n += len(calls)
+        return n
+
+    def _replay(self, calls: Sequence[Call], *, graph: bool) -> Callable[[], None]:
+        """What runs ``calls``, which were run twice before, on the stream."""
+        self._cupy.cuda.Device().synchronize()
+        for _ in range(2):
+            self._run(calls)
+        self.stream.synchronize()
+        if not graph:
+            return lambda: self._run(calls)
+        with self.stream:
+            self.stream.begin_capture()
+            self._run(calls)
+            captured = self.stream.end_capture()
+        return lambda: captured.launch(self.stream)
 
     def _run(self, calls: Sequence[Call]) -> None:
         with self.stream:

@@ -47,9 +47,15 @@ def hessians_of(module: torch.nn.Module, sequences: torch.Tensor, path: Path, *,
         found = Collector(module, sequences, guided=guided)
         with atomic_file(path) as temporary:
             hessians.write(
-                temporary, found.layers, found.sizes, found.matrices(), found.n_outputs, found.outputs
+                temporary,
+                found.layers,
+                found.sizes,
+                found.matrices(),
+                guided=guided,
+                n_gradients=found.n_outputs,
+                gradients=found.gradients,
             )
     stats = Hessians(path)
-    if any((stats.outputs(name) is not None) is not guided for name in stats):
+    if stats.guided is not guided:
         raise SystemExit(f"{path} is {'not ' if guided else ''}guided: all settings of a run want the same")
     return stats

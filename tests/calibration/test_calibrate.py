@@ -141,8 +141,7 @@ def test_guided_sums_are_weighed_by_gradients_of_each_tokens_loss(model, text, g
         wanted += 64 * (0.8 * plain / np.trace(plain) + 0.2 * felt / np.trace(felt))
     found, name = Hessians(guided), "model.layers.0.self_attn.k_proj.weight"
     assert np.allclose(found[name], wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max())
-    assert np.allclose(found.outputs(name), (g**2).sum(0), rtol=1e-3)
-    assert found.stored_outputs(name).shape == (32,)
+    assert np.array_equal(found.outputs(name), found.gradients(name))
     costs = found.gradients(name)  # errors alike in all directions cost what the loss feels of each input
     assert np.isclose(costs.sum() * np.trace(found[name]), ((g**2).sum(1) * (x**2).sum(1)).sum(), rtol=1e-3)
     assert np.allclose(costs / costs.sum(), (g**2).sum(0) / (g**2).sum(), rtol=1e-3)
@@ -150,9 +149,22 @@ def test_guided_sums_are_weighed_by_gradients_of_each_tokens_loss(model, text, g
         found[name] / np.trace(found[name]), Hessians(stats)[name] / np.trace(Hessians(stats)[name])
     )
     assert not np.array_equal(found[name], found["model.layers.0.self_attn.v_proj.weight"])
+    assert found.guided
+    assert not Hessians(stats).guided
     assert Hessians(stats).outputs(name) is None
     plain = load_file(guided)
-    assert {name.rpartition(".")[2] for name in plain} == {"hessian", "rows", "outputs", "gradients"}
+    assert {name.rpartition(".")[2] for name in plain} == {"hessian", "rows", "gradients"}
+
+
+def test_outputs_count_alike_in_a_layer_that_the_loss_does_not_feel(tmp_path):
+    arrays = {"a.hessian": np.eye(2, dtype=np.float32), "a.rows": np.ones(1, np.uint32)}
+    for gradients in (np.zeros(3, np.float32), np.ones(3, np.float32)):
+        arrays["a.weight.gradients"] = gradients
+        document = {"layers": {"a.weight": "a"}, "version": 2}
+        save_file(arrays, tmp_path / "x", {"xorpack_hessians": json.dumps(document)})
+        found = Hessians(tmp_path / "x").outputs("a.weight")
+        assert (found is None) == (not gradients.any())
+    assert Hessians(tmp_path / "x").outputs("b.weight") is None
 
 
 def test_little_memory_gives_the_same_guided_sums(model, text, guided, tmp_path):
@@ -190,8 +202,8 @@ def test_a_model_without_logits_is_not_guided(model):
     [
         ({"version": 3}, "of version 3; this xorpack reads 1 and 2"),
         ({"version": []}, r"of version \[\]"),
-        (np.ones((2, 2), np.float32), r"outputs 'a' are F32 of shape \(2, 2\)"),
-        (np.ones(2, np.float64), "outputs 'a' are F64"),
+        (np.ones((2, 2), np.float32), r"gradients of 'a.weight' are F32 of shape \(2, 2\)"),
+        (np.ones(2, np.float64), "gradients of 'a.weight' are F64"),
     ],
 )
 def test_guided_files_that_are_wrong_are_refused(tmp_path, change, why):
@@ -200,7 +212,7 @@ def test_guided_files_that_are_wrong_are_refused(tmp_path, change, why):
     if isinstance(change, dict):
         document |= change
     else:
-        arrays["a.outputs"] = change
+        arrays["a.weight.gradients"] = change
     save_file(arrays, tmp_path / "x", {"xorpack_hessians": json.dumps(document)})
     with pytest.raises(FormatError, match=why):
         Hessians(tmp_path / "x")
@@ -260,12 +272,12 @@ def test_hessians_that_cannot_apply_are_refused(model, stats, tmp_path):
         xorpack.encode_checkpoint(model, tmp_path / "x", hessian=tmp_path / "nowhere", rate=2.0)
     other = tmp_path / "other"
     arrays = {"a.hessian": np.eye(64, dtype=np.float32), "a.rows": np.ones(1, np.uint32)}
-    arrays["a.outputs"] = np.ones(63, np.float32)
+    arrays["model.layers.0.self_attn.q_proj.weight.gradients"] = np.ones(63, np.float32)
     layers = {"model.layers.0.self_attn.q_proj.weight": "a"}
     save_file(
         arrays, tmp_path / "outputs", {"xorpack_hessians": json.dumps({"layers": layers, "version": 2})}
     )
-    with pytest.raises(ParameterError, match="has 64 outputs, and 63 are weighed"):
+    with pytest.raises(ParameterError, match="has 64 outputs, and there are gradients of 63"):
         xorpack.encode_checkpoint(model, tmp_path / "x", hessian=tmp_path / "outputs", rate=2.0)
     config = transformers.LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2
@@ -307,14 +319,21 @@ def test_nan_and_layers_that_are_never_called_are_named(model):
     assert collector.uncalled == ["model.layers.1.extra.weight"]
     assert rows["model.layers.1.extra"] == 0
     assert rows["model.layers.1.mlp.down_proj"] == 32
+    tokens[1, 3] = 61
+    inputs = network.model.embed_tokens
+    inputs.register_forward_hook(lambda _, args, out: out.masked_fill(args[0][..., None] == 61, torch.nan))
+    with pytest.raises(DataError, match="the model's loss is nan in piece 1 of the text"):
+        squared_gradients(network, tokens, collector.modules)
+    with pytest.raises(DataError, match=r"layer 'model.layers.0.* is given NaN or infinity in sequence 1"):
+        list(Collector(network, tokens).matrices())
+    with pytest.raises(DataError, match="the model's loss is nan in a sequence of the text"):
+        list(Collector(network.requires_grad_(), tokens, guided=True).matrices())
     with torch.no_grad():
         network.model.layers[0].mlp.up_proj.weight[:] = float("inf")
-    with pytest.raises(DataError, match="the model's loss is nan in piece 0 of the text"):
-        squared_gradients(network, tokens, Collector(network, tokens).modules)
-    with pytest.raises(
+    with pytest.raises(  # before the model runs over all of a text
         DataError, match=r"layer 'model.layers.0.mlp.down_proj' is given NaN or infinity in sequence 0"
     ):
-        list(Collector(network, tokens).matrices())
+        Collector(network, tokens)
     with pytest.raises(DataError, match="no linear layer is called"):
         Collector(torch.nn.Embedding(64, 3), tokens)
 

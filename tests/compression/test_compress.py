@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from small_llama import written  # noqa: E402
 
 import xorpack  # noqa: E402
 from xorpack.calibration.run import calibrate  # noqa: E402
+from xorpack.checkpoint import shards  # noqa: E402
 from xorpack.cli.commands import cli  # noqa: E402
 from xorpack.compression import compress_checkpoint  # noqa: E402
 from xorpack.compression.phases import Phases  # noqa: E402
@@ -53,6 +56,21 @@ def test_one_run_is_what_the_commands_are_one_by_one(model: Path, text: Path, tm
     assert "14 of 14 tensors; squared error of their outputs" in done.output
 
 
+def test_guided_goes_on_to_the_calibration(model: Path, text: Path, tmp_path: Path) -> None:
+    stats, out = tmp_path / "stats", tmp_path / "out"
+    done = run(model, out, "--calibration", text, "--stats", stats, "--guided", "--rate", 2, "--length", 64)
+    assert done.exit_code == 0, done.output
+    calibrate(model, text, tmp_path / "alone", sequences=1750 // 64, length=64, guided=True)
+    assert stats.read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+def test_statistics_that_are_not_guided_are_no_guided_ones(model: Path, text: Path, tmp_path: Path) -> None:
+    stats = tmp_path / "stats"
+    calibrate(model, text, stats, sequences=2, length=64)
+    with pytest.raises(ParameterError, match="stats is not guided: calibrate anew"):
+        compress_checkpoint(model, tmp_path / "out", stats=stats, rate=2.0, guided=True)
+
+
 def test_a_second_run_begins_where_the_first_ended(model: Path, text: Path, tmp_path: Path) -> None:
     """Statistics are kept though the run fails behind them, and used again."""
     stats = tmp_path / "stats"
@@ -84,6 +102,51 @@ def _fails(name: str) -> Any:
         return Phases().show(phase)
 
     return show
+
+
+@pytest.mark.parametrize(("phase", "after"), [("calibrate", 30), ("fit and encode", 5)])
+def test_a_run_that_is_stopped_is_gone_on_with(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: Any, phase: str, after: int
+) -> None:
+    """In the middle of a phase; what it had done is not done again, and the bytes are those of one run."""
+    stats, out, told = tmp_path / "stats", tmp_path / "out", dict[str, list[int]]()
+    asked: dict[str, Any] = {"calibration": text, "target_bits": 4.0, "length": 64, "memory": 40_000}
+
+    def show(name: str) -> Any:
+        @contextmanager
+        def counted() -> Iterator[Any]:
+            yield lambda *args: counts.append(args[1])
+
+        counts = told[name] = []
+        return counted()
+
+    def stopped(name: str) -> Any:
+        @contextmanager
+        def counted() -> Iterator[Any]:
+            yield lambda *_: counts.append(1) or len(counts) < after or interrupt()
+
+        counts: list[int] = []
+        return counted() if name == phase else Phases().show(name)
+
+    with pytest.raises(KeyboardInterrupt, match="is kept in"):
+        compress_checkpoint(model, out, stats=stats, resume=True, show=stopped, **asked)
+    assert not out.exists()
+    assert stats.exists() == (phase != "calibrate")
+    encode, encoded = shards.encode_tensor, list[str]()
+    monkeypatch.setattr(shards, "encode_tensor", lambda task: encoded.append(task.name) or encode(task))
+    compress_checkpoint(model, out, stats=stats, resume=True, show=show, **asked)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "stats"]
+    if phase == "calibrate":
+        assert max(told["calibrate"]) > 1  # sums of a pass at once
+    else:
+        assert len(encoded) == 14 - after
+    compress_checkpoint(model, tmp_path / "once", stats=tmp_path / "other", **asked)
+    assert stats.read_bytes() == (tmp_path / "other").read_bytes()
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "once/model.safetensors").read_bytes()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_nothing_is_left_of_statistics_that_are_not_asked_for(
@@ -133,6 +196,10 @@ def test_a_short_text_is_used_for_what_it_gives(model: Path, tmp_path: Path) -> 
         ({"max_perplexity_increase": 0.1}, ParameterError, "instead of target_bits, max_size and rate"),
         ({"max_perplexity_increase": -0.1}, ParameterError, "max_perplexity_increase = -0.1 is not positive"),
         ({"rate": None, "target_bits": 0.1}, ParameterError, "fewer than the least possible"),
+        ({"resume": True}, ParameterError, "resume needs a file that statistics are kept in: give stats"),
+        ({"sequential": True, "calibration": None}, ParameterError, "runs the model over a text once more"),
+        ({"guided": 1}, ParameterError, "guided = 1 is not True or False"),
+        ({"rate": None, "max_size": 1000}, ParameterError, "least"),
         ({"calibration": None}, ParameterError, "no statistics are: give calibration"),
         ({"calibration": "nowhere"}, ParameterError, "calibration nowhere: no such file"),
         ({"calibration": "few"}, ParameterError, "255 tokens; 131072 are wanted, and 256 are the least"),

@@ -15,13 +15,17 @@ token.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xorpack.calibration.sums import KeptSums
 from xorpack.errors import DataError, ParameterError
 
 PROBE = 32
@@ -44,6 +48,38 @@ class _ReachedError(Exception):
     """The last layer of a part was given its input: the rest of the model need not run."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    """What is added up of an input.
+
+    Attributes:
+        hessian: of ``x x^T``, weighted if guided; float32 (n, n).
+        rows: number of ``x``, float64 (1,).
+        squares: squared gradients, float32 (n_out,), if guided.
+        felt: the inputs' energy as the loss feels it, float32 (1,), if guided.
+    """
+
+    hessian: torch.Tensor
+    rows: torch.Tensor
+    squares: torch.Tensor
+    felt: torch.Tensor
+
+    @classmethod
+    def zeros(cls, layer: torch.nn.Linear, device: torch.device) -> _Sums:
+        """Of no input of a layer."""
+        n_in, n_out = layer.in_features, layer.out_features
+        return cls(
+            torch.zeros(n_in, n_in, device=device),
+            torch.zeros(1, dtype=torch.float64),
+            torch.zeros(n_out, device=device),
+            torch.zeros(1, device=device),
+        )
+
+    def named(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """All of them by name."""
+        return ((each.name, getattr(self, each.name)) for each in fields(self))
+
+
 class Collector:
     """What the inputs of a model's linear layers are, found by a short run, and their Hessians.
 
@@ -51,9 +87,7 @@ class Collector:
         layers: the key of each layer's input, by the name of its weight; the key is the name of the first such layer.
         sizes: inputs of each key.
         rows: how many inputs each key has seen; complete when all matrices are made.
-        n_outputs: outputs of each key's layer, if guided.
-        outputs: sums of squared gradients of each key's layer, float32 (n_out,), when its matrix is made. Guided,
-            every layer has a key of its own.
+        n_outputs: outputs of each layer, if guided: then every layer has a key of its own.
     """
 
     def __init__(
@@ -64,6 +98,7 @@ class Collector:
         memory: int = MEMORY,
         guided: bool = False,
         progress: Progress | None = None,
+        kept: KeptSums | None = None,
     ) -> None:
         """See the class.
 
@@ -74,17 +109,20 @@ class Collector:
             guided: weigh by gradients, which takes the memory of a backward pass over a sequence; the model gives
                 ``logits``, or is a function to them.
             progress: told of every sequence.
+            kept: where sums are kept from time to time, and found.
 
         Raises:
-            DataError: no linear layer is reached.
+            DataError: no linear layer is reached; NaN or infinity in what one is given.
         """
         self.model, self.sequences, self.memory, self.progress = model, sequences, memory, progress
-        self.guided = guided
+        self.guided, self.kept = guided, kept or KeptSums()
         self.modules = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
         seen: list[tuple[str, torch.Tensor]] = []  # tensors are held, so that no two of them have one place
         self._run(sequences[0, :PROBE], lambda name, x: seen.append((name, x)), self.modules)
         if not seen:
             raise DataError("no linear layer is called: is this a model of tokens?")
+        for name, x in seen:
+            self._check(name, x, 0)
         first: dict[tuple[Any, ...], str] = {}
         keys: dict[str, str] = {}
         for name, x in seen:
@@ -97,8 +135,10 @@ class Collector:
         self.layers = {f"{name}.weight": key for name, key in keys.items()}
         self.sizes = {key: self.modules[key].in_features for key in dict.fromkeys(keys.values())}
         self.rows = dict.fromkeys(self.sizes, 0)
-        self.n_outputs = {key: self.modules[key].out_features for key in self.sizes} if guided else {}
-        self.outputs: dict[str, NDArray[np.float32]] = {}
+        self.n_outputs = (
+            {name: self.modules[key].out_features for name, key in self.layers.items()} if guided else {}
+        )
+        self._squares: dict[str, NDArray[np.float32]] = {}
         self._felt: dict[str, float] = {}
 
     @property
@@ -119,48 +159,51 @@ class Collector:
         """
         parts = self._parts()
         self.rows = dict.fromkeys(self.sizes, 0)
-        for part in parts:
-            sums = {key: torch.zeros(self.sizes[key], self.sizes[key], device=self._device()) for key in part}
+        for number, part in enumerate(parts):
             modules = {key: self.modules[key] for key in part}
-            squares = {key: torch.zeros(m.out_features, device=self._device()) for key, m in modules.items()}
-            felt = {key: torch.zeros((), device=self._device()) for key in part}
-            for i, sequence in enumerate(self.sequences):
-                if self.guided:
-                    self._add_guided(sequence, modules, sums, squares, felt)
-                else:
-                    self._add(sequence, modules, sums)
-                for key in part:
-                    if not torch.isfinite(sums[key].diagonal()).all():
-                        raise DataError(f"layer {key!r} is given NaN or infinity in sequence {i} of the text")
-                if self.progress is not None:
-                    self.progress(part[0], 1, self.n_runs)
-            self._felt |= {key: float(found) for key, found in felt.items()}
+            sums = {key: _Sums.zeros(module, self._device()) for key, module in modules.items()}
+            flat = {f"{key}.{name}": tensor for key, one in sums.items() for name, tensor in one.named()}
+            told = functools.partial(self._tell, part[0])
+            for i, sequence in self.kept.over(f"part-{number}", self.sequences, flat, told):
+                (self._add_guided if self.guided else self._add)(sequence, modules, sums)
+                for key, one in sums.items():
+                    self._check(key, one.hessian.diagonal(), i)
+            flat.clear()
             for key in part:
-                self.outputs[key] = squares[key].cpu().numpy()
-                yield key, sums.pop(key).cpu().numpy(), self.rows[key]
+                one = sums.pop(key)
+                self.rows[key] = int(one.rows)
+                self._squares[key], self._felt[key] = one.squares.cpu().numpy(), float(one.felt)
+                yield key, one.hessian.cpu().numpy(), self.rows[key]
 
-    def gradients(self, key: str) -> NDArray[np.float32]:
-        """What squared errors of each output cost, in the unit of :func:`squared_gradients`, by a guided matrix.
+    def gradients(self, name: str) -> NDArray[np.float32]:
+        """What squared errors of each output of a weight cost, in the unit of :func:`squared_gradients`, if guided.
 
-        Its trace is one for each input; what the loss feels of the inputs' energy says what that is worth.
+        The matrix's trace is one for each input; what the loss feels of the inputs' energy says what that is worth.
         """
-        outputs = self.outputs[key]
-        scale = self._felt[key] / max(self.rows[key] * float(outputs.mean()), TINY)
-        return outputs * np.float32(scale)
+        key = self.layers[name]
+        squares = self._squares[key]
+        scale = self._felt[key] / max(self.rows[key] * float(squares.mean()), TINY)
+        return squares * np.float32(scale)
+
+    @staticmethod
+    def _check(key: str, numbers: torch.Tensor, sequence: int) -> None:
+        if not torch.isfinite(numbers).all():
+            raise DataError(f"layer {key!r} is given NaN or infinity in sequence {sequence} of the text")
+
+    def _tell(self, key: str, n: int) -> None:
+        if self.progress is not None:
+            self.progress(key, n, self.n_runs)
 
     def _add(
-        self,
-        sequence: torch.Tensor,
-        modules: Mapping[str, torch.nn.Module],
-        sums: Mapping[str, torch.Tensor],
+        self, sequence: torch.Tensor, modules: Mapping[str, torch.nn.Module], sums: Mapping[str, _Sums]
     ) -> None:
         """Add ``x x^T`` of a sequence."""
         left = set(modules)
 
         def add(name: str, x: torch.Tensor) -> None:
             flat = x.reshape(-1, x.shape[-1]).float()
-            sums[name].addmm_(flat.T, flat)
-            self.rows[name] += len(flat)
+            sums[name].hessian.addmm_(flat.T, flat)
+            sums[name].rows.add_(len(flat))
             left.discard(name)
             if self.once and not left:
                 raise _ReachedError
@@ -168,12 +211,7 @@ class Collector:
         self._run(sequence, add, modules)
 
     def _add_guided(
-        self,
-        sequence: torch.Tensor,
-        modules: Mapping[str, torch.nn.Module],
-        sums: Mapping[str, torch.Tensor],
-        squares: Mapping[str, torch.Tensor],
-        felts: Mapping[str, torch.Tensor],
+        self, sequence: torch.Tensor, modules: Mapping[str, torch.nn.Module], sums: Mapping[str, _Sums]
     ) -> None:
         """Add ``x x^T``, weighted, squared gradients, and the inputs' energy as the loss feels it, of a sequence."""
         calls: list[tuple[str, torch.Tensor, torch.Tensor]] = []
@@ -193,6 +231,8 @@ class Collector:
                         "guided needs a model that predicts tokens: it gives no logits of each"
                     )
                 loss = torch.nn.functional.cross_entropy(logits[0, :-1].float(), row[0, 1:], reduction="sum")
+                if not math.isfinite(loss.item()):
+                    raise DataError(f"the model's loss is {loss.item()} in a sequence of the text")
                 gradients = torch.autograd.grad(loss, [out for *_, out in calls], allow_unused=True)
         finally:
             for hook in hooks:
@@ -203,13 +243,13 @@ class Collector:
             share = (1 - GUIDED) / energies.sum().clamp_min(TINY)
             if gradient is not None:
                 square = gradient.reshape(len(flat), -1).float().square()
-                squares[name] += square.sum(0)
+                sums[name].squares.add_(square.sum(0))
                 felt = square.mean(1)
-                felts[name].add_(felt @ energies)
+                sums[name].felt.add_(felt @ energies)
                 share = share + GUIDED * felt / (felt @ energies).clamp_min(TINY)
             weighted = flat * (len(flat) * share).sqrt().reshape(-1, 1)
-            sums[name].addmm_(weighted.T, weighted)
-            self.rows[name] += len(flat)
+            sums[name].hessian.addmm_(weighted.T, weighted)
+            sums[name].rows.add_(len(flat))
 
     def _parts(self) -> list[list[str]]:
         """The keys, as many at a time as the memory holds."""

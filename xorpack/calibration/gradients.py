@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from xorpack.calibration.collect import Progress
+from xorpack.calibration.sums import KeptSums
 from xorpack.errors import DataError
 
 TOKENS, LENGTH = 8192, 512
@@ -43,6 +44,7 @@ def squared_gradients(
     pieces: torch.Tensor,
     layers: Mapping[str, torch.nn.Linear],
     progress: Progress | None = None,
+    kept: KeptSums | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """The mean squared gradient by each output of each layer, over the tokens that the layer was given.
 
@@ -51,6 +53,7 @@ def squared_gradients(
         pieces: tokens, int64 (n, length), of :func:`pieces_of`.
         layers: of the model, by name.
         progress: told of every piece.
+        kept: where sums are kept from time to time, and found.
 
     Returns:
         By name, float32 (outputs,); layers that were given no token are left out.
@@ -59,14 +62,17 @@ def squared_gradients(
         DataError: the loss, or a gradient, is NaN or infinite.
     """
     model.requires_grad_(False)
-    sums: dict[str, Any] = {}
-    seen: dict[str, int] = {}
+    device = next(model.parameters()).device
+    sums = {
+        f"{n}.sum": torch.zeros(m.out_features, dtype=torch.float64, device=device) for n, m in layers.items()
+    }
+    seen = {f"{n}.seen": torch.zeros(1, dtype=torch.float64) for n in layers}
 
     def watch(name: str, output: torch.Tensor) -> None:
         def add(gradient: torch.Tensor) -> None:
             rows = gradient.detach().reshape(-1, gradient.shape[-1])
-            sums[name] = sums.get(name, 0) + rows.double().square().sum(0).cpu().numpy()
-            seen[name] = seen.get(name, 0) + len(rows)
+            sums[f"{name}.sum"] += rows.double().square().sum(0)
+            seen[f"{name}.seen"] += len(rows)
 
         if output.requires_grad:
             output.register_hook(add)  # type: ignore[no-untyped-call]
@@ -77,23 +83,28 @@ def squared_gradients(
     ]
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
     hooks.append(embedding.register_forward_hook(lambda _, args, output: output.requires_grad_()))
-    device = embedding.weight.device
+
+    def told(n: int) -> None:
+        if progress is not None:
+            progress("gradients", n, len(pieces))
+
     try:
-        for i, piece in enumerate(pieces):
+        for i, piece in (kept or KeptSums()).over("gradients", pieces, {**sums, **seen}, told):
             tokens = piece.to(device)
             with torch.enable_grad():
                 logits = model(tokens[None]).logits[0, :-1]
                 loss = torch.nn.functional.cross_entropy(logits.float(), tokens[1:], reduction="sum")
-            found = loss.item()
-            if not math.isfinite(found):
-                raise DataError(f"the model's loss is {found} in piece {i} of the text")
+            if not math.isfinite(loss.item()):
+                raise DataError(f"the model's loss is {loss.item()} in piece {i} of the text")
             loss.backward()  # type: ignore[no-untyped-call]
-            if progress is not None:
-                progress("gradients", 1, len(pieces))
     finally:
         for hook in hooks:
             hook.remove()
-    for name, total in sums.items():
+    found = {}
+    for name in layers:
+        total, n = sums[f"{name}.sum"].cpu().numpy(), float(seen[f"{name}.seen"])
         if not np.isfinite(total).all():
             raise DataError(f"layer {name!r} has a gradient of NaN or infinity")
-    return {name: (sums[name] / seen[name]).astype(np.float32) for name in sums}
+        if n:
+            found[name] = (total / n).astype(np.float32)
+    return found

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xorpack import checks
+from xorpack._version import __version__
+from xorpack.checkpoint.journal import source_of, state_of
 from xorpack.encoding.fitting.hessian import FEW
 from xorpack.errors import FormatError, ParameterError, SourceError
 from xorpack.files import hessians, model
-from xorpack.files.atomic import atomic_file
+from xorpack.files.atomic import OUT, workspace
 from xorpack.files.destination import check_destination
+from xorpack.files.reading import SourceFile
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +82,7 @@ def calibrate(
     gradients: bool = True,
     guided: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> CalibrationReport:
     """Run a model over a text and write the Hessians of its linear layers' inputs (:mod:`xorpack.files.hessians`).
@@ -93,16 +99,22 @@ def calibrate(
         guided: weigh inputs and outputs by gradients of the text's loss (:mod:`xorpack.calibration.collect`), of a
             model that predicts tokens; takes the time and memory of a backward pass over each sequence.
         overwrite: replace what stands at ``output``.
+        resume: go on with the sums of a run to ``output`` that was killed, if there was one; and when this one is
+            stopped, leave its sums: in a hidden directory beside ``output``, which the next run to it takes over or,
+            without ``resume``, removes. They are kept every few minutes, on as much disk space as ``output`` takes, and
+            come out the same to the last bit.
         progress: told of every sequence.
 
     Raises:
-        ParameterError: PyTorch or transformers is missing; an argument breaks its rule; the text is too short.
+        ParameterError: PyTorch or transformers is missing; an argument breaks its rule; the text is too short; what
+            is to be resumed is of other settings.
         FormatError: ``source`` is encoded, or no model directory; ``text`` is not UTF-8.
         SourceError: no tokenizer, or a model that transformers does not load.
         DataError: NaN or infinity in what a layer is given; no layer is called.
         DestinationError: ``output`` exists, or cannot be written.
     """
     checks.flag("gradients", gradients)
+    checks.flag("resume", resume)
     checks.whole("sequences", sequences, 1)
     checks.whole("length", length, 2)
     if memory is not None:
@@ -115,11 +127,16 @@ def calibrate(
         raise FormatError(f"{root}: encoded by xorpack already; calibrate with the plain model")
     check_destination(target, overwrite=overwrite, inputs=[*layout.inputs(), text_path])
     checks.installed("torch", "transformers", extra="hf")
-    tokens = _tokens(root, text_path, sequences, length)
+    tokens = sequences_of(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
     from xorpack.calibration.gradients import pieces_of, predicts, squared_gradients
+    from xorpack.calibration.sums import KeptSums
 
-    loaded = _load(root)
+    settings = {"sequences": sequences, "length": length, "memory": memory or MEMORY}
+    settings |= {"gradients": gradients, "guided": guided}
+    run = _identity(layout, text_path, tokens, settings)
+
+    loaded = load_model(root)
     wanted = gradients and not guided and predicts(loaded)
     pieces = pieces_of(tokens) if wanted else tokens[:0]
 
@@ -127,20 +144,21 @@ def calibrate(
         if progress is not None:
             progress(name, done, collector.n_runs + len(pieces))
 
-    collector = Collector(loaded, tokens, memory=memory or MEMORY, guided=guided, progress=told)
-    costs = squared_gradients(loaded, pieces, collector.modules, told) if wanted else {}
-    sizes = collector.n_outputs or {name: len(cost) for name, cost in costs.items()}
-    found = collector.gradients if guided else costs.__getitem__
-    with atomic_file(target, overwrite=overwrite) as path:
+    with workspace(target, directory=False, overwrite=overwrite, resume=resume) as work:
+        kept = KeptSums(work, run)
+        collector = Collector(
+            loaded, tokens, memory=memory or MEMORY, guided=guided, progress=told, kept=kept
+        )
+        costs = squared_gradients(loaded, pieces, collector.modules, told, kept) if wanted else {}
+        sizes = collector.n_outputs or {f"{name}.weight": len(cost) for name, cost in costs.items()}
         hessians.write(
-            path,
+            work / OUT,
             collector.layers,
             collector.sizes,
             collector.matrices(),
-            n_outputs=collector.n_outputs,
-            outputs=collector.outputs,
-            n_gradients={f"{name}.weight": n for name, n in sizes.items()},
-            gradients=lambda name: found(name.removesuffix(".weight")),
+            guided=guided,
+            n_gradients=sizes,
+            gradients=collector.gradients if guided else lambda name: costs[name.removesuffix(".weight")],
         )
     widest = max(collector.sizes.values())
     return CalibrationReport(
@@ -155,8 +173,32 @@ def calibrate(
     )
 
 
-def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
-    """The first pieces of a text, int64 (n, length)."""
+def _identity(
+    layout: model.CheckpointLayout, text: Path, tokens: torch.Tensor, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What the sums depend on, as JSON has it."""
+    import torch
+
+    source = source_of(layout.open())
+    source[model.CONFIG] = state_of(SourceFile.of(layout.root / model.CONFIG))
+    source[f"text {text.name}"] = {
+        "digest of its tokens": hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
+    }
+    found = {
+        "version": {"xorpack": __version__, "torch": torch.__version__},
+        "settings": settings,
+        "source": source,
+    }
+    return dict(json.loads(json.dumps(found)))
+
+
+def sequences_of(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
+    """The first pieces of a text, int64 (n, length), ``sequences`` at the most.
+
+    Raises:
+        ParameterError: the text has not even one.
+        FormatError, SourceError: see :func:`read_tokens`.
+    """
     import torch
 
     ids = read_tokens(root, path, sequences * length)
@@ -190,8 +232,12 @@ def read_tokens(root: Path, path: Path, most: int) -> list[int]:
     return ids
 
 
-def _load(root: Path) -> torch.nn.Module:
-    """The model of config.json's own class, whose names are those of the files, in float32."""
+def load_model(root: Path) -> torch.nn.Module:
+    """The model of config.json's own class, whose names are those of the files, in float32.
+
+    Raises:
+        SourceError: transformers does not load it.
+    """
     import torch
     import transformers
 

@@ -16,14 +16,14 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint import parallel
 from xorpack.checkpoint.budget import Curve, Quantizer
-from xorpack.checkpoint.cluster import check_options, cluster
+from xorpack.checkpoint.cluster import absolute, check_options, executor
 from xorpack.checkpoint.costs import costs
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
-from xorpack.checkpoint.shards import Shards
+from xorpack.checkpoint.shards import Shards, Walk
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
-from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
+from xorpack.checkpoint.task import TensorResult, TensorTask, check_device, encode_tensor
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError
@@ -35,7 +35,6 @@ from xorpack.files.originals import Originals
 from xorpack.files.remote import destination, staged
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import write_instead
-from xorpack.files.url import is_url
 from xorpack.tensors import as_matrix
 
 
@@ -47,6 +46,7 @@ def encode_checkpoint(
     hessian: str | Path | None = None,
     tp: int = 1,
     quantizers: Mapping[str, Quantizer] | None = None,
+    walk: Walk | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -55,6 +55,7 @@ def encode_checkpoint(
     resume: bool = False,
     scheduler: str | None = None,
     workers: int | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
     **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
@@ -69,6 +70,8 @@ def encode_checkpoint(
             for tensors that it does not have.
         tp: devices that vLLM is to cut the model for: each matrix is encoded in so many pieces, which only vLLM runs.
         quantizers: what quantizes each tensor, if that was chosen before (:class:`xorpack.checkpoint.survey.Survey`).
+        walk: through the model, with the hessian: each layer is fitted to make up for those before it, as
+            ``xorpack compress --sequential`` does (:class:`xorpack.calibration.walk.ModelWalk`).
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -81,6 +84,7 @@ def encode_checkpoint(
             ``src`` and ``dst`` under the same absolute paths. Extra ``dask``.
         workers: instead, how many processes to start for that on this machine, with ``jobs`` threads together. A script
             that asks for them begins with ``if __name__ == "__main__":``.
+        device: where trellises are searched, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. The bytes are the same.
         progress: told of every tensor that is done.
         options: fields of :class:`Settings`.
 
@@ -89,6 +93,7 @@ def encode_checkpoint(
         ParameterError: a setting breaks its rule, a pattern matches nothing, ``dst`` holds ``src`` or lies in it; or
             what is to be resumed is of other settings or another version.
         DataError: weights that cannot be encoded so: NaN or infinity where BCQ needs numbers.
+        DeviceError: there is no such GPU, or no CuPy.
         DestinationError: ``dst`` exists, cannot be written, or is a directory that looks like no checkpoint.
         SelfCheckError: an encoded tensor does not decode to what was encoded.
         SourceError: ``src`` changed while it was read, or since what is to be resumed was begun.
@@ -100,10 +105,10 @@ def encode_checkpoint(
         raise ParameterError("resume is of a run that writes, and dry_run asks for one that does not")
     chosen_settings = settings or Settings(**options)
     chosen_settings.check(options)
-    checks.whole("jobs", jobs, 1)
-    check_options(scheduler, workers)
-    if clustered := scheduler is not None or workers is not None:
-        src, dst = _absolute(src), _absolute(dst)
+    clustered = check_options(jobs, scheduler, workers)
+    check_device(device, chosen_settings, fitted=hessian is not None, elsewhere=scheduler is not None)
+    if clustered:
+        src, dst = absolute(src), absolute(dst)
         hessian = hessian and Path(hessian).absolute()
     with ExitStack() as stack:
         source = stack.enter_context(staged(src))
@@ -122,28 +127,21 @@ def encode_checkpoint(
             plan = CheckpointPlan(chosen_settings, plain_tensors(files), include, exclude)
             for name in plan.left_out:
                 _refuse_piece(name)
-        run = EncodingRun(
-            plan,
-            sum(file.n_bytes for file in files),
-            jobs=jobs,
-            progress=progress,
-            stats=stats,
-        )
+        n_bytes = sum(file.n_bytes for file in files)
+        run = EncodingRun(plan, n_bytes, jobs=jobs, progress=progress, stats=stats, device=device)
         if dry_run:
             run.choose_quantizers(quantizers)
             return run.estimate()
         pool = None
         if clustered:
-            read = [] if is_url(src) else [source.path]
-            paths = [*read, target.parent, *(file.path for file in run.hessian_sources)]
-            threads = max(1, jobs // (workers or 1))
-            pool = stack.enter_context(cluster(scheduler, workers, threads=threads, paths=paths))
+            paths = [*source.paths, target.parent, *(file.path for file in run.hessian_sources)]
+            pool = stack.enter_context(executor(jobs, scheduler, workers, paths=paths))
         work = stack.enter_context(
             workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume)
         )
-        journal = Journal(
-            work, identity(chosen_settings, include, exclude, files, run.hessian_sources, tp=tp)
-        )
+        digest = None if walk is None else walk.digest
+        asked = chosen_settings, include, exclude, files, run.hessian_sources
+        journal = Journal(work, identity(*asked, tp=tp, walk=digest))
         if journal.quantizers is not None:
             run.plan.quantizers = journal.quantizers
         else:
@@ -156,7 +154,7 @@ def encode_checkpoint(
                 if path.name not in journal.files:
                     remove(path)
         files_by_path = {out / file.path.name if layout.is_directory else out: file for file in files}
-        run.write(files_by_path, work, journal, pool)
+        run.write(files_by_path, work, journal, pool, walk)
         if layout.is_directory:
             _write_others(layout, originals, files, out, run, {"tp": tp} if tp > 1 else {})
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
@@ -171,10 +169,6 @@ def _refuse_piece(name: str) -> None:
         raise ParameterError(
             f"tensor {whole!r}: a piece of it would not become smaller by encoding; exclude it"
         )
-
-
-def _absolute(place: str | Path) -> str | Path:
-    return place if is_url(place) else Path(place).absolute()
 
 
 def _write_others(
@@ -230,9 +224,11 @@ class EncodingRun:
         jobs: int = 1,
         progress: Progress | None = None,
         stats: Hessians | None = None,
+        device: str = "cpu",
     ) -> None:
         """See :func:`encode_checkpoint`; ``source_bytes``: of the report."""
         self.plan, self.settings, self.jobs, self.progress = plan, plan.settings, jobs, progress
+        self.device = device
         self.threads = max(1, jobs // max(1, len(plan.selected)))  # of a tensor
         self._stats = stats
         self.plan.fitted = () if stats is None else stats
@@ -260,13 +256,7 @@ class EncodingRun:
                     f"{stats.path}: tensor {name!r} has {cols} inputs, and its Hessian is of {stats.size(name)}"
                 )
         for name, stored in found.items():
-            rows = as_matrix(stored.shape)[0]
-            outputs = stats.stored_outputs(name)
-            if outputs is not None and outputs.shape != (rows,):
-                raise ParameterError(
-                    f"{stats.path}: tensor {name!r} has {rows} outputs, and {outputs.shape[0]} are weighed"
-                )
-            gradients = stats.gradients(name)
+            rows, gradients = as_matrix(stored.shape)[0], stats.gradients(name)
             if gradients is not None and len(gradients) != rows:
                 raise ParameterError(
                     f"{stats.path}: tensor {name!r} has {rows} outputs, and there are gradients of {len(gradients)}"
@@ -301,9 +291,10 @@ class EncodingRun:
             quantizer=self.plan.quantizers[name],
             threshold=self.plan.threshold(name),
             hessian=None if self._stats is None else self._stats.stored(name),
-            outputs=None if self._stats is None else self._stats.stored_outputs(name),
+            outputs=None if self._stats is None else self._stats.outputs(name),
             n_seen=self._stats.rows(name) if self._stats is not None and name in self._stats else 0,
             jobs=self.threads,
+            device=self.device,
         )
 
     def take(self, name: str, result: TensorResult) -> None:
@@ -341,6 +332,7 @@ class EncodingRun:
         work: Path,
         journal: Journal,
         workers: Executor | None = None,
+        walk: Walk | None = None,
     ) -> None:
         """Encode files of the source to the paths that they are given by.
 
@@ -349,14 +341,15 @@ class EncodingRun:
             work: a directory to work in.
             journal: of what is finished.
             workers: what encodes, a thread for each tensor; default: threads of this process.
+            walk: see :func:`encode_checkpoint`.
         """
         shards = Shards(self.settings, list(self.plan.selected), files, work)
         if workers is not None:
             self.threads = 1
-            shards.encode(self, workers, journal)
+            shards.encode(self, workers, journal, walk)
         else:
             with self._pool() as pool:
-                shards.encode(self, pool, journal)
+                shards.encode(self, pool, journal, walk)
         self.report.stored_bytes = sum(path.stat().st_size for path in files)
 
     @contextmanager

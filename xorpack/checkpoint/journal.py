@@ -38,19 +38,26 @@ def identity(
     hessians: Sequence[SourceFile],
     *,
     tp: int = 1,
+    walk: str | None = None,
 ) -> dict[str, Any]:
-    """What the bytes of an encoded checkpoint depend on, as JSON has it."""
-    source = {file.path.name: {**_state(file.source), "header": _sha256(file.header)} for file in files}
+    """What the bytes of an encoded checkpoint depend on, as JSON has it; ``walk``: its digest."""
+    source = source_of(files)
     found = {
         "version": {"xorpack": __version__, "format": VERSION},
         "settings": {f.name: getattr(settings, f.name) for f in fields(settings)}
-        | {"include": list(include), "exclude": list(exclude), "tp": tp},
-        "source": source | {f"--hessian {stats.path.name}": _state(stats) for stats in hessians},
+        | {"include": list(include), "exclude": list(exclude), "tp": tp, "sequential": walk},
+        "source": source | {f"--hessian {stats.path.name}": state_of(stats) for stats in hessians},
     }
     return dict(json.loads(json.dumps(found, default=dict)))
 
 
-def _state(source: SourceFile) -> dict[str, int]:
+def source_of(files: Sequence[SafetensorsFile]) -> dict[str, dict[str, Any]]:
+    """What a checkpoint's files are known again by, as JSON has it."""
+    return {file.path.name: {**state_of(file.source), "header": _sha256(file.header)} for file in files}
+
+
+def state_of(source: SourceFile) -> dict[str, Any]:
+    """What a file is known again by, unread."""
     return {"size": source.n_bytes, "time of change": source.stamp[-1]}
 
 
@@ -78,7 +85,7 @@ class Journal:
         if not lines:
             self._add(run)
         else:
-            _compare(work, lines[0], run)
+            compare(work, lines[0], run)
         for line in lines[1:]:
             if "tensor" in line:
                 name = line.pop("tensor")
@@ -150,13 +157,19 @@ def _whole(path: Path) -> EncodedFile | None:
         for name in file:
             file[name]
         for name, stored in file.carried.items():
-            file.check_carried(name, stored.sha256())
+            file.carried_at(name).check(stored.sha256())
     except (XorpackError, OSError):
         return None
     return file
 
 
-def _compare(work: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def compare(work: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare what the work in a workspace depends on with what it did when it was begun.
+
+    Raises:
+        ParameterError: it is of other ``settings`` or another ``version``.
+        SourceError: the ``source`` is no longer what it was.
+    """
     end = "finish it as it was begun, or begin anew without --resume (resume=True)"
     for part in ("version", "settings"):
         for key, value in now[part].items():

@@ -47,6 +47,11 @@ from xorpack.cli.common import Size, progress_bar, say
     help="Weigh inputs and outputs by gradients of the loss on TEXT: a model that predicts tokens, and twice the time.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace STATS if it exists.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the sums of a run to STATS that was killed; keep those of this one if it is stopped.",
+)
 def calibrate(model: Path, text: Path, output: Path, overwrite: bool, **options: Any) -> None:
     """Run MODEL, a directory, over TEXT, and write what its linear layers are given, for encode --hessian.
 

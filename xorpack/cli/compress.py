@@ -84,11 +84,26 @@ class Percent(click.ParamType[float]):
 @click.option(
     "--memory", type=Size(), default=None, help="Of the sums of calibration held at a time, default: 2GiB."
 )
+@click.option(
+    "--guided",
+    is_flag=True,
+    help="Weigh by gradients of the loss on TEXT: a better fit; calibration takes twice the time.",
+)
+@click.option(
+    "--sequential",
+    is_flag=True,
+    help="Let each layer make up for those before it, already compressed: a better model; it runs once more over TEXT.",
+)
 @click.option("--sparsity", type=float, default=None, help="Prune this fraction first; default: nothing.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Encode only these tensors.")
 @EXCLUDE
 @JOBS
 @OVERWRITE
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with what a killed run had calibrated and encoded, keep it if this one is stopped. With --stats.",
+)
 def compress(
     model: Path,
     dst: Path,

@@ -12,7 +12,9 @@ from xorpack.cli.common import (
     EXCLUDE,
     JOBS,
     OVERWRITE,
+    SCHEDULER,
     SCOPE,
+    WORKERS,
     PatternRate,
     Place,
     Size,
@@ -145,17 +147,14 @@ from xorpack.cli.common import (
     is_flag=True,
     help="Go on with what a run to DST finished before it was killed; keep what is finished if this one is stopped.",
 )
+@SCHEDULER
+@WORKERS
 @click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    default=None,
-    help="Let the workers of a dask cluster encode, tcp://HOST:PORT; they see SRC and DST under the same paths.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=None,
-    help="The same by so many processes of this machine, with --jobs threads together.",
+    "--device",
+    metavar="DEVICE",
+    default="cpu",
+    show_default=True,
+    help="Where trellises are searched: cpu, cuda or cuda:NUMBER; the bytes are the same.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(
@@ -168,6 +167,7 @@ def encode(
     resume: bool,
     scheduler: str | None,
     workers: int | None,
+    device: str,
     dry_run: bool,
     rates: tuple[tuple[str, float], ...],
     **options: Any,
@@ -189,6 +189,7 @@ def encode(
             resume=resume,
             scheduler=scheduler,
             workers=workers,
+            device=device,
             progress=progress,
             **{name: value for name, value in options.items() if value is not None},
         )

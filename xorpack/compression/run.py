@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from xorpack import checks
-from xorpack.calibration.run import LENGTH, SEQUENCES, CalibrationReport, calibrate
+from xorpack.calibration.run import (
+    LENGTH,
+    SEQUENCES,
+    CalibrationReport,
+    calibrate,
+    load_model,
+    sequences_of,
+)
 from xorpack.checkpoint import EncodeReport, Settings, SettingsOptions, encode_checkpoint, verify_checkpoint
 from xorpack.checkpoint.budget import Quantizer
 from xorpack.checkpoint.source import find_source
@@ -24,6 +31,9 @@ from xorpack.files import model
 from xorpack.files.atomic import atomic_directory, hidden_directory
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
+
+if TYPE_CHECKING:
+    from xorpack.calibration.walk import ModelWalk
 
 MOST = 6.0
 """Bits per weight that a search may come to."""
@@ -62,10 +72,13 @@ def compress_checkpoint(
     sequences: int = SEQUENCES,
     length: int = LENGTH,
     memory: int | None = None,
+    guided: bool = False,
+    sequential: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
     overwrite: bool = False,
+    resume: bool = False,
     show: Show | None = None,
     say: Callable[[str], None] | None = None,
     **options: Unpack[SettingsOptions],
@@ -82,21 +95,30 @@ def compress_checkpoint(
         stats: a file of statistics (``xorpack calibrate``): used if it is there, else written, and kept whatever
             becomes of the run, so that another begins where this one ended. Without it statistics are not kept.
         quality: another text to measure with.
-        sequences, length, memory: see :func:`xorpack.calibration.run.calibrate`.
+        sequences, length, memory, guided: see :func:`xorpack.calibration.run.calibrate`.
+        sequential: fit each layer so that it makes up for what those before it, already compressed, have changed
+            (:mod:`xorpack.calibration.walk`). Needs ``calibration``, and the model in memory meanwhile.
         include, exclude, jobs, overwrite: see :func:`xorpack.encode_checkpoint`.
+        resume: go on with what a run that was killed had calibrated and encoded, and leave that when this one is
+            stopped; with ``stats``. The dense model is measured again, and a search's tries are made anew.
         show: opens what shows the progress of a phase.
         say: told in a line what a search will cost, and what it finds.
         options: fields of :class:`xorpack.Settings`: ``target_bits``, ``max_size`` or ``rate``.
 
     Raises:
         ParameterError: an argument breaks its rule; PyTorch or transformers is missing; the text is too short; the
-            budget is below the least; the statistics are of another model.
+            budget is below the least; the statistics are of another model, or not guided as is asked for.
         FormatError, SourceError: ``src`` is encoded, no model directory, or has no tokenizer; a text is not UTF-8.
         DataError: NaN or infinity in weights, in what a layer is given, or in the loss.
         DestinationError: ``dst`` exists, or cannot be written.
     """
     settings = Settings(**options)
     settings.check(options)
+    checks.flag("guided", guided)
+    if checks.flag("sequential", sequential) and calibration is None:
+        raise ParameterError("sequential runs the model over a text once more: give calibration")
+    if checks.flag("resume", resume) and stats is None:
+        raise ParameterError("resume needs a file that statistics are kept in: give stats")
     for name, value, least in (("sequences", sequences, 1), ("length", length, 2), ("jobs", jobs, 1)):
         checks.whole(name, value, least)
     if max_perplexity_increase is not None:
@@ -114,6 +136,8 @@ def compress_checkpoint(
     layout = find_source(root, target, overwrite=overwrite)
     _check_inputs(layout, target, kept, text)
     there = kept is not None and kept.exists()
+    if guided and kept is not None and there and not Hessians(kept).guided:
+        raise ParameterError(f"{kept} is not guided: calibrate anew, to another file of statistics")
     Survey(
         root, settings, include=include, exclude=exclude, hessian=kept if there else None, jobs=jobs
     ).check_budget()
@@ -127,6 +151,7 @@ def compress_checkpoint(
         target,
         settings,
         {"include": include, "exclude": exclude, "jobs": jobs},
+        resume,
         Phases(show),
         Judge.of(root, None if quality is None else Path(quality), divided),
         say or (lambda line: None),
@@ -138,7 +163,10 @@ def compress_checkpoint(
         found: CalibrationReport | None = None
         if not there:
             assert divided is not None
-            found = run.calibrate(divided, path, memory)
+            found = run.calibrate(divided, path, memory, guided=guided)
+        if sequential:
+            assert divided is not None
+            run.walk_over(divided, length)
         if max_perplexity_increase is None:
             encoded, perplexity = run.once(path, overwrite)
         else:
@@ -163,13 +191,15 @@ class _Run:
         target: Path,
         settings: Settings,
         common: dict[str, Any],
+        resume: bool,
         phases: Phases,
         judge: Judge,
         say: Callable[[str], None],
     ) -> None:
         self.root, self.target, self.settings, self.common = root, target, settings, common
-        self.phases, self.judge, self.say = phases, judge, say
+        self.phases, self.judge, self.say, self.resume = phases, judge, say, resume
         self.dense: float | None = None
+        self.walk: ModelWalk | None = None
 
     def measure_dense(self) -> None:
         """Measure what the model is before."""
@@ -177,7 +207,7 @@ class _Run:
         if self.dense is not None and not math.isfinite(self.dense):
             raise DataError(f"{self.root}: its perplexity is {self.dense} before anything is done to it")
 
-    def calibrate(self, text: Text, stats: Path, memory: int | None) -> CalibrationReport:
+    def calibrate(self, text: Text, stats: Path, memory: int | None, *, guided: bool) -> CalibrationReport:
         """Collect statistics."""
         with self.phases.phase("calibrate") as progress:
             return calibrate(
@@ -187,8 +217,18 @@ class _Run:
                 sequences=text.sequences,
                 length=text.length,
                 memory=memory,
+                guided=guided,
+                resume=self.resume,
                 progress=progress,
             )
+
+    def walk_over(self, text: Text, length: int) -> None:
+        """Encode, from now on, while the model runs over the beginning of what was calibrated with."""
+        from xorpack.calibration.walk import TOKENS, ModelWalk
+
+        length = min(length, text.n_tokens)
+        sequences = max(1, min(TOKENS, text.n_tokens) // length)
+        self.walk = ModelWalk(load_model(self.root), sequences_of(self.root, text.path, sequences, length))
 
     def once(self, stats: Path, overwrite: bool) -> tuple[EncodeReport, float | None]:
         """Encode as the settings ask for."""
@@ -197,7 +237,7 @@ class _Run:
             survey = Survey(self.root, self.settings, hessian=stats, **self.common)
             with self.phases.phase("choose rates") as progress:
                 quantizers = survey.quantizers(survey.curves(progress))
-        return self._encode(self.target, self.settings, stats, quantizers, overwrite)
+        return self._encode(self.target, self.settings, stats, quantizers, overwrite, self.resume)
 
     def check_search(self, stats: Path | None) -> None:
         """Refuse a search that nothing can be measured of, or foretold."""
@@ -227,7 +267,7 @@ class _Run:
                 settings = replace(self.settings, target_bits=bits)
                 at = Survey(self.root, settings, hessian=stats, **self.common)
                 out = folder / str(number)
-                report, perplexity = self._encode(out, settings, stats, at.quantizers(curves), False)
+                report, perplexity = self._encode(out, settings, stats, at.quantizers(curves))
                 assert perplexity is not None
                 assert self.dense is not None
                 found[bits] = report, perplexity, out
@@ -250,7 +290,8 @@ class _Run:
         settings: Settings,
         stats: Path,
         quantizers: Mapping[str, Quantizer] | None,
-        overwrite: bool,
+        overwrite: bool = False,
+        resume: bool = False,
     ) -> tuple[EncodeReport, float | None]:
         """Encode, verify and measure."""
         with self.phases.phase("fit and encode") as progress:
@@ -260,7 +301,9 @@ class _Run:
                 settings=settings,
                 hessian=stats,
                 quantizers=quantizers,
+                walk=self.walk,
                 overwrite=overwrite,
+                resume=resume,
                 progress=progress,
                 **self.common,
             )

@@ -1,11 +1,10 @@
 """Files of Hessians: for each input of a model's linear layers the sum of ``x x^T``, and which layers it is of.
 
 A plain safetensors file. Input KEY has ``KEY.hessian``, float32 (n, n), and ``KEY.rows``, uint32 (1,): how many ``x``
-were seen; in a guided file also ``KEY.outputs``, float32 (n_out,): what squared errors of each output of its layer
-count. A layer's weight NAME may have ``NAME.gradients``, float32 (n_out,): the mean squared gradient of the text's loss
-by each of its outputs, so that half of that times ``e H e^T`` is what errors e cost, in nats of all tokens. The
-metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT: KEY}}``, with ``"version": 2`` where there are
-outputs.
+were seen. A layer's weight NAME may have ``NAME.gradients``, float32 (n_out,): the mean squared gradient of the text's
+loss by each of its outputs, so that half of that times ``e H e^T`` is what errors e cost, in nats of all tokens. The
+metadata's ``xorpack_hessians`` is JSON, ``{"layers": {NAME OF A WEIGHT: KEY}}``, with ``"version": 2`` in a guided
+file: its matrices are weighed by gradients, and a fit to them weighs its outputs so, too.
 """
 
 from __future__ import annotations
@@ -26,13 +25,18 @@ from xorpack.files.safetensors_file import StoredTensor
 KEY = "xorpack_hessians"
 
 VERSIONS = (1, 2)
-"""Without outputs, with them."""
+"""Not guided, guided."""
 
 
 class Hessians(Mapping[str, NDArray[np.float32]]):
     """The Hessians of an open file by the name of a weight, read when they are asked for.
 
     Layers that saw no input are not in it.
+
+    Attributes:
+        path: of the file.
+        source: of its bytes.
+        guided: whether inputs, and what is fitted to them, are weighed by gradients.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -44,7 +48,8 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         """
         self.path = Path(path)
         file = safetensors_file.read(self.path)
-        self._tensors, layers = file.tensors, self._parse(file.metadata)
+        self._tensors = file.tensors
+        layers, self.guided = self._parse(file.metadata)
         self.source = file.source
         for name, key in layers.items():
             matrix, rows = self._tensors.get(f"{key}.hessian"), self._tensors.get(f"{key}.rows")
@@ -55,11 +60,6 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
                 rows.shape,
             ) != ("U32", (1,)):
                 raise FormatError(f"{self.path}: Hessian {key!r} is {matrix.dtype} of shape {matrix.shape}")
-            outputs = self._tensors.get(f"{key}.outputs")
-            if outputs is not None and (outputs.dtype != "F32" or len(outputs.shape) != 1):
-                raise FormatError(
-                    f"{self.path}: outputs {key!r} are {outputs.dtype} of shape {outputs.shape}"
-                )
         seen = {key: int(self._tensors[f"{key}.rows"].array()[0]) for key in set(layers.values())}
         for name in layers:
             found = self._tensors.get(f"{name}.gradients")
@@ -78,14 +78,13 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         """A layer's Hessian as it stands in the file, not read; None if it saw no input."""
         return self._tensors[f"{self._layers[name]}.hessian"] if name in self._layers else None
 
-    def stored_outputs(self, name: str) -> StoredTensor | None:
-        """What squared errors of each output of a layer count, float32 (n_out,); None if nothing is known of them."""
-        return self._tensors.get(f"{self._layers[name]}.outputs") if name in self._layers else None
-
     def outputs(self, name: str) -> NDArray[np.float32] | None:
-        """:meth:`stored_outputs`, read."""
-        stored = self.stored_outputs(name)
-        return None if stored is None else stored.array()
+        """What squared errors of each output count in a fit, (n_out,): the gradients, if guided; None if all alike.
+
+        Of a layer that the loss does not feel they count alike, too.
+        """
+        found = self.gradients(name) if self.guided and name in self._layers else None
+        return found if found is not None and found.any() else None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
@@ -124,7 +123,8 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
             raise DataError(f"{self.path}: gradients of {name!r} are NaN, infinite or negative")
         return found
 
-    def _parse(self, metadata: Mapping[str, str]) -> dict[str, str]:
+    def _parse(self, metadata: Mapping[str, str]) -> tuple[dict[str, str], bool]:
+        """Which input each layer has, and whether the file is guided."""
         if KEY not in metadata:
             raise FormatError(
                 f"{self.path}: no file of Hessians: it has no {KEY}; xorpack calibrate writes them"
@@ -136,7 +136,7 @@ class Hessians(Mapping[str, NDArray[np.float32]]):
         layers = document.get("layers") if isinstance(document, dict) else None
         if not isinstance(layers, dict) or not all(isinstance(key, str) for key in layers.values()):
             raise FormatError(f"{self.path}: {KEY} does not map layers to inputs")
-        return layers
+        return layers, version == VERSIONS[1]
 
 
 class _Made(StoredTensor):
@@ -157,8 +157,8 @@ def write(
     layers: Mapping[str, str],
     sizes: Mapping[str, int],
     matrices: Iterator[tuple[str, NDArray[np.float32], int]],
-    n_outputs: Mapping[str, int] | None = None,
-    outputs: Mapping[str, NDArray[np.float32]] | None = None,
+    *,
+    guided: bool = False,
     n_gradients: Mapping[str, int] = MappingProxyType({}),
     gradients: Callable[[str], NDArray[np.float32]] | None = None,
 ) -> None:
@@ -169,8 +169,7 @@ def write(
         layers: the key of each layer's input, by the name of its weight.
         sizes: inputs of each key.
         matrices: key, matrix and rows of each, in the order of ``sizes``.
-        n_outputs: outputs of each key's layer, of a guided file.
-        outputs: what they count, complete for a key when its matrix is made.
+        guided: whether they are weighed by gradients.
         n_gradients: outputs of layers of which gradients are known, by the name of the weight.
         gradients: gives them, when all matrices are made.
     """
@@ -185,12 +184,9 @@ def write(
     for key, n in sizes.items():
         tensors[f"{key}.hessian"] = _Made("F32", (n, n), 4 * n * n, lambda key=key: matrix(key))
         tensors[f"{key}.rows"] = _Made("U32", (1,), 4, lambda key=key: np.array([rows[key]], np.uint32))
-        if n_outputs:
-            n = n_outputs[key]
-            tensors[f"{key}.outputs"] = _Made("F32", (n,), 4 * n, lambda key=key: (outputs or {})[key])
     for name, n in n_gradients.items():
         assert gradients is not None
         tensors[f"{name}.gradients"] = _Made("F32", (n,), 4 * n, lambda name=name: gradients(name))
-    document = {"layers": dict(layers)} | ({"version": 2} if n_outputs else {})
+    document = {"layers": dict(layers)} | ({"version": VERSIONS[1]} if guided else {})
     metadata = {KEY: json.dumps(document, separators=(",", ":"))}
     safetensors_file.write(path, tensors, safetensors_file.header_bytes(tensors, metadata))

@@ -48,6 +48,19 @@ def test_trellis_compiles_without_a_warning(rate, arch):
         assert used.spilled <= (TRELLIS_SPILLED if kernel.name == "trellis_product" else 0), used
 
 
+@pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("rate", "window"), [("1/2", None), ("1", 17), ("3/2", None), ("2", None), ("6", None)]
+)
+def test_search_compiles_without_a_spill(rate, window, arch):
+    """As many blocks as the launch counts on have registers to run at once."""
+    for kernel, launch in nvrtc.search_kernels(Fraction(rate), arch, window):
+        used = nvrtc.compile_kernel(kernel, arch)
+        assert used.spilled == 0, used
+        assert used.registers * min(16 * launch.block, 1024) <= 65536, used
+        assert launch.shared_bytes <= nvrtc.SHARED_LIMIT[arch] << 10
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_the_unrolled_window_stays_in_registers(bits):
     """An index that is not a constant after unrolling would put the window into local memory."""

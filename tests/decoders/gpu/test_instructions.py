@@ -32,6 +32,14 @@ def test_no_more_instructions_than_recorded(name):
     assert goal is None or found.per_step <= goal
 
 
+@pytest.mark.skipif(
+    sass.disassembler() is None, reason="nvdisasm is not installed: instructions are not counted"
+)
+@pytest.mark.parametrize("rate", sass.SEARCHES)
+def test_no_more_instructions_of_a_search_than_recorded(rate):
+    assert sass.window_count(rate) <= SLACK * BUDGET["per_state_step"][str(rate)]
+
+
 def test_loops_are_found():
     text = """
 .L_x_1:

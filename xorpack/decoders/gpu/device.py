@@ -35,6 +35,9 @@ class Device(Protocol):
     def upload(self, array: NDArray[Any]) -> Any:
         """A copy on the device."""
 
+    def download(self, array: Any) -> NDArray[Any]:
+        """A copy of an array that this device made, in host memory; waits for what is launched."""
+
     def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Any:
         """A copy of what ``make`` gives, once for all tensors that name it ``key``, kept until the process ends."""
 
@@ -145,6 +148,12 @@ class CudaDevice:
         """See :class:`Device`; returns when the copy is made."""
         with self._here():
             return self._cupy.asarray(array, blocking=True)
+
+    def download(self, array: Any) -> NDArray[Any]:
+        """See :class:`Device`: for what is launched on the current stream."""
+        with self._here():
+            found: NDArray[Any] = self._cupy.asnumpy(array)
+            return found
 
     def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> Any:
         """See :class:`Device`."""

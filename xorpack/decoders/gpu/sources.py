@@ -31,6 +31,8 @@ FILES: Mapping[str, str] = {
     "trellis_product": "trellis_product",
     "digits": "digits",
     "coded_product": "coded_product",
+    "trellis_search": "trellis_search",
+    "trellis_words": "trellis_search",
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 

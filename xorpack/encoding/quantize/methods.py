@@ -54,6 +54,7 @@ def quantize(
     balance: float = ...,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = ...,
     jobs: int = ...,
+    device: str = ...,
 ) -> TrellisTensor: ...
 
 
@@ -74,6 +75,7 @@ def quantize(
     column_gains: bool = False,
     balance: float = 1.0,
     jobs: int = 1,
+    device: str = "cpu",
 ) -> BCQTensor | TrellisTensor:
     """Quantize the kept weights, to ``bits`` sign planes or to ``rate`` stored bits each.
 
@@ -102,10 +104,13 @@ def quantize(
         column_gains: of a trellis: a float16 for each column, too.
         balance: of a trellis: 1 for the least total error, 0 for the same relative error in every row, or between.
         jobs: threads. The result does not depend on it.
+        device: of a trellis: where stored bits are searched, ``"cpu"``, ``"cuda"`` (CuPy's current GPU) or
+            ``"cuda:1"``. The result does not depend on it.
 
     Raises:
         ParameterError: an argument breaks its rule, or is of another method.
         DataError: NaN or infinity in ``weight``; scales that the type asked for cannot hold.
+        DeviceError: no such GPU, no CuPy, or too little memory.
     """
     checks.choice("method", method, METHODS)
     if method != TRELLIS:
@@ -117,6 +122,7 @@ def quantize(
             "outliers": None if outliers is True else outliers,
             "column_gains": column_gains or None,
             "balance": None if balance == 1 else balance,
+            "device": None if device == "cpu" else device,
         }
         refuse(given, method)
         return bcq.quantize(
@@ -143,6 +149,7 @@ def quantize(
         balance=balance,
         scale_dtype=scale_dtype,
         jobs=jobs,
+        device=device,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,13 @@ from xorpack.encoding.quantize.trellis_design import (
 from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, pooled, solve
 from xorpack.encoding.quantize.trellis_fit_kernels import normal_kernel
 from xorpack.encoding.quantize.trellis_scales import HEADROOM, Scaling, find_scales
-from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search
+from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search, find_device
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import TrellisTensor, as_matrix, dtype_name
 from xorpack.vector.threads import for_each
+
+if TYPE_CHECKING:
+    from xorpack.decoders.gpu.device import Device
 
 SAMPLE = 1 << 17
 """Weights on which codes are fitted before all columns are searched, about."""
@@ -70,6 +73,7 @@ def quantize_trellis(
     balance: float = 1.0,
     scale_dtype: Literal["auto", "uint8", "float16", "float32"] = "auto",
     jobs: int = 1,
+    device: str = "cpu",
 ) -> TrellisTensor:
     """Quantize to ``rate`` stored bits per kept weight, at nearly the least squared error that so many bits allow.
 
@@ -95,10 +99,13 @@ def quantize_trellis(
         scale_dtype: type that scales are stored in; uint8 is a logarithmic grid (:mod:`xorpack.code.scales`), and
             ``"auto"`` takes it where it saves more than it costs and all scales are inside its eight octaves.
         jobs: threads.
+        device: where columns are searched, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``: the same result. What surrounds the
+            search stays on the CPU, and so do columns of fewer stored bits than four windows, or of very many.
 
     Raises:
         ParameterError: an argument breaks its rule; a rate that no quotient gives, with the nearest.
         DataError: NaN or infinity in ``weight``, pruned or not.
+        DeviceError: no such GPU, no CuPy, or too little memory.
     """
     job = Job.of(
         weight,
@@ -111,6 +118,7 @@ def quantize_trellis(
         balance=balance,
         scale_dtype=scale_dtype,
         jobs=jobs,
+        device=device,
     )
     scaling = job.scaling(outliers=outliers)
     tensor = job.tensor(*job.quantize(scaling), scaling.gains)
@@ -118,7 +126,7 @@ def quantize_trellis(
 
 
 def count_outliers(
-    weight: NDArray[Any], mask: Words | None, rate: float, group_size: int, outliers: bool | float
+    weight: NDArray[Any], mask: NDArray[Any] | None, rate: float, group_size: int, outliers: bool | float
 ) -> int:
     """How many weights :func:`quantize_trellis` would keep apart."""
     job = Job.of(
@@ -151,6 +159,7 @@ class Job:
     scale_dtype: str
     balance: float
     jobs: int
+    device: Device | None
 
     @classmethod
     def of(
@@ -166,6 +175,7 @@ class Job:
         balance: float,
         scale_dtype: str,
         jobs: int,
+        device: str = "cpu",
     ) -> Job:
         """Check the arguments of :func:`quantize_trellis`."""
         weight = check_float(weight)
@@ -191,6 +201,7 @@ class Job:
             scale_dtype=scale_dtype,
             balance=balance,
             jobs=jobs,
+            device=find_device(device),
         )
 
     @property
@@ -243,7 +254,7 @@ class Job:
         a = np.array(self.plan.a, np.float64)
         if code.size:
             a = self.fitted_codes(scaling, care, a)
-            self.search(scaling, care, a).run(code, range(code.shape[1]), self.jobs)
+            self.search(scaling, care, a).run(code, range(code.shape[1]), self.jobs, self.device)
         return code, *self._refitted(
             scaling, care, code, a * unit, stored_scales(scaling.scales / unit, stored)
         )
@@ -282,7 +293,7 @@ class Job:
         best, least = a, np.inf
         for _ in range(SAMPLE_TURNS):
             search = self.search(scaling, care, a)
-            search.run(code, sample, self.jobs)
+            search.run(code, sample, self.jobs, self.device)
             equations = sum(
                 (search.equations(code, chunk) for chunk in sample), np.zeros((len(a), len(a) + 1))
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,13 @@ from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.trellis_kernels import expand_trellis
 from xorpack.code.words import Words, unpack
 from xorpack.encoding.quantize.trellis_kernels import search_kernel
+from xorpack.errors import ParameterError
 from xorpack.tensors import as_matrix
 from xorpack.vector.threads import for_each
+
+if TYPE_CHECKING:
+    from xorpack.decoders.gpu.device import Device
+    from xorpack.encoding.quantize.trellis_gpu import DeviceSearch
 
 UNIT = 6500.0
 """Integers for one standard deviation, at the most."""
@@ -37,6 +43,23 @@ EVEN = 0.95
 """Ratio of the least to the largest weight of an error from which all are taken as equal."""
 
 FULL = 32767
+
+
+def find_device(name: str) -> Device | None:
+    """The device of a name: None for ``"cpu"``, a GPU for ``"cuda"`` (CuPy's current one) or ``"cuda:1"``.
+
+    Raises:
+        ParameterError: another name.
+        DeviceError: no CuPy, no driver, no such GPU, or one that is too old.
+    """
+    if name == "cpu":
+        return None
+    found = re.fullmatch(r"cuda(?::(\d+))?", str(name))
+    if found is None:
+        raise ParameterError(f"device {name!r} is not cpu, cuda or cuda:NUMBER")
+    from xorpack.decoders.gpu.device import device
+
+    return device(None if found[1] is None else int(found[1]))
 
 
 class Search:
@@ -78,7 +101,8 @@ class Search:
         self.unit = min(UNIT, LARGEST / reach)
         self.limit = reach * self.unit
         self._schedule()
-        self._arrange(np.rint(levels * self.unit).astype(np.int16))
+        self.states: NDArray[np.int16] = np.rint(levels * self.unit).astype(np.int16)
+        self._arrange(self.states)
 
     def _schedule(self) -> None:
         ends = np.concatenate([[0], self.network.ends(self.rows)])
@@ -107,23 +131,53 @@ class Search:
             self.tables[r] = table[key]
         self.levels = np.concatenate(arranged)
 
-    def run(self, code: Words, chunks: Iterable[int], jobs: int) -> None:
-        """Search the columns of ``chunks`` and write their words of ``code`` (m, all chunks)."""
+    def run(self, code: Words, chunks: Iterable[int], jobs: int, device: Device | None = None) -> None:
+        """Search the columns of ``chunks`` and write their words of ``code`` (m, all chunks).
+
+        On ``device``, if there is one and columns are neither so short that more than one pass around them is needed,
+        nor so long that survivors are decided on the way.
+        """
+        if device is not None and self.edge <= len(self.firsts) <= self.capacity and self.is_long:
+            self.on(device).run(self.columns, code, chunks, jobs)
+            return
 
         def work(chunk: int) -> None:
-            x, weights = self._columns(chunk)
-            targets = np.clip(np.rint(x * self.unit), -self.limit, self.limit).astype(np.int16)
-            largest = weights.max(axis=0, initial=0)
-            relative = weights / np.where(largest > 0, largest, 1)
-            weighted = bool((relative[weights > 0] < EVEN).any())
-            shares = np.where(weights > 0, np.maximum(np.rint(relative * FULL), 1) if weighted else FULL, 0)
             search_kernel(
-                np.ascontiguousarray(targets.T), np.ascontiguousarray(shares.T.astype(np.int16)), weighted, self.fine,
-                self.firsts, self.new_bits, self.counts, self.tables, self.levels, self.network.window, self.edge,
-                self.capacity, code, chunk,
+                *self.columns(chunk), self.fine, self.firsts, self.new_bits, self.counts, self.tables, self.levels,
+                self.network.window, self.edge, self.capacity, code, chunk,
             )  # fmt: skip
 
         for_each(work, chunks, jobs)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether columns have too many stored bits to try them all, as the kernel has it."""
+        return self.network.n_stored(self.rows) >= max(self.network.window, 13)
+
+    def on(self, device: Device) -> DeviceSearch:
+        """This search on a device."""
+        from xorpack.encoding.quantize.trellis_gpu import DeviceSearch
+
+        return DeviceSearch(
+            device=device,
+            network=self.network,
+            levels=self.states,
+            firsts=self.firsts,
+            new_bits=self.new_bits,
+            rows=self.rows,
+            edge=self.edge,
+            fine=self.fine,
+        )
+
+    def columns(self, chunk: int) -> tuple[NDArray[np.int16], NDArray[np.int16], bool]:
+        """Targets and shares (n, rows) of a chunk's columns as the kernels take them, and whether they are weighted."""
+        x, weights = self._columns(chunk)
+        targets = np.clip(np.rint(x * self.unit), -self.limit, self.limit).astype(np.int16)
+        largest = weights.max(axis=0, initial=0)
+        relative = weights / np.where(largest > 0, largest, 1)
+        weighted = bool((relative[weights > 0] < EVEN).any())
+        shares = np.where(weights > 0, np.maximum(np.rint(relative * FULL), 1) if weighted else FULL, 0)
+        return np.ascontiguousarray(targets.T), np.ascontiguousarray(shares.T.astype(np.int16)), weighted
 
     def arguments(self) -> tuple[Any, ...]:
         """What a kernel that searches columns of its own making takes."""
