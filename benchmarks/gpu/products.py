@@ -67,7 +67,7 @@ def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: 
         yield Row(
             what=f"cuBLAS fp16, batch {n}, {case.name}", samples=[s * 1e6 for s in blas], unit="us", digits=1
         )
-        fused = ("tables", "tensor_cores") if isinstance(case, Case) else ("binary",)
+        fused = ("tables", "tensor_cores", "binary") if isinstance(case, Case) else ("binary",)
         for algorithm in (*fused, "decode"):
             if (algorithm in ("tables", "binary") and n > 8) or (algorithm == "decode" and n < 8):
                 continue

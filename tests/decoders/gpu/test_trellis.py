@@ -171,7 +171,7 @@ def test_out_of_any_type_with_strides():
 
 def test_few_columns_are_fused_and_many_decoded():
     names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9)}
-    assert names[1] == names[8] == ["trellis_bits", "trellis_product", "trellis_finish"]
+    assert names[1] == names[8] == ["digits", "trellis_product", "trellis_finish"]
     assert names[9] == ["trellis_decode", "trellis_finish"]
     assert "trellis_product" not in [kernel.name for kernel, _ in loaded("trellis, bitmap").kernels(1)]
 

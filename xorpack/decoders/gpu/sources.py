@@ -28,14 +28,20 @@ FILES: Mapping[str, str] = {
     "trellis_decode": "trellis_decode",
     "trellis_outliers": "trellis_decode",
     "trellis_finish": "trellis_finish",
-    "trellis_bits": "trellis_product",
     "trellis_product": "trellis_product",
+    "digits": "digits",
+    "coded_product": "coded_product",
     "trellis_search": "trellis_search",
     "trellis_words": "trellis_search",
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
-PREFACES: Mapping[str, str] = {f"trellis_{what}": "trellis" for what in ("decode", "finish", "product")}
+PREFACES: Mapping[str, Sequence[str]] = {
+    "trellis_decode": ("trellis",),
+    "trellis_finish": ("trellis",),
+    "trellis_product": ("binary", "trellis"),
+    "coded_product": ("binary",),
+}
 """Files that stand between ``common.cu`` and a file."""
 
 OPTIONS = ("-std=c++17", "-default-device")
@@ -61,7 +67,7 @@ class Kernel:
         """The text to compile."""
         head = "".join(f"#define XP_{name} {value}\n" for name, value in self.macros)
         file = FILES[self.name]
-        files = ("common", PREFACES[file], file) if file in PREFACES else ("common", file)
+        files = ("common", *PREFACES.get(file, ()), file)
         return head + "\n".join(map(_text, files))
 
 
