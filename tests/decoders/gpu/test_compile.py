@@ -15,6 +15,8 @@ SPILLED = {("default", "matvec", "sm_120"): 128}
 """Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread."""
 TRELLIS_SPILLED = 64
 """Of trellis_product: numbers that are read once in a body of some 1000 instructions, for 12 warps instead of 8."""
+TILES_SPILLED = 96
+"""Of trellis_matmul of 64 columns, which has 255 registers there."""
 
 GROUPS = {
     "default": lambda arch: nvrtc.kernels("default", 2, arch),

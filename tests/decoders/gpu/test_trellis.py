@@ -68,6 +68,8 @@ PRODUCTS = [
     ("binary", 1, "F16"),
     ("binary", 6, "F32"),
     ("decode", 5, "F32"),
+    ("trellis_tiles", 9, "F16"),
+    ("trellis_tiles", 20, "BF16"),
 ]
 
 
@@ -83,7 +85,7 @@ def test_products(name, algorithm, n, dtype):
         return
     y = tensor.matmul(x, algorithm=algorithm)
     assert y.shape == (n, encoded.rows)
-    check_product(y, encoded, x, dtype, rounded=dtype if algorithm == "decode" else None)
+    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles") else None)
 
 
 @pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
@@ -170,10 +172,58 @@ def test_out_of_any_type_with_strides():
 
 
 def test_few_columns_are_fused_and_many_decoded():
-    names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9)}
+    names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9, 128, 129)}
     assert names[1] == names[8] == ["trellis_bits", "trellis_product", "trellis_finish"]
-    assert names[9] == ["trellis_decode", "trellis_finish"]
+    assert names[9] == names[128] == ["trellis_fragments", "trellis_matmul", "trellis_finish"]
+    assert names[129] == ["trellis_decode", "trellis_finish"]
+    wide = [kernel.name for kernel, _ in loaded("trellis").kernels(9, "F32")]
+    assert wide == ["trellis_decode", "trellis_finish"]
     assert "trellis_product" not in [kernel.name for kernel, _ in loaded("trellis, bitmap").kernels(1)]
+
+
+@pytest.mark.parametrize("n", [1, 9, 70])
+@pytest.mark.parametrize("name", ["trellis", "trellis, odd", "trellis, tall"])
+def test_tiles_do_not_depend_on_turns_and_launch(name, n):
+    """Parts of a sum are as many as the device asks for: the sums differ by float32 rounding, never between turns."""
+    encoded = encoded_case(name)
+    if products.why_not("trellis_tiles", encoded, n, "F16", 227 << 10):
+        pytest.skip("it does not take this tensor")
+    x = activations(n, encoded.cols, "F16")
+    for n_multiprocessors in (1, 40):
+        found = []
+        for turns in ("rising", "falling", "a warp ahead"):
+            tensor = host_device.load(encoded, turns=turns, n_multiprocessors=n_multiprocessors)
+            found.append(tensor.matmul(x, algorithm="trellis_tiles"))
+        assert same(found[0], found[1])
+        assert same(found[0], found[2])
+        check_product(found[0], encoded, x, "F16", rounded="F16")
+
+
+def test_tiles_of_tiny_and_large_scales():
+    """Levels are rounded beside a power of two: float16 has no subnormals of them."""
+    for name in ("trellis, tiny numbers", "trellis, period", "trellis, low rate"):
+        encoded = encoded_case(name)
+        if products.why_not("trellis_tiles", encoded, 9, "F16", 227 << 10):
+            continue
+        x = activations(9, encoded.cols, "F16")
+        out = np.empty((9, encoded.rows), np.float32)
+        check_product(
+            loaded(name).matmul(x, out=out, algorithm="trellis_tiles"), encoded, x, "F32", rounded="F16"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "why"),
+    [
+        ("trellis, bitmap", "F16", "some weights are pruned"),
+        ("trellis, groups", "F16", "scales change within a row"),
+        ("trellis", "F32", "activations are float32"),
+    ],
+)
+def test_what_tiles_do_not_take_says_why(name, dtype, why):
+    x = activations(9, encoded_case(name).cols, dtype)
+    with pytest.raises(ParameterError, match=why):
+        loaded(name).matmul(x, algorithm="trellis_tiles")
 
 
 @pytest.mark.parametrize(

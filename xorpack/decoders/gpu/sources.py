@@ -30,12 +30,16 @@ FILES: Mapping[str, str] = {
     "trellis_finish": "trellis_finish",
     "trellis_bits": "trellis_product",
     "trellis_product": "trellis_product",
+    "trellis_fragments": "trellis_matmul",
+    "trellis_matmul": "trellis_matmul",
     "trellis_search": "trellis_search",
     "trellis_words": "trellis_search",
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
-PREFACES: Mapping[str, str] = {f"trellis_{what}": "trellis" for what in ("decode", "finish", "product")}
+PREFACES: Mapping[str, str] = {
+    f"trellis_{what}": "trellis" for what in ("decode", "finish", "matmul", "product")
+}
 """Files that stand between ``common.cu`` and a file."""
 
 OPTIONS = ("-std=c++17", "-default-device")

@@ -9,13 +9,16 @@ from xorpack.decoders.gpu.products.decode import Decode
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.products.tables import Tables
 from xorpack.decoders.gpu.products.tensor_cores import TensorCores
+from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles
 from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
 
 __all__ = ["ALGORITHMS", "MAX_FUSED", "Product", "choose", "why_not"]
 
-ALGORITHMS: Mapping[str, type[Product]] = {each.NAME: each for each in (Tables, TensorCores, Binary, Decode)}
+ALGORITHMS: Mapping[str, type[Product]] = {
+    each.NAME: each for each in (Tables, TensorCores, Binary, TrellisTiles, Decode)
+}
 """By name."""
 
 MAX_FUSED = 128
@@ -54,7 +57,7 @@ def choose(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_
     elif n > 8:
         order = [TensorCores.NAME]
     if encoded.kind == "trellis":
-        order = [Binary.NAME]
+        order = [Binary.NAME, TrellisTiles.NAME] if n <= MAX_FUSED else []
     for name in (*order, Decode.NAME):
         if not why_not(name, encoded, n, x_dtype, shared_limit):
             return name
