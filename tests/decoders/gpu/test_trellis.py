@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import host_device
 import numpy as np
@@ -182,12 +183,10 @@ def test_few_columns_are_fused_and_many_decoded():
 
 
 @pytest.mark.parametrize("n", [1, 9, 70])
-@pytest.mark.parametrize("name", ["trellis", "trellis, odd", "trellis, tall"])
+@pytest.mark.parametrize("name", ["trellis", "trellis, odd", "trellis, period"])
 def test_tiles_do_not_depend_on_turns_and_launch(name, n):
     """Parts of a sum are as many as the device asks for: the sums differ by float32 rounding, never between turns."""
     encoded = encoded_case(name)
-    if products.why_not("trellis_tiles", encoded, n, "F16", 227 << 10):
-        pytest.skip("it does not take this tensor")
     x = activations(n, encoded.cols, "F16")
     for n_multiprocessors in (1, 40):
         found = []
@@ -199,17 +198,20 @@ def test_tiles_do_not_depend_on_turns_and_launch(name, n):
         check_product(found[0], encoded, x, "F16", rounded="F16")
 
 
-def test_tiles_of_tiny_and_large_scales():
+@pytest.mark.parametrize("power", [-90, -20, 12])
+def test_tiles_of_tiny_and_large_weights(power):
     """Levels are rounded beside a power of two: float16 has no subnormals of them."""
-    for name in ("trellis, tiny numbers", "trellis, period", "trellis, low rate"):
-        encoded = encoded_case(name)
-        if products.why_not("trellis_tiles", encoded, 9, "F16", 227 << 10):
-            continue
-        x = activations(9, encoded.cols, "F16")
-        out = np.empty((9, encoded.rows), np.float32)
-        check_product(
-            loaded(name).matmul(x, out=out, algorithm="trellis_tiles"), encoded, x, "F32", rounded="F16"
-        )
+    encoded = encoded_case("trellis, period")
+    x, out = activations(9, encoded.cols, "F16"), np.empty((2, 9, encoded.rows), np.float32)
+    a = (encoded.elements.a * np.float32(2.0**power)).astype(np.float32)
+    other = replace(
+        encoded, elements=replace(encoded.elements, a=a, outliers=np.zeros(0, np.uint8), n_outliers=0)
+    )
+    plain = replace(encoded, elements=replace(encoded.elements, outliers=np.zeros(0, np.uint8), n_outliers=0))
+    for to, tensor in zip(out, (plain, other), strict=True):
+        host_device.load(tensor).matmul(x, out=to, algorithm="trellis_tiles")
+    assert np.abs(out[0]).max() > 0
+    assert same(out[0] * np.float32(2.0**power), out[1])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@
 // of columns in a product is free. So weights go from words to operands in registers, for all XP_TILES.
 //
 // trellis_fragments: in x (n, cols), x_stride elements from row to row; out fragments[((Q * 8 + u) * tiles + tile) * 64 + lane * 2],
-//          0 where there is no column. Launch: any grid.
+//          0 where there is no column. With gains they are x times gain over `largest`, a power of two that no gain is above,
+//          as float32, rounded. Launch: any grid.
 // trellis_matmul: out partial[(column * parts + part) * rows + r], float32, of part_quads quads each, without the scale.
 //          Launch: grid (ceil(rows / (32 * XP_WARPS)), parts, ceil(n / (8 * XP_TILES))); shared memory: 128 << XP_BITS bytes.
 // Bytes:   code once from memory (windows of neighbouring rows overlap in the caches), x once a block from the L2 cache.
@@ -45,7 +46,7 @@ __device__ __forceinline__ void xp_mma(float (&c)[4], const u32 (&a)[4], u32 b0,
 #endif
 
 extern "C" __global__ void __launch_bounds__(256, 1)
-trellis_fragments(const unsigned short* __restrict__ x, i64 x_stride, i64 n, i64 cols, i64 quads, i64 tiles, u32* __restrict__ fragments) {
+trellis_fragments(const unsigned short* __restrict__ x, const unsigned short* __restrict__ gains, u64 largest, i64 x_stride, i64 n, i64 cols, i64 quads, i64 tiles, u32* __restrict__ fragments) {
     const i64 all = tiles * quads * 256;
     for (i64 at = blockIdx.x * (i64)blockDim.x + threadIdx.x; at < all; at += (i64)gridDim.x * blockDim.x) {
         const int lane = (int)(at & 31);
@@ -53,7 +54,13 @@ trellis_fragments(const unsigned short* __restrict__ x, i64 x_stride, i64 n, i64
         const i64 column = tile * 8 + (lane >> 2), first = quad * 128 + (lane & 3) * 32 + u;
         u32 parts[4];
 #pragma unroll
-        for (int b = 0; b < 4; ++b) parts[b] = column < n && first + 8 * b < cols ? x[column * x_stride + first + 8 * b] : 0;
+        for (int b = 0; b < 4; ++b) {
+            const i64 col = first + 8 * b;
+            parts[b] = column < n && col < cols ? x[column * x_stride + col] : 0;
+            if (!gains || !parts[b]) continue;
+            const float gain = xp_from_half(gains[col]) / __uint_as_float((u32)largest);
+            parts[b] = xp_rounded(xp_times(xp_load(parts + b, 0, XP_X), gain), XP_X, XP_X);
+        }
         fragments[2 * at] = parts[0] | parts[1] << 16;
         fragments[2 * at + 1] = parts[2] | parts[3] << 16;
     }
@@ -78,7 +85,7 @@ __device__ __forceinline__ void xp_transpose(u32 (&words)[8]) {
 }
 
 extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, 1)
-trellis_matmul(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const float* __restrict__ a, const u32* __restrict__ fragments, i64 n,
+trellis_matmul(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const float* __restrict__ a, u64 largest, const u32* __restrict__ fragments, i64 n,
                i64 tiles, i64 quads, i64 part_quads, float* __restrict__ partial) {
     Weights w;
     w.rows = rows, w.chunks = chunks, w.code = code, w.m = m;
@@ -89,6 +96,7 @@ trellis_matmul(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const 
     for (int j = 0; j < XP_BITS; ++j) most = most + fabsf(a[j]);
     const u32 exponent = min(max(__float_as_uint(most) >> 23 & 0xFF, 1u), 253u);
     const float unit = __uint_as_float(exponent << 23), inverse = __uint_as_float((254 - exponent) << 23);
+    const float factor = xp_times(unit, __uint_as_float((u32)largest));
     for (int at = threadIdx.x; at < 32 << XP_BITS; at += XP_WARPS * 32) {
         float level = 0.0f;
 #pragma unroll
@@ -139,6 +147,6 @@ trellis_matmul(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const 
     for (int c = 0; c < 8 * XP_TILES; ++c) {
         const int tile = c / 4 % XP_TILES;
         const i64 column = (tile0 + tile) * 8 + 2 * t + (c & 1), row = row0 + c / (4 * XP_TILES) * 16 + (c >> 1 & 1) * 8 + g;
-        if (column < n && row < rows) partial[(column * gridDim.y + blockIdx.y) * rows + row] = unit * sums[c / (4 * XP_TILES)][tile][c % 4];
+        if (column < n && row < rows) partial[(column * gridDim.y + blockIdx.y) * rows + row] = factor * sums[c / (4 * XP_TILES)][tile][c % 4];
     }
 }

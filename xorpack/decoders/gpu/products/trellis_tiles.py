@@ -1,7 +1,8 @@
-"""The algorithm ``trellis_tiles``: levels by planes' bits, to tensor cores (``kernels/trellis_matmul.cu``). For batches."""
+"""The algorithm ``trellis_tiles``: levels by bits of planes, in tensor cores (``kernels/trellis_matmul.cu``)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ MAX_PLANES = 8
 
 
 class TrellisTiles(Product):
-    """Levels rounded to the type of the activations, scaled in float32; no mask, no gains, scales of rows."""
+    """Levels rounded to the type of the activations, scaled in float32; no mask, scales of rows."""
 
     NAME: ClassVar[str] = "trellis_tiles"
 
@@ -41,8 +42,6 @@ class TrellisTiles(Product):
             return f"it is for trellis tensors, not {encoded.kind}"
         if encoded.n_kept != encoded.n_weights:
             return "some weights are pruned"
-        if encoded.elements.gains is not None:
-            return "columns have gains"
         if 0 < encoded.group_size < encoded.cols:
             return f"scales change within a row: group_size {encoded.group_size}"
         if x_dtype == "F32":
@@ -59,7 +58,7 @@ class TrellisTiles(Product):
         chosen = plan(layout.rows, layout.cols, n, self.device.n_multiprocessors)
         macros = resident.macros | {"X": TYPES.index(dtype), "TILES": chosen.tiles, "WARPS": WARPS}
         self.part_cols, self.n_parts = QUAD * chosen.part_quads, chosen.n_parts
-        self._plan = chosen
+        self._plan, self._largest = chosen, np.uint64(_largest(resident.encoded))
         passes = -(-max(n, 1) // (8 * chosen.tiles))
         self._n_tiles = np.int64(passes * chosen.tiles)
         words = 512 * chosen.quads * int(self._n_tiles)
@@ -81,10 +80,23 @@ class TrellisTiles(Product):
         store, (fill, main) = resident.store, self._steps
         fragments = np.uint64(target.workspace(stream, "activations", self.workspace["activations"]))
         n, quads = x.shape[0], np.int64(chosen.quads)
-        seen = np.uint64(x.pointer), np.int64(x.strides[0]), np.int64(n), np.int64(layout.cols)
+        seen = (
+            np.uint64(x.pointer),
+            store.pointer("gains"),
+            self._largest,
+            np.int64(x.strides[0]),
+            np.int64(n),
+            np.int64(layout.cols),
+        )
         target.launch(*fill, (*seen, quads, self._n_tiles, fragments), stream)
         code = np.int64(layout.rows), np.int64(layout.chunks), store.pointer("code")
-        walk = np.int64(resident.network.n_stored(layout.rows)), store.pointer("a"), fragments, np.int64(n)
+        walk = (
+            np.int64(resident.network.n_stored(layout.rows)),
+            store.pointer("a"),
+            self._largest,
+            fragments,
+            np.int64(n),
+        )
         target.launch(
             *main,
             (*code, *walk, self._n_tiles, quads, np.int64(chosen.part_quads), np.uint64(partial)),
@@ -115,3 +127,10 @@ def plan(rows: int, cols: int, n: int, n_multiprocessors: int) -> TilesPlan:
     blocks = max(1, -(-rows // ROWS) * -(-n // (8 * tiles)))
     parts = min(quads, max(1, -(-2 * n_multiprocessors // blocks)))
     return TilesPlan(tiles=tiles, quads=quads, part_quads=-(-quads // parts))
+
+
+def _largest(encoded: EncodedTensor) -> int:
+    """The bits of a float32: the least power of two that no gain is above; 1 without gains."""
+    gains = encoded.trellis(None).gains
+    most = 1.0 if gains is None else float(np.abs(gains.astype(np.float32)).max(initial=2.0**-24))
+    return int(np.float32(2.0 ** math.ceil(math.log2(most or 1.0))).view(np.uint32))
