@@ -58,7 +58,10 @@ def test_a_name_stands_for_one_class() -> None:
     assert {name: found for name, found in modules.items() if len(found) > 1} == {}
 
 
-VECTOR = {f"xorpack.vector.{name}" for name in ("bitops", "gf2_bytes", "lookup", "select", "symbols", "xor")}
+VECTOR = {
+    f"xorpack.vector.{name}"
+    for name in ("bitops", "gf2_bytes", "gf2_pivots", "lookup", "select", "symbols", "xor")
+}
 """What kernels are made of: functions whose bodies numba takes, too."""
 
 

@@ -79,6 +79,20 @@ def test_bits_go_where_errors_cost_most(model: Path, hessian: np.ndarray, tmp_pa
     assert len(set(rates(tmp_path / "p").values())) <= 2
 
 
+def test_outliers_of_a_higher_rate_are_within_the_budget(hessian: np.ndarray, tmp_path: Path) -> None:
+    heavy = np.random.default_rng(2).standard_t(5, (20 * ROWS, COLS)).astype(np.float32)
+    source = tmp_path / "m.safetensors"
+    save_file({NAMES[0]: heavy}, source)
+    stats = written(tmp_path / "s", hessian, {NAMES[0]: np.ones(len(heavy), np.float32)})
+
+    def bits(**options: Any) -> float:
+        report = xorpack.encode_checkpoint(source, tmp_path / "o", hessian=stats, overwrite=True, **options)
+        return 8 * report.total.n_bytes / heavy.size
+
+    budget = bits(rate=4.0) - 0.02  # which has 1.4 times the outliers of a rate of 3
+    assert budget - 0.2 < bits(target_bits=budget) <= budget
+
+
 def test_without_gradients_weights_count_alike(model: Path, hessian: np.ndarray, tmp_path: Path) -> None:
     stats = written(tmp_path / "s", hessian, {})
     xorpack.encode_checkpoint(model, tmp_path / "o", target_bits=4.5, hessian=stats)

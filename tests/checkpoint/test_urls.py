@@ -16,8 +16,9 @@ from safetensors.numpy import save_file
 from samples import pruned
 
 import xorpack
+from xorpack.analysis.report import render
 from xorpack.cli import main
-from xorpack.errors import DestinationError, FormatError, ParameterError, SourceError
+from xorpack.errors import CorruptError, DestinationError, FormatError, ParameterError, SourceError
 from xorpack.files.remote import RemoteFile
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec (extra dask)")
@@ -155,16 +156,49 @@ def test_an_upload_that_fails_takes_back_what_it_brought_and_can_be_gone_on_with
     assert stored(bucket, "/bucket/z") == contents(tmp_path / "x")
 
 
-def test_the_command_line_takes_them_for_encode_alone(
+def test_the_command_line_takes_them_where_they_are_taken(
     tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command, code in (("encode", 0), ("decode", 2)):
-        monkeypatch.setattr(sys, "argv", ["xorpack", command, f"{BUCKET}/model", str(tmp_path / command)])
+    for *arguments, code in (
+        ("encode", f"{BUCKET}/model", f"{BUCKET}/x", 0),
+        ("prune", f"{BUCKET}/model", str(tmp_path / "y"), 2),
+    ):
+        monkeypatch.setattr(sys, "argv", ["xorpack", *arguments])
         with pytest.raises(SystemExit) as stopped:
             main()
         assert stopped.value.code == code
-    assert "only encode takes URLs" in capsys.readouterr().err
-    assert (tmp_path / "encode" / "config.json").is_file()
+    assert "this command takes no URLs" in capsys.readouterr().err
+    assert bucket.exists("/bucket/x/config.json")
+
+
+def test_what_was_encoded_is_read_from_urls(source: Path, tmp_path: Path, bucket: Any) -> None:
+    xorpack.encode_checkpoint(source, tmp_path / "x", lossless=True)
+    bucket.put(str(tmp_path / "x"), "/bucket/x", recursive=True)
+    here, there = tmp_path / "x", f"{BUCKET}/x"
+    xorpack.decode_checkpoint(there, f"{BUCKET}/y")
+    assert stored(bucket, "/bucket/y") == {
+        k: v for k, v in contents(source).items() if k != "pytorch_model.bin"
+    }
+    assert xorpack.verify_checkpoint(there, against=f"{BUCKET}/model", jobs=2) == xorpack.verify_checkpoint(
+        here, against=source
+    )
+    said = render(xorpack.report_checkpoint(there, against=f"{BUCKET}/model", n_maps=1), "json")
+    mine = render(xorpack.report_checkpoint(here, against=source, n_maps=1), "json")
+    assert said == mine.replace(str(here), there)
+    plain = render(xorpack.report_checkpoint(f"{BUCKET}/model"), "json")
+    assert plain == render(xorpack.report_checkpoint(source), "json").replace(str(source), f"{BUCKET}/model")
+    with pytest.raises(ParameterError, match=f"quality is of models on a disk, and {there} is a URL"):
+        xorpack.report_checkpoint(there, quality=source / "config.json")
+    data = bytearray(bucket.cat_file("/bucket/x/model-00001-of-00002.safetensors"))
+    data[-9] ^= 1
+    bucket.pipe_file("/bucket/x/model-00001-of-00002.safetensors", bytes(data))
+    for call in (
+        lambda: xorpack.verify_checkpoint(there),
+        lambda: xorpack.decode_checkpoint(there, tmp_path / "z"),
+    ):
+        with pytest.raises(CorruptError, match=rf"^{there}/model-00001-of-00002\.safetensors: "):
+            call()
+    assert sorted(os.listdir(tmp_path)) == ["model", "temporary", "x"]
 
 
 def test_without_fsspec_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

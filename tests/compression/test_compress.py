@@ -197,6 +197,7 @@ def test_a_short_text_is_used_for_what_it_gives(model: Path, tmp_path: Path) -> 
         ({"max_perplexity_increase": -0.1}, ParameterError, "max_perplexity_increase = -0.1 is not positive"),
         ({"rate": None, "target_bits": 0.1}, ParameterError, "fewer than the least possible"),
         ({"resume": True}, ParameterError, "resume needs a file that statistics are kept in: give stats"),
+        ({"sequential": True, "calibration": None}, ParameterError, "runs the model over a text once more"),
         ({"guided": 1}, ParameterError, "guided = 1 is not True or False"),
         ({"rate": None, "max_size": 1000}, ParameterError, "least"),
         ({"calibration": None}, ParameterError, "no statistics are: give calibration"),

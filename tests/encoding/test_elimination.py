@@ -161,8 +161,10 @@ def test_maps_are_made_of_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as plain:
             plain.setattr(elimination, "eliminate_maps", elimination.eliminate_maps.py_func)
             for part in (
-                "gather_groups",
+                "gather_equations",
                 "add_pivots",
+                "make_patterns",
+                "take_rest",
                 "solve_maps",
                 "mirrored",
                 "take_border",

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import xorpack
+from xorpack.checkpoint import decode
 from xorpack.errors import SourceError
 from xorpack.files import safetensors_file
 from xorpack.files.reading import SourceFile
@@ -116,7 +117,9 @@ def test_a_change_after_everything_is_read(
     monkeypatch.setattr(safetensors_file, "write", late)
     monkeypatch.setattr("xorpack.checkpoint.shards.copy_mode", lambda *_: None)
     monkeypatch.setattr("xorpack.checkpoint.prune.copy_mode", lambda *_: None)
-    monkeypatch.setattr("xorpack.checkpoint.decode.copy_mode", lambda *_: None)
+    monkeypatch.setattr(
+        "xorpack.checkpoint.decode.copy_mode", lambda *_: how(source)
+    )  # which writes otherwise
     with pytest.raises(SourceError, match=CHANGES[how]):
         COMMANDS[command](source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -158,9 +161,15 @@ def test_what_is_written_is_hashed_as_it_is_written(
     changed = bytearray(before)
     file = xorpack.open(out).files[0]
     changed[before.index(file.carried["embed"].data.tobytes())] ^= 1
-    xorpack.open(out)
+    reserve = decode.reserve
+
+    def change_before(*arguments: Any) -> Any:
+        out.write_bytes(changed)
+        return reserve(*arguments)
+
+    monkeypatch.setattr(decode, "reserve", change_before)
     with pytest.raises(xorpack.errors.CorruptError, match="carried tensor 'embed'"):
-        xorpack.decode_checkpoint(out, tmp_path / "back", progress=lambda *_: out.write_bytes(changed))
+        xorpack.decode_checkpoint(out, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 

@@ -127,7 +127,7 @@ def calibrate(
         raise FormatError(f"{root}: encoded by xorpack already; calibrate with the plain model")
     check_destination(target, overwrite=overwrite, inputs=[*layout.inputs(), text_path])
     checks.installed("torch", "transformers", extra="hf")
-    tokens = _tokens(root, text_path, sequences, length)
+    tokens = sequences_of(root, text_path, sequences, length)
     from xorpack.calibration.collect import MEMORY, Collector
     from xorpack.calibration.gradients import pieces_of, predicts, squared_gradients
     from xorpack.calibration.sums import KeptSums
@@ -136,7 +136,7 @@ def calibrate(
     settings |= {"gradients": gradients, "guided": guided}
     run = _identity(layout, text_path, tokens, settings)
 
-    loaded = _load(root)
+    loaded = load_model(root)
     wanted = gradients and not guided and predicts(loaded)
     pieces = pieces_of(tokens) if wanted else tokens[:0]
 
@@ -192,8 +192,13 @@ def _identity(
     return dict(json.loads(json.dumps(found)))
 
 
-def _tokens(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
-    """The first pieces of a text, int64 (n, length)."""
+def sequences_of(root: Path, path: Path, sequences: int, length: int) -> torch.Tensor:
+    """The first pieces of a text, int64 (n, length), ``sequences`` at the most.
+
+    Raises:
+        ParameterError: the text has not even one.
+        FormatError, SourceError: see :func:`read_tokens`.
+    """
     import torch
 
     ids = read_tokens(root, path, sequences * length)
@@ -227,8 +232,12 @@ def read_tokens(root: Path, path: Path, most: int) -> list[int]:
     return ids
 
 
-def _load(root: Path) -> torch.nn.Module:
-    """The model of config.json's own class, whose names are those of the files, in float32."""
+def load_model(root: Path) -> torch.nn.Module:
+    """The model of config.json's own class, whose names are those of the files, in float32.
+
+    Raises:
+        SourceError: transformers does not load it.
+    """
     import torch
     import transformers
 

@@ -24,6 +24,7 @@ from xorpack.analysis.accounting import Account
 from xorpack.code.corrections import packed_sizes
 from xorpack.encoding.quantize.bcq import columns_per_scale
 from xorpack.encoding.quantize.methods import quantize
+from xorpack.encoding.quantize.trellis import count_outliers
 from xorpack.errors import ParameterError
 from xorpack.tensors import as_matrix, n_groups
 
@@ -128,16 +129,23 @@ class Curve:
         else:
             rates, law, feedback = FEW, _LAW, 1
         held = fixed.section_bytes["mask"] + RECORD_BYTES
-        shares, listed = [], []
+        shares = []
         for rate in rates:
-            coded, share = sample.quantized(
+            _, share = sample.quantized(
                 method="trellis", rate=rate, group_size=group_size, outliers=outliers_at(rate)
             )
-            n_listed = round(OUTLIER_MARGIN * len(coded.positions) * array.size / max(sample.weight.size, 1))
-            listed.append(sum(packed_sizes(n_listed, array.size, 16)))
             shares.append(np.log2(share) - float(np.interp(rate, RATES, law)))
+        larger = OUTLIER_MARGIN * array.size / max(sample.weight.size, 1)
+        listed = [
+            sum(
+                packed_sizes(
+                    round(larger * sample.n_outliers(rate, group_size, outliers_at(rate))), array.size, 16
+                )
+            )
+            for rate in MEASURED
+        ]
         scales = rows * n_groups(cols, group_size or 0) + fixed.section_bytes["gains"]
-        n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, rates, listed)
+        n_bytes = RATES * fixed.n_kept / 8 + held + scales + np.interp(RATES, MEASURED, listed)
         share = 2 ** (law + np.interp(RATES, (0.0, *rates), (0.0, *shares)))
         error = cost * share * (1 + feedback * share)
         candidates = [
@@ -166,6 +174,10 @@ class _Sample(NamedTuple):
         step = max(1, -(-cols * n_rows // SAMPLE_WEIGHTS))
         part = np.ascontiguousarray(matrix[:n_rows, ::step])
         return cls(part, None if mask is None else np.ascontiguousarray(mask[:n_rows, ::step]))
+
+    def n_outliers(self, rate: float, group_size: int | None, outliers: bool | float) -> int:
+        """How many weights a trellis of this rate keeps apart."""
+        return count_outliers(self.weight, self.mask, rate, group_size or 0, outliers)
 
     def quantized(self, **how: Any) -> tuple[Any, float]:
         """The quantized sample, and its squared error over the kept weights' squares."""

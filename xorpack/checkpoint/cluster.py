@@ -1,8 +1,9 @@
-"""Workers of a dask cluster in the place of threads: other processes, on this machine or on many.
+"""Whoever does a checkpoint's tasks: threads, or workers of a dask cluster, processes on this machine or on many.
 
-A task is a tensor (:class:`xorpack.checkpoint.task.TensorTask`), as it is for a thread. Workers read the source and
-write parts themselves, so all of them see both under the same paths; what they send back is what is to be said of a
-tensor. A task whose worker is lost is given to another one; a tensor that takes several workers with it is an error.
+A task is a tensor (:class:`xorpack.checkpoint.task.TensorTask` and others), the same for a thread and for a worker.
+Workers read the source and write what they make themselves, so all of them see both under the same paths; what they
+send back is what is to be said of a tensor. A task whose worker is lost is given to another one; a tensor that takes
+several workers with it is an error.
 """
 
 from __future__ import annotations
@@ -17,19 +18,61 @@ from typing import Any
 
 from xorpack import checks
 from xorpack._version import __version__
-from xorpack.errors import ParameterError, WorkerError
+from xorpack.errors import ParameterError, WorkerError, XorpackError
 from xorpack.files.record import VERSION
+from xorpack.files.url import is_url
 
 CONNECT_SECONDS, WORKER_SECONDS = 10, 60
 """How long a scheduler is waited for, and the first of its workers."""
 
+RESTART = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
+"""How long a worker of this machine that died may take to come back: dask gives up after 15 s, and if none is left the
+run would wait for ever; on a busy machine it takes longer to import what a worker needs."""
 
-def check_options(scheduler: str | None, workers: int | None) -> None:
-    """Raise ParameterError unless these say what workers there are; neither does if there are none."""
+
+def check_options(jobs: int, scheduler: str | None, workers: int | None) -> bool:
+    """Whether these ask for workers.
+
+    Raises:
+        ParameterError: they do not say what threads or workers there are.
+    """
+    checks.whole("jobs", jobs, 1)
     if scheduler is not None and workers is not None:
         raise ParameterError("scheduler is of workers that run already, and workers says how many to start")
     if workers is not None:
         checks.whole("workers", workers, 1)
+    return scheduler is not None or workers is not None
+
+
+def absolute(place: str | Path) -> str | Path:
+    """A place as workers elsewhere find it."""
+    return place if is_url(place) else Path(place).absolute()
+
+
+@contextmanager
+def executor(
+    jobs: int, scheduler: str | None = None, workers: int | None = None, *, paths: Iterable[Path] = ()
+) -> Iterator[Executor]:
+    """Threads of this process, or where they are asked for workers; when it ends, what has not begun never does.
+
+    Args:
+        jobs: how many threads; of workers on this machine, all together.
+        scheduler: see :func:`cluster`.
+        workers: see :func:`cluster`.
+        paths: what every worker must see.
+
+    Raises:
+        ParameterError, WorkerError: see :func:`cluster`.
+    """
+    if scheduler is not None or workers is not None:
+        with cluster(scheduler, workers, threads=max(1, jobs // (workers or 1)), paths=paths) as found:
+            yield found
+        return
+    threads = ThreadPoolExecutor(jobs)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -50,11 +93,13 @@ def cluster(
             ``paths``; the scheduler is lost, or a task that workers die of.
     """
     try:
+        import dask
         import distributed
     except ImportError:
         raise ParameterError("workers need dask: pip install 'xorpack[dask]'") from None
     with ExitStack() as stack:
         if scheduler is None:
+            stack.enter_context(dask.config.set(RESTART))
             try:
                 local = distributed.LocalCluster(
                     n_workers=workers, threads_per_worker=threads, processes=True, dashboard_address=":0"
@@ -92,10 +137,8 @@ class _Workers(Executor):
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
         """See :class:`concurrent.futures.Executor`."""
-        name = getattr(arguments[0], "name", uuid.uuid4().hex)
-        found: Future[Any] = self._inner.submit(
-            function, *arguments, **options, key=(f"{function.__name__}-{self._run}", name)
-        )
+        key = (f"{function.__name__}-{self._run}", arguments[0].name)
+        found: Future[Any] = self._inner.submit(_on_worker, function, *arguments, **options, key=key)
         return found
 
     def name(self, key: Any) -> str:
@@ -105,6 +148,19 @@ class _Workers(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Drop what has not begun."""
         self._inner.shutdown(wait=False)
+
+
+def _on_worker(function: Callable[..., Any], /, task: Any, *arguments: Any) -> Any:
+    """Do a task; what fails there and is none of our errors names tensor and worker."""
+    try:
+        return function(task, *arguments)
+    except XorpackError:
+        raise
+    except (OSError, MemoryError) as error:
+        from distributed import get_worker
+
+        worker = get_worker().address
+        raise WorkerError(f"tensor {task.name!r}: worker {worker}: {_line(error)}") from None
 
 
 def _reach(address: str) -> None:

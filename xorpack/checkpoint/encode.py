@@ -16,12 +16,12 @@ from xorpack import checks
 from xorpack.analysis.accounting import Account, LeftOut
 from xorpack.checkpoint import parallel
 from xorpack.checkpoint.budget import Curve, Quantizer
-from xorpack.checkpoint.cluster import check_options, cluster
+from xorpack.checkpoint.cluster import absolute, check_options, executor
 from xorpack.checkpoint.costs import costs
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
-from xorpack.checkpoint.shards import Shards
+from xorpack.checkpoint.shards import Shards, Walk
 from xorpack.checkpoint.source import check_unchanged, find_source, plain_tensors, refuse_quantized
 from xorpack.checkpoint.task import TensorResult, TensorTask, check_device, encode_tensor
 from xorpack.encoded import EncodedTensor
@@ -35,7 +35,6 @@ from xorpack.files.originals import Originals
 from xorpack.files.remote import destination, staged
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import write_instead
-from xorpack.files.url import is_url
 from xorpack.tensors import as_matrix
 
 
@@ -47,6 +46,7 @@ def encode_checkpoint(
     hessian: str | Path | None = None,
     tp: int = 1,
     quantizers: Mapping[str, Quantizer] | None = None,
+    walk: Walk | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -70,6 +70,8 @@ def encode_checkpoint(
             for tensors that it does not have.
         tp: devices that vLLM is to cut the model for: each matrix is encoded in so many pieces, which only vLLM runs.
         quantizers: what quantizes each tensor, if that was chosen before (:class:`xorpack.checkpoint.survey.Survey`).
+        walk: through the model, with the hessian: each layer is fitted to make up for those before it, as
+            ``xorpack compress --sequential`` does (:class:`xorpack.calibration.walk.ModelWalk`).
         include: patterns of the tensors to take, see :mod:`xorpack.files.selection`.
         exclude: patterns of those to leave out.
         jobs: threads. The bytes written do not depend on it.
@@ -103,11 +105,10 @@ def encode_checkpoint(
         raise ParameterError("resume is of a run that writes, and dry_run asks for one that does not")
     chosen_settings = settings or Settings(**options)
     chosen_settings.check(options)
-    checks.whole("jobs", jobs, 1)
-    check_options(scheduler, workers)
+    clustered = check_options(jobs, scheduler, workers)
     check_device(device, chosen_settings, fitted=hessian is not None, elsewhere=scheduler is not None)
-    if clustered := scheduler is not None or workers is not None:
-        src, dst = _absolute(src), _absolute(dst)
+    if clustered:
+        src, dst = absolute(src), absolute(dst)
         hessian = hessian and Path(hessian).absolute()
     with ExitStack() as stack:
         source = stack.enter_context(staged(src))
@@ -133,16 +134,14 @@ def encode_checkpoint(
             return run.estimate()
         pool = None
         if clustered:
-            read = [] if is_url(src) else [source.path]
-            paths = [*read, target.parent, *(file.path for file in run.hessian_sources)]
-            threads = max(1, jobs // (workers or 1))
-            pool = stack.enter_context(cluster(scheduler, workers, threads=threads, paths=paths))
+            paths = [*source.paths, target.parent, *(file.path for file in run.hessian_sources)]
+            pool = stack.enter_context(executor(jobs, scheduler, workers, paths=paths))
         work = stack.enter_context(
             workspace(target, directory=layout.is_directory, overwrite=overwrite, resume=resume)
         )
-        journal = Journal(
-            work, identity(chosen_settings, include, exclude, files, run.hessian_sources, tp=tp)
-        )
+        digest = None if walk is None else walk.digest
+        asked = chosen_settings, include, exclude, files, run.hessian_sources
+        journal = Journal(work, identity(*asked, tp=tp, walk=digest))
         if journal.quantizers is not None:
             run.plan.quantizers = journal.quantizers
         else:
@@ -155,7 +154,7 @@ def encode_checkpoint(
                 if path.name not in journal.files:
                     remove(path)
         files_by_path = {out / file.path.name if layout.is_directory else out: file for file in files}
-        run.write(files_by_path, work, journal, pool)
+        run.write(files_by_path, work, journal, pool, walk)
         if layout.is_directory:
             _write_others(layout, originals, files, out, run, {"tp": tp} if tp > 1 else {})
         check_unchanged([*(file.source for file in files), *run.hessian_sources])
@@ -170,10 +169,6 @@ def _refuse_piece(name: str) -> None:
         raise ParameterError(
             f"tensor {whole!r}: a piece of it would not become smaller by encoding; exclude it"
         )
-
-
-def _absolute(place: str | Path) -> str | Path:
-    return place if is_url(place) else Path(place).absolute()
 
 
 def _write_others(
@@ -337,6 +332,7 @@ class EncodingRun:
         work: Path,
         journal: Journal,
         workers: Executor | None = None,
+        walk: Walk | None = None,
     ) -> None:
         """Encode files of the source to the paths that they are given by.
 
@@ -345,14 +341,15 @@ class EncodingRun:
             work: a directory to work in.
             journal: of what is finished.
             workers: what encodes, a thread for each tensor; default: threads of this process.
+            walk: see :func:`encode_checkpoint`.
         """
         shards = Shards(self.settings, list(self.plan.selected), files, work)
         if workers is not None:
             self.threads = 1
-            shards.encode(self, workers, journal)
+            shards.encode(self, workers, journal, walk)
         else:
             with self._pool() as pool:
-                shards.encode(self, pool, journal)
+                shards.encode(self, pool, journal, walk)
         self.report.stored_bytes = sum(path.stat().st_size for path in files)
 
     @contextmanager

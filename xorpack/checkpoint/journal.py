@@ -38,13 +38,14 @@ def identity(
     hessians: Sequence[SourceFile],
     *,
     tp: int = 1,
+    walk: str | None = None,
 ) -> dict[str, Any]:
-    """What the bytes of an encoded checkpoint depend on, as JSON has it."""
+    """What the bytes of an encoded checkpoint depend on, as JSON has it; ``walk``: its digest."""
     source = source_of(files)
     found = {
         "version": {"xorpack": __version__, "format": VERSION},
         "settings": {f.name: getattr(settings, f.name) for f in fields(settings)}
-        | {"include": list(include), "exclude": list(exclude), "tp": tp},
+        | {"include": list(include), "exclude": list(exclude), "tp": tp, "sequential": walk},
         "source": source | {f"--hessian {stats.path.name}": state_of(stats) for stats in hessians},
     }
     return dict(json.loads(json.dumps(found, default=dict)))
@@ -156,7 +157,7 @@ def _whole(path: Path) -> EncodedFile | None:
         for name in file:
             file[name]
         for name, stored in file.carried.items():
-            file.check_carried(name, stored.sha256())
+            file.carried_at(name).check(stored.sha256())
     except (XorpackError, OSError):
         return None
     return file

@@ -19,6 +19,8 @@ from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files import model
 from xorpack.files.container import EncodedFile, open_files
+from xorpack.files.in_file import EncodedInFile
+from xorpack.files.remote import Staged
 
 MIN_DECLARED = 1 << 28
 """Weights that the smallest file may declare, unless more are allowed: a second's work or so."""
@@ -38,12 +40,15 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         n_weights: of all encoded tensors.
     """
 
-    def __init__(self, path: str | Path, *, verify: bool = True, max_weights: int | None = None) -> None:
-        """See :func:`open_checkpoint`."""
+    def __init__(
+        self, path: str | Path | Staged, *, verify: bool = True, max_weights: int | None = None
+    ) -> None:
+        """See :func:`open_checkpoint`; ``path``: or a source that is staged, for as long as that is."""
         if max_weights is not None and max_weights < 0:
             raise ParameterError(f"max_weights = {max_weights} is negative")
-        self.layout = model.find(Path(path))
-        self.files = open_files(self.layout.open(), verify=verify)
+        source = path if isinstance(path, Staged) else Staged(Path(path), {})
+        self.layout = model.find(source.path)
+        self.files = open_files(source.open(self.layout.open()), verify=verify)
         self._file_of: dict[str, EncodedFile] | None = None
         file_of: dict[str, EncodedFile] = {}
         self._accounts: dict[str, Account] = {}
@@ -94,6 +99,10 @@ class Checkpoint(Mapping[str, EncodedTensor]):
         if self._file_of is None:
             raise ParameterError(f"{self.layout.root} was closed: open it again")
         return self._file_of
+
+    def at(self, name: str) -> EncodedInFile:
+        """An encoded tensor, not read."""
+        return self._open()[name].at(name)
 
     def path_of(self, name: str) -> Path:
         """The file that holds an encoded tensor."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -120,6 +121,15 @@ class CheckpointPlan:
             loaders = [lambda s=s: _matrix(s) for s in self.selected.values()]
             cut = global_thresholds(loaders, settings.sparsity)
             self._thresholds = {name: cut.only(index) for index, name in enumerate(self.selected)}
+
+    def only(self, name: str) -> CheckpointPlan:
+        """The same for one selected tensor, as if it stood alone; it can be sent to another process."""
+        plan = copy(self)
+        plan.selected, plan.carried, plan.left_out = {name: self.selected[name]}, {}, {}
+        plan.quantizers = {name: self.quantizers[name]}
+        plan.fitted = (name,) if name in self.fitted else ()
+        plan._thresholds = {name: self._thresholds[name]} if name in self._thresholds else {}
+        return plan
 
     def threshold(self, name: str) -> GlobalThreshold | None:
         """Where a tensor is cut if all are pruned together, else None."""

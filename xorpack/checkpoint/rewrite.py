@@ -81,5 +81,5 @@ def _rewrite(
     )
     written = EncodedFile(path)
     for name in file.carried.keys() - carried.keys():
-        file.check_carried(name, written.carried_sha256[name])
+        file.carried_at(name).check(written.carried_sha256[name])
     return sum(stored.n_bytes for stored in written.stored.values())

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xorpack.checkpoint.journal import Journal
 from xorpack.checkpoint.settings import Settings
 from xorpack.checkpoint.task import TensorResult, TensorTask, encode_tensor
+from xorpack.decoders import cpu
 from xorpack.files import container, cuts, safetensors_file
+from xorpack.files.container import EncodedFile
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import copy_mode
 
@@ -25,8 +31,25 @@ PARTS = "parts"
 """The folder of a workspace that parts lie in."""
 
 
+Fit = Callable[[str, NDArray[np.float32]], NDArray[np.float32] | None]
+"""Encodes a tensor by its name, fitted to a target: what is decoded of it, or None where it is carried."""
+
+
+class Walk(Protocol):
+    """What decides in which order tensors are encoded, and what they are fitted to, one by what became of another."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that it depends on."""
+
+    def __call__(self, names: Collection[str], fit: Fit) -> None:
+        """Fit some of these tensors."""
+
+
 class TensorRun(Protocol):
     """What encoding files asks of the run that they belong to."""
+
+    jobs: int
 
     def task(self, name: str) -> TensorTask:
         """What is to be done for a tensor."""
@@ -64,8 +87,8 @@ class Shards:
         self._folder.mkdir(exist_ok=True)
         self._parts = {name: self._folder / str(number) for number, name in enumerate(selected)}
 
-    def encode(self, run: TensorRun, pool: Executor, journal: Journal) -> None:
-        """Encode in ``pool`` what the journal does not hold, and join the files."""
+    def encode(self, run: TensorRun, pool: Executor, journal: Journal, walk: Walk | None = None) -> None:
+        """Encode what the journal does not hold, in a walk if there is one, all else in ``pool``; join the files."""
         waiting = {
             path: dict.fromkeys(name for name in file.tensors if name in self._parts)
             for path, file in self.files.items()
@@ -77,13 +100,27 @@ class Shards:
         finished = [name for name in home if journal.holds_part(name, self._parts[name])]
         self._remove_parts(but=finished)
         done = set(finished)
+
+        def fit(name: str, target: NDArray[np.float32]) -> NDArray[np.float32] | None:
+            task = replace(run.task(name), target=target, jobs=run.jobs)
+            if name not in done:
+                journal.finish(name, encode_part(task, self._parts[name]))
+                self._take(run, name, journal.results[name], waiting[home[name]])
+                done.add(name)
+            if journal.results[name].account is None:
+                return None
+            encoded = EncodedFile(self._parts[name])[name]
+            return cpu.decode_dense(encoded, jobs=run.jobs).astype(np.float32).reshape(task.stored.shape)
+
+        for name in finished:
+            self._take(run, name, journal.results[name], waiting[home[name]])
+        if walk is not None:
+            walk(home, fit)
         futures: dict[Future[TensorResult], str] = {
             pool.submit(encode_part, run.task(name), self._parts[name]): name
             for name in home
             if name not in done
         }
-        for name in finished:
-            self._take(run, name, journal.results[name], waiting[home[name]])
         for path in [path for path, names in waiting.items() if not names]:
             self._join(path, journal)
         for future in as_completed(futures):

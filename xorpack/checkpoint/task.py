@@ -22,7 +22,7 @@ from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.fitting.hessian import believed, output_error
 from xorpack.encoding.fitting.methods import fit
-from xorpack.encoding.quantize.methods import quantize
+from xorpack.encoding.quantize.methods import PRUNED_FROM, quantize
 from xorpack.encoding.quantize.pruning import GlobalThreshold
 from xorpack.encoding.quantize.trellis_search import find_device
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
@@ -47,6 +47,7 @@ class TensorTask:
         threshold: of this tensor, index 0, where all are pruned together.
         hessian: of its layer's inputs, where its weights are fitted to them.
         n_seen: inputs that the Hessian is of.
+        target: what the weights are fitted to be, in the place of those that are stored.
         outputs: what squared errors of each output of its layer count, where that is known.
         jobs: threads.
         device: where a trellis that is not fitted is searched.
@@ -59,6 +60,7 @@ class TensorTask:
     threshold: GlobalThreshold | None = None
     hessian: StoredTensor | None = None
     n_seen: int = 0
+    target: NDArray[np.float32] | None = None
     outputs: NDArray[np.float32] | None = None
     jobs: int = 1
     device: str = "cpu"
@@ -201,13 +203,23 @@ def _quantized(
             how |= {"method": "trellis", "rate": chosen.rate, "outliers": outliers}
         else:
             how |= {"method": "bcq", "bits": chosen.bits or settings.bits}
-        fitted: BCQTensor | TrellisTensor = fit(array, believed(matrix, task.n_seen), **how)
+        fitted: BCQTensor | TrellisTensor = fit(_aim(task, array), believed(matrix, task.n_seen), **how)
         return fitted, output_error(array, fitted.dequantize(), matrix)
     if chosen.rate is not None:
         outliers = settings.outliers_at(chosen.rate)
         how["device"] = task.device
         return quantize(array, method="trellis", rate=chosen.rate, outliers=outliers, **how), None
     return quantize(array, bits=chosen.bits or settings.bits, method=settings.method, **how), None
+
+
+def _aim(task: TensorTask, array: NDArray[Any]) -> NDArray[Any]:
+    """What weights are fitted to be, of the type of ``array``; those that are pruned stay so."""
+    if task.target is None:
+        return array
+    zero = array == 0
+    if task.quantizer.rate is not None and zero.mean() < PRUNED_FROM:
+        zero = np.zeros_like(zero)
+    return np.where(zero, 0, task.target.reshape(array.shape)).astype(array.dtype)
 
 
 def _zeros(array: NDArray[Any], *, positive: bool) -> tuple[NDArray[Any], int | None]:

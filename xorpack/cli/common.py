@@ -59,7 +59,7 @@ class Place(click.Path):
         if not is_url(value):
             return super().convert(value, param, ctx)
         if not self.urls:
-            self.fail(f"{value}: only encode takes URLs; copy it to a disk first", param, ctx)
+            self.fail(f"{value}: this command takes no URLs; copy it to a disk first", param, ctx)
         return value
 
 
@@ -91,6 +91,19 @@ MAX_WEIGHTS = click.option(
 )
 JOBS = click.option(
     "--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, help="Threads; default: all cores."
+)
+SCHEDULER = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    default=None,
+    help="Let the workers of a dask cluster do it, tcp://HOST:PORT; they see what is read and written under the same "
+    "paths.",
+)
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="The same by so many processes of this machine, with --jobs threads together.",
 )
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace DST if it exists.")
 SRC = click.argument("src", type=Place())

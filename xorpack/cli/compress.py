@@ -89,6 +89,11 @@ class Percent(click.ParamType[float]):
     is_flag=True,
     help="Weigh by gradients of the loss on TEXT: a better fit; calibration takes twice the time.",
 )
+@click.option(
+    "--sequential",
+    is_flag=True,
+    help="Let each layer make up for those before it, already compressed: a better model; it runs once more over TEXT.",
+)
 @click.option("--sparsity", type=float, default=None, help="Prune this fraction first; default: nothing.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Encode only these tensors.")
 @EXCLUDE

@@ -7,21 +7,38 @@ from pathlib import Path
 import click
 
 from xorpack.analysis import tables
-from xorpack.cli.common import DST, JOBS, MAX_WEIGHTS, OVERWRITE, SRC, progress_bar, say
+from xorpack.cli.common import JOBS, MAX_WEIGHTS, OVERWRITE, SCHEDULER, WORKERS, Place, progress_bar, say
 
 
 @click.command()
-@SRC
-@DST
+@click.argument("src", type=Place(urls=True))
+@click.argument("dst", type=Place(urls=True))
 @MAX_WEIGHTS
 @JOBS
 @OVERWRITE
-def decode(src: Path, dst: Path, max_weights: int | None, jobs: int, overwrite: bool) -> None:
+@SCHEDULER
+@WORKERS
+def decode(
+    src: str | Path,
+    dst: str | Path,
+    max_weights: int | None,
+    jobs: int,
+    overwrite: bool,
+    scheduler: str | None,
+    workers: int | None,
+) -> None:
     """Decode SRC, which xorpack encoded, to plain safetensors at DST."""
     from xorpack.checkpoint import decode_checkpoint
 
     with progress_bar("decode") as progress:
         n_bytes = decode_checkpoint(
-            src, dst, jobs=jobs, overwrite=overwrite, max_weights=max_weights, progress=progress
+            src,
+            dst,
+            jobs=jobs,
+            overwrite=overwrite,
+            max_weights=max_weights,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
         )
     say(f"decoded to {dst}: {tables.mebibytes(n_bytes)}, every checksum holds")

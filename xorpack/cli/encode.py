@@ -12,7 +12,9 @@ from xorpack.cli.common import (
     EXCLUDE,
     JOBS,
     OVERWRITE,
+    SCHEDULER,
     SCOPE,
+    WORKERS,
     PatternRate,
     Place,
     Size,
@@ -145,18 +147,8 @@ from xorpack.cli.common import (
     is_flag=True,
     help="Go on with what a run to DST finished before it was killed; keep what is finished if this one is stopped.",
 )
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    default=None,
-    help="Let the workers of a dask cluster encode, tcp://HOST:PORT; they see SRC and DST under the same paths.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=None,
-    help="The same by so many processes of this machine, with --jobs threads together.",
-)
+@SCHEDULER
+@WORKERS
 @click.option(
     "--device",
     metavar="DEVICE",

@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
-from xorpack.cli.common import MAX_WEIGHTS, Count, make_console, progress_bar, say
+from xorpack.cli.common import (
+    JOBS,
+    MAX_WEIGHTS,
+    SCHEDULER,
+    WORKERS,
+    Count,
+    Place,
+    make_console,
+    progress_bar,
+    say,
+)
 from xorpack.errors import ParameterError
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
@@ -25,7 +35,7 @@ MAPS = 4
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=Place(urls=True))
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="What to print."
 )
@@ -57,7 +67,7 @@ MAPS = 4
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Of a plain checkpoint: leave these out.")
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=Place(urls=True),
     default=None,
     metavar="MODEL",
     help="Of an encoded one: show its error against the checkpoint that it was made from, beside the bounds.",
@@ -78,8 +88,11 @@ MAPS = 4
     help="Show a language model's perplexity on this text, and that of --against. Needs the extra hf.",
 )
 @MAX_WEIGHTS
+@JOBS
+@SCHEDULER
+@WORKERS
 def report(
-    path: Path,
+    path: str | Path,
     form: str,
     output: Path | None,
     overwrite: bool,
@@ -89,9 +102,12 @@ def report(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     max_weights: int | None,
-    against: Path | None,
+    against: str | Path | None,
     hessian: Path | None,
     quality: Path | None,
+    jobs: int,
+    scheduler: str | None,
+    workers: int | None,
     **judged: Any,
 ) -> None:
     """Say how far every byte of PATH is from the limit, and what could be done.
@@ -104,10 +120,11 @@ def report(
     from xorpack.files import model
     from xorpack.files.atomic import atomic_file
     from xorpack.files.destination import check_destination
+    from xorpack.files.url import is_url
 
     if output is not None:
         read = [path] if against is None else [path, against]
-        inputs = [file for place in read for file in model.find(place).inputs()]
+        inputs = [file for place in read if not is_url(place) for file in model.find(Path(place)).inputs()]
         inputs += [given for given in (quality, hessian) if given is not None]
         check_destination(output, overwrite=overwrite, inputs=inputs)
     elif overwrite:
@@ -127,6 +144,9 @@ def report(
             against=against,
             hessian=hessian,
             quality=quality,
+            jobs=jobs,
+            scheduler=scheduler,
+            workers=workers,
             progress=progress,
         )
     console = make_console()

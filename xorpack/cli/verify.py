@@ -6,23 +6,45 @@ from pathlib import Path
 
 import click
 
-from xorpack.cli.common import JOBS, MAX_WEIGHTS, progress_bar, rewritten_note, say
+from xorpack.cli.common import (
+    JOBS,
+    MAX_WEIGHTS,
+    SCHEDULER,
+    WORKERS,
+    Place,
+    progress_bar,
+    rewritten_note,
+    say,
+)
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--against", type=click.Path(path_type=Path), default=None, help="Compare with this checkpoint too."
-)
+@click.argument("file", type=Place(urls=True))
+@click.option("--against", type=Place(urls=True), default=None, help="Compare with this checkpoint too.")
 @MAX_WEIGHTS
 @JOBS
-def verify(file: Path, against: Path | None, max_weights: int | None, jobs: int) -> None:
+@SCHEDULER
+@WORKERS
+def verify(
+    file: str | Path,
+    against: str | Path | None,
+    max_weights: int | None,
+    jobs: int,
+    scheduler: str | None,
+    workers: int | None,
+) -> None:
     """Check every byte of FILE (or model directory) and that it decodes to what was encoded."""
     from xorpack.checkpoint import verify_checkpoint
 
     with progress_bar("verify") as progress:
         report = verify_checkpoint(
-            file, against=against, jobs=jobs, max_weights=max_weights, progress=progress
+            file,
+            against=against,
+            jobs=jobs,
+            max_weights=max_weights,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
         )
     for path in report.rewritten:
         say(rewritten_note(path))

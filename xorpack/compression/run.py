@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from xorpack import checks
-from xorpack.calibration.run import LENGTH, SEQUENCES, CalibrationReport, calibrate
+from xorpack.calibration.run import (
+    LENGTH,
+    SEQUENCES,
+    CalibrationReport,
+    calibrate,
+    load_model,
+    sequences_of,
+)
 from xorpack.checkpoint import EncodeReport, Settings, SettingsOptions, encode_checkpoint, verify_checkpoint
 from xorpack.checkpoint.budget import Quantizer
 from xorpack.checkpoint.source import find_source
@@ -24,6 +31,9 @@ from xorpack.files import model
 from xorpack.files.atomic import atomic_directory, hidden_directory
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
+
+if TYPE_CHECKING:
+    from xorpack.calibration.walk import ModelWalk
 
 MOST = 6.0
 """Bits per weight that a search may come to."""
@@ -63,6 +73,7 @@ def compress_checkpoint(
     length: int = LENGTH,
     memory: int | None = None,
     guided: bool = False,
+    sequential: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     jobs: int = 1,
@@ -85,6 +96,8 @@ def compress_checkpoint(
             becomes of the run, so that another begins where this one ended. Without it statistics are not kept.
         quality: another text to measure with.
         sequences, length, memory, guided: see :func:`xorpack.calibration.run.calibrate`.
+        sequential: fit each layer so that it makes up for what those before it, already compressed, have changed
+            (:mod:`xorpack.calibration.walk`). Needs ``calibration``, and the model in memory meanwhile.
         include, exclude, jobs, overwrite: see :func:`xorpack.encode_checkpoint`.
         resume: go on with what a run that was killed had calibrated and encoded, and leave that when this one is
             stopped; with ``stats``. The dense model is measured again, and a search's tries are made anew.
@@ -102,6 +115,8 @@ def compress_checkpoint(
     settings = Settings(**options)
     settings.check(options)
     checks.flag("guided", guided)
+    if checks.flag("sequential", sequential) and calibration is None:
+        raise ParameterError("sequential runs the model over a text once more: give calibration")
     if checks.flag("resume", resume) and stats is None:
         raise ParameterError("resume needs a file that statistics are kept in: give stats")
     for name, value, least in (("sequences", sequences, 1), ("length", length, 2), ("jobs", jobs, 1)):
@@ -149,6 +164,9 @@ def compress_checkpoint(
         if not there:
             assert divided is not None
             found = run.calibrate(divided, path, memory, guided=guided)
+        if sequential:
+            assert divided is not None
+            run.walk_over(divided, length)
         if max_perplexity_increase is None:
             encoded, perplexity = run.once(path, overwrite)
         else:
@@ -181,6 +199,7 @@ class _Run:
         self.root, self.target, self.settings, self.common = root, target, settings, common
         self.phases, self.judge, self.say, self.resume = phases, judge, say, resume
         self.dense: float | None = None
+        self.walk: ModelWalk | None = None
 
     def measure_dense(self) -> None:
         """Measure what the model is before."""
@@ -202,6 +221,14 @@ class _Run:
                 resume=self.resume,
                 progress=progress,
             )
+
+    def walk_over(self, text: Text, length: int) -> None:
+        """Encode, from now on, while the model runs over the beginning of what was calibrated with."""
+        from xorpack.calibration.walk import TOKENS, ModelWalk
+
+        length = min(length, text.n_tokens)
+        sequences = max(1, min(TOKENS, text.n_tokens) // length)
+        self.walk = ModelWalk(load_model(self.root), sequences_of(self.root, text.path, sequences, length))
 
     def once(self, stats: Path, overwrite: bool) -> tuple[EncodeReport, float | None]:
         """Encode as the settings ask for."""
@@ -274,6 +301,7 @@ class _Run:
                 settings=settings,
                 hessian=stats,
                 quantizers=quantizers,
+                walk=self.walk,
                 overwrite=overwrite,
                 resume=resume,
                 progress=progress,

@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackError
 from xorpack.files import safetensors_file
+from xorpack.files.in_file import CarriedInFile, EncodedInFile
 from xorpack.files.record import (
     RECORD,
     TRELLIS_VERSION,
     VERSION,
     Record,
-    build,
     check_record,
-    check_stored,
     pack_record,
     sections_of,
     to_record,
@@ -129,7 +126,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
                 if sorted(self.order) != sorted([*self.records, *self.carried]):
                     raise FormatError("the order of tensors does not name each of them once")
             for name in self.records:
-                self._build(name, StoredTensor.blank)
+                self.at(name).build(StoredTensor.blank)
             self.original_header = document["settings"].pop(ORIGINAL_HEADER, None)
             if not isinstance(self.original_header, str | None):
                 raise FormatError(f"settings: {ORIGINAL_HEADER} is not a text")
@@ -139,9 +136,28 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         self.settings: dict[str, Any] = document["settings"]
 
     def __getitem__(self, name: str) -> EncodedTensor:
-        if name not in self.records:
-            raise KeyError(name)
-        return self._checked(name, self._build(name, StoredTensor.array))
+        return self.at(name).load()
+
+    def at(self, name: str, held: Mapping[str, StoredTensor] | None = None) -> EncodedInFile:
+        """An encoded tensor, not read; ``held``: sections, where they are in memory already."""
+        return EncodedInFile(
+            path=self.path,
+            name=name,
+            record=self.records[name],
+            sections=self.sections_of(name) if held is None else held,
+            version=self.version,
+            verify=self.verify,
+        )
+
+    def sections_of(self, name: str) -> dict[str, StoredTensor]:
+        """What an encoded tensor is made of but for its record, by the names in the file."""
+        keys = [f"{name}.xor_{section}" for section in self._known if section != RECORD]
+        return {key: self.sections[key] for key in keys if key in self.sections}
+
+    def carried_at(self, name: str) -> CarriedInFile:
+        """A carried tensor, not read."""
+        sha256 = self.carried_sha256.get(name) if self.verify else None
+        return CarriedInFile(path=self.path, name=name, stored=self.carried[name], sha256=sha256)
 
     def load(self, names: Collection[str], *, jobs: int = 1) -> dict[str, EncodedTensor]:
         """Several tensors, each as it would be read alone; but neighbours in the file are read at once.
@@ -150,24 +166,15 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             names: of encoded tensors.
             jobs: threads that read and check them.
         """
-        keys = [f"{name}.xor_{section}" for name in names for section in self._known if section != RECORD]
-        inside = {key: self.sections[key] for key in keys if key in self.sections}
+        inside = {key: stored for name in names for key, stored in self.sections_of(name).items()}
         held = StoredInFile.held({k: t for k, t in inside.items() if isinstance(t, StoredInFile)}, jobs=jobs)
         found: dict[str, EncodedTensor] = {}
 
         def one(name: str) -> None:
-            found[name] = self._checked(name, self._build(name, StoredTensor.array, held))
+            found[name] = self.at(name, held).load()
 
         for_each(one, names, jobs)
         return found
-
-    def _checked(self, name: str, tensor: EncodedTensor) -> EncodedTensor:
-        if self.verify:
-            try:
-                check_stored(tensor)
-            except FormatError as error:
-                raise type(error)(f"{self.path}: tensor {name!r}: {error}") from None
-        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.records)
@@ -176,32 +183,8 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         return len(self.records)
 
     def load_carried(self, name: str) -> StoredTensor:
-        """A carried tensor, checked.
-
-        Raises:
-            CorruptError: its bytes do not match their checksum.
-        """
-        stored = self.carried[name]
-        held = StoredTensor(stored.dtype, stored.shape, stored.data)
-        if self.verify:
-            self.check_carried(name, held.sha256())
-        return held
-
-    def check_carried(self, name: str, sha256: str) -> None:
-        """Raise CorruptError unless this is the digest of the carried tensor ``name``, as far as it is known."""
-        if sha256 != self.carried_sha256.get(name, sha256):
-            raise CorruptError(f"{self.path}: carried tensor {name!r}: bytes do not match their checksum")
-
-    def _build(
-        self,
-        name: str,
-        load: Callable[[StoredTensor], NDArray[Any]],
-        sections: Mapping[str, StoredTensor] | None = None,
-    ) -> EncodedTensor:
-        try:
-            return build(self.records[name], name, sections or self.sections, self.version, load)
-        except (ParameterError, FormatError) as error:
-            raise FormatError(f"tensor {name!r}: {error}") from None
+        """A carried tensor, read and checked: :meth:`CarriedInFile.load`."""
+        return self.carried_at(name).load()
 
     def _is_section(self, key: str) -> bool:
         """Whether a name is that of a section of an encoded tensor, of this file or of one beside it."""

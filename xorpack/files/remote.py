@@ -65,10 +65,21 @@ class Staged:
     Attributes:
         path: of the file or directory; that of a URL, staged.
         remote: what the stand-ins there stand for.
+        url: of the source, if it is none of a path.
     """
 
     path: Path
     remote: Mapping[Path, RemoteFile]
+    url: str | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """What is to be seen by whoever reads tensors: nothing, of a URL."""
+        return [] if self.url is not None else [self.path]
+
+    def shown(self, path: Path) -> Path | str:
+        """A path in it as it was asked for."""
+        return path if self.url is None else str(path).replace(str(self.path), self.url, 1)
 
     def open(self, files: Sequence[SafetensorsFile]) -> list[SafetensorsFile]:
         """The files, those that are stand-ins with the tensors that they stand for."""
@@ -90,7 +101,7 @@ def staged(source: str | Path) -> Iterator[Staged]:
     with tempfile.TemporaryDirectory(prefix="xorpack-") as folder:
         root = Path(folder, PurePosixPath(url).name)
         try:
-            yield Staged(root, _stage(url, root))
+            yield Staged(root, _stage(url, root), url)
         except XorpackError as error:
             raise type(error)(str(error).replace(str(root), url)) from error
 

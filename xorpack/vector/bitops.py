@@ -10,6 +10,8 @@ from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 
+from xorpack.vector import cpu
+
 
 def trailing_zeros(value: int) -> int:
     """Zeros below the lowest one of a 64-bit value; 64 for 0."""
@@ -99,8 +101,7 @@ def _move_bits(name: str, loop: Any) -> Any:
     @intrinsic
     def moved(typingctx: Any, value: Any, mask: Any) -> tuple[Signature, Any]:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _, cpu, features = context.codegen().magic_tuple()
-            if "+bmi2" not in features.split(",") or cpu in MICROCODED:
+            if not cpu.moves_bits():
                 return context.compile_internal(builder, loop, signature, args)
             kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 2)
             function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.bmi.{name}.64")
@@ -110,9 +111,6 @@ def _move_bits(name: str, loop: Any) -> Any:
 
     return moved
 
-
-MICROCODED = ("znver1", "znver2")
-"""CPUs that take hundreds of cycles for these instructions."""
 
 _pext, _pdep = _move_bits("pext", _extract_loop), _move_bits("pdep", _deposit_loop)
 

@@ -17,6 +17,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
+from xorpack.vector import cpu
 from xorpack.vector.llvm import pointer_to
 
 ROWS = 16
@@ -107,14 +108,9 @@ def place_of_table(group: int) -> int:
     return 2 * (group % 4) + group // 4
 
 
-def _has(context: Any, feature: str) -> bool:
-    """Whether kernels are compiled for a CPU that has it."""
-    return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
-
-
-def _look_up(context: Any, builder: Any, pointer: Any, table: Any, index: Any) -> Any:
+def _look_up(builder: Any, pointer: Any, table: Any, index: Any) -> Any:
     """Entries of a table of 16 floats, at ``pointer`` and in the vector ``table``, by the low 4 bits of ``index``."""
-    if _has(context, "avx512f"):
+    if cpu.has("avx512f"):
         kind = ir.FunctionType(_FLOATS, [_FLOATS, _WORDS])
         permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.sf.512")
         return builder.call(permute, [table, index])
@@ -215,7 +211,7 @@ def _add_lookups(
             parts = []
             for g in range(8):
                 index = builder.lshr(word, ir.Constant(_WORDS, [GROUP * g] * ROWS)) if g else word
-                parts.append(_look_up(context, builder, places[g], tables[g], index))
+                parts.append(_look_up(builder, places[g], tables[g], index))
             while len(parts) > 1:
                 parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
             target = pointer(0, builder.add(args[1], step), _FLOATS)
@@ -243,9 +239,9 @@ def _turn_rows_overload(target, to, step, source, at, starts):
     return lambda target, to, step, source, at, starts: _turn_rows(target, to, step, source, at, starts)
 
 
-def _add_halves(context: Any, builder: Any, shorts: Any) -> Any:
+def _add_halves(builder: Any, shorts: Any) -> Any:
     """Sums of neighbouring int16, as int32."""
-    if _has(context, "avx512bw"):
+    if cpu.has("avx512bw"):
         kind = ir.FunctionType(_WORDS, [_SHORTS, _SHORTS])
         add = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pmaddw.d.512")
         return builder.call(add, [shorts, ir.Constant(_SHORTS, [1] * (2 * ROWS))])
@@ -253,9 +249,9 @@ def _add_halves(context: Any, builder: Any, shorts: Any) -> Any:
     return builder.add(builder.ashr(builder.shl(words, half), half), builder.ashr(words, half))
 
 
-def _look_up_shorts(context: Any, builder: Any, pointer: Any, table: Any, index: Any) -> Any:
+def _look_up_shorts(builder: Any, pointer: Any, table: Any, index: Any) -> Any:
     """Entries of a table of 32 int16, at ``pointer`` and in the vector ``table``, by ``index`` below 32."""
-    if _has(context, "avx512bw"):
+    if cpu.has("avx512bw"):
         kind = ir.FunctionType(_SHORTS, [_SHORTS, _SHORTS])
         permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.hi.512")
         return builder.call(permute, [table, index])
@@ -290,10 +286,10 @@ def _add_short_lookups(
             for g in range(4):
                 index = builder.lshr(word, shorts(GROUP * g)) if g else word
                 index = builder.or_(builder.and_(index, shorts(ENTRIES - 1)), shorts(0, ENTRIES))
-                parts.append(_look_up_shorts(context, builder, places[g], tables[g], index))
+                parts.append(_look_up_shorts(builder, places[g], tables[g], index))
             whole = builder.add(builder.add(parts[0], parts[1]), builder.add(parts[2], parts[3]))
             target = pointer(0, builder.add(args[1], step), _WORDS)
-            total = builder.add(builder.load(target, align=4), _add_halves(context, builder, whole))
+            total = builder.add(builder.load(target, align=4), _add_halves(builder, whole))
             builder.store(total, target, align=4)
         return context.get_dummy_value()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +29,11 @@ ENOUGH = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a report is to hold beyond what reading the checkpoint gives.
+    """What a report is to hold beyond what reading the checkpoint gives, and who reads it.
 
     Attributes:
+        path: how the checkpoint is called.
+        pool: threads or workers, to which each tensor is a task.
         sample: weights to measure coders on, or None.
         n_maps: density maps.
         progress: told of every tensor that is done.
@@ -39,6 +42,8 @@ class Wanted:
         quality: of the model, measured, or None.
     """
 
+    path: str
+    pool: Executor
     sample: int | None = None
     n_maps: int = 0
     progress: Progress | None = None
@@ -52,10 +57,10 @@ class Wanted:
         return [t for t in by_loss[: self.n_maps] if 0 < t.account.n_kept < t.account.n_weights]
 
 
-def common(layout: model.CheckpointLayout) -> dict[str, Any]:
+def common(layout: model.CheckpointLayout, path: str) -> dict[str, Any]:
     """Fields of a report that follow from its files."""
     return {
-        "path": str(layout.root),
+        "path": path,
         "version": __version__,
         "n_files": len(layout.shards),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ from xorpack.decoders import cpu
 from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import MismatchError, XorpackError
+from xorpack.files.in_file import EncodedInFile
+from xorpack.files.safetensors_file import StoredTensor
 from xorpack.tensors import BCQTensor
 
 
@@ -49,7 +52,7 @@ class _Encoded:
 
     def report(self) -> Report:
         checkpoint = self.checkpoint
-        tensors = tuple(self._tensor(name) for name in checkpoint)
+        tensors = self._tensors()
         carried = carried_tensors({k: t for file in checkpoint.files for k, t in file.carried.items()})
         carried_bytes = sum(t.n_bytes for t in carried)
         file_bytes = sum(file.n_bytes for file in checkpoint.files)
@@ -72,7 +75,7 @@ class _Encoded:
             label = f"{tensor.bits}-bit" if tensor.kind == "bcq" else tensor.kind
             variants.setdefault(label, []).append(tensor.name)
         return Report(
-            **common(checkpoint.layout),
+            **common(checkpoint.layout, self.wanted.path),
             quality=self.wanted.quality,
             kind="encoded",
             settings=checkpoint.files[0].settings,
@@ -88,73 +91,25 @@ class _Encoded:
             advice=advice.for_encoded(total, parts, tensors, carried),
         )
 
-    def _tensor(self, name: str) -> TensorReport:
-        tensor = self.checkpoint[name]
-        try:
-            mask, planes = MaskBounds.of(mask_counts(tensor)), plane_entropies(tensor)
-            account = Account.of(tensor, mask, planes)
-            distortion = self._distortion(name, tensor, account)
-            outputs = self._outputs(name, tensor)
-        except XorpackError as error:
-            raise type(error)(f"{self.checkpoint.path_of(name)}: tensor {name!r}: {error}") from None
-        zeros, ones = tensor.planes.constants
-        elements = tensor.elements
-        field = elements.field if isinstance(elements, Lossless) else None
-        in_field = () if field is None else field.code.planes
-        if self.wanted.progress is not None:
-            self.wanted.progress(name, tensor.n_weights, self.n_weights)
-        return TensorReport(
-            name=name,
-            dtype=tensor.dtype,
-            shape=tensor.shape,
-            kind=tensor.kind,
-            bits=tensor.bits,
-            group_size=0 if isinstance(elements, Lossless) else elements.group_size,
-            mask_codec=tensor.mask_codec,
-            network=_network(tensor),
-            account=account,
-            mask=mask,
-            planes=planes,
-            coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1 and k not in in_field),
-            in_field=tuple(in_field),
-            distortion=distortion,
-            outputs=outputs,
-        )
+    def _tensors(self) -> tuple[TensorReport, ...]:
+        tasks = [self._task(name) for name in self.checkpoint]
+        found = []
+        for task, one in zip(tasks, self.wanted.pool.map(report_tensor, tasks), strict=True):
+            found.append(one)
+            if self.wanted.progress is not None:
+                self.wanted.progress(task.name, task.tensor.n_weights, self.n_weights)
+        return tuple(found)
 
-    def _distortion(self, name: str, tensor: EncodedTensor, account: Account) -> Distortion | None:
-        if self.wanted.against is None or tensor.kind == "lossless":
-            return None
-        theirs = self.wanted.against.get(name)
-        if theirs is None or (theirs.dtype, theirs.shape) != (tensor.dtype, tensor.shape):
-            what = "has none of that name" if theirs is None else f"has {theirs.dtype} {list(theirs.shape)}"
-            raise MismatchError(
-                f"{tensor.dtype} {list(tensor.shape)} was encoded, the checkpoint to compare {what}"
-            )
-        weight = theirs.array().reshape(tensor.rows, tensor.cols)
-        rows = Rows.of(weight, cpu.decode_blocks(tensor))
-        n_bytes, n_kept = account.n_bytes, int(rows.n_kept.sum())
-        if n_kept == account.n_kept < account.n_weights:  # the zeros were there: their places are given
-            n_bytes -= account.section_bytes["mask"]
-        bound = Source.of(weight, rows).distortion(8 * n_bytes / max(n_kept, 1))
-        return Distortion.of(rows, account.per_weight(account.n_bytes), bound or None)
-
-    def _outputs(self, name: str, tensor: EncodedTensor) -> OutputLoss | None:
-        stats, against = self.wanted.stats, self.wanted.against
-        if stats is None or against is None or name not in stats or tensor.kind == "lossless":
-            return None
-        gradients = stats.gradients(name)
-        sizes = stats.size(name), tensor.rows if gradients is None else len(gradients)
-        if sizes != (tensor.cols, tensor.rows):
-            raise MismatchError(
-                f"it is {tensor.rows} x {tensor.cols}, and its statistics are {sizes[1]} x {sizes[0]}"
-            )
-        return OutputLoss.of(
-            against[name].array().reshape(tensor.rows, tensor.cols),
-            cpu.decode_blocks(tensor),
-            stats[name],
-            gradients,
-            stats.n_tokens,
-            tensor.n_kept,
+    def _task(self, name: str) -> EncodedTask:
+        against, stats = self.wanted.against, self.wanted.stats
+        known = stats is not None and name in stats
+        return EncodedTask(
+            tensor=self.checkpoint.at(name),
+            compare=against is not None,
+            source=None if against is None else against.get(name),
+            hessian=stats.stored(name) if known and stats is not None else None,
+            gradients=stats.gradients(name) if known and stats is not None else None,
+            n_tokens=stats.n_tokens if known and stats is not None else 0,
         )
 
     def _formats(self, names: Sequence[str], tensors: Sequence[TensorReport]) -> FormatTable:
@@ -182,6 +137,107 @@ class _Encoded:
             ]
             if parts:
                 yield label, compare(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedTask:
+    """An encoded tensor to report on; it can be sent to another process.
+
+    Attributes:
+        tensor: itself.
+        compare: whether its error is wanted.
+        source: what it was made from, if that is there.
+        hessian: of its layer's inputs, where they are known.
+        gradients: of its layer's outputs, where they are known.
+        n_tokens: of the text that these are of.
+    """
+
+    tensor: EncodedInFile
+    compare: bool = False
+    source: StoredTensor | None = None
+    hessian: StoredTensor | None = None
+    gradients: NDArray[np.float32] | None = None
+    n_tokens: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the tensor."""
+        return self.tensor.name
+
+
+def report_tensor(task: EncodedTask) -> TensorReport:
+    """Report on one encoded tensor.
+
+    Raises:
+        FormatError, CorruptError: it breaks a rule.
+        MismatchError: what it is to be compared with is of another model.
+        SourceError: a file changed.
+    """
+    tensor = task.tensor.load()
+    try:
+        mask, planes = MaskBounds.of(mask_counts(tensor)), plane_entropies(tensor)
+        account = Account.of(tensor, mask, planes)
+        distortion, outputs = _distortion(task, tensor, account), _outputs(task, tensor)
+    except XorpackError as error:
+        raise type(error)(f"{task.tensor.label}: {error}") from None
+    zeros, ones = tensor.planes.constants
+    elements = tensor.elements
+    field = elements.field if isinstance(elements, Lossless) else None
+    in_field = () if field is None else field.code.planes
+    return TensorReport(
+        name=task.name,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        kind=tensor.kind,
+        bits=tensor.bits,
+        group_size=0 if isinstance(elements, Lossless) else elements.group_size,
+        mask_codec=tensor.mask_codec,
+        network=_network(tensor),
+        account=account,
+        mask=mask,
+        planes=planes,
+        coded=tuple(k for k in range(tensor.bits) if not (zeros | ones) >> k & 1 and k not in in_field),
+        in_field=tuple(in_field),
+        distortion=distortion,
+        outputs=outputs,
+    )
+
+
+def _distortion(task: EncodedTask, tensor: EncodedTensor, account: Account) -> Distortion | None:
+    if not task.compare or tensor.kind == "lossless":
+        return None
+    theirs = task.source
+    if theirs is None or (theirs.dtype, theirs.shape) != (tensor.dtype, tensor.shape):
+        what = "has none of that name" if theirs is None else f"has {theirs.dtype} {list(theirs.shape)}"
+        raise MismatchError(
+            f"{tensor.dtype} {list(tensor.shape)} was encoded, the checkpoint to compare {what}"
+        )
+    weight = theirs.array().reshape(tensor.rows, tensor.cols)
+    rows = Rows.of(weight, cpu.decode_blocks(tensor))
+    n_bytes, n_kept = account.n_bytes, int(rows.n_kept.sum())
+    if n_kept == account.n_kept < account.n_weights:  # the zeros were there: their places are given
+        n_bytes -= account.section_bytes["mask"]
+    bound = Source.of(weight, rows).distortion(8 * n_bytes / max(n_kept, 1))
+    return Distortion.of(rows, account.per_weight(account.n_bytes), bound or None)
+
+
+def _outputs(task: EncodedTask, tensor: EncodedTensor) -> OutputLoss | None:
+    hessian, gradients = task.hessian, task.gradients
+    if task.source is None or hessian is None or tensor.kind == "lossless":
+        return None
+    sizes = hessian.shape[0], tensor.rows if gradients is None else len(gradients)
+    if sizes != (tensor.cols, tensor.rows):
+        raise MismatchError(
+            f"it is {tensor.rows} x {tensor.cols}, and its statistics are {sizes[1]} x {sizes[0]}"
+        )
+    return OutputLoss.of(
+        task.source.array().reshape(tensor.rows, tensor.cols),
+        cpu.decode_blocks(tensor),
+        hessian.array(),
+        gradients,
+        task.n_tokens,
+        tensor.n_kept,
+    )
 
 
 def _network(tensor: EncodedTensor) -> str:

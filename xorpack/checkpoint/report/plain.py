@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ class _Plain:
         self.unfit: dict[str, str] = {}  # tensors that cannot be quantized, and why
 
     def report(self) -> Report:
-        tensors = tuple(self._tensor(name) for name in self.exact.selected)
+        tensors = self._tensors()
         selected_bytes = sum(stored.n_bytes for stored in self.exact.selected.values())
         carried_bytes = sum(stored.n_bytes for stored in self.exact.carried.values())
         file_bytes, other = sum(file.n_bytes for file in self.files), other_bytes(self.layout)
@@ -86,7 +86,7 @@ class _Plain:
         total = Account.total(t.account for t in quantized)
         exact = Account.total(t.exact or t.account for t in tensors)
         return Report(
-            **common(self.layout),
+            **common(self.layout, self.wanted.path),
             quality=self.wanted.quality,
             kind="plain",
             settings=asdict(self.settings),
@@ -111,36 +111,30 @@ class _Plain:
                 self.n_negative_zeros,
                 self.unfit,
                 self.settings.bits,
-                str(self.layout.root),
+                self.wanted.path,
                 self.quantized_by,
                 sum(not self.exact.becomes_smaller(t.name, t.exact or t.account) for t in tensors),
             ),
         )
 
-    def _tensor(self, name: str) -> TensorReport:
-        stored = self.exact.selected[name]
-        found = self.exact.preview(name)
-        self.n_negative_zeros += int(np.count_nonzero(negative_zeros(stored.array())))
-        account, exact, mask = found.account, None, found.mask
-        if self.quantized is not None and name in self.quantized.selected:
-            try:
-                ours = self.quantized.preview(name)
-                account, exact, mask = ours.account, found.account, ours.mask
-            except DataError as error:
-                self.unfit[name] = str(error)
-        if self.wanted.progress is not None:
-            self.wanted.progress(name, account.n_weights, self.exact.n_weights)
-        return TensorReport(
+    def _tensors(self) -> tuple[TensorReport, ...]:
+        tasks = [self._task(name) for name in self.exact.selected]
+        found = []
+        for task, one in zip(tasks, self.wanted.pool.map(report_tensor, tasks), strict=True):
+            found.append(one.report)
+            self.n_negative_zeros += one.n_negative_zeros
+            if one.unfit is not None:
+                self.unfit[task.name] = one.unfit
+            if self.wanted.progress is not None:
+                self.wanted.progress(task.name, one.report.account.n_weights, self.exact.n_weights)
+        return tuple(found)
+
+    def _task(self, name: str) -> PlainTask:
+        fits = self.quantized is not None and name in self.quantized.selected
+        return PlainTask(
             name=name,
-            dtype=stored.dtype,
-            shape=stored.shape,
-            kind="plain",
-            bits=self.settings.bits if exact is not None else 8 * DTYPES[stored.dtype].itemsize,
-            group_size=0 if exact is None else self._group_size(name, account.n_kept),
-            account=account,
-            exact=exact,
-            mask=mask,
-            planes=found.planes,
+            exact=self.exact.only(name),
+            quantized=self.quantized.only(name) if fits and self.quantized is not None else None,
         )
 
     def _group_size(self, name: str, n_kept: int) -> int:
@@ -205,3 +199,60 @@ class _Plain:
             method=settings.method,
             scale_dtype=settings.scale_dtype,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlainTask:
+    """A plain tensor to report on; it can be sent to another process.
+
+    Attributes:
+        name: of the tensor.
+        exact: the plan of keeping it, and nothing else, bit for bit.
+        quantized: that of quantizing it, where it is of floats that are not quantized yet.
+    """
+
+    name: str
+    exact: CheckpointPlan
+    quantized: CheckpointPlan | None
+
+
+class PlainResult(NamedTuple):
+    """What a plain tensor could become; why it cannot be quantized, if it cannot; and how many -0.0 it has."""
+
+    report: TensorReport
+    unfit: str | None
+    n_negative_zeros: int
+
+
+def report_tensor(task: PlainTask) -> PlainResult:
+    """Report on one plain tensor.
+
+    Raises:
+        SourceError: its file changed.
+    """
+    name, stored = task.name, task.exact.selected[task.name]
+    found, unfit = task.exact.preview(name), None
+    account, exact, mask = found.account, None, found.mask
+    bits, group_size = 8 * DTYPES[stored.dtype].itemsize, 0
+    if task.quantized is not None:
+        settings = task.quantized.settings
+        try:
+            ours = task.quantized.preview(name)
+        except DataError as error:
+            unfit = str(error)
+        else:
+            account, exact, mask, bits = ours.account, found.account, ours.mask, settings.bits
+            group_size = columns_per_scale(stored.shape, settings.group_size, account.n_kept)
+    report = TensorReport(
+        name=name,
+        dtype=stored.dtype,
+        shape=stored.shape,
+        kind="plain",
+        bits=bits,
+        group_size=group_size,
+        account=account,
+        exact=exact,
+        mask=mask,
+        planes=found.planes,
+    )
+    return PlainResult(report, unfit, int(np.count_nonzero(negative_zeros(stored.array()))))

@@ -126,7 +126,7 @@ def quantize_trellis(
 
 
 def count_outliers(
-    weight: NDArray[Any], mask: Words | None, rate: float, group_size: int, outliers: bool | float
+    weight: NDArray[Any], mask: NDArray[Any] | None, rate: float, group_size: int, outliers: bool | float
 ) -> int:
     """How many weights :func:`quantize_trellis` would keep apart."""
     job = Job.of(

@@ -93,7 +93,7 @@ def encode_ring(
     pivots = scratch.take(max(m - window, 0) * 32 * width)
     ring = np.ascontiguousarray(care), np.ascontiguousarray(planes), m_lane
     wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
-    has = np.zeros(m + 1, np.uint32)
+    has = np.zeros(m + 16, np.uint32)
     out = code, positions, values
     if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
         n = 8 * gf2_bytes.n_groups(width)

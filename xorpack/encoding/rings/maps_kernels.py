@@ -1,8 +1,9 @@
 """Elimination as in :mod:`xorpack.encoding.rings.elimination_kernels`, eight rows and eight columns at a time.
 
-The same codes come out. Pivots are kept as maps (:mod:`xorpack.vector.gf2_bytes`): for every byte of the stored words,
-what is to be added to a row that has these 8 bits there, so that no bit of a pivot stays. A new pivot is added to the
-map of its byte alone: the pivots that stand there have reduced it already.
+The same codes come out, whatever the order of the work: which columns have pivots in the end, and which equations
+depend on earlier ones, are facts of the equations. Pivots are kept as maps (:mod:`xorpack.vector.gf2_bytes`): for every
+byte of the stored words, what is to be added to a row that has these 8 bits there, so that no bit of a pivot stays. New
+pivots are added to the maps of their bytes alone: the pivots that stand there have reduced them already.
 """
 
 from __future__ import annotations
@@ -10,16 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
-from xorpack.vector.bitops import trailing_zeros
+from xorpack.vector.bitops import deposit, trailing_zeros
 from xorpack.vector.compiled import njit
-from xorpack.vector.gf2_bytes import (
-    add_to_map,
-    clear_column,
-    join_groups,
-    reduce_groups,
-    solve_byte,
-    used_slots,
-)
+from xorpack.vector.gf2_bytes import free_bytes, join_groups, put_equation, reduce_rows, used_bytes
+from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_byte
 
 
 @njit(cache=True, nogil=True)
@@ -33,7 +28,7 @@ def eliminate_maps(
     n_border,  # 64-bit words of the border, 0: its columns are fixed to 0
     shape,  # a tuple as long as a row's 64-bit words: half + n_border + 1
     maps,  # (64 * width * 4 * (m - window),) uint8, scratch
-    has,  # (m + 1,) uint32 of zeros: which columns of a stored word have a pivot
+    has,  # (m + 16,) uint32 of zeros: which columns of a stored word have a pivot
     groups,  # (64 * width * n_groups(width),) uint8, scratch
     rows,  # (8 * n_groups(width) * width,) uint64, scratch
     code,  # (q, m) uint32 of zeros, out
@@ -48,62 +43,91 @@ def eliminate_maps(
     where = np.empty(rows.size // width, np.int64)
     border = np.zeros((64 * n_border, n_border + 1), np.uint64)
     has_border = np.zeros(n_border + 1, np.uint64)
-    cursor = np.zeros(5, np.int64)
+    patterns = make_patterns(taps, slots, width)
+    work, chosen = np.zeros(64, np.uint64), np.zeros(20, np.int64)
+    cursor = np.zeros(6, np.int64)
     cursor[2] = care[0, 0] if care.size else 0
     n_wrong = 0
+    full = window
     while cursor[0] < lanes and n_steps > 0:
-        n_rows, first = gather_groups(
-            cursor, care, planes, m_lane, schedule, taps, window, n_border, width, groups, where
+        n_rows, first = gather_equations(
+            cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where
         )
         low, high = max(first, window), min(cursor[3] + window, first + slots, m)
         if n_rows > 0:
-            reduce_groups(groups, maps, has, low, max(low, high), window, slots, shape)
-            join_groups(groups, rows, shape)
-            n_wrong = add_pivots(
-                rows, n_rows, where, low, maps, has, window, n_border, shape,
-                border, has_border, positions, values, n_wrong,
-            )  # fmt: skip
+            reduce_rows(rows, groups, maps, has, low, max(low, high), window, slots, shape)
+            full = max(full, low)
+            while full < high and has[full] == np.uint32(0xFFFFFFFF):
+                full += 1
+            left = add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work, chosen)
+            if left != 0:
+                join_groups(groups, rows, shape)
+                n_wrong = take_rest(
+                    rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong
+                )
     solved = np.zeros((code.shape[0], width), np.uint64)
     solve_border(border, has_border, solved, code[:, : min(window, m)])
     solve_maps(maps, has, window, n_border, shape, solved, code)
     return n_wrong
 
 
+@njit(cache=True, nogil=True)
+def make_patterns(taps, slots, width):
+    """The equation of bit 0 for each row of the network, twice its slots; room for one more of whole rows."""
+    offsets, rotations, counts = taps
+    size = slots + 2 * width
+    patterns = np.zeros((offsets.shape[0] + 1) * size, np.uint32)
+    for row in range(offsets.shape[0]):
+        for k in range(counts[row]):
+            bit = np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
+            patterns[row * size + offsets[row, k]] ^= bit
+            patterns[row * size + slots + offsets[row, k]] ^= bit
+    return patterns
+
+
 @njit(cache=True, nogil=True, inline="always")
-def gather_groups(cursor, care, planes, m_lane, schedule, taps, window, n_border, width, groups, where):
-    """As :func:`~xorpack.encoding.rings.elimination_kernels.gather_rows`, into groups."""
+def gather_equations(
+    cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where
+):
+    """As :func:`~xorpack.encoding.rings.elimination_kernels.gather_rows`; rows that are left over are 0.
+
+    The equations of a word's bits differ by a rotation of the stored words, those of a row of the network by where its
+    window begins: ``patterns``, of :func:`make_patterns`, has what all are made from. Both ends of the ring are apart.
+    ``cursor``: int64 (6,), the last one what is left of ``t * num / den``.
+    """
     lanes, n_steps = care.shape
     n_in, num, den = schedule
     offsets, rotations, counts = taps
     m = lanes * m_lane
-    half = width - 1 - n_border
-    slots = 2 * half
-    lane, t, bits, start, row = cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4]
-    begins = np.empty(
-        offsets.shape[1], np.uint64
-    )  # of a step's taps: the bit of a row where the stored word begins
-    turns = np.empty(offsets.shape[1], np.uint64)
-    words = np.empty(planes.shape[0], np.uint64)
-    rhs_at = np.uint64(64 * (width - 1))
-    in_byte, in_word, one = np.uint64(7), np.uint64(31), np.uint64(1)
-    n_taps = 0
+    width = len(shape)
+    slots = 2 * (width - 1 - n_border)
+    size = slots + 2 * width
+    lane, t, bits, start, row, part = (
+        cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4], cursor[5],
+    )  # fmt: skip
+    begin, n = np.int64(0), np.int64(0)
+    q = planes.shape[0]
+    first_two, next_two = np.uint64(0), np.uint64(0)  # planes, a bit of each in turn
+    even, odd, two = np.uint64(0x5555555555555555), np.uint64(0xAAAAAAAAAAAAAAAA), np.uint64(3)
     n_rows = 0
     first = -1
     is_new = True
-    groups[:] = 0
     while n_rows < where.size:
         if bits == 0:
             t += 1
+            row = row + 1 if row + 1 < offsets.shape[0] else 0
+            part += num
+            while part >= den:
+                part -= den
+                start += n_in
             if t == n_steps:
-                t = 0
+                t, row, part = 0, 0, 0
                 lane += 1
+                start = lane * m_lane
                 if lane == lanes:
                     break
             bits = care[lane, t]
-            if bits != 0:
-                start = lane * m_lane + n_in * (t * num // den)
-                row = t % offsets.shape[0]
-                is_new = True
+            is_new = True
             continue
         if is_new:
             if first < 0:
@@ -111,74 +135,122 @@ def gather_groups(cursor, care, planes, m_lane, schedule, taps, window, n_border
             elif start > first + slots - window:
                 break
             is_new = False
-            n_taps = 0
-            start_slot = start % slots
-            for k in range(counts[row] if m > 0 else 0):
-                w = start + offsets[row, k]
-                if w < m and w >= window:
-                    slot = start_slot + offsets[row, k]
-                    slot = slot - slots if slot >= slots else slot
-                elif n_border > 0:
-                    slot = slots + w % m
-                else:
-                    continue
-                begins[n_taps] = np.uint64(32 * slot)
-                turns[n_taps] = np.uint64(32 - rotations[row, k])
-                n_taps += 1
-            for p in range(words.size):
-                words[p] = np.uint64(planes[p, lane, t])
-        j = np.uint64(trailing_zeros(bits))
+            slot = start % slots
+            if window <= start <= m - window:
+                begin, n = row * size + slots - slot, slots
+            else:
+                begin, n = offsets.shape[0] * size, 2 * width
+                patterns[begin : begin + n] = 0
+                for k in range(counts[row] if m > 0 else 0):
+                    w = start + offsets[row, k]
+                    place = begin + w % slots
+                    if w >= m or w < window:
+                        place = begin + slots + w % m
+                    if n_border > 0 or window <= w < m:
+                        patterns[place] ^= np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
+            first_two = deposit(np.uint64(planes[0, lane, t]), even) if q > 0 else np.uint64(0)
+            next_two = np.uint64(0)
+            if q > 1:
+                first_two |= deposit(np.uint64(planes[1, lane, t]), odd)
+            if q > 2:
+                next_two = deposit(np.uint64(planes[2, lane, t]), even)
+            if q > 3:
+                next_two |= deposit(np.uint64(planes[3, lane, t]), odd)
+        j = np.int64(trailing_zeros(bits))
         bits &= bits - np.uint32(1)
-        at = np.uint64(64 * width * (n_rows >> 3) + (n_rows & 7))
-        for k in range(n_taps):
-            b = (j + turns[k]) & in_word
-            groups[at + ((begins[k] + b) & ~in_byte)] ^= np.uint8(one << (b & in_byte))
-        for p in range(words.size):
-            bit = ((words[p] >> j) & one) << (np.uint64(p) & in_byte)
-            groups[at + rhs_at + (np.uint64(p) & ~in_byte)] |= np.uint8(bit)
-        where[n_rows] = 32 * (lane * n_steps + t) + np.int64(j)
+        by = np.uint64(2 * j)
+        rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
+        for p in range(4, q):
+            rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
+        put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
+        where[n_rows] = 32 * (lane * n_steps + t) + j
         n_rows += 1
-    cursor[0], cursor[1], cursor[2], cursor[3], cursor[4] = lane, t, np.int64(bits), start, row
+    rows[n_rows * width :] = 0
+    cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5] = (
+        lane, t, np.int64(bits), start, row, part,
+    )  # fmt: skip
     return n_rows, first
 
 
 @njit(cache=True, nogil=True, inline="always")
-def add_pivots(
-    rows, n_rows, where, low, maps, has, window, n_border, shape,
-    border, has_border, positions, values, n_wrong,
-):  # fmt: skip
-    """As :func:`~xorpack.encoding.rings.elimination_kernels.take_pivots`, into maps."""
+def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work, chosen):
+    """Each row takes a column of its own, in stored words ``full .. high - 1``, where it has any; all go into maps.
+
+    Six bytes at a time, of those that have free columns: most rows find theirs in the first ones.
+
+    Args:
+        groups: the rows, reduced; afterwards those that found none, reduced by the others.
+        n_rows: how many they are.
+        full: the first stored word that has a free column.
+        high, maps, has, window, slots, shape: see :func:`eliminate_maps`.
+        work: uint64 (64,), scratch.
+        chosen: int64 (20,), scratch.
+
+    Returns:
+        A word with bit r set where row r found none.
+    """
+    width = len(shape)
+    ring, view = 4 * slots, 6
+    octets, sums, mixing = work[:8], work[8:24], work[24:28]
+    places = chosen[10:]
+    standing, words = has.view(np.uint8), maps.view(np.uint64)
+    left = (np.uint64(1) << np.uint64(n_rows)) - np.uint64(1)
+    free = np.uint64(0)
+    while left != 0:
+        while free == 0 and full < high:
+            free = free_bytes(has, full)
+            n_bytes = 4 * (high - full)
+            if n_bytes < 64:
+                free &= (np.uint64(1) << np.uint64(n_bytes)) - np.uint64(1)
+            base = 4 * full
+            full += 16
+            if ring < 64:
+                used, begin = used_bytes(groups, shape), np.uint64(base % ring)
+                free &= (used >> begin) | (used << (np.uint64(ring) - begin))
+        if free == 0:
+            break
+        n_chosen = 0
+        for k in range(view):
+            if free != 0:
+                chosen[k] = base + np.int64(trailing_zeros(free))
+                free &= free - np.uint64(1)
+                n_chosen += 1
+            else:
+                chosen[k] = chosen[0]
+            places[k] = chosen[k] % ring
+            mine = words[8 * width * (chosen[k] - 4 * window) + places[k]]
+            octets[k] = mine if standing[chosen[k]] != 0 else np.uint64(0)
+        taken = find_pivots(groups, places, octets, sums, mixing, shape)
+        took = left & (taken >> np.uint64(8 * view))
+        for k in range(n_chosen):
+            new = np.uint8(taken >> np.uint64(8 * k))
+            if new != 0:
+                at = 64 * width * (chosen[k] - 4 * window)
+                add_to_map(maps, at, groups, sums, k, standing[chosen[k]] == 0, shape)
+                standing[chosen[k]] |= new
+        left ^= took
+        if left != 0 and took != 0:
+            mix_groups(groups, mixing, shape)
+    return left
+
+
+@njit(cache=True, nogil=True)
+def take_rest(rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong):
+    """Rows of ``left`` go to the border; those that depend on others and contradict them, to ``positions``.
+
+    Returns how many those are by now.
+    """
     width = len(shape)
     half = width - 1 - n_border
-    slots = 2 * half
-    one = np.uint64(1)
     tail = np.empty(n_border + 1, np.uint64)
-    low_slot = low % slots
-    band = (one << np.uint64(slots)) - one
-    behind, ahead_of = np.uint64(low_slot), np.uint64(slots - low_slot)
-    for r in range(n_rows):
-        used = used_slots(rows, r * width, shape) & band
-        if used != 0:
-            ahead = np.int64(trailing_zeros((used >> behind) | (used << ahead_of)))
-            w = low + ahead
-            slot32 = low_slot + ahead
-            slot32 = slot32 - slots if slot32 >= slots else slot32
-            found = np.uint32(rows[r * width + (slot32 >> 1)] >> np.uint64(32 * (slot32 & 1)))
-            b = np.int64(trailing_zeros(found))
-            clear_column(rows, r, n_rows, slot32 >> 1, 32 * (slot32 & 1) + b, shape)
-            byte, bit = b >> 3, b & 7
-            at = 64 * width * (4 * (w - window) + byte)
-            fresh = np.int64((has[w] >> np.uint32(8 * byte)) & np.uint32(255) == 0)
-            mine = np.int64(0) if fresh else np.int64(maps[at + 8 * (4 * slot32 + byte) + 7 - bit])
-            add_to_map(maps, at, rows, r * width, mine | (1 << bit), fresh, shape)
-            has[w] |= np.uint32(1) << np.uint32(b)
-            continue
-        for k in range(n_border + 1):
-            tail[k] = rows[r * width + half + k]
-        if not take_border(tail, border, has_border) and tail[n_border] != 0:
-            positions[n_wrong] = where[r]
-            values[n_wrong] = tail[n_border]
-            n_wrong += 1
+    for r in range(where.size):
+        if (left >> np.uint64(r)) & np.uint64(1):
+            for k in range(n_border + 1):
+                tail[k] = rows[r * width + half + k]
+            if not take_border(tail, border, has_border) and tail[n_border] != 0:
+                positions[n_wrong] = where[r]
+                values[n_wrong] = tail[n_border]
+                n_wrong += 1
     return n_wrong
 
 

@@ -1,0 +1,315 @@
+"""Pivots of groups, and the maps that they are added to, inside numba kernels: see :mod:`xorpack.vector.gf2_bytes`.
+
+Pivots of all rows of the groups are found at once, from 6 bytes of each: what became of a row there, and which rows it
+is the sum of (bit ``7 - s`` of byte ``VIEW + h``: row s of group h), are one 64-bit word. The rows themselves are not
+touched: maps are multiplied by those sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+from xorpack.vector.gf2_bytes import Bytes, Shape, Words, joined, n_groups, sliced
+from xorpack.vector.gf2_llvm import (
+    BYTE,
+    BYTES_TURNED,
+    INDEX,
+    SLICE,
+    WORD,
+    WORDS,
+    affine,
+    lanes,
+    number,
+    spread,
+    turn_bits,
+)
+from xorpack.vector.llvm import pointer_to
+
+VIEW = 6
+"""Bytes of a row in which its pivot is sought."""
+
+SEEN = (1 << 8 * VIEW) - 1
+
+
+def find_pivots(
+    groups: Bytes, places: NDArray[np.int64], octets: Words, sums: Words, mixing: Words, shape: Shape
+) -> np.uint64:
+    """Let each row have a column of its own, in the bytes ``places`` (VIEW,), of which some may be the same.
+
+    Rows take the lowest bit that they have there, one row after another, and leave all other rows.
+
+    Args:
+        groups: rows; they stay what they are.
+        places: bytes of a row.
+        octets: (VIEW,), what the map of each place has for the byte itself; 0 where there is none.
+        sums: (8 * n_groups,), out: ``sums[8 * h + k]`` is what :func:`add_to_map` is to add for place k of group h.
+        mixing: (n_groups ** 2,), out: what :func:`mix_groups` makes of rows that took nothing, 0 for the others.
+        shape: see the module.
+
+    Returns:
+        A word with bit ``8 * k + i`` set where bit i of place k was taken, bit ``8 * VIEW + r`` where row r took one.
+    """
+    width, n = len(shape), n_groups(len(shape))
+    rows = joined(groups[: n * 64 * width], width)
+    seen = [int.from_bytes(bytes(row[places[:VIEW]]), "little") for row in rows]
+    found = [x | 1 << 8 * (VIEW + r // 8) + 7 - r % 8 for r, x in enumerate(seen)]
+    for r in range(len(found)):
+        mine = found[r]
+        lowest = mine & SEEN & -(mine & SEEN)
+        found = [x ^ mine if other != r and x & lowest else x for other, x in enumerate(found)]
+    taken, mixed, summed = 0, [0] * (n * n), [0] * (8 * n)
+    for r, x in enumerate(found):
+        column = (x & SEEN & -(x & SEEN)).bit_length() - 1
+        for h in range(n):
+            chosen = x >> 8 * (VIEW + h) & 255
+            if column < 0:
+                mixed[n * (r // 8) + h] |= chosen << 8 * (r % 8)
+                continue
+            k, i = divmod(column, 8)
+            bits = int(octets[k]) >> 8 * (7 - i) & 255 | 1 << i
+            summed[8 * h + k] ^= sum(chosen << 8 * (7 - b) for b in range(8) if bits >> b & 1)
+        taken |= 1 << column | 1 << 8 * VIEW + r if column >= 0 else 0
+    sums[: 8 * n], mixing[: n * n] = np.array(summed, np.uint64), np.array(mixed, np.uint64)
+    return np.uint64(taken)
+
+
+def add_to_map(
+    maps: Bytes, at: int, groups: Bytes, sums: Words, place: int, fresh: bool, shape: Shape
+) -> None:
+    """Let a map at ``at`` add, for bit b, those rows s of group h for which bit ``7 - s`` of byte ``7 - b`` is set.
+
+    Of ``sums[8 * h + place]``, that is. ``fresh``: whether the map was nothing before.
+    """
+    size = 64 * len(shape)
+    if fresh:
+        maps[at : at + size] = 0
+    for h in range(n_groups(len(shape))):
+        chosen = sums[8 * h + place : 8 * h + place + 1].view(np.uint8)[::-1]
+        bits = np.bitwise_count(groups[h * size : (h + 1) * size, None] & chosen) & 1
+        maps[at : at + size] ^= np.packbits(bits, axis=1, bitorder="little")[:, 0]
+
+
+def mix_groups(groups: Bytes, mixing: Words, shape: Shape) -> None:
+    """Row r of group g becomes the sum of those rows s of groups h for which bit ``7 - s`` is set in its byte.
+
+    That is byte r of ``mixing[n_groups * g + h]``.
+    """
+    n, size = n_groups(len(shape)), 64 * len(shape)
+    rows = joined(groups[: n * size], len(shape))
+    chosen = np.unpackbits(mixing[: n * n].view(np.uint8).reshape(n, n, 8, 1), axis=3)  # (g, h, r, s)
+    chosen = chosen.transpose(0, 2, 1, 3).reshape(8 * n, 8 * n)
+    mixed = [np.bitwise_xor.reduce(rows[each != 0], axis=0, initial=np.uint8(0)) for each in chosen]
+    groups[: n * size] = sliced(np.array(mixed))
+
+
+def solve_byte(maps: Bytes, at: int, solved: Words, row: int, shape: Shape) -> np.uint8:
+    """Bit b: the parity of what the map at ``at`` makes of bit b, where ``solved`` is set.
+
+    The bits of each byte of ``solved[row : row + width]`` stand in reverse order.
+    """
+    chosen = np.unpackbits(solved[row : row + len(shape)].view(np.uint8), bitorder="little")
+    return np.uint8(np.bitwise_xor.reduce(maps[at : at + chosen.size][chosen != 0], initial=np.uint8(0)))
+
+
+@intrinsic
+def _find_pivots(
+    typingctx: Any, groups: Any, places: Any, octets: Any, sums: Any, mixing: Any, shape: Any
+) -> tuple[Signature, Any]:
+    width = shape.count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def at(k: int, where: Any, kind: Any) -> Any:
+            return pointer_to(context, builder, signature.args[k], args[k], where, kind)
+
+        n, nothing = n_groups(width), ir.Constant(WORDS, [0] * 8)
+        found, own = [nothing] * n, nothing
+        for k in range(VIEW):
+            where, lane = builder.mul(builder.load(at(1, number(k), INDEX)), number(8)), ir.Constant(WORD, k)
+            own = builder.insert_element(own, builder.load(at(2, number(k), INDEX)), lane)
+            for g in range(n):
+                word = builder.load(at(0, builder.add(where, number(64 * width * g)), INDEX), align=8)
+                found[g] = builder.insert_element(found[g], word, lane)
+        for g, words in enumerate(found):
+            seen = builder.bitcast(turn_bits(builder, words), SLICE)
+            seen = builder.bitcast(builder.shuffle_vector(seen, seen, lanes(BYTES_TURNED)), WORDS)
+            unit = ir.Constant(WORDS, [1 << 8 * (VIEW + g) + 7 - r for r in range(8)])
+            found[g] = builder.or_(seen, unit)
+
+        def lowest_seen(words: Any) -> Any:
+            seen = builder.and_(words, ir.Constant(WORDS, [SEEN] * 8))
+            return builder.and_(seen, builder.sub(nothing, seen))
+
+        for r in range(8 * n):
+            mine = builder.shuffle_vector(found[r // 8], found[r // 8], lanes([r % 8] * 8))
+            lowest = lowest_seen(mine)
+            for g, others in enumerate(found):
+                hit = builder.icmp_unsigned("!=", builder.and_(others, lowest), nothing)
+                if g == r // 8:
+                    rest = ir.Constant(ir.VectorType(ir.IntType(1), 8), [int(k != r % 8) for k in range(8)])
+                    hit = builder.and_(hit, rest)
+                found[g] = builder.xor(others, builder.select(hit, mine, nothing))
+
+        # Sums by column: byte 8 * k + 7 - i is that of the row which took bit i of place k; last, of those without.
+        by_column = [cgutils.alloca_once(builder, ir.ArrayType(BYTE, 128)) for _ in range(n)]
+        columns, took = nothing, number(0)
+        for g, words in enumerate(found):
+            lowest = lowest_seen(words)
+            columns = builder.or_(columns, lowest)
+            some = builder.icmp_unsigned("!=", lowest, nothing)
+            mask = builder.zext(builder.bitcast(some, BYTE), INDEX)
+            took = builder.or_(took, builder.shl(mask, number(8 * (VIEW + g))))
+            for r in range(8):
+                x = builder.extract_element(words, ir.Constant(WORD, r))
+                column = builder.cttz(builder.and_(x, number(SEEN)), ir.Constant(ir.IntType(1), 0))
+                place = builder.xor(column, number(7))
+                for h, into in enumerate(by_column):
+                    chosen = builder.trunc(builder.lshr(x, number(8 * (VIEW + h))), BYTE)
+                    builder.store(chosen, builder.gep(into, [number(0), place]))
+            others = builder.bitcast(builder.select(some, nothing, words), SLICE)
+            for h in range(n):
+                chosen = builder.shuffle_vector(others, others, lanes(range(VIEW + h, 64, 8)))
+                builder.store(builder.bitcast(chosen, INDEX), at(4, number(n * g + h), INDEX))
+        for step in (4, 2, 1):
+            moved = builder.shuffle_vector(columns, columns, lanes([(k + step) % 8 for k in range(8)]))
+            columns = builder.or_(columns, moved)
+        taken = builder.extract_element(columns, ir.Constant(WORD, 0))
+        chosen = builder.sext(builder.bitcast(taken, ir.VectorType(ir.IntType(1), 64)), SLICE)
+        chosen = builder.shuffle_vector(chosen, chosen, lanes([i ^ 7 for i in range(64)]))
+        own = builder.or_(builder.bitcast(own, SLICE), ir.Constant(SLICE, [128 >> i % 8 for i in range(64)]))
+        bits = turn_bits(builder, builder.and_(own, chosen))
+        for h, place in enumerate(by_column):
+            rows = builder.load(builder.bitcast(place, SLICE.as_pointer()), align=1)
+            found_sums = affine(builder, bits, turn_bits(builder, rows))
+            builder.store(found_sums, at(3, number(8 * h), SLICE), align=8)
+        return builder.or_(taken, took)
+
+    return types.uint64(groups, places, octets, sums, mixing, shape), codegen
+
+
+@intrinsic
+def _add_to_map(
+    typingctx: Any, maps: Any, at: Any, groups: Any, sums: Any, place: Any, fresh: Any, shape: Any
+) -> tuple[Signature, Any]:
+    width = shape.count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        matrices = []
+        for h in range(n_groups(width)):
+            place = builder.add(args[4], number(8 * h))
+            word = builder.load(pointer_to(context, builder, kinds[3], args[3], place, INDEX))
+            matrices.append(builder.bitcast(spread(builder, word, 8), SLICE))
+
+        def add(is_fresh: bool) -> None:
+            for k in range(width):
+                into = pointer_to(
+                    context, builder, kinds[0], args[0], builder.add(args[1], number(64 * k)), SLICE
+                )
+                total = None if is_fresh else builder.load(into, align=64)
+                for h, matrix in enumerate(matrices):
+                    place = number(64 * (h * width + k))
+                    rows = builder.load(
+                        pointer_to(context, builder, kinds[2], args[2], place, SLICE), align=1
+                    )
+                    part = affine(builder, rows, matrix)
+                    total = part if total is None else builder.xor(total, part)
+                builder.store(total, into, align=64)
+
+        with builder.if_else(builder.icmp_unsigned("!=", args[5], ir.Constant(args[5].type, 0))) as (yes, no):
+            with yes:
+                add(True)
+            with no:
+                add(False)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.none(maps, index, groups, sums, index, types.boolean, shape), codegen
+
+
+@intrinsic
+def _mix_groups(typingctx: Any, groups: Any, mixing: Any, shape: Any) -> tuple[Signature, Any]:
+    width = shape.count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds, n = signature.args, n_groups(width)
+        matrices = []
+        for k in range(n * n):
+            word = builder.load(pointer_to(context, builder, kinds[1], args[1], number(k), INDEX))
+            matrices.append(builder.bitcast(spread(builder, word, 8), SLICE))
+        for k in range(width):
+            places = [
+                pointer_to(context, builder, kinds[0], args[0], number(64 * (h * width + k)), SLICE)
+                for h in range(n)
+            ]
+            rows = [builder.load(place, align=1) for place in places]
+            for g, place in enumerate(places):
+                total = affine(builder, rows[0], matrices[n * g])
+                for h in range(1, n):
+                    total = builder.xor(total, affine(builder, rows[h], matrices[n * g + h]))
+                builder.store(total, place, align=1)
+        return context.get_dummy_value()
+
+    return types.none(groups, mixing, shape), codegen
+
+
+@intrinsic
+def _solve_byte(
+    typingctx: Any, maps: Any, at: Any, solved: Any, row: Any, shape: Any
+) -> tuple[Signature, Any]:
+    width = shape.count
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        nothing = ir.Constant(SLICE, [0] * 64)
+        total = nothing
+        for k in range(width):
+            word = builder.load(
+                pointer_to(context, builder, kinds[2], args[2], builder.add(args[3], number(k)), INDEX)
+            )
+            chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), 64))
+            place = builder.add(args[1], number(64 * k))
+            octets = builder.load(pointer_to(context, builder, kinds[0], args[0], place, SLICE), align=64)
+            total = builder.xor(total, builder.select(chosen, octets, nothing))
+        words = builder.bitcast(total, WORDS)
+        for step in (4, 2, 1):
+            moved = builder.shuffle_vector(words, words, lanes([(i + step) % 8 for i in range(8)]))
+            words = builder.xor(words, moved)
+        folded = builder.extract_element(words, ir.Constant(WORD, 0))
+        for shift in (32, 16, 8):
+            folded = builder.xor(folded, builder.lshr(folded, number(shift)))
+        return builder.trunc(folded, BYTE)
+
+    n = types.int64
+    return types.uint8(maps, n, solved, n, shape), codegen
+
+
+@overload(find_pivots, inline="always")
+def _find_pivots_overload(groups, places, octets, sums, mixing, shape):
+    return lambda groups, places, octets, sums, mixing, shape: _find_pivots(
+        groups, places, octets, sums, mixing, shape
+    )
+
+
+@overload(add_to_map, inline="always")
+def _add_to_map_overload(maps, at, groups, sums, place, fresh, shape):
+    return lambda maps, at, groups, sums, place, fresh, shape: _add_to_map(
+        maps, at, groups, sums, place, fresh, shape
+    )
+
+
+@overload(mix_groups, inline="always")
+def _mix_groups_overload(groups, mixing, shape):
+    return lambda groups, mixing, shape: _mix_groups(groups, mixing, shape)
+
+
+@overload(solve_byte, inline="always")
+def _solve_byte_overload(maps, at, solved, row, shape):
+    return lambda maps, at, solved, row, shape: _solve_byte(maps, at, solved, row, shape)
