@@ -54,7 +54,7 @@ def load(encoded: EncodedTensor, mask: MaskForm = "stored", **options: Any) -> G
 def compiled(kernel: Kernel) -> Any:
     """Entry point of a kernel: ``(dims, arguments, n)`` to 0 or a key of WRONG."""
     mma = ""
-    if kernel.name == "matmul":
+    if kernel.name in ("matmul", "trellis_fragments", "trellis_matmul"):
         value = "xp_from_half(bits)" if dict(kernel.macros)["X"] == 1 else "__uint_as_float(bits << 16)"
         mma = (
             "inline void xp_mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {\n"

@@ -18,6 +18,7 @@ from xorpack.code import depths
 from xorpack.code.layout import Layout
 from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.launches import Launch
+from xorpack.decoders.gpu.products import trellis_tiles
 from xorpack.decoders.gpu.products.binary import digits_step
 from xorpack.decoders.gpu.products.coded_binary import coded_launch, coded_macros
 from xorpack.decoders.gpu.products.product import finish_launch
@@ -151,6 +152,17 @@ def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]
         yield Kernel.of("trellis_product", own), chosen.launch(rows, cols, MULTIPROCESSORS)[1]
 
 
+def tiles_kernels(rate: Fraction, n: int) -> Iterator[tuple[Kernel, Launch]]:
+    """The kernels that multiply a trellis tensor of that rate by ``n`` columns."""
+    network = design(rate).network
+    tiles = trellis_tiles.plan(LAYOUT.rows, LAYOUT.cols, n, MULTIPROCESSORS).tiles
+    macros = trellis_macros(network) | {"SCALE": 1, "MASK": 0, "SKEW": 1, "X": 1, "TILES": tiles}
+    macros["WARPS"] = trellis_tiles.WARPS
+    yield Kernel.of("trellis_fragments", macros), launches.flat_launch(1 << 20)
+    launch = Launch(grid=(384, 1, 1), block=32 * trellis_tiles.WARPS, shared_bytes=128 << network.n_planes)
+    yield Kernel.of("trellis_matmul", macros), launch
+
+
 def search_kernels(rate: Fraction, arch: str, window: int | None = None) -> Iterator[tuple[Kernel, Launch]]:
     """The kernels that search the columns of a trellis tensor of that rate."""
     found = SearchPlan.of(design(rate, window).network, SHARED_LIMIT[arch] << 10, fine=rate >= FINE_RATE)
@@ -241,7 +253,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
     groups.append(("masks, r = 3", 3, mask_kernels(3)))
     for rate in RATES:
         bits = design(rate).network.n_planes
-        members = chain(trellis_kernels(rate, arch), search_kernels(rate, arch))
+        tiles = tiles_kernels(rate, 64)
+        members = chain(trellis_kernels(rate, arch), tiles, search_kernels(rate, arch))
         groups.append((f"trellis, R {rate}", bits, members))
     groups += [("lossless", 8 * n, lossless_kernels(n)) for n in (1, 4)]
     for kind, bits, members in groups:

@@ -78,7 +78,9 @@ def disassemble(cubin: bytes) -> str:
 def count(kernel: Kernel, steps: int, arch: str = ARCH) -> Count:
     """The count of a kernel whose main loop makes so many steps."""
     text = disassemble(nvrtc.cubin(kernel, arch))
-    marker = "BMMA" if kernel.name.endswith("_product") else "LDS"
+    marker = (
+        "HMMA" if kernel.name == "trellis_matmul" else "BMMA" if kernel.name.endswith("_product") else "LDS"
+    )
     return main_loop(text.split(f".text.{kernel.name}:")[1].split("\n.text.")[0], marker, steps)
 
 
@@ -131,6 +133,8 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
     """What is counted, by name, with the steps of a main loop."""
     found = {name: trellis_kernel(rate) for name, rate in TRELLIS.items()}
     found["trellis R 2, q 6, 4 columns"] = trellis_kernel(Fraction(2), 4)
+    for n in (16, 64):
+        found[f"trellis R 2, q 6, tiles of {n} columns"] = list(nvrtc.tiles_kernels(Fraction(2), n))[1][0], 4
     for bits in (2, 3):
         for name, shift, n in (
             ("row scales", 5, 1),

@@ -90,7 +90,7 @@ def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[]
         batches = (1, 8, 256) if number == 0 else (1, 8)
         yield "products", product(case, batches, csr)
     for trellis in TRELLIS[-1:] if quick else TRELLIS:
-        yield "products", product(trellis, (1, 8), False)
+        yield "products", product(trellis, (1, 8, 16, 64, 256), False)
     yield "a stack of layers", lambda: stack.run(bench, quick=quick)
     yield "encoding", lambda: encoding.run(bench, quick=quick)
     yield "decoding", lambda: decoding.run(bench, chosen[0])

@@ -67,9 +67,12 @@ def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: 
         yield Row(
             what=f"cuBLAS fp16, batch {n}, {case.name}", samples=[s * 1e6 for s in blas], unit="us", digits=1
         )
-        fused = ("tables", "tensor_cores", "binary") if isinstance(case, Case) else ("binary",)
+        fused = (
+            ("tables", "tensor_cores", "binary") if isinstance(case, Case) else ("binary", "trellis_tiles")
+        )
         for algorithm in (*fused, "decode"):
-            if (algorithm in ("tables", "binary") and n > 8) or (algorithm == "decode" and n < 8):
+            few = algorithm in ("tables", "binary")
+            if (few and n > 8) or (algorithm in ("decode", "trellis_tiles") and n < 8):
                 continue
             check_product(cupy, encoded, tensors[0], x, algorithm)
             tensors[0].prepare(n, "F16", stream=timer.stream, algorithm=algorithm)

@@ -20,6 +20,8 @@ SPILLED = {
 tensor cores, which nothing chooses by itself, take many."""
 TRELLIS_SPILLED = 64
 """Of trellis_product: numbers that are read once in a body of some 1000 instructions, for 12 warps instead of 8."""
+TILES_SPILLED = 96
+"""Of trellis_matmul of 64 columns, which has 255 registers there."""
 
 GROUPS = {
     "default": lambda arch: nvrtc.kernels("default", 2, arch),

@@ -71,13 +71,14 @@ def test_trellis(name):
     if encoded.dtype != "BF16":
         decoded = tensor.decode(out=cupy.full(encoded.shape, 77, DTYPES[encoded.dtype])).get()
         assert same(decoded, wanted)
-    for algorithm, n in (("binary", 1), ("binary", 8), ("decode", 33)):
+    for algorithm, n in (("binary", 1), ("binary", 8), ("trellis_tiles", 33), ("decode", 33)):
         if products.why_not(algorithm, encoded, n, "F16", device().shared_limit):
             continue
         x, on_gpu = activations(cupy, n, encoded.cols, "F16")
         out = cupy.full((n, encoded.rows), np.nan, np.float32)
         first = tensor.matmul(on_gpu, out=out, algorithm=algorithm).get()
-        check_product(first, encoded, x, "F32", rounded="F16" if algorithm == "decode" else None)
+        rounded = "F16" if algorithm in ("decode", "trellis_tiles") else None
+        check_product(first, encoded, x, "F32", rounded=rounded)
         assert same(tensor.matmul(on_gpu, out=out, algorithm=algorithm).get(), first)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import host_device
 import numpy as np
@@ -68,6 +69,8 @@ PRODUCTS = [
     ("binary", 1, "F16"),
     ("binary", 6, "F32"),
     ("decode", 5, "F32"),
+    ("trellis_tiles", 9, "F16"),
+    ("trellis_tiles", 20, "BF16"),
 ]
 
 
@@ -83,7 +86,7 @@ def test_products(name, algorithm, n, dtype):
         return
     y = tensor.matmul(x, algorithm=algorithm)
     assert y.shape == (n, encoded.rows)
-    check_product(y, encoded, x, dtype, rounded=dtype if algorithm == "decode" else None)
+    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles") else None)
 
 
 @pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
@@ -170,10 +173,59 @@ def test_out_of_any_type_with_strides():
 
 
 def test_few_columns_are_fused_and_many_decoded():
-    names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9)}
+    names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9, 128, 129)}
     assert names[1] == names[8] == ["digits", "trellis_product", "trellis_finish"]
-    assert names[9] == ["trellis_decode", "trellis_finish"]
+    assert names[9] == names[128] == ["trellis_fragments", "trellis_matmul", "trellis_finish"]
+    assert names[129] == ["trellis_decode", "trellis_finish"]
+    wide = [kernel.name for kernel, _ in loaded("trellis").kernels(9, "F32")]
+    assert wide == ["trellis_decode", "trellis_finish"]
     assert "trellis_product" not in [kernel.name for kernel, _ in loaded("trellis, bitmap").kernels(1)]
+
+
+@pytest.mark.parametrize("n", [1, 9, 70])
+@pytest.mark.parametrize("name", ["trellis", "trellis, odd", "trellis, period"])
+def test_tiles_do_not_depend_on_turns_and_launch(name, n):
+    """Parts of a sum are as many as the device asks for: the sums differ by float32 rounding, never between turns."""
+    encoded = encoded_case(name)
+    x = activations(n, encoded.cols, "F16")
+    for n_multiprocessors in (1, 40):
+        found = []
+        for turns in ("rising", "falling", "a warp ahead"):
+            tensor = host_device.load(encoded, turns=turns, n_multiprocessors=n_multiprocessors)
+            found.append(tensor.matmul(x, algorithm="trellis_tiles"))
+        assert same(found[0], found[1])
+        assert same(found[0], found[2])
+        check_product(found[0], encoded, x, "F16", rounded="F16")
+
+
+@pytest.mark.parametrize("power", [-90, -20, 12])
+def test_tiles_of_tiny_and_large_weights(power):
+    """Levels are rounded beside a power of two: float16 has no subnormals of them."""
+    encoded = encoded_case("trellis, period")
+    x, out = activations(9, encoded.cols, "F16"), np.empty((2, 9, encoded.rows), np.float32)
+    a = (encoded.elements.a * np.float32(2.0**power)).astype(np.float32)
+    other = replace(
+        encoded, elements=replace(encoded.elements, a=a, outliers=np.zeros(0, np.uint8), n_outliers=0)
+    )
+    plain = replace(encoded, elements=replace(encoded.elements, outliers=np.zeros(0, np.uint8), n_outliers=0))
+    for to, tensor in zip(out, (plain, other), strict=True):
+        host_device.load(tensor).matmul(x, out=to, algorithm="trellis_tiles")
+    assert np.abs(out[0]).max() > 0
+    assert same(out[0] * np.float32(2.0**power), out[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "why"),
+    [
+        ("trellis, bitmap", "F16", "some weights are pruned"),
+        ("trellis, groups", "F16", "scales change within a row"),
+        ("trellis", "F32", "activations are float32"),
+    ],
+)
+def test_what_tiles_do_not_take_says_why(name, dtype, why):
+    x = activations(9, encoded_case(name).cols, dtype)
+    with pytest.raises(ParameterError, match=why):
+        loaded(name).matmul(x, algorithm="trellis_tiles")
 
 
 @pytest.mark.parametrize(

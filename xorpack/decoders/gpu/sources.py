@@ -31,6 +31,8 @@ FILES: Mapping[str, str] = {
     "trellis_product": "trellis_product",
     "digits": "digits",
     "coded_product": "coded_product",
+    "trellis_fragments": "trellis_matmul",
+    "trellis_matmul": "trellis_matmul",
     "trellis_search": "trellis_search",
     "trellis_words": "trellis_search",
 }
@@ -39,6 +41,7 @@ FILES: Mapping[str, str] = {
 PREFACES: Mapping[str, Sequence[str]] = {
     "trellis_decode": ("trellis",),
     "trellis_finish": ("trellis",),
+    "trellis_matmul": ("trellis",),
     "trellis_product": ("binary", "trellis"),
     "coded_product": ("binary",),
 }

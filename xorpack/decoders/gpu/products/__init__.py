@@ -10,6 +10,7 @@ from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.products.tables import Tables
 from xorpack.decoders.gpu.products.tensor_cores import TensorCores
 from xorpack.decoders.gpu.products.trellis_binary import TrellisBinary
+from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles
 from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
@@ -17,9 +18,9 @@ from xorpack.errors import ParameterError
 __all__ = ["ALGORITHMS", "MAX_FUSED", "Product", "algorithm_of", "choose", "why_not"]
 
 ALGORITHMS: Mapping[str, type[Product]] = {
-    each.NAME: each for each in (Tables, TensorCores, CodedBinary, Decode)
+    each.NAME: each for each in (Tables, TensorCores, CodedBinary, TrellisTiles, Decode)
 }
-"""By name, of planes that are coded one by one."""
+"""By name, of planes that are coded one by one, or of one code for all."""
 
 MAX_FUSED = 128
 """Columns up to which ``auto`` takes ``tensor_cores``: by counted instructions, not measured."""
@@ -76,7 +77,7 @@ def choose(
     elif n > 8:
         order = [TensorCores.NAME]
     if encoded.kind == "trellis":
-        order = [TrellisBinary.NAME]
+        order = [TrellisBinary.NAME, TrellisTiles.NAME] if n <= MAX_FUSED else []
     for name in (*order, Decode.NAME):
         if not why_not(name, encoded, n, x_dtype, shared_limit):
             return name
