@@ -22,6 +22,7 @@ THEMES = (
     "products",
     "analysis",
     "end_to_end",
+    "startup",
     "memory",
     "scale",
     "distortion",

@@ -28,6 +28,9 @@ from xorpack.files import container, model, safetensors_file
 from xorpack.files.safetensors_file import StoredTensor
 
 SMALL, LARGE = (64, 64), (2048, 2048)
+ADAPTERS = ((64, 64), (64, 256))
+"""Shapes of the small tensors whose time is shown; at these planes and sparsities:"""
+SETTINGS = ((2, 0.9), (3, 0.5))
 JOINED_BYTES, EXPERT = 1 << 28, (7168, 2048)
 OPTIONS = {"bits": 2, "sparsity": 0.9}
 
@@ -63,9 +66,29 @@ def run(quick: bool) -> Iterator[Row]:
                 yield Row(what=f"quantize, encode, check, write {shape}", samples=[rate], unit="M weights/s")
             name = f"a task of {SMALL[0]} x {SMALL[1]} weights, {what}"
             yield Row(what=name, samples=[1e3 * seconds[0]], unit="ms")
+        yield from _adapters(place, 64 if quick else 512)
         yield _joined(place)
         yield from _planned(place / "huge", 4 if quick else 60)
         yield from _resumed(large, place, n_large)
+
+
+def _adapters(place: Path, n: int) -> Iterator[Row]:
+    """Milliseconds of a small tensor, and of as many weights of a large one."""
+    large = _write(place / "one", LARGE, 1)
+    for shape in ADAPTERS:
+        small = _write(place / "adapters", shape, n)
+        for bits, sparsity in SETTINGS:
+            how = {"bits": bits, "sparsity": sparsity, "overwrite": True}
+            seconds = []
+            for source in (small, large):
+                xorpack.encode_checkpoint(source, place / "warm", **how)
+                began = time.process_time()
+                xorpack.encode_checkpoint(source, place / "warm", **how)
+                seconds.append(time.process_time() - began)
+            share = seconds[1] * (shape[0] * shape[1]) / (LARGE[0] * LARGE[1])
+            what = f"{shape[0]} x {shape[1]} float16, q {bits}, S {sparsity}, a tensor of {n} in a file"
+            note = f"{1e3 * share:.2f} ms for as many weights of {LARGE[0]} x {LARGE[1]}"
+            yield Row(what=what, samples=[1e3 * seconds[0] / n], unit="ms", note=note)
 
 
 def _resumed(source: Path, place: Path, n: int) -> Iterator[Row]:

@@ -347,3 +347,9 @@ inline void xp_count(int (&c)[4], const unsigned (&a)[4], uint2 b) {
     }
     cpu::warp_wait();
 }
+
+// mma.m16n8k128: its first half.
+inline void xp_count_half(int (&c)[4], unsigned a0, unsigned a1, unsigned b) {
+    const unsigned a[4] = {a0, a1, 0, 0};
+    xp_count(c, a, {b, 0});
+}

@@ -27,8 +27,8 @@ def _plain(shape: tuple[int, ...], sparsity: float, bits: int, **options: Any) -
     return xorpack.encode(tensor, **options)
 
 
-def _constant_planes(**options: Any) -> EncodedTensor:
-    tensor = bcq((40, 200), 0.6, 4, dtype="F16")
+def _constant_planes(shape: tuple[int, int] = (40, 200), **options: Any) -> EncodedTensor:
+    tensor = bcq(shape, 0.6, 4, dtype="F16")
     planes = tensor.planes.copy()
     planes[1] = tensor.mask
     planes[3] = 0
@@ -122,6 +122,10 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "unrolled, few words": _skewed(2, 0.98, shape=(40, 1024), network=XorNetwork.quasi_cyclic()),
     "unrolled, corrections": _skewed(2, 0.7, rate=0.25, group_size=32, mask_codec="bitmap"),
     "unrolled, four panels": _skewed(1, 0.9, shape=(50, 4096), dtype="F16"),
+    "unrolled, groups of 512": _skewed(3, 0.6, shape=(40, 2048), group_size=512),
+    "unrolled, 24 chunks": _skewed(2, 0.8, shape=(40, 768), group_size=256),
+    "unrolled, 4 bits": lambda: _constant_planes((40, 1024), lanes=32),
+    "unrolled, 4 planes": _skewed(4, 0.6, shape=(30, 1024)),
     "wide": lambda: _plain((40, 5000), 0.7, 5, rate=0.25, mask_codec="bitmap"),
     "tall": lambda: _plain((8300, 40), 0.9, 1, mask_codec="cascade"),
     "many rows": lambda: _plain((300, 500), 0.99, 2, mask_codec="bitmap"),

@@ -99,10 +99,16 @@ class HostDevice:
     """See the module. ``turns``: how the threads of a block take turns, a key of TURNS."""
 
     def __init__(
-        self, *, n_multiprocessors: int = 3, shared_limit: int = 227 << 10, turns: str = "rising"
+        self,
+        *,
+        n_multiprocessors: int = 3,
+        shared_limit: int = 227 << 10,
+        turns: str = "rising",
+        counts_bits: bool = True,
     ) -> None:
         self.n_multiprocessors = n_multiprocessors
         self.shared_limit = shared_limit
+        self.counts_bits = counts_bits
         self.turns = TURNS[turns]
         self.launched: list[str] = []
         self.allocations = 0

@@ -19,11 +19,13 @@ from xorpack.code.layout import Layout
 from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.products import trellis_tiles
-from xorpack.decoders.gpu.products.binary import plan
+from xorpack.decoders.gpu.products.binary import digits_step
+from xorpack.decoders.gpu.products.coded_binary import coded_launch, coded_macros
 from xorpack.decoders.gpu.products.product import finish_launch
 from xorpack.decoders.gpu.products.tables import matvec_launch, table_fields
 from xorpack.decoders.gpu.products.tensor_cores import matmul_plan
-from xorpack.decoders.gpu.sources import OPTIONS, Kernel, network_macros, trellis_macros
+from xorpack.decoders.gpu.products.trellis_binary import plan
+from xorpack.decoders.gpu.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.encoding.quantize.trellis_design import design
 from xorpack.encoding.quantize.trellis_gpu import WORDS, SearchPlan
 from xorpack.encoding.quantize.trellis_search import FINE_RATE
@@ -93,6 +95,16 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
             found.launch,
         )
     yield Kernel.of("finish", macros), finish_launch(LAYOUT, 8)
+    if kind in ("default", "raw"):
+        yield digits_step(LAYOUT.n_panels, 1, {"PANEL": 32, "RUN": 1, "COLUMNS": 1})
+        for shift, n in ((5, 1), (2, 1), (2, 8)):
+            yield coded_kernel(macros, shift, n)
+
+
+def coded_kernel(macros: Macros, shift: int, n: int) -> tuple[Kernel, Launch]:
+    """The product of ``n`` columns by binary tensor cores, of groups of ``2^shift`` chunks; 5: row scales."""
+    own = {**macros, **coded_macros(int(macros["PLANES"]), shift, n)}
+    return Kernel.of("coded_product", own), coded_launch(LAYOUT, own, MULTIPROCESSORS)
 
 
 def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, Launch]]:
@@ -136,10 +148,7 @@ def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]
         own = macros | chosen.macros(chunks)
         warps = 4 * chosen.chunks
         if n == 1:
-            yield (
-                Kernel.of("trellis_bits", own),
-                Launch(grid=(24, n, 1), block=32 * warps, shared_bytes=4 * warps),
-            )
+            yield digits_step(24, n, {"PANEL": warps, "RUN": chosen.chunks, "COLUMNS": chosen.columns})
         yield Kernel.of("trellis_product", own), chosen.launch(rows, cols, MULTIPROCESSORS)[1]
 
 
@@ -255,6 +264,9 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
             name = kernel.name
             if name == "matmul":
                 name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
+            if name == "coded_product":
+                scales = "row" if macros["GROUP_SHIFT"] == 5 else "groups of 128"
+                name += f", {scales}, {'1' if macros['ONE'] else 'up to 8'} columns"
             counts = (used.registers, used.stack, used.spilled, launch.shared_bytes)
             warps = occupancy(used.registers, launch, arch)
             yield name, kind, str(bits), *map(str, (*counts, warps, used.code_bytes)), f"{used.seconds:.1f}"

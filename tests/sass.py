@@ -23,8 +23,8 @@ from pathlib import Path
 
 import nvrtc
 
-from xorpack.decoders.gpu.products.binary import plan
-from xorpack.decoders.gpu.sources import Kernel, trellis_macros
+from xorpack.decoders.gpu.products.trellis_binary import plan
+from xorpack.decoders.gpu.sources import Kernel, network_macros, trellis_macros
 from xorpack.encoding.quantize.trellis_design import design
 
 ARCH = "sm_90"
@@ -38,7 +38,7 @@ TRELLIS = {
 SEARCHES = (2, 3)
 """Rates of searches."""
 CODED_STEPS = 16
-"""Steps of the main loop of ``matvec``: rows of the default network."""
+"""Steps of the main loops of ``matvec`` and ``coded_product``: rows of the default network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,9 @@ def disassemble(cubin: bytes) -> str:
 def count(kernel: Kernel, steps: int, arch: str = ARCH) -> Count:
     """The count of a kernel whose main loop makes so many steps."""
     text = disassemble(nvrtc.cubin(kernel, arch))
-    marker = {"trellis_product": "BMMA", "trellis_matmul": "HMMA"}.get(kernel.name, "LDS")
+    marker = (
+        "HMMA" if kernel.name == "trellis_matmul" else "BMMA" if kernel.name.endswith("_product") else "LDS"
+    )
     return main_loop(text.split(f".text.{kernel.name}:")[1].split("\n.text.")[0], marker, steps)
 
 
@@ -134,6 +136,15 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
     for n in (16, 64):
         found[f"trellis R 2, q 6, tiles of {n} columns"] = list(nvrtc.tiles_kernels(Fraction(2), n))[1][0], 4
     for bits in (2, 3):
+        for name, shift, n in (
+            ("row scales", 5, 1),
+            ("groups of 128", 2, 1),
+            ("row scales, a column more", 5, 8),
+        ):
+            macros = network_macros(nvrtc.network("default"), unrolled=True) | {"PLANES": bits, "SKEW": 1}
+            macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
+            kernel, _ = nvrtc.coded_kernel(macros, shift, n)
+            found[f"coded q {bits}, {name}"] = kernel, CODED_STEPS
         matvec = next(each for each, _ in nvrtc.kernels("default", bits, ARCH) if each.name == "matvec")
         found[f"matvec q {bits}, groups of 128"] = matvec, CODED_STEPS
     return found

@@ -67,7 +67,9 @@ def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: 
         yield Row(
             what=f"cuBLAS fp16, batch {n}, {case.name}", samples=[s * 1e6 for s in blas], unit="us", digits=1
         )
-        fused = ("tables", "tensor_cores") if isinstance(case, Case) else ("binary", "trellis_tiles")
+        fused = (
+            ("tables", "tensor_cores", "binary") if isinstance(case, Case) else ("binary", "trellis_tiles")
+        )
         for algorithm in (*fused, "decode"):
             few = algorithm in ("tables", "binary")
             if (few and n > 8) or (algorithm in ("decode", "trellis_tiles") and n < 8):

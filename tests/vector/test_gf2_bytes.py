@@ -48,7 +48,7 @@ def cpu(request, monkeypatch):
 
 @pytest.mark.parametrize(("width", "half"), [(8, 7), (8, 3), (16, 9)])
 def test_reduce_rows(cpu, width, half):
-    rows = random(8 * width * gf2_bytes.n_groups(width), np.uint64)
+    rows = random(8 * width * gf2_bytes.N_GROUPS, np.uint64)
     maps, has = random(64 * width * 4 * 20, np.uint8), random(24, np.uint32) & np.uint32(0xFF00FFFF)
     has[7], has[9] = 0, 0xFF0000FF
 
@@ -88,7 +88,7 @@ def test_free_bytes(cpu):
 
 @pytest.mark.parametrize("width", [8, 16])
 def test_used_bytes(cpu, width):
-    n = 8 * gf2_bytes.n_groups(width)
+    n = 8 * gf2_bytes.N_GROUPS
     rows = np.zeros((n, 8 * width), np.uint8)
     rows[1, 0], rows[n - 1, 37], rows[3, 63], rows[3, 8 * width - 1] = 1, 128, 16, 1
     groups = gf2_bytes.sliced(rows)
@@ -101,7 +101,7 @@ def test_used_bytes(cpu, width):
 
 @pytest.mark.parametrize("width", [8, 16])
 def test_join_groups(cpu, width):
-    groups = random(64 * width * gf2_bytes.n_groups(width), np.uint8)
+    groups = random(64 * width * gf2_bytes.N_GROUPS, np.uint8)
 
     def body(rows, groups, shape):
         gf2_bytes.join_groups(groups, rows, shape)
@@ -115,12 +115,12 @@ def test_join_groups(cpu, width):
 
 @pytest.mark.parametrize(("width", "first", "ring"), [(8, 3, 56), (8, 53, 56), (16, 70, 72)])
 def test_find_pivots(cpu, width, first, ring):
-    rows = random(8 * width * gf2_bytes.n_groups(width), np.uint64)
+    rows = random(8 * width * gf2_bytes.N_GROUPS, np.uint64)
     table = rows.view(np.uint8).reshape(-1, 8 * width)
     table[2], table[5] = table[1] ^ table[0], 0
     groups = gf2_bytes.sliced(table)
 
-    n = gf2_bytes.n_groups(width)
+    n = gf2_bytes.N_GROUPS
     places, octets = (first + np.arange(6)) % ring, random(6, np.uint64)
     places[4], octets[4] = places[0], octets[0]
 
@@ -149,7 +149,7 @@ def test_find_pivots(cpu, width, first, ring):
 @pytest.mark.parametrize("width", [8, 16])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_add_to_map(cpu, width, fresh):
-    n = gf2_bytes.n_groups(width)
+    n = gf2_bytes.N_GROUPS
     rows = random(8 * width * n, np.uint64)
     groups = gf2_bytes.sliced(rows.view(np.uint8).reshape(-1, 8 * width))
     sums = np.zeros(16, np.uint64)
@@ -170,7 +170,7 @@ def test_add_to_map(cpu, width, fresh):
 
 @pytest.mark.parametrize("width", [8, 16])
 def test_mix_groups(cpu, width):
-    n = gf2_bytes.n_groups(width)
+    n = gf2_bytes.N_GROUPS
     rows = random(8 * width * n, np.uint64).reshape(-1, width)
     groups = aligned(64 * width * n, np.uint8)
     groups[:] = gf2_bytes.sliced(rows.view(np.uint8))

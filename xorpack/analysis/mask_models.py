@@ -21,7 +21,7 @@ the classes (Jaynes 1957); its likelihood needs nothing but those margins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,7 @@ class MaskBounds:
             iid=iid,
             rows=min(c.bits for c in rows),
             columns=min(c.bits for c in columns),
-            both=min(_both(a, b) for a, b in zip(rows, columns, strict=True)),
+            both=min(_both(a, b) for a, b in _different(rows, columns)),
         )
 
 
@@ -106,9 +106,8 @@ class _Classes:
         angle = np.arcsin(np.sqrt(counts / n))
         low, high = float(angle.min()), float(angle.max())
         at = np.minimum((angle - low) / max(high - low, 1e-12) * k, k - 1).astype(np.int64)
-        _, index = np.unique(at, return_inverse=True)
-        self.lines = np.bincount(index)  # of every class
-        self.kept = np.bincount(index, weights=counts)
+        lines, kept = np.bincount(at), np.bincount(at, weights=counts)
+        self.lines, self.kept = lines[lines > 0], kept[lines > 0]  # of every class that is used
         share = self.lines / self.lines.sum()
         self.index_bits = float(-(self.lines * np.log2(share)).sum())
         self.n = n
@@ -122,6 +121,18 @@ class _Classes:
             for size, kept in zip(sizes, self.kept, strict=True)
         )
         return self.index_bits + values
+
+
+def _different(rows: Sequence[_Classes], columns: Sequence[_Classes]) -> Iterator[tuple[_Classes, _Classes]]:
+    """Those pairs of classes that are not those before: more of them are the same where counts are small."""
+    last: tuple[_Classes, _Classes] | None = None
+    for pair in zip(rows, columns, strict=True):
+        if last is None or not all(
+            np.array_equal(one.lines, before.lines) and np.array_equal(one.kept, before.kept)
+            for one, before in zip(pair, last, strict=True)
+        ):
+            yield pair
+        last = pair
 
 
 def _both(rows: _Classes, columns: _Classes) -> float:
@@ -145,13 +156,16 @@ def _both(rows: _Classes, columns: _Classes) -> float:
 def _newton(
     x: NDArray[np.float64], missing: NDArray[np.float64], slope: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    step = np.clip(missing / np.maximum(slope, 1e-12), -1, 1)
-    moved: NDArray[np.float64] = np.clip(x + step, -MAX_LOGIT, MAX_LOGIT)
+    step = np.minimum(
+        np.maximum(missing / np.maximum(slope, 1e-12), -1), 1
+    )  # np.clip takes three times as long
+    moved: NDArray[np.float64] = np.minimum(np.maximum(x + step, -MAX_LOGIT), MAX_LOGIT)
     return moved
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    """Of sums of two logits, of which no exponential overflows."""
+    return 1 / (1 + np.exp(-x))
 
 
 def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:

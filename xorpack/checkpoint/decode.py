@@ -80,6 +80,7 @@ def decode_checkpoint(
                 for name, piece in task.pieces.items():
                     if progress is not None and isinstance(piece, EncodedInFile):
                         progress(name, piece.n_weights, checkpoint.n_weights)
+            check_unchanged([file.source])  # it may be gone
             copy_mode(file.path, path)
 
         if layout.is_directory:

@@ -92,7 +92,7 @@ class Percent(click.ParamType[float]):
 @click.option(
     "--sequential",
     is_flag=True,
-    help="Let each layer make up for those before it, already compressed: a better model; it runs once more over TEXT.",
+    help="Let each layer make up for those before it, already compressed; the model runs once more, over TEXT.",
 )
 @click.option("--sparsity", type=float, default=None, help="Prune this fraction first; default: nothing.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Encode only these tensors.")

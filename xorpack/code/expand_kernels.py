@@ -141,7 +141,10 @@ def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reac
 @njit(cache=True, nogil=True)
 def window_of(q, lanes, reach):
     """An array for :func:`wrap_taps`."""
-    return aligned(q * ((reach.max() + 1) * lanes + 32))
+    furthest = 0
+    for row in range(reach.size):  # reach.max() takes longer to compile than all of this function
+        furthest = max(furthest, reach[row])
+    return aligned(q * ((furthest + 1) * lanes + 32))
 
 
 @njit(cache=True, nogil=True)

@@ -305,8 +305,9 @@ def _write(
     ordered = safetensors_file.by_alignment(tensors)
     blank = _signed_header(ordered, metadata or {}, document)
     written = safetensors_file.write(path, ordered, blank, digest=carried.keys())
-    document["carried_sha256"] = {name: written[name] for name in carried}
-    safetensors_file.rewrite_header(path, _signed_header(ordered, metadata or {}, document))
+    if carried:
+        document["carried_sha256"] = {name: written[name] for name in carried}
+        safetensors_file.rewrite_header(path, _signed_header(ordered, metadata or {}, document))
 
 
 def encoded_bytes(name: str, tensor: EncodedTensor) -> int:

@@ -7,7 +7,7 @@ a map, and to add what comes to the rows, is one instruction for 64 columns.
 
 Functions are plain numpy with numba overloads, as in :mod:`xorpack.vector.llvm`. Arrays are flat and contiguous;
 indices are not checked. ``width``, a multiple of 8, is the length of the tuple ``shape``, so that it is known where
-code is made; ``n_groups(width)`` groups are treated side by side, as many as registers hold. Pivots are found and
+code is made. Pivots are found and
 maps are made by :mod:`xorpack.vector.gf2_pivots`.
 """
 
@@ -44,15 +44,13 @@ Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Shape = tuple[int, ...]
 
+N_GROUPS = 2
+"""Groups that are treated together."""
+
 
 def is_fast() -> bool:
     """Whether this CPU multiplies bytes by maps in an instruction."""
     return cpu.has("gfni", "avx2")
-
-
-def n_groups(width: int) -> int:
-    """Groups that are treated side by side."""
-    return 2 if width == 8 else 1
 
 
 def put_equation(
@@ -96,7 +94,7 @@ def reduce_rows(
     row; byte y of it has a map, at ``64 * width * (4 * (w - base) + y)``, where byte y of ``has[w]`` is not 0.
     """
     size = 64 * len(shape)
-    table = rows[: n_groups(len(shape)) * size // 8].view(np.uint8).reshape(-1, size // 8).copy()
+    table = rows[: N_GROUPS * size // 8].view(np.uint8).reshape(-1, size // 8).copy()
     for w in range(first, last):
         for y in range(4):
             if has[w] >> np.uint32(8 * y) & np.uint32(255):
@@ -104,7 +102,7 @@ def reduce_rows(
                 octets = maps[at : at + size].reshape(-1, 8)[:, ::-1]
                 x = table[:, 4 * (w % slots) + y, None, None]
                 table ^= np.packbits(np.bitwise_count(octets & x) & 1, axis=2, bitorder="little")[..., 0]
-    groups[: n_groups(len(shape)) * size] = sliced(table)
+    groups[: N_GROUPS * size] = sliced(table)
 
 
 def free_bytes(has: NDArray[np.uint32], first: int) -> np.uint64:
@@ -115,13 +113,13 @@ def free_bytes(has: NDArray[np.uint32], first: int) -> np.uint64:
 
 def used_bytes(groups: Bytes, shape: Shape) -> np.uint64:
     """A word with bit k set where a row has a 1 in its byte k < 64."""
-    parts = groups[: n_groups(len(shape)) * 64 * len(shape)].reshape(n_groups(len(shape)), -1, 8)
+    parts = groups[: N_GROUPS * 64 * len(shape)].reshape(N_GROUPS, -1, 8)
     return np.uint64(np.packbits(parts[:, :64].any(axis=(0, 2)), bitorder="little").view(np.uint64)[0])
 
 
 def join_groups(groups: Bytes, rows: Words, shape: Shape) -> None:
     """Rows of ``width`` words, one after another, of groups."""
-    found = joined(groups[: n_groups(len(shape)) * 64 * len(shape)], len(shape)).reshape(-1).view(np.uint64)
+    found = joined(groups[: N_GROUPS * 64 * len(shape)], len(shape)).reshape(-1).view(np.uint64)
     rows[: found.size] = found
 
 
@@ -168,57 +166,65 @@ def _reduce_rows(
         def at(k: int, where: Any, kind: Any) -> Any:
             return pointer_to(context, builder, kinds[k], args[k], where, kind)
 
-        state = [[cgutils.alloca_once(builder, SLICE) for _ in range(width)] for _ in range(n_groups(width))]
-        for g, vectors in enumerate(state):
-            for block in range(0, width, 8):
-                places = [number((8 * g + r) * width + block) for r in range(8)]
-                found = [builder.load(at(0, place, WORDS), align=8) for place in places]
-                for k, words in enumerate(turn_words(builder, found)):
-                    whole = builder.bitcast(words, SLICE)
-                    whole = builder.shuffle_vector(whole, whole, lanes(BYTES_TURNED))
-                    builder.store(whole, vectors[block + k])
-        slot = cgutils.alloca_once_value(builder, builder.urem(args[4], args[7]))
-        with cgutils.for_range_slice(builder, args[4], args[5], number(1), INDEX) as (w, _):
-            standing = builder.load(at(3, w, WORD))
-            s = builder.load(slot)
-            with builder.if_then(builder.icmp_unsigned("!=", standing, ir.Constant(WORD, 0))):
-                block = builder.mul(builder.sub(w, args[6]), number(4))
-                lane0 = builder.shl(builder.and_(s, number(1)), number(2))
-                after = builder.append_basic_block("after")
-                switch = builder.switch(builder.lshr(s, number(1)), after)
-                for z in range(width - 1):
-                    case = builder.append_basic_block(f"word{z}")
-                    switch.add_case(number(z), case)
-                    builder.position_at_end(case)
-                    with cgutils.for_range(builder, number(4), intp=INDEX) as loop:
-                        shift = builder.trunc(builder.mul(loop.index, number(8)), WORD)
-                        byte = builder.and_(builder.lshr(standing, shift), ir.Constant(WORD, 255))
-                        with builder.if_then(builder.icmp_unsigned("!=", byte, ir.Constant(WORD, 0))):
-                            lane = builder.add(lane0, loop.index)
-                            xs = [
-                                spread_lane(builder, builder.bitcast(builder.load(vectors[z]), WORDS), lane)
-                                for vectors in state
-                            ]
-                            where = builder.mul(builder.add(block, loop.index), number(64 * width))
-                            for k in range(width):
-                                matrix = builder.load(
-                                    at(2, builder.add(where, number(64 * k)), SLICE), align=64
-                                )
-                                for x, vectors in zip(xs, state, strict=True):
-                                    added = affine(builder, x, matrix)
-                                    builder.store(builder.xor(builder.load(vectors[k]), added), vectors[k])
-                    builder.branch(after)
-                builder.position_at_end(after)
-            following = builder.add(s, number(1))
-            wrapped = builder.icmp_unsigned("==", following, args[7])
-            builder.store(builder.select(wrapped, number(0), following), slot)
-        for g, vectors in enumerate(state):
-            for k, vector in enumerate(vectors):
-                builder.store(
-                    turn_bits(builder, builder.load(vector)),
-                    at(1, number(64 * (g * width + k)), SLICE),
-                    align=1,
-                )
+        beside = N_GROUPS if width == 8 else 1  # as registers hold
+        state = [[cgutils.alloca_once(builder, SLICE) for _ in range(width)] for _ in range(beside)]
+        with cgutils.for_range(builder, number(N_GROUPS // beside), intp=INDEX) as turn:
+            first_row = builder.mul(turn.index, number(8 * beside * width))
+            first_byte = builder.mul(first_row, number(8))
+            for g, vectors in enumerate(state):
+                for block in range(0, width, 8):
+                    places = [builder.add(first_row, number((8 * g + r) * width + block)) for r in range(8)]
+                    found = [builder.load(at(0, place, WORDS), align=8) for place in places]
+                    for k, words in enumerate(turn_words(builder, found)):
+                        whole = builder.bitcast(words, SLICE)
+                        whole = builder.shuffle_vector(whole, whole, lanes(BYTES_TURNED))
+                        builder.store(whole, vectors[block + k])
+            slot = cgutils.alloca_once_value(builder, builder.urem(args[4], args[7]))
+            with cgutils.for_range_slice(builder, args[4], args[5], number(1), INDEX) as (w, _):
+                standing = builder.load(at(3, w, WORD))
+                s = builder.load(slot)
+                with builder.if_then(builder.icmp_unsigned("!=", standing, ir.Constant(WORD, 0))):
+                    block = builder.mul(builder.sub(w, args[6]), number(4))
+                    lane0 = builder.shl(builder.and_(s, number(1)), number(2))
+                    after = builder.append_basic_block("after")
+                    switch = builder.switch(builder.lshr(s, number(1)), after)
+                    for z in range(width - 1):
+                        case = builder.append_basic_block(f"word{z}")
+                        switch.add_case(number(z), case)
+                        builder.position_at_end(case)
+                        with cgutils.for_range(builder, number(4), intp=INDEX) as loop:
+                            shift = builder.trunc(builder.mul(loop.index, number(8)), WORD)
+                            byte = builder.and_(builder.lshr(standing, shift), ir.Constant(WORD, 255))
+                            with builder.if_then(builder.icmp_unsigned("!=", byte, ir.Constant(WORD, 0))):
+                                lane = builder.add(lane0, loop.index)
+                                xs = [
+                                    spread_lane(
+                                        builder, builder.bitcast(builder.load(vectors[z]), WORDS), lane
+                                    )
+                                    for vectors in state
+                                ]
+                                where = builder.mul(builder.add(block, loop.index), number(64 * width))
+                                for k in range(width):
+                                    matrix = builder.load(
+                                        at(2, builder.add(where, number(64 * k)), SLICE), align=64
+                                    )
+                                    for x, vectors in zip(xs, state, strict=True):
+                                        added = affine(builder, x, matrix)
+                                        builder.store(
+                                            builder.xor(builder.load(vectors[k]), added), vectors[k]
+                                        )
+                        builder.branch(after)
+                    builder.position_at_end(after)
+                following = builder.add(s, number(1))
+                wrapped = builder.icmp_unsigned("==", following, args[7])
+                builder.store(builder.select(wrapped, number(0), following), slot)
+            for g, vectors in enumerate(state):
+                for k, vector in enumerate(vectors):
+                    builder.store(
+                        turn_bits(builder, builder.load(vector)),
+                        at(1, builder.add(first_byte, number(64 * (g * width + k))), SLICE),
+                        align=1,
+                    )
         return context.get_dummy_value()
 
     n = types.int64
@@ -244,7 +250,7 @@ def _used_bytes(typingctx: Any, groups: Any, shape: Any) -> tuple[Signature, Any
         found = number(0)
         for k in range(8):
             part = ir.Constant(WORDS, [0] * 8)
-            for g in range(n_groups(width)):
+            for g in range(N_GROUPS):
                 place = number(64 * (g * width + k))
                 where = pointer_to(context, builder, signature.args[0], args[0], place, WORDS)
                 part = builder.or_(part, builder.load(where, align=1))
@@ -261,7 +267,7 @@ def _join_groups(typingctx: Any, groups: Any, rows: Any, shape: Any) -> tuple[Si
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        for g in range(n_groups(width)):
+        for g in range(N_GROUPS):
             for block in range(0, width, 8):
                 words = []
                 for k in range(block, block + 8):

@@ -17,7 +17,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from xorpack.vector.gf2_bytes import Bytes, Shape, Words, joined, n_groups, sliced
+from xorpack.vector.gf2_bytes import N_GROUPS, Bytes, Shape, Words, joined, sliced
 from xorpack.vector.gf2_llvm import (
     BYTE,
     BYTES_TURNED,
@@ -50,14 +50,14 @@ def find_pivots(
         groups: rows; they stay what they are.
         places: bytes of a row.
         octets: (VIEW,), what the map of each place has for the byte itself; 0 where there is none.
-        sums: (8 * n_groups,), out: ``sums[8 * h + k]`` is what :func:`add_to_map` is to add for place k of group h.
-        mixing: (n_groups ** 2,), out: what :func:`mix_groups` makes of rows that took nothing, 0 for the others.
+        sums: (8 * N_GROUPS,), out: ``sums[8 * h + k]`` is what :func:`add_to_map` is to add for place k of group h.
+        mixing: (N_GROUPS ** 2,), out: what :func:`mix_groups` makes of rows that took nothing, 0 for the others.
         shape: see the module.
 
     Returns:
         A word with bit ``8 * k + i`` set where bit i of place k was taken, bit ``8 * VIEW + r`` where row r took one.
     """
-    width, n = len(shape), n_groups(len(shape))
+    width, n = len(shape), N_GROUPS
     rows = joined(groups[: n * 64 * width], width)
     seen = [int.from_bytes(bytes(row[places[:VIEW]]), "little") for row in rows]
     found = [x | 1 << 8 * (VIEW + r // 8) + 7 - r % 8 for r, x in enumerate(seen)]
@@ -91,7 +91,7 @@ def add_to_map(
     size = 64 * len(shape)
     if fresh:
         maps[at : at + size] = 0
-    for h in range(n_groups(len(shape))):
+    for h in range(N_GROUPS):
         chosen = sums[8 * h + place : 8 * h + place + 1].view(np.uint8)[::-1]
         bits = np.bitwise_count(groups[h * size : (h + 1) * size, None] & chosen) & 1
         maps[at : at + size] ^= np.packbits(bits, axis=1, bitorder="little")[:, 0]
@@ -100,9 +100,9 @@ def add_to_map(
 def mix_groups(groups: Bytes, mixing: Words, shape: Shape) -> None:
     """Row r of group g becomes the sum of those rows s of groups h for which bit ``7 - s`` is set in its byte.
 
-    That is byte r of ``mixing[n_groups * g + h]``.
+    That is byte r of ``mixing[N_GROUPS * g + h]``.
     """
-    n, size = n_groups(len(shape)), 64 * len(shape)
+    n, size = N_GROUPS, 64 * len(shape)
     rows = joined(groups[: n * size], len(shape))
     chosen = np.unpackbits(mixing[: n * n].view(np.uint8).reshape(n, n, 8, 1), axis=3)  # (g, h, r, s)
     chosen = chosen.transpose(0, 2, 1, 3).reshape(8 * n, 8 * n)
@@ -129,7 +129,7 @@ def _find_pivots(
         def at(k: int, where: Any, kind: Any) -> Any:
             return pointer_to(context, builder, signature.args[k], args[k], where, kind)
 
-        n, nothing = n_groups(width), ir.Constant(WORDS, [0] * 8)
+        n, nothing = N_GROUPS, ir.Constant(WORDS, [0] * 8)
         found, own = [nothing] * n, nothing
         for k in range(VIEW):
             where, lane = builder.mul(builder.load(at(1, number(k), INDEX)), number(8)), ir.Constant(WORD, k)
@@ -203,7 +203,7 @@ def _add_to_map(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
         matrices = []
-        for h in range(n_groups(width)):
+        for h in range(N_GROUPS):
             place = builder.add(args[4], number(8 * h))
             word = builder.load(pointer_to(context, builder, kinds[3], args[3], place, INDEX))
             matrices.append(builder.bitcast(spread(builder, word, 8), SLICE))
@@ -239,7 +239,7 @@ def _mix_groups(typingctx: Any, groups: Any, mixing: Any, shape: Any) -> tuple[S
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds, n = signature.args, n_groups(width)
+        kinds, n = signature.args, N_GROUPS
         matrices = []
         for k in range(n * n):
             word = builder.load(pointer_to(context, builder, kinds[1], args[1], number(k), INDEX))

@@ -9,16 +9,18 @@ from functools import cache
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def for_each(work: Callable[[Item], object], items: Iterable[Item], jobs: int) -> None:
-    """Call ``work`` with every item, on ``jobs`` threads; one after another, on this one, where that is 1."""
+def for_each(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> list[Result]:
+    """What ``work`` gives for every item, on ``jobs`` threads; one after another, on this one, where that is 1.
+
+    A thread takes as long to begin as a small ring to be encoded.
+    """
     if jobs == 1:
-        for item in items:
-            work(item)
-    else:
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(work, items))
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(work, items))
 
 
 def side_by_side(work: Callable[[int], object], n: int) -> None:

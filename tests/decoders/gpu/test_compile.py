@@ -11,8 +11,13 @@ from xorpack.decoders.gpu.sources import FILES, Kernel, network_macros
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: kernels are not compiled")
 
-SPILLED = {("default", "matvec", "sm_120"): 128}
-"""Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread."""
+SPILLED = {
+    ("default", "matvec", "sm_120"): 128,
+    ("default", "coded_product", "sm_100"): 64,
+    ("default", "coded_product", "sm_120"): 64,
+}
+"""Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread, and emulated binary
+tensor cores, which nothing chooses by itself, take many."""
 TRELLIS_SPILLED = 64
 """Of trellis_product: numbers that are read once in a body of some 1000 instructions, for 12 warps instead of 8."""
 TILES_SPILLED = 96
@@ -73,7 +78,8 @@ def test_compiles_with_its_defaults(name):
 
 def test_first_call_compiles_within_its_goal():
     """A product of the default network and mask. Goal: 3 s; measured here at a fraction of it."""
-    product = [each for each, _ in nvrtc.kernels("default", 2, "sm_90") if each.name in ("matvec", "finish")]
+    found = {each.name: each for each, _ in nvrtc.kernels("default", 2, "sm_90")}
+    product = [found[name] for name in ("digits", "coded_product", "finish")]
     mask = [each for each, _ in nvrtc.mask_kernels(3) if not each.name.startswith(("cascade", "bmf"))]
     texts = {kernel.source(): kernel for kernel in (*product, *mask)}
     assert len(texts) == len(product) + len(mask) - 2  # those of the block codec are one text

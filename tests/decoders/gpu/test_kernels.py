@@ -169,7 +169,7 @@ def test_fields(name):
 def test_a_product_launches_what_it_says_before(name):
     """What ``prepare`` compiles is all that a captured graph needs."""
     encoded = encoded_case(name)
-    for algorithm in ("tables", "tensor_cores", "decode"):
+    for algorithm in ("tables", "tensor_cores", "binary", "decode"):
         dtype = encoded.dtype if encoded.kind == "lossless" else "F16"
         if dtype == "I8" or products.why_not(algorithm, encoded, 2, dtype, 227 << 10):
             continue
@@ -205,6 +205,8 @@ def test_tensors_share_tables():
 PRODUCTS = [
     ("tables", 1, "F32"),
     ("tables", 3, "F16"),
+    ("binary", 1, "F16"),
+    ("binary", 5, "F32"),
     ("tensor_cores", 1, "F16"),
     ("tensor_cores", 8, "F32"),
     ("tensor_cores", 20, "BF16"),
@@ -236,7 +238,7 @@ def test_products(name, algorithm, n, dtype):
 
 
 @pytest.mark.parametrize("name", ["unrolled", "16 lanes of 18", "unrolled, corrections", "cascade"])
-@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
+@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores", "binary"])
 def test_same_bits_whatever_the_order_of_threads(name, algorithm):
     encoded = encoded_case(name)
     if products.why_not(algorithm, encoded, 4, "F32", 227 << 10):
@@ -252,15 +254,46 @@ def test_same_bits_whatever_the_order_of_threads(name, algorithm):
         assert same(other.decode(), tensor.decode())
 
 
-@pytest.mark.parametrize("name", ["unrolled", "unrolled, half", "small", "unrolled, few words"])
-def test_any_number_of_multiprocessors(name):
+@pytest.mark.parametrize("algorithm", ["tables", "binary"])
+@pytest.mark.parametrize("name", ["unrolled", "unrolled, half", "small", "unrolled, R = 32"])
+def test_any_number_of_multiprocessors(name, algorithm):
     """Shares of blocks begin and end anywhere in panels and segments."""
     encoded = encoded_case(name)
+    algorithm = "tables" if name == "small" else algorithm
     x = activations(1, encoded.cols, "F32")
-    first = loaded(name).matvec(x[0], algorithm="tables")
+    first = loaded(name).matvec(x[0], algorithm=algorithm)
     for n_multiprocessors in (1, 2, 7, 132):
         other = host_device.load(encoded, n_multiprocessors=n_multiprocessors)
-        assert same(other.matvec(x[0], algorithm="tables"), first)
+        assert same(other.matvec(x[0], algorithm=algorithm), first)
+
+
+def test_binary_tensor_cores_take_every_way():
+    """Groups of 4, 8, 16 chunks and a panel; no mask; constant planes; panels that are not full; 8, 16 and 32 rows."""
+    taken = {}
+    for name in BCQ:
+        encoded = encoded_case(name)
+        if encoded.n_kept and not products.why_not("binary", encoded, 1, "F16", 227 << 10):
+            (kernel,) = (
+                each
+                for each, _ in loaded(name).kernels(1, algorithm="binary")
+                if each.name == "coded_product"
+            )
+            taken[name] = dict(kernel.macros)
+    assert {int(macros["GROUP_SHIFT"]) for macros in taken.values()} == {2, 3, 4, 5}
+    assert {int(macros["MASK"]) for macros in taken.values()} == {0, 1}
+    assert {int(macros["SKEW"]) for macros in taken.values()} == {0, 1}
+    assert {int(macros["DISTINCT"]) for macros in taken.values()} == {8, 16, 32}
+    assert {int(macros["PLANES"]) for macros in taken.values()} == {1, 2, 3, 4}
+    assert any(int(macros["BITS"]) > int(macros["PLANES"]) for macros in taken.values())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_activations_that_are_not_finite_reach_all_rows(value):
+    x = activations(2, 1024, "F16")
+    x[1, 77] = value
+    y = loaded("unrolled").matvec(x, algorithm="binary")
+    assert np.isnan(y[1]).all()
+    assert np.isfinite(y[0]).all()
 
 
 def test_a_warp_takes_many_tiles():
@@ -291,7 +324,7 @@ def test_small_shared_memory(name):
     check_product(tensor.matmul(x, algorithm="tensor_cores"), encoded, x, "F16")
 
 
-@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
+@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores", "binary"])
 def test_activations_of_any_size(algorithm):
     encoded = encoded_case("unrolled")
     x = activations(2, encoded.cols, "F32")
@@ -311,7 +344,7 @@ def test_nan_reaches_the_rows_that_keep_its_weight():
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
-@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores", "decode"])
+@pytest.mark.parametrize("algorithm", ["tables", "tensor_cores", "binary", "decode"])
 def test_out_of_any_type_with_strides(algorithm, dtype):
     encoded, tensor = encoded_case("unrolled"), loaded("unrolled")
     wide = activations(6, encoded.cols + 9, "F16")

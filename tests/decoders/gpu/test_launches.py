@@ -116,11 +116,41 @@ def test_which_networks_are_unrolled():
 
 
 @pytest.mark.parametrize(
-    ("n", "chosen"), [(1, "tables"), (2, "tensor_cores"), (128, "tensor_cores"), (129, "decode")]
+    ("n", "chosen", "emulated"),
+    [
+        (1, "binary", "tables"),
+        (8, "binary", "tensor_cores"),
+        (9, "tensor_cores", "tensor_cores"),
+        (128, "tensor_cores", "tensor_cores"),
+        (129, "decode", "decode"),
+    ],
 )
-def test_what_auto_chooses(n, chosen):
-    encoded = xorpack.encode(bcq((64, 256), 0.5, 2, group_size=128, dtype="F16"))
+def test_what_auto_chooses(n, chosen, emulated):
+    """Binary tensor cores where there are some, and the window stays in registers."""
+    tensor = bcq((64, 1024), 0.5, 2, group_size=128, dtype="F16")
+    encoded = xorpack.encode(tensor, lanes=32)
     assert products.choose("auto", encoded, n, "F16", 227 << 10) == chosen
+    assert products.choose("auto", encoded, n, "F16", 227 << 10, counts_bits=False) == emulated
+    other = xorpack.encode(tensor, lanes=16)
+    assert products.choose("auto", other, n, "F16", 227 << 10) == emulated
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"lanes": 16}, "cannot keep this code's window in registers"),
+        ({"lanes": 32, "network": XorNetwork.quasi_cyclic(n_rows=24)}, "taps repeat after 24 steps"),
+        ({"lanes": 32, "group_size": 32}, "group_size 32"),
+        ({"lanes": 32, "group_size": 384}, "group_size 384"),
+    ],
+)
+def test_where_binary_tensor_cores_cannot_multiply(options, why):
+    tensor = bcq((64, 1024), 0.5, 2, group_size=options.pop("group_size", 128), dtype="F16")
+    encoded = xorpack.encode(tensor, **options)
+    with pytest.raises(ParameterError, match=why):
+        products.choose("binary", encoded, 1, "F16", 227 << 10)
+    with pytest.raises(ParameterError, match="9 columns are more than 8"):
+        products.choose("binary", encoded, 9, "F16", 227 << 10)
 
 
 def test_auto_falls_back_and_says_why_where_it_cannot():

@@ -174,7 +174,7 @@ def test_out_of_any_type_with_strides():
 
 def test_few_columns_are_fused_and_many_decoded():
     names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9, 128, 129)}
-    assert names[1] == names[8] == ["trellis_bits", "trellis_product", "trellis_finish"]
+    assert names[1] == names[8] == ["digits", "trellis_product", "trellis_finish"]
     assert names[9] == names[128] == ["trellis_fragments", "trellis_matmul", "trellis_finish"]
     assert names[129] == ["trellis_decode", "trellis_finish"]
     wide = [kernel.name for kernel, _ in loaded("trellis").kernels(9, "F32")]

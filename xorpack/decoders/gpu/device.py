@@ -19,6 +19,7 @@ from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES
 
 MIN_COMPUTE_CAPABILITY = (8, 0)
+NO_BINARY_TENSOR_CORES = (10, 0)
 _LOCK = threading.Lock()
 _NAMES = {dtype: name for name, dtype in DTYPES.items()} | {np.dtype(np.uint32): "U32"}
 
@@ -28,6 +29,8 @@ class Device(Protocol):
 
     n_multiprocessors: int
     shared_limit: int
+    counts_bits: bool
+    """Whether there are tensor cores for bits; where there are none, the compiler emulates them slowly."""
 
     def upload(self, array: NDArray[Any]) -> Any:
         """A copy on the device."""
@@ -119,6 +122,7 @@ class CudaDevice:
             )
         self.n_multiprocessors = int(attributes["multiProcessorCount"])
         self.shared_limit = int(attributes.get("sharedMemPerBlockOptin", attributes["sharedMemPerBlock"]))
+        self.counts_bits = self.compute_capability < NO_BINARY_TENSOR_CORES
         self._functions: dict[Kernel, Any] = {}
         self._constants: dict[Hashable, Any] = {}
         self._workspaces: dict[tuple[int, str], Any] = {}

@@ -20,7 +20,9 @@ MAX_TAPS = 16
 MAX_PLANES = 4
 """Limits of the unrolled decoder: the code of all rows, and the window of every plane in registers."""
 VISIT_PADDING = 8
-"""Visits before and behind a run that a warp may read, for nothing: it takes 8 at a time. None before the mask's."""
+"""Visits before and behind a run whose scales a warp may read, for nothing: it takes 8 at a time."""
+MASK_PADDING = 16
+"""Visits behind the last whose mask a warp may read, for nothing: it takes 8 or 16 at a time."""
 GROUP_PADDING = 33
 """Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks, for nothing."""
 
@@ -64,7 +66,6 @@ def order_values(layout: Layout, network: XorNetwork, m_lane: int) -> tuple[np.g
         n_in,
         num,
         den,
-        layout.n_segments * m_lane * layout.lanes,
         network.n_rows,
     )
     divisors = (layout.rows, layout.n_steps, den, network.n_rows)
@@ -74,6 +75,11 @@ def order_values(layout: Layout, network: XorNetwork, m_lane: int) -> tuple[np.g
 def coded_order(coded: CodedPlanes) -> tuple[np.generic, ...]:
     """:func:`order_values` of coded planes."""
     return order_values(coded.layout, coded.network, coded.m_lane)
+
+
+def side_by_side(code: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Code (planes, segments, m_lane, lanes), flat, so that words of all planes follow each other."""
+    return np.ascontiguousarray(code.transpose(1, 2, 0, 3)).reshape(-1)
 
 
 def tap_table(network: XorNetwork) -> NDArray[np.uint32]:

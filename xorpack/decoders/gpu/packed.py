@@ -1,8 +1,8 @@
 """An encoded tensor as it lies in GPU memory, made and checked on the host: nothing is expanded.
 
-Code and scales keep their bits; mask and scales are put in order of visits (``kernels/common.cu``), so that a warp
-reads them end to end. Corrections are unpacked into groups of 32 row indices: their Elias-Fano code has no random
-access.
+Code and scales keep their bits; words of planes are put side by side, mask and scales in order of visits
+(``kernels/common.cu``), so that a warp reads them end to end. Corrections are unpacked into groups of 32 row indices:
+their Elias-Fano code has no random access.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xorpack.decoders import cpu
 from xorpack.decoders.gpu.fields import DeviceField
 from xorpack.decoders.gpu.lists import tiled, tiled_rows
 from xorpack.decoders.gpu.masks import CODECS, DeviceMask, on_device
-from xorpack.decoders.gpu.order import ScaleOrder, coded_order, visited_rows
+from xorpack.decoders.gpu.order import ScaleOrder, coded_order, side_by_side, visited_rows
 from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, ParameterError
@@ -81,7 +81,7 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     encoded = _with_network(encoded, mask, jobs)
     layout, q = encoded.layout, encoded.bits
     order = ScaleOrder.of(layout, encoded.group_size, q)
-    arrays: dict[str, NDArray[Any]] = {"code": np.ascontiguousarray(encoded.code).reshape(-1)}
+    arrays: dict[str, NDArray[Any]] = {"code": side_by_side(encoded.code)}
     on, field = None, None
     if 0 < encoded.n_kept < encoded.n_weights:
         on = _mask(encoded, mask, form, encoded.coded)

@@ -28,8 +28,9 @@ FILES: Mapping[str, str] = {
     "trellis_decode": "trellis_decode",
     "trellis_outliers": "trellis_decode",
     "trellis_finish": "trellis_finish",
-    "trellis_bits": "trellis_product",
     "trellis_product": "trellis_product",
+    "digits": "digits",
+    "coded_product": "coded_product",
     "trellis_fragments": "trellis_matmul",
     "trellis_matmul": "trellis_matmul",
     "trellis_search": "trellis_search",
@@ -37,8 +38,12 @@ FILES: Mapping[str, str] = {
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
-PREFACES: Mapping[str, str] = {
-    f"trellis_{what}": "trellis" for what in ("decode", "finish", "matmul", "product")
+PREFACES: Mapping[str, Sequence[str]] = {
+    "trellis_decode": ("trellis",),
+    "trellis_finish": ("trellis",),
+    "trellis_matmul": ("trellis",),
+    "trellis_product": ("binary", "trellis"),
+    "coded_product": ("binary",),
 }
 """Files that stand between ``common.cu`` and a file."""
 
@@ -65,7 +70,7 @@ class Kernel:
         """The text to compile."""
         head = "".join(f"#define XP_{name} {value}\n" for name, value in self.macros)
         file = FILES[self.name]
-        files = ("common", PREFACES[file], file) if file in PREFACES else ("common", file)
+        files = ("common", *PREFACES.get(file, ()), file)
         return head + "\n".join(map(_text, files))
 
 

@@ -16,7 +16,7 @@ from xorpack.decoders.cpu import check_encoded
 from xorpack.decoders.gpu.arrays import TYPES, ArrayView, is_dense
 from xorpack.decoders.gpu.device import Device, device
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
-from xorpack.decoders.gpu.products import ALGORITHMS, Product, choose
+from xorpack.decoders.gpu.products import Product, algorithm_of, choose
 from xorpack.decoders.gpu.resident import CodedResident, Resident, Step
 from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.elements import Lossless
@@ -149,10 +149,10 @@ class GpuTensor:
         """``x W^T``: x (n, cols) to (n, rows), or (cols,) to (rows,).
 
         Sums run in float32 in a fixed order: the same input gives the same bits on the same device. ``tables`` and
-        ``tensor_cores`` multiply the quantized values ``sum alpha_k b_k`` unrounded; so does ``binary``, of trellis
-        tensors, by activations rounded to 2^-24 of the largest of 512 or fewer columns; ``decode`` multiplies
-        elements rounded to x's type, ``trellis_tiles`` a trellis's levels rounded so. Where x is infinite or NaN,
-        products are NaN or infinite: with ``tables`` those of the rows that keep the weight, else all.
+        ``tensor_cores`` multiply the quantized values ``sum alpha_k b_k`` unrounded; so does ``binary``, by
+        activations rounded to 2^-24 of the largest of 1024 (trellis tensors: 512) or fewer columns; ``decode``
+        multiplies elements rounded to x's type, ``trellis_tiles`` a trellis's levels rounded so. Where x is infinite or
+        NaN, products are NaN or infinite: with ``tables`` those of the rows that keep the weight, else all.
 
         Args:
             x: float32, float16 or bfloat16, last axis contiguous; any object that speaks DLPack or
@@ -192,8 +192,11 @@ class GpuTensor:
         if key not in self._products:
             if dtype not in TYPES:
                 raise ParameterError(f"dtype {dtype!r} is not one of {', '.join(TYPES)}")
-            chosen = choose(algorithm, self._encoded, n, dtype, self._device.shared_limit)
-            self._products[key] = ALGORITHMS[chosen](self._resident, n, dtype)
+            target = self._device
+            chosen = choose(
+                algorithm, self._encoded, n, dtype, target.shared_limit, counts_bits=target.counts_bits
+            )
+            self._products[key] = algorithm_of(chosen, self._encoded)(self._resident, n, dtype)
         return self._products[key]
 
     def _product(self, x: Any, out: Any, stream: Any, algorithm: str, limit: int | None) -> Any:

@@ -5,7 +5,8 @@ them, so that a step of the alternation costs a binary search per level and a di
 whatever the number of weights. Bit k of a *code* is 1 where plane k is +1; level ``c`` is
 ``sum_k (alpha_k if c >> k & 1 else -alpha_k)``, summed from plane 0 as the decoders do. Between two levels
 at the same distance the upper one is taken, which makes the sign of 0 a plus. Counts begin as ``np.int64(0)``: of a
-literal 0, numba would compile all functions that are called with it once more.
+literal 0, numba would compile all functions that are called with it once more. What is to be 0 is written so:
+``np.zeros`` is three functions to compile for each type.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ def greedy(values, n, prefix, alphas, ends):
     ``values`` sorted (n,), ``prefix`` their running sums (n + 1,), ``ends`` int64 scratch (2^q, 3).
     """
     q = alphas.size
-    level = np.zeros(1 << q, np.float64)
+    level = np.empty(1 << q, np.float64)
     size = 1
+    level[0] = 0
     ends[0, 0] = n
     for k in range(q):
         total = 0.0
@@ -179,7 +181,10 @@ def alternate(values, n, prefix, n_iterations, alphas):
 def refit(values, n, prefix, levels, codes, alphas):
     """Fit ``alphas`` (q,) to the weights nearest to each of ``levels``; whether that changed them."""
     q = alphas.size
-    normal = np.zeros((q, q + 1), np.float64)
+    normal = np.empty((q, q + 1), np.float64)
+    for k in range(q):
+        for j in range(q + 1):
+            normal[k, j] = 0
     begin = np.int64(0)
     for i in range(levels.size):
         end = n
@@ -273,7 +278,8 @@ def quantize_kernel(weight, first_row, mask, group, n_iterations, half, limit, p
     values = np.empty(width, np.float32)
     columns = np.empty(width, np.int64)
     ordered = np.empty(width, np.float32)
-    prefix = np.zeros(width + 1, np.float64)
+    prefix = np.empty(width + 1, np.float64)
+    prefix[0] = 0
     ends = np.empty((size, 3), np.int64)
     alphas = np.empty(q, np.float64)
     other_alphas = np.empty(q, np.float64)
@@ -311,23 +317,24 @@ def quantize_kernel(weight, first_row, mask, group, n_iterations, half, limit, p
             ordered[:n].sort()
             for i in range(n):
                 prefix[i + 1] = prefix[i] + np.float64(ordered[i])
-            greedy(ordered, n, prefix, alphas, ends)
-            rounded(alphas, half, scales[r, g])
-            if n_iterations >= 0:
-                boundaries(scales[r, g], limit, levels, codes, other_levels, other_codes, bounds)
-                error = squared_error(ordered, n, levels, bounds)
-                alternating(ordered, n, prefix, n_iterations, other_alphas)
-                rounded(other_alphas, half, chosen)
-                boundaries(chosen, limit, levels, codes, other_levels, other_codes, bounds)
-                other_error = squared_error(ordered, n, levels, bounds)
-                if not other_error <= error:
+            error = 0.0
+            for attempt in range(1 if n_iterations < 0 else 3):  # a loop: LLVM makes a copy for each call
+                if attempt == 0:
+                    greedy(ordered, n, prefix, alphas, ends)
+                elif attempt == 1:
+                    alternating(ordered, n, prefix, n_iterations, other_alphas)
+                else:
                     alternate(ordered, n, prefix, n_iterations, alphas)
-                    rounded(alphas, half, chosen)
-                    boundaries(chosen, limit, levels, codes, other_levels, other_codes, bounds)
-                    other_error = squared_error(ordered, n, levels, bounds)
-                if other_error <= error:
+                rounded(other_alphas if attempt == 1 else alphas, half, chosen)
+                boundaries(chosen, limit, levels, codes, other_levels, other_codes, bounds)
+                found = squared_error(ordered, n, levels, bounds)
+                if attempt == 0 or found <= error:
                     for k in range(q):
                         scales[r, g, k] = chosen[k]
+                if attempt == 0:
+                    error = found
+                elif found <= error:
+                    break
             boundaries(scales[r, g], limit, levels, codes, other_levels, other_codes, bounds)
             for i in range(n):
                 at = 0

@@ -8,7 +8,7 @@ hence one elimination with a q-bit right-hand side.
 
 Rows are taken some 32 at a time, and reduced four columns at a time: the pivots of a nibble of columns
 span 16 sums, kept in a table that the nibble of each row indexes (the Method of Four Russians). CPUs that multiply
-8 x 8 matrices of bits in an instruction (GFNI) take 8 or 16 rows and eight columns at a time; codes are the same.
+8 x 8 matrices of bits in an instruction (GFNI) take 16 rows and eight columns at a time; codes are the same.
 
 The ring wraps around. In a small ring the columns of its first ``window`` words are set apart as a
 *border* that every row carries along; rows left with border columns alone form a small dense system,
@@ -96,7 +96,7 @@ def encode_ring(
     has = np.zeros(m + 16, np.uint32)
     out = code, positions, values
     if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
-        n = 8 * gf2_bytes.n_groups(width)
+        n = 8 * gf2_bytes.N_GROUPS
         groups, rows = _words(n * width).view(np.uint8), _words(n * width)
         n_wrong = eliminate_maps(*ring, *wiring, (0,) * width, pivots.view(np.uint8), has, groups, rows, *out)
     else:

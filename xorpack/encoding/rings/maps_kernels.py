@@ -29,8 +29,8 @@ def eliminate_maps(
     shape,  # a tuple as long as a row's 64-bit words: half + n_border + 1
     maps,  # (64 * width * 4 * (m - window),) uint8, scratch
     has,  # (m + 16,) uint32 of zeros: which columns of a stored word have a pivot
-    groups,  # (64 * width * n_groups(width),) uint8, scratch
-    rows,  # (8 * n_groups(width) * width,) uint64, scratch
+    groups,  # (64 * width * N_GROUPS,) uint8, scratch
+    rows,  # (8 * N_GROUPS * width,) uint64, scratch
     code,  # (q, m) uint32 of zeros, out
     positions,  # (n_care,) int64, out
     values,  # (n_care,) uint64, out

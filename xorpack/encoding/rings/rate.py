@@ -9,15 +9,17 @@ i.i.d.), and another rate is tried only while what it saves, by the curve so mov
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings.elimination import RingCode, encode_ring
 from xorpack.encoding.rings.gather import RingSource
+from xorpack.vector.threads import for_each
 
 SOFTNESS = 0.0045
 """In care bits; measured on i.i.d. masks, 12 words of window, S .5 to .9."""
@@ -99,17 +101,20 @@ def choose_m_lane(
     n_care = sum(int(np.bitwise_count(care).sum(dtype=np.int64)) for care, _ in rings)
     tried: dict[int, dict[int, RingCode]] = {}
     costs: dict[int, float] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        m, _ = curve.best()
-        while True:
-            codes = pool.map(encode_ring, [network] * len(rings), *zip(*rings, strict=True), [m] * len(rings))
-            tried[m] = dict(zip(probes, codes, strict=True))
-            found = sum(len(code.positions) for code in tried[m].values())
-            n_all = round(found * n_kept / max(n_care, 1))
-            costs[m] = curve.bits(m, n_all)
-            least = min(costs, key=lambda m: (costs[m], m))
-            m, foretold = curve.moved(m, n_all).best()
-            if not (n_all or any(code.code.any() for code in tried[least].values())):
-                m, foretold = 1, 0.0  # nothing but zeros: no word is needed
-            if m in tried or len(tried) == MAX_TRIES or foretold > (1 - WORTH) * costs[least]:
-                return least, tried[least]
+    m, _ = curve.best()
+    while True:
+        codes = for_each(partial(_encode, network, m), rings, jobs)
+        tried[m] = dict(zip(probes, codes, strict=True))
+        found = sum(len(code.positions) for code in tried[m].values())
+        n_all = round(found * n_kept / max(n_care, 1))
+        costs[m] = curve.bits(m, n_all)
+        least = min(costs, key=lambda m: (costs[m], m))
+        m, foretold = curve.moved(m, n_all).best()
+        if not (n_all or any(code.code.any() for code in tried[least].values())):
+            m, foretold = 1, 0.0  # nothing but zeros: no word is needed
+        if m in tried or len(tried) == MAX_TRIES or foretold > (1 - WORTH) * costs[least]:
+            return least, tried[least]
+
+
+def _encode(network: XorNetwork, m: int, ring: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> RingCode:
+    return encode_ring(network, *ring, m)

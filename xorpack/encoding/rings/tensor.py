@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from xorpack.encoding.rings import elimination, viterbi
 from xorpack.encoding.rings.elimination import RingCode
 from xorpack.encoding.rings.gather import RingSource
 from xorpack.encoding.rings.rate import choose_m_lane
+from xorpack.vector.threads import for_each
 
 RingEncoder = Callable[[XorNetwork, NDArray[np.uint32], NDArray[np.uint32], int], RingCode]
 
@@ -58,8 +58,7 @@ def encode_planes(
         return _to_elements(ring, layout, segment)
 
     if m_lane:
-        with ThreadPoolExecutor(jobs) as pool:
-            found += pool.map(place, range(layout.n_segments))
+        found += for_each(place, range(layout.n_segments), jobs)
     positions = np.concatenate([part.positions for part in found])
     values = np.concatenate([part.values for part in found])
     order = np.argsort(positions, kind="stable")

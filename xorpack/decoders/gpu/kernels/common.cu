@@ -6,6 +6,7 @@
 //                 per row (n_sub = 1), m_lane <= n_steps, quasi-cyclic or raw. 0: taps come from a table in memory,
 //                 any network and layout.
 //   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED
+//   XP_AHEAD      stored words behind the window that a lane has loaded before they are needed
 //   XP_BITS, XP_ZEROS, XP_ONES   all planes, and the sets of those that are constant where kept
 //   XP_SCALE      type of the scales: 0 float32, 1 float16
 //   XP_SKEW       1: 32 lanes, one turn and 32 chunks a panel
@@ -16,7 +17,7 @@
 // loader may reorder (mask, scales, partial sums) lies in order of visits, so that a warp reads it end to end:
 //   mask[v * panel_chunks + k], 0 where the chunk does not exist; where XP_SKEW, mask[v * 32 + lane] with
 //   k = (lane + i) % 32, so that a lane that walks down rows steps by 32 words.
-// Code stays as it is in the file: code[((plane * n_segments + segment) * m_lane + x) * lanes + lane].
+// Words of planes lie side by side: code[((segment * m_lane + x) * XP_PLANES + plane) * lanes + lane].
 // Taps in memory: XP_TAPS + 1 words a row: their number, then offset << 5 | rotation each.
 //
 // Scales in order of visits too: plane j of group g (of those of a panel, or of the row) is
@@ -39,6 +40,9 @@ typedef long long i64;
 #endif
 #ifndef XP_TAPS
 #define XP_TAPS 6
+#endif
+#ifndef XP_AHEAD
+#define XP_AHEAD 1
 #endif
 #ifndef XP_BITS
 #define XP_BITS XP_PLANES
@@ -72,16 +76,16 @@ typedef unsigned short Mend;
 
 #define XP_ORDER                                                                                          \
     i64 rows, i64 cols, i64 chunks, i64 lanes, i64 n_steps, i64 row_stride, i64 panel_chunks,              \
-        i64 n_panels, i64 n_sub, i64 m_lane, i64 n_in, i64 num, i64 den, i64 plane_words, i64 n_distinct,  \
+        i64 n_panels, i64 n_sub, i64 m_lane, i64 n_in, i64 num, i64 den, i64 n_distinct,                   \
         u64 by_rows, u64 by_steps, u64 by_den, u64 by_distinct
 #define XP_ORDER_NAMES                                                                                  \
     rows, cols, chunks, lanes, n_steps, row_stride, panel_chunks, n_panels, n_sub, m_lane, n_in, num, den, \
-        plane_words, n_distinct, by_rows, by_steps, by_den, by_distinct
+        n_distinct, by_rows, by_steps, by_den, by_distinct
 
 // Names as above; by_x is min(2^64 - 1, 2^64 / x), for xp_divide.
 struct Order {
     i64 rows, cols, chunks, lanes, n_steps, row_stride, panel_chunks, n_panels, n_sub, m_lane;
-    i64 n_in, num, den, plane_words, n_distinct;
+    i64 n_in, num, den, n_distinct;
     u64 by_rows, by_steps, by_den, by_distinct;
 };
 
@@ -223,7 +227,7 @@ __device__ __forceinline__ void xp_words(const Order& o, const u32* code, const 
     const i64 start = o.n_in * xp_divide(s * o.num, o.den, o.by_den, unused);
     xp_divide(s, o.n_distinct, o.by_distinct, row);
     const u32* tap = taps + row * (XP_TAPS + 1);
-    const u32* ring = code + segment * o.m_lane * o.lanes;
+    const u32* ring = code + segment * o.m_lane * XP_PLANES * o.lanes;
     const int n = (int)*tap;
     for (int a = 1; a <= n; ++a) {
         i64 x = start + (tap[a] >> 5);
@@ -233,9 +237,9 @@ __device__ __forceinline__ void xp_words(const Order& o, const u32* code, const 
             x -= turns * o.m_lane;
             from = (lane + turns) % o.lanes;
         }
-        const u32* word = ring + x * o.lanes + from;
+        const u32* word = ring + x * XP_PLANES * o.lanes + from;
 #pragma unroll
-        for (int j = 0; j < XP_PLANES; ++j) words[j] ^= xp_rotate(word[j * o.plane_words], tap[a] & 31);
+        for (int j = 0; j < XP_PLANES; ++j) words[j] ^= xp_rotate(word[j * o.lanes], tap[a] & 31);
     }
 }
 
@@ -255,6 +259,31 @@ struct Scales {
 #define XP_SCALES \
     const void *scale_data, i64 group, i64 groups_per_panel, i64 scale_panel, i64 scale_row, u64 by_group
 #define XP_SCALES_NAMES scale_data, group, groups_per_panel, scale_panel, scale_row, by_group
+
+#define XP_SCALE_BYTES (XP_SCALE ? 2 : 4)
+#define XP_RAW (XP_SCALE ? (XP_BITS + 1) / 2 : XP_BITS)
+
+// Scales of a group, as they lie in memory, so that many wait in few registers.
+struct Alphas {
+    u32 raw[XP_RAW];
+
+    __device__ __forceinline__ void load(const void* scales) {
+#pragma unroll
+        for (int j = 0; j < XP_RAW; ++j) {
+            if (!XP_SCALE || XP_BITS % 2 == 0) raw[j] = ((const u32*)scales)[j];
+            else {
+                const unsigned short* halves = (const unsigned short*)scales + 2 * j;
+                raw[j] = halves[0];
+                if (2 * j + 1 < XP_BITS) raw[j] |= (u32)halves[1] << 16;
+            }
+        }
+    }
+
+    __device__ __forceinline__ float alpha(int j) const {
+        if (!XP_SCALE) return __uint_as_float(raw[j]);
+        return xp_from_half((unsigned short)(raw[j / 2] >> 16 * (j & 1)));
+    }
+};
 
 // Bit k of lane j becomes bit j of lane k.
 __device__ __forceinline__ u32 xp_transpose(u32 word) {
@@ -333,41 +362,36 @@ __device__ constexpr int xp_rotations[XP_DISTINCT][XP_TAPS] = XP_ROTATIONS;
 
 // A warp's way through consecutive steps of one segment: lane l keeps its window of every plane in registers.
 struct Walk {
-    u32 window[XP_ARRAY][XP_WINDOW];
-    u32 next[XP_ARRAY];  // the word behind the window, loaded one advance ahead of its use
-    const u32* at;       // where next of the first plane lies
-    u32 x, m, n;         // which stored word of its lane that is; m_lane; n_steps
-    u32 phase;           // s * m_lane % n_steps
-    int lane;            // of the ring, that next is of
+    u32 window[XP_ARRAY][XP_WINDOW + XP_AHEAD];
+    const u32* at;  // where the next word of the first plane lies; those of other planes are behind it
+    u32 x, m, n;    // which stored word of its lane that is; m_lane; n_steps
+    u32 phase;      // s * m_lane % n_steps
+    int lane;       // of the ring, that the next word is of
 
-    // To the next stored word of the ring: behind a lane's last one comes the first of the next lane.
-    __device__ __forceinline__ void forward() {
-        at += 32;
+    // Loads the next stored word of the ring to place a: behind a lane's last one comes the first of the next lane.
+    __device__ __forceinline__ void load(int a) {
+#pragma unroll
+        for (int j = 0; j < XP_PLANES; ++j) window[j][a] = at[j * 32];
+        at += 32 * XP_PLANES;
         if (++x < m) return;
         x = 0;
         const int from = lane;
         lane = (lane + 1) & 31;
-        at += lane - from - 32 * (i64)m;
+        at += lane - from - 32 * XP_PLANES * (i64)m;
     }
 
     // Ready for step s of the segment.
     __device__ __forceinline__ void begin(const Order& o, const u32* code, i64 segment, i64 s) {
-        const u32* ring = code + segment * o.m_lane * 32;
+        const u32* ring = code + segment * o.m_lane * (32 * XP_PLANES);
         i64 rest;
         x = (u32)xp_divide(s * o.m_lane, o.n_steps, o.by_steps, rest);
         phase = (u32)rest;
         m = (u32)o.m_lane;
         n = (u32)o.n_steps;
         lane = threadIdx.x & 31;
-        at = ring + x * 32ll + lane;
+        at = ring + x * (32ll * XP_PLANES) + lane;
 #pragma unroll
-        for (int a = 0; a < XP_WINDOW; ++a) {
-#pragma unroll
-            for (int j = 0; j < XP_PLANES; ++j) window[j][a] = at[j * o.plane_words];
-            forward();
-        }
-#pragma unroll
-        for (int j = 0; j < XP_PLANES; ++j) next[j] = at[j * o.plane_words];
+        for (int a = 0; a < XP_WINDOW + XP_AHEAD; ++a) load(a);
     }
 
     // The words of a step whose s % XP_DISTINCT is u, a constant after unrolling, where `kept` is 1.
@@ -382,21 +406,18 @@ struct Walk {
     }
 
     // To the next step: the window moves by one word or stays, for all lanes alike.
-    __device__ __forceinline__ void step(const Order& o) {
+    __device__ __forceinline__ void step() {
         phase += m;
         // A loop, though it runs once at the most: its variables keep their registers, where a branch would copy the
         // window on the way around it too.
 #pragma unroll 1
         while (phase >= n) {
             phase -= n;
-            forward();
 #pragma unroll
-            for (int j = 0; j < XP_PLANES; ++j) {
+            for (int j = 0; j < XP_PLANES; ++j)
 #pragma unroll
-                for (int a = 0; a + 1 < XP_WINDOW; ++a) window[j][a] = window[j][a + 1];
-                window[j][XP_WINDOW - 1] = next[j];
-                next[j] = at[j * o.plane_words];
-            }
+                for (int a = 0; a + 1 < XP_WINDOW + XP_AHEAD; ++a) window[j][a] = window[j][a + 1];
+            load(XP_WINDOW + XP_AHEAD - 1);
         }
     }
 };
@@ -424,7 +445,7 @@ __device__ __forceinline__ void xp_tile(const Order& o, const u32* code, const u
                 const i64 s = base + u;
                 if (s >= first && s < last) {
                     walk.words(u, 0xFFFFFFFF, words);
-                    walk.step(o);
+                    walk.step();
                     const int at = done + (int)(s - first);
                     const int k = (lane + (int)((i0 + at) & 31)) & 31;
 #pragma unroll

@@ -117,32 +117,10 @@ __device__ __forceinline__ float xp_reduce(float (&values)[8], int lane) {
     return values[0] + __shfl_xor_sync(0xFFFFFFFF, values[0], 1);
 }
 
-#define XP_SCALE_BYTES (XP_SCALE ? 2 : 4)
-#define XP_RAW (XP_SCALE ? (XP_BITS + 1) / 2 : XP_BITS)
-
-// Mask word and scales of a visit's word, as they lie in memory, so that many wait in few registers.
+// Mask word and scales of a visit's word.
 struct Side {
     u32 kept;
-    u32 raw[XP_RAW];
-
-    // `scales` are those of the word.
-    __device__ __forceinline__ void load(u32 word, const void* scales) {
-        kept = word;
-#pragma unroll
-        for (int j = 0; j < XP_RAW; ++j) {
-            if (!XP_SCALE || XP_BITS % 2 == 0) raw[j] = ((const u32*)scales)[j];
-            else {
-                const unsigned short* halves = (const unsigned short*)scales + 2 * j;
-                raw[j] = halves[0];
-                if (2 * j + 1 < XP_BITS) raw[j] |= (u32)halves[1] << 16;
-            }
-        }
-    }
-
-    __device__ __forceinline__ float alpha(int j) const {
-        if (!XP_SCALE) return __uint_as_float(raw[j]);
-        return xp_from_half((unsigned short)(raw[j / 2] >> 16 * (j & 1)));
-    }
+    Alphas alphas;
 };
 
 // A word's share of the product; `words` are 0 where the mask is.
@@ -156,7 +134,7 @@ __device__ __forceinline__ float xp_share(const float* table, const u32 (&words)
         float ones = all;
         if ((u32)XP_ZEROS >> j & 1) ones = 0.0f;
         else if (!((u32)XP_ONES >> j & 1)) ones = xp_sum(table, words[coded++], column);
-        share = fmaf(side.alpha(j), fmaf(2.0f, ones, -all), share);
+        share = fmaf(side.alphas.alpha(j), fmaf(2.0f, ones, -all), share);
     }
     return share;
 }
@@ -202,7 +180,8 @@ struct Sides {
 #else
         const u32 g = (k + lead) * by_many >> 24;
 #endif
-        side.load(word, alphas + (e * scale_step + g * (XP_BITS * XP_SCALE_BYTES)));
+        side.kept = word;
+        side.alphas.load(alphas + (e * scale_step + g * (XP_BITS * XP_SCALE_BYTES)));
     }
 };
 #endif
@@ -245,7 +224,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
                 for (int e = 0; e < 8; ++e) {
                     const u32 k = (u32)(turned + block + e) & 31;
                     walk.words(8 * h + e, side[e].kept, words);
-                    walk.step(o);
+                    walk.step();
                     shares[e] = xp_share(table, words, side[e], 4 * k);
                     sides.load(side[e], next_mask, next_scales, e, (k + 8) & 31);
                 }
@@ -265,7 +244,8 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         float share = 0.0f;
         if (exists) {
             Side side;
-            side.load(xp_mask(o, mask, p, i, lane), (const char*)scales.data + scales.at(p, i, col) * XP_SCALE_BYTES);
+            side.kept = xp_mask(o, mask, p, i, lane);
+            side.alphas.load((const char*)scales.data + scales.at(p, i, col) * XP_SCALE_BYTES);
             xp_words(o, code, taps, p, i, lane, words);
 #pragma unroll
             for (int j = 0; j < XP_ARRAY; ++j) words[j] &= side.kept;

@@ -1,5 +1,5 @@
-// trellis_bits, trellis_product, then trellis_finish: the fused product of a trellis tensor without a mask, by binary
-// tensor cores. Behind common.cu and trellis.cu.
+// trellis_product, then trellis_finish: the fused product of a trellis tensor without a mask, by binary tensor cores.
+// Behind common.cu, binary.cu and trellis.cu; digits goes before it.
 //
 //   XP_CHUNKS    chunks of a lane: 2 or 4; a panel is 4 * XP_CHUNKS chunks of 32 columns
 //   XP_VECTOR    1: rows of code are whole groups of XP_CHUNKS words, 8 or 16 bytes a load; 0: words one by one
@@ -10,14 +10,7 @@
 //
 //   y[r] = sum over panels p, by scale[r, p] * unit[p] * sum_j a_j * (2 <plane_j, X> - <1, X>)
 //
-// X are activations (times gains) as whole numbers of 24 bits of a panel's unit, in four digits d = -32 .. 31 of base 64,
-// the lowest first: rounded to nearest they differ by half a unit, 2^-24 of the panel's largest, and sums of them are exact
-// whatever their order. A decoded word is an operand as it is: mma.m16n8k256 with AND and population count has
-//
-//      A 16 x 256   rows g and g + 8, words t and t + 4: what lane (g, t) = (lane / 4, lane % 4) decodes
-//      B 256 x 8    columns n: bits of digits. Product i = 0 .. 2 has bits 2 i and 2 i + 1 of digit t in columns
-//                   2 t and 2 t + 1, so that lane (g, t) gets all bits of digit t of its rows
-//      C 16 x 8     c0 c1: row g, columns 2 t, 2 t + 1; c2 c3: row g + 8
+// X are the digits of binary.cu, of panels of 4 * XP_CHUNKS chunks; lane t has XP_CHUNKS that lie side by side.
 //
 // The order of rows and columns in an operand is free: lane (g, t) walks down rows of its own, two at a time, and has chunks
 // XP_CHUNKS * t .. of the panel, so that its window stays in registers and stored words are loaded once.
@@ -56,60 +49,6 @@
 #define XP_NEW (XP_BODY * XP_N_IN / XP_N_OUT)
 #define XP_END(u) (((u) + 1) * XP_N_IN / XP_N_OUT + (((u) + 1) * XP_N_IN % XP_N_OUT != 0))
 
-// In:     gains or null; x (n, cols), type x_type, x_stride elements from row to row.
-// Out:    fragments[(at * XP_FRAGMENTS + part * 3 + i) * 32 + lane] and units[at], where columns z * XP_COLUMNS + c of a
-//         panel lie side by side: at = (z * n_panels + p) * XP_COLUMNS + c.
-// Launch: grid (n_panels, n), XP_PANEL warps, 4 * XP_PANEL bytes of shared memory. A thread has an activation, a ballot
-//         makes a word of bits.
-extern "C" __global__ void __launch_bounds__(XP_PANEL * 32, 1)
-trellis_bits(i64 cols, const unsigned short* __restrict__ gains, const void* __restrict__ x, i64 x_type, i64 x_stride,
-             u32* __restrict__ fragments, float* __restrict__ units) {
-    const int lane = threadIdx.x & 31, k = threadIdx.x >> 5;
-    const i64 col = (blockIdx.x * (i64)XP_PANEL + k) * 32 + lane;
-    const i64 at = (blockIdx.y / XP_COLUMNS * (i64)gridDim.x + blockIdx.x) * XP_COLUMNS + blockIdx.y % XP_COLUMNS;
-    float value = 0.0f;
-    if (col < cols) {
-        value = xp_load(x, blockIdx.y * x_stride + col, (int)x_type);
-        if (gains) value *= xp_from_half(gains[col]);
-    }
-    u32 most = __float_as_uint(value) & 0x7FFFFFFF;
-#pragma unroll
-    for (int distance = 16; distance >= 1; distance /= 2)
-        most = max(most, __shfl_xor_sync(0xFFFFFFFF, most, distance));
-    u32* largest = xp_shared();
-    if (lane == 0) largest[k] = most;
-    __syncthreads();
-#pragma unroll
-    for (int warp = 0; warp < XP_PANEL; ++warp) most = max(most, largest[warp]);
-    // The unit is a power of two by which the largest is at most 8255455 = 31 * (1 + 64 + 64^2 + 64^3).
-    const bool finite = most < 0x7F800000;
-    const u32 exponent = max(most >> 23, 24u) + ((most & 0x7FFFFF) > 0x7BEF00);
-    const float inverse = __uint_as_float((276 - exponent) << 23);
-    const u32 digits = finite ? ((u32)(int)rintf(value * inverse) + 0x820820) ^ 0x820820 : 0;  // 6 bits each
-    u32 mine = 0;
-#pragma unroll
-    for (int bit = 0; bit < 24; ++bit) {
-        const u32 word = __ballot_sync(0xFFFFFFFF, digits >> bit & 1);
-        if (lane == bit) mine = word;
-    }
-    if (lane < 24) {
-        const int digit = lane / 6, bit = lane % 6, column = 2 * digit + (bit & 1);
-        const int t = k / XP_CHUNKS, part = k % XP_CHUNKS / 2;
-        const i64 fragment = at * XP_FRAGMENTS + part * 3 + (bit >> 1);
-        fragments[(fragment * 32 + column * 4 + t) * 2 + (k & 1)] = mine;
-    }
-    if (threadIdx.x == 0) units[at] = __uint_as_float(finite ? (exponent - 22) << 23 : 0x7FC00000);
-}
-
-#ifndef XP_ON_HOST
-__device__ __forceinline__ void xp_count(int (&c)[4], const u32 (&a)[4], uint2 b) {
-    asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
-}
-#endif
-
 // A lane's digit, summed over the columns of the panel where its two rows have ones.
 __device__ __forceinline__ void xp_sums(const u32 (&ones)[XP_PARTS][4], const uint2* b, int stride, int (&sums)[2]) {
     int c[3][4];
@@ -120,15 +59,7 @@ __device__ __forceinline__ void xp_sums(const u32 (&ones)[XP_PARTS][4], const ui
 #pragma unroll
         for (int part = 0; part < XP_PARTS; ++part) xp_count(c[i], ones[part], b[(part * 3 + i) * stride]);
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const int e = 2 * half;
-        int sum = c[2][e] - 2 * c[2][e + 1];
-        sum = 2 * sum + c[1][e + 1];
-        sum = 2 * sum + c[1][e];
-        sum = 2 * sum + c[0][e + 1];
-        sums[half] = 2 * sum + c[0][e];
-    }
+    xp_digit(c, sums);
 }
 
 template <int U> struct Pair {

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.lists import visit_lists
 from xorpack.decoders.gpu.masks.mask import DeviceMask
-from xorpack.decoders.gpu.order import order_values
+from xorpack.decoders.gpu.order import order_values, side_by_side
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
 from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.store import Store
@@ -25,8 +25,8 @@ class DeviceCascade(DeviceMask[Cascade]):
         """See :class:`DeviceMask`."""
         mask = self.mask
         found: dict[str, NDArray[Any]] = {
-            "filters": mask.filters.code.reshape(-1),
-            "last": mask.last.code.reshape(-1),
+            "filters": side_by_side(mask.filters.code),
+            "last": side_by_side(mask.last.code),
         }
         if mask.n_corrections:
             wrong = mask.load_corrections().positions

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xorpack.code.layout import Layout
 from xorpack.code.planes import CodedPlanes
-from xorpack.decoders.gpu.order import VISIT_PADDING, coded_order
+from xorpack.decoders.gpu.order import MASK_PADDING, coded_order
 from xorpack.decoders.gpu.passes import Prelude
 from xorpack.decoders.gpu.store import Store
 from xorpack.masks import Mask
@@ -55,4 +55,4 @@ class DeviceMask(ABC, Generic[M]):
     def n_bytes(self) -> int:
         """Bytes of the words and their padding."""
         layout = self.layout
-        return 4 * (layout.n_panels * layout.rows + VISIT_PADDING) * layout.panel_chunks
+        return 4 * (layout.n_panels * layout.rows + MASK_PADDING) * layout.panel_chunks

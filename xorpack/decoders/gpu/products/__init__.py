@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xorpack.decoders.gpu.products.binary import Binary
+from xorpack.decoders.gpu.products.coded_binary import CodedBinary
 from xorpack.decoders.gpu.products.decode import Decode
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.products.tables import Tables
 from xorpack.decoders.gpu.products.tensor_cores import TensorCores
+from xorpack.decoders.gpu.products.trellis_binary import TrellisBinary
 from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles
 from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
 
-__all__ = ["ALGORITHMS", "MAX_FUSED", "Product", "choose", "why_not"]
+__all__ = ["ALGORITHMS", "MAX_FUSED", "Product", "algorithm_of", "choose", "why_not"]
 
 ALGORITHMS: Mapping[str, type[Product]] = {
-    each.NAME: each for each in (Tables, TensorCores, Binary, TrellisTiles, Decode)
+    each.NAME: each for each in (Tables, TensorCores, CodedBinary, TrellisTiles, Decode)
 }
-"""By name."""
+"""By name, of planes that are coded one by one, or of one code for all."""
 
 MAX_FUSED = 128
 """Columns up to which ``auto`` takes ``tensor_cores``: by counted instructions, not measured."""
+
+
+def algorithm_of(name: str, encoded: EncodedTensor) -> type[Product]:
+    """The algorithm of that name for a tensor."""
+    return TrellisBinary if (encoded.kind, name) == ("trellis", TrellisBinary.NAME) else ALGORITHMS[name]
 
 
 def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
@@ -35,11 +41,23 @@ def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared
             return reason
     if encoded.kind == "trellis" and algorithm in (Tables.NAME, TensorCores.NAME):
         return "a trellis tensor has one code for all planes"
-    return ALGORITHMS[algorithm].why_not(encoded, n, x_dtype, shared_limit)
+    return algorithm_of(algorithm, encoded).why_not(encoded, n, x_dtype, shared_limit)
 
 
-def choose(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
+def choose(
+    algorithm: str,
+    encoded: EncodedTensor,
+    n: int,
+    x_dtype: str,
+    shared_limit: int,
+    *,
+    counts_bits: bool = True,
+) -> str:
     """The name of the algorithm of a product; ``auto``: by the number of columns.
+
+    Args:
+        algorithm, encoded, n, x_dtype, shared_limit: of the product.
+        counts_bits: the device has binary tensor cores; where they are emulated, ``auto`` looks sums up instead.
 
     Raises:
         ParameterError: it is unknown, or cannot run, and why.
@@ -52,12 +70,14 @@ def choose(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_
             raise ParameterError(f"algorithm {algorithm!r} cannot run here: {reason}")
         return algorithm
     order = [Tables.NAME, TensorCores.NAME] if n == 1 else [TensorCores.NAME, Tables.NAME]
+    if counts_bits:
+        order.insert(0, CodedBinary.NAME)
     if n > MAX_FUSED:
         order = []
     elif n > 8:
         order = [TensorCores.NAME]
     if encoded.kind == "trellis":
-        order = [Binary.NAME, TrellisTiles.NAME] if n <= MAX_FUSED else []
+        order = [TrellisBinary.NAME, TrellisTiles.NAME] if n <= MAX_FUSED else []
     for name in (*order, Decode.NAME):
         if not why_not(name, encoded, n, x_dtype, shared_limit):
             return name

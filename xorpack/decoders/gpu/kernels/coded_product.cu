@@ -1,0 +1,275 @@
+// coded_product, then finish: the fused product by binary tensor cores, of planes that are coded one by one. Behind
+// common.cu and binary.cu; digits goes before it.
+//
+//   y[r] = sum_k alpha_k * (2 * <b_k & m, X> - <m, X>)      per group of columns that share scales, m the mask
+//
+//   XP_GROUP_SHIFT   groups of 2^XP_GROUP_SHIFT chunks begin with the panel: 2, 3 or 4; 5: a panel has one
+//   XP_BLOCKS        blocks that a multiprocessor has registers for
+//   XP_SOON          visits before its own that a word of the mask is loaded: 8 or 16
+//   XP_ONE           1: one column of activations, whose digits stay in registers; 0: any number of columns
+//
+// X are the digits of binary.cu. Needs XP_UNROLLED, and XP_DISTINCT that divides 32.
+//
+// A warp decodes 16 visits of a panel as matvec does, a row a step, lane l chunk (l + i) % 32. The mask's words and all
+// planes' go through shared memory, from which lane (g, t) takes rows g and g + 8, chunks t, t + 4, t + 8, .. : operands
+// as they are.
+//
+// Numbers whose sums are taken are whole until they are multiplied by a scale: of a digit, below 2^17. Sums over planes
+// and groups, then digits, then panels and corrections are float32 in a fixed order: the same input gives the same bits,
+// whatever the launch. Where an activation of a panel is infinite or NaN, products of all rows are NaN.
+//
+// Out:    partial[(column * n_panels + p) * rows + i], float32
+// Launch: grid (blocks), 32 threads, 2048 * XP_WORDS bytes of shared memory. Blocks share out visits in order. They are
+//         warps, so that the compiler knows that branches are taken by all lanes alike.
+// Bytes:  code + mask + scales once from memory; partial written and read, 4 * n_panels bytes a row and column.
+// Instructions for 1024 weights: 40 at q 2, 51 at q 3 with row scales on sm_90, counted in the machine code by
+//         tests/sass.py; of them 21 and 31 rotations and XORs, 2.25 and 3 products. Where the window moves 51 and 69 more;
+//         each column more takes 10 and 12.
+// Oracle: reference.decode_planes and a product in float64.
+
+#ifndef XP_GROUP_SHIFT
+#define XP_GROUP_SHIFT 5
+#endif
+#ifndef XP_BLOCKS
+#define XP_BLOCKS 12
+#endif
+#ifndef XP_ONE
+#define XP_ONE 1
+#endif
+#ifndef XP_SOON
+#define XP_SOON 16
+#endif
+#define XP_WORDS (XP_ARRAY + XP_MASK)  // of a chunk: those of the planes, then the mask's
+
+#if XP_UNROLLED
+// The words of 16 visits on their way from lanes that decode rows to lanes that have operands. Words n and n + 1 of a
+// chunk are stored at once and are rows g and g + 8 of an operand; of an odd number of words the last has rows u and
+// u + 8 there instead. Row u of a pair is 16 operands of 16 bytes, (part, t) at place part * 4 + t ^ (u & 1) << 2, which
+// no two lanes take from the same banks, nor store to; two lanes store the word without a partner to one bank.
+struct Tile {
+    char* bytes;
+    int fixed[4], moving[4];  // of visits e with e % 4 = j: bits 4 and 5 of a chunk's place; 3, 6 and 7, which count
+
+    // `k`: the chunk of this lane in the first of 16 visits.
+    __device__ __forceinline__ void begin(int k) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            fixed[j] = (k + j & 3) << 4 | (j & 1) << 6;
+            moving[j] = (k + j & 4) << 1 | (k + j & 24) << 3 | 0x30;  // ones let a carry through
+        }
+    }
+
+    // To the next 16 visits.
+    __device__ __forceinline__ void go_on() {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) moving[j] += 0x80;
+    }
+
+    // All words of a chunk in visit e.
+    __device__ __forceinline__ void store(int e, const u32 (&all)[XP_WORDS]) const {
+        const int count = (e >> 2 & 1) << 3 | (e >> 3) << 6;
+        char* to = bytes + ((moving[e & 3] + count & 0xC8) ^ fixed[e & 3]);
+#pragma unroll
+        for (int n = 0; n + 1 < XP_WORDS; n += 2) *(uint2*)(to + n * 2048 + e * 256) = make_uint2(all[n], all[n + 1]);
+        if (XP_WORDS & 1) *(u32*)(to + (XP_WORDS - 1) * 2048 + (e & 7) * 256 + (e >> 3) * 4) = all[XP_WORDS - 1];
+    }
+
+    // An operand: chunks 8 part + t and 8 part + 4 + t. Of words n and n + 1 in visit g + 8 eight, or of the last word.
+    __device__ __forceinline__ void load(int n, int eight, int part, u32 (&a)[4]) const {
+        const int lane = threadIdx.x & 31, u = lane >> 2;
+        const uint4 found = *(const uint4*)(bytes + n * 2048 + eight * 2048 + u * 256 + ((part ^ (u & 1)) << 6 | (lane & 3) << 4));
+        a[0] = found.x, a[1] = found.y, a[2] = found.z, a[3] = found.w;
+    }
+};
+
+// A panel's mask words of visits, as they lie.
+struct Kept {
+    const u32* words;  // of the first visit of a run
+    i64 tail;          // columns from the panel's first on
+    u32 limit;         // chunks of the panel that exist
+
+    __device__ __forceinline__ u32 load(const Order& o, i64 visit, u32 k) const {
+#if XP_MASK && XP_SKEW
+        return words[visit * 32];
+#elif XP_MASK
+        return k < limit ? words[visit * o.panel_chunks + k] : 0;
+#else
+        return k >= limit ? 0 : tail - 32ll * k >= 32 ? 0xFFFFFFFF : (1u << (tail - 32 * k)) - 1;
+#endif
+    }
+};
+
+// 16 visits, of which the first is step First modulo XP_DISTINCT: k is the chunk of this lane in the first, `block` and `soon`
+// are the first of this tile and of the next.
+template <int First>
+__device__ __forceinline__ void xp_decode(const Order& o, Walk& walk, const Tile& tile, int k, const Kept& mask, i64 block,
+                                          i64 soon, u32 (&kept)[XP_SOON]) {
+#pragma unroll
+    for (int e = 0; e < 16; ++e) {
+        u32 words[XP_ARRAY], all[XP_WORDS];
+        u32& own = kept[e % XP_SOON];
+        walk.words((First + e) % XP_DISTINCT, own, words);
+        walk.step();
+#pragma unroll
+        for (int j = 0; j < XP_ARRAY; ++j) all[j] = words[j];
+        if (XP_MASK) all[XP_WORDS - 1] = own;
+        tile.store(e, all);
+        const int next = e + XP_SOON;
+        own = mask.load(o, next < 16 ? block + next : soon + (next - 16), (k + next) & 31);
+    }
+}
+
+// The digits of one column times the words of a tile, added to y of rows g and g + 8, digit t.
+template <class Digits>
+__device__ __forceinline__ void xp_multiply(const Tile& tile, const Digits& digits, const char* const (&scales)[2],
+                                            float (&y)[2]) {
+    constexpr int groups = 32 >> XP_GROUP_SHIFT, parts = XP_GROUP_SHIFT <= 3 ? 1 : 4 / groups;
+#pragma unroll
+    for (int group = 0; group < groups; ++group) {
+        const int first = XP_GROUP_SHIFT == 2 ? group / 2 : group * parts;
+        Alphas alphas[2];
+#pragma unroll
+        for (int eight = 0; eight < 2; ++eight) alphas[eight].load(scales[eight] + group * (XP_BITS * XP_SCALE_BYTES));
+        int sums[2][XP_WORDS + 1];  // of the planes and the mask
+        auto count = [&](int n, int eight, int (&found)[2]) {
+            int c[3][4];
+#pragma unroll
+            for (int e = 0; e < 12; ++e) c[e / 4][e % 4] = 0;
+#pragma unroll
+            for (int part = first; part < first + parts; ++part) {
+                u32 a[4] = {0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF};
+                if (n < XP_WORDS) tile.load(n, eight, part, a);
+#pragma unroll
+                for (int i = 0; i < 3; ++i) {
+                    const uint2 b = digits(part * 3 + i);
+                    if (XP_GROUP_SHIFT > 2) xp_count(c[i], a, b);
+                    else if (group % 2 == 0) xp_count_half(c[i], a[0], a[1], b.x);
+                    else xp_count_half(c[i], a[2], a[3], b.y);
+                }
+            }
+            xp_digit(c, found);
+        };
+        int found[2];
+#pragma unroll
+        for (int n = 0; n + 1 < XP_WORDS; n += 2)
+#pragma unroll
+            for (int eight = 0; eight < 2; ++eight) {
+                count(n, eight, found);
+                sums[eight][n] = found[0], sums[eight][n + 1] = found[1];
+            }
+        if (XP_WORDS & 1) {
+            count(XP_WORDS - 1, 0, found);
+            sums[0][XP_WORDS - 1] = found[0], sums[1][XP_WORDS - 1] = found[1];
+        }
+        if (!XP_MASK) {
+            count(XP_WORDS, 0, found);
+            sums[0][XP_WORDS] = found[0], sums[1][XP_WORDS] = found[1];
+        }
+#pragma unroll
+        for (int eight = 0; eight < 2; ++eight) {
+            const int all = sums[eight][XP_ARRAY];
+            int coded = 0;
+#pragma unroll
+            for (int j = 0; j < XP_BITS; ++j) {
+                int sum = all;
+                if ((u32)XP_ZEROS >> j & 1) sum = -all;
+                else if (!((u32)XP_ONES >> j & 1)) sum = 2 * sums[eight][coded++] - all;
+                y[eight] = fmaf(alphas[eight].alpha(j), (float)sum, y[eight]);
+            }
+        }
+    }
+}
+
+// Visits i_first .. i_last - 1 of panel p, all of one segment, by one warp.
+__device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u32* mask, const Scales& scales, Tile tile, i64 p,
+                                       i64 i_first, i64 i_last, i64 n_columns, const uint2* fragments,
+                                       const float* units, float* partial) {
+    const int lane = threadIdx.x & 31, t = lane & 3;
+    i64 first;
+    const i64 segment = xp_divide(p * o.rows + i_first, o.n_steps, o.by_steps, first);
+    const int n = (int)(i_last - i_first);
+    // Tiles begin at multiples of 16 in the segment; what they do outside the run is not stored.
+    int block = -(int)(first & 15);
+    int begins = (int)((first - (first & 15)) % XP_DISTINCT);
+    Walk walk;
+    walk.begin(o, code, segment, first + block);
+    const i64 chunk = p * o.panel_chunks;
+    Kept kept_words;
+    kept_words.words = mask + (p * o.rows + i_first) * o.panel_chunks + (XP_SKEW ? lane : 0);
+    kept_words.tail = o.cols - 32 * chunk;
+    kept_words.limit = (u32)max(0ll, min(o.panel_chunks, o.chunks - chunk));
+    const int turned = lane + (int)(i_first & 31);
+    tile.begin(turned + block);
+    u32 kept[XP_SOON];
+#pragma unroll
+    for (int e = 0; e < XP_SOON; ++e) kept[e] = kept_words.load(o, block + e, (turned + block + e) & 31);
+    const char* alphas = (const char*)scales.data + (p * scales.panel + i_first * scales.row) * XP_SCALE_BYTES;
+    fragments += p * (12 * 32) + lane;
+#if XP_ONE
+    uint2 digits[12];
+#pragma unroll
+    for (int f = 0; f < 12; ++f) digits[f] = fragments[f * 32];
+    const float weight = units[p] * (float)(1 << 6 * t);
+#endif
+    partial += p * o.rows + i_first;
+    for (; block < n; block += 16) {
+        const i64 soon = min(block + 16, n - 1);
+        const int k = turned + block;
+        if (XP_DISTINCT <= 16 || begins == 0) xp_decode<0>(o, walk, tile, k, kept_words, block, soon, kept);
+        else xp_decode<16>(o, walk, tile, k, kept_words, block, soon, kept);
+        tile.go_on();
+        begins = 16 - begins;
+        __syncwarp();
+        const char* rows[2];
+#pragma unroll
+        for (int eight = 0; eight < 2; ++eight) {
+            const int at = max(0, min(block + (lane >> 2) + 8 * eight, n - 1));
+            rows[eight] = alphas + (u64)(u32)at * (u32)(scales.row * XP_SCALE_BYTES);
+        }
+        // Digits are summed over the four lanes of a row; lane t = 0 ends with row g, 1 with g + 8.
+        const int own = block + (lane >> 2) + 8 * t;
+        const bool stores = t < 2 && (u32)own < (u32)n;
+#if !XP_ONE
+#pragma unroll 1
+        for (i64 column = 0; column < n_columns; ++column) {
+            const uint2* from = fragments + column * o.n_panels * (12 * 32);
+            const float weight = units[column * o.n_panels + p] * (float)(1 << 6 * t);
+            float* to = partial + column * o.n_panels * o.rows;
+            auto digit = [&](int f) { return from[f * 32]; };
+#else
+        {
+            float* to = partial;
+            auto digit = [&](int f) { return digits[f]; };
+#endif
+            float y[2] = {0.0f, 0.0f};
+            xp_multiply(tile, digit, rows, y);
+            const float give = t & 1 ? y[0] : y[1], keep = t & 1 ? y[1] : y[0];
+            float sum = weight * keep;
+            sum += __shfl_xor_sync(0xFFFFFFFF, give * weight, 1);
+            sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
+            if (stores) to[own] = sum;
+        }
+        __syncwarp();
+    }
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(32, XP_BLOCKS)
+coded_product(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ mask, XP_SCALES, i64 n_columns,
+              const uint2* __restrict__ fragments, const float* __restrict__ units, float* __restrict__ partial) {
+#if XP_UNROLLED
+    const Order o = {XP_ORDER_NAMES};
+    const Scales scales = {XP_SCALES_NAMES};
+    const Tile tile = {(char*)xp_shared()};
+    const i64 visits = o.n_panels * o.rows, share = (visits + gridDim.x - 1) / gridDim.x;
+    // Blocks change at multiples of 16 steps of a segment.
+    auto cut = [&](i64 v) { return v < visits ? v - (v % o.n_steps & 15) : visits; };
+    const i64 end = cut((blockIdx.x + 1) * share);
+    for (i64 v = cut(blockIdx.x * share); v < end;) {
+        const i64 p = v / o.rows, i = v - p * o.rows;
+        const i64 n = min(min(o.n_steps - v % o.n_steps, end - v), o.rows - i);
+        xp_run(o, code, mask, scales, tile, p, i, i + n, n_columns, fragments, units, partial);
+        v += n;
+    }
+#endif
+}
