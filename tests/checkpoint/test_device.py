@@ -30,7 +30,7 @@ def test_same_bytes(source, tmp_path, monkeypatch):
     device = host_device.HostDevice()
     for module in (task, trellis):
         monkeypatch.setattr(module, "find_device", lambda name: device if name == "cuda:0" else None)
-    xorpack.encode_checkpoint(source, tmp_path / "x", rate=2)
+    xorpack.encode_checkpoint(source, tmp_path / "x", rate=2.0)
     assert device.launched == []
     arguments = ["encode", source, tmp_path / "y", "--rate", 2, "--device", "cuda:0"]
     done = CliRunner().invoke(cli, [*map(str, arguments)])
