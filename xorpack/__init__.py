@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from xorpack.encoding.encoder import encode
     from xorpack.encoding.fitting.methods import fit
     from xorpack.encoding.quantize.methods import quantize
-    from xorpack.files.record import from_sections
+    from xorpack.files.rebuild import from_sections
     from xorpack.tensors import BCQTensor, TrellisTensor
 
 __all__ = [
@@ -112,7 +112,7 @@ _HOMES = {
     "encode": "encoding.encoder",
     "encode_checkpoint": "checkpoint",
     "fit": "encoding.fitting.methods",
-    "from_sections": "files.record",
+    "from_sections": "files.rebuild",
     "open": "checkpoint.opened:open_checkpoint",
     "prune_checkpoint": "checkpoint",
     "quantize": "encoding.quantize.methods",

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, FormatError, ParameterError
-from xorpack.files.record import Record, build, check_stored
+from xorpack.files.rebuild import build, check_stored
+from xorpack.files.record import Record
 from xorpack.files.safetensors_file import StoredTensor
 
 

@@ -13,7 +13,8 @@ from transformers.core_model_loading import ConversionOps, WeightConverter
 
 from xorpack.decoders import cpu
 from xorpack.encoded import SECTIONS
-from xorpack.files.record import RECORD, from_sections
+from xorpack.files.rebuild import from_sections
+from xorpack.files.record import RECORD
 from xorpack.hf.homes import Encoded, Homes
 from xorpack.torch.arrays import to_numpy, to_torch
 

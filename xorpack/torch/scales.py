@@ -26,7 +26,8 @@ from xorpack.encoded import sections_sha256
 from xorpack.errors import DataError, FormatError, MismatchError, ParameterError
 from xorpack.files import safetensors_file
 from xorpack.files.atomic import atomic_file
-from xorpack.files.record import from_sections, to_record
+from xorpack.files.rebuild import from_sections
+from xorpack.files.record import to_record
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.torch.arrays import to_numpy, to_torch
 from xorpack.torch.weight import PREFIX, SCALES, XorWeight

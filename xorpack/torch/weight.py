@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, ParameterError, XorpackError
-from xorpack.files.record import RECORD, from_sections, pack_record, to_record, unpack_record
+from xorpack.files.rebuild import from_sections
+from xorpack.files.record import RECORD, pack_record, to_record, unpack_record
 from xorpack.torch import ops
 from xorpack.torch.arrays import TORCH, to_numpy, to_torch
 from xorpack.torch.base import EncodedWeight
