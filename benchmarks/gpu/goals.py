@@ -19,12 +19,12 @@ def unmeasured() -> dict[str, list[Row]]:
         row
         for case in CASES[:6]
         for row in (
-            _over(f"tables over cuBLAS fp16, batch 1, {case.name}", case.at_least),
-            _over(f"tensor_cores over cuBLAS fp16, batch 8, {case.name}", case.at_least_8),
+            _over(f"binary over cuBLAS fp16, batch 1, {case.name}", case.at_least),
+            _over(f"binary over cuBLAS fp16, batch 8, {case.name}", case.at_least_8),
         )
     ]
     products.append(_over(f"decode over cuBLAS fp16, batch 256, {large}", 1 / 1.3))
-    products += [_over(f"tables over {CSR}, batch 1, {case.name}", 3) for case in CASES[2:6]]
+    products += [_over(f"binary over {CSR}, batch 1, {case.name}", 3) for case in CASES[2:6]]
     for each in TRELLIS[:4]:
         products.append(_over(f"binary over cuBLAS fp16, batch 1, {each.name}", each.at_least))
         products.append(_over(f"binary over cuBLAS fp16, batch 8, {each.name}", each.at_least_8))

@@ -111,7 +111,7 @@ def _rows(
     us = [s * 1e6 for s in ours]
     yield Row(what=f"{algorithm}, batch {n}, {case.name}", samples=us, unit="us", digits=1, note=note)
     least = {1: case.at_least, 8: case.at_least_8, 256: 1 / 1.3}.get(n)
-    best = {1: "tables", 8: "tensor_cores"} if isinstance(case, Case) else {1: "binary", 8: "binary"}
+    best = {1: "binary", 8: "binary"}
     yield Row(
         what=f"{algorithm} over cuBLAS fp16, batch {n}, {case.name}",
         samples=ratios(blas, ours),
@@ -157,9 +157,9 @@ def _csr(
     matrix = sparse.csr_matrix(weight.astype(np.float32))
     vector = x[0].astype(np.float32)
     theirs = bench.timer.seconds([lambda stream: matrix.dot(vector)] * 4, graph=False)
-    ours = bench.timer.seconds(calls(tensors, x, out, "tables"), graph=False)
+    ours = bench.timer.seconds(calls(tensors, x, out, "binary"), graph=False)
     yield Row(
-        what=f"tables over {goals.CSR}, batch 1, {case.name}",
+        what=f"binary over {goals.CSR}, batch 1, {case.name}",
         samples=ratios(theirs, ours),
         unit="x",
         at_least=3,
