@@ -226,7 +226,8 @@ PRODUCTS = [
 )
 def test_products(name, algorithm, n, dtype):
     encoded, tensor = encoded_case(name), loaded(name)
-    reason = products.why_not(algorithm, encoded, n, dtype, 227 << 10)
+    # What lies on the device: packed bits are raw planes there.
+    reason = products.why_not(algorithm, tensor._encoded, n, dtype, 227 << 10)
     x = activations(n, encoded.cols, dtype)
     if reason:
         with pytest.raises(ParameterError, match="cannot run here"):
@@ -271,7 +272,7 @@ def test_binary_tensor_cores_take_every_way():
     """Groups of 4, 8, 16 chunks and a panel; no mask; constant planes; panels that are not full; 8, 16 and 32 rows."""
     taken = {}
     for name in BCQ:
-        encoded = encoded_case(name)
+        encoded = loaded(name)._encoded
         if encoded.n_kept and not products.why_not("binary", encoded, 1, "F16", 227 << 10):
             (kernel,) = (
                 each
@@ -400,7 +401,7 @@ def test_memory_of_a_loaded_tensor():
     memory = loaded("unrolled, corrections").memory()
     parts = ("code", "mask", "scales", "starts", "entries", "values")
     assert memory["code"] == encoded.code.nbytes
-    assert memory["mask"] == encoded.mask.data.nbytes + 8 * 32 * 4
+    assert memory["mask"] == encoded.mask.data.nbytes + order.MASK_PADDING * 32 * 4
     assert memory["entries"] + memory["values"] == 3 * encoded.n_corrections
     assert memory["starts"] == 4 * (-(-encoded.rows // 32) + 1)
     assert memory["total"] == sum(memory[part] for part in parts)

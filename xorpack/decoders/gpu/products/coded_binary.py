@@ -32,8 +32,6 @@ class CodedBinary(Binary):
         """See :class:`Product`."""
         if n > MAX_COLUMNS:
             return f"{n} columns are more than {MAX_COLUMNS}"
-        if encoded.packed is not None:
-            return "packed bits have no window"
         macros = tensor_macros(encoded, mask=True)
         if not macros["UNROLLED"]:
             return "a warp cannot keep this code's window in registers"
