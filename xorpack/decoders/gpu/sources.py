@@ -39,9 +39,10 @@ FILES: Mapping[str, str] = {
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
 PREFACES: Mapping[str, Sequence[str]] = {
+    "matmul": ("mma",),
     "trellis_decode": ("trellis",),
     "trellis_finish": ("trellis",),
-    "trellis_matmul": ("trellis",),
+    "trellis_matmul": ("mma", "trellis"),
     "trellis_product": ("binary", "trellis"),
     "coded_product": ("binary",),
 }

@@ -31,9 +31,6 @@
 //          all. Fragments are reused for all XP_TILES. Counted, not measured on hardware.
 // Oracle:  reference.decode_planes and a product in float64.
 
-#ifndef XP_X
-#define XP_X 1
-#endif
 #ifndef XP_TILES
 #define XP_TILES 1
 #endif
@@ -46,20 +43,6 @@
 #define XP_PARTS (XP_X ? 1 : 3)
 #define XP_QUADS 9
 #define XP_PART_WORDS (XP_QUADS * 512 * XP_TILES)
-
-#ifndef XP_ON_HOST
-__device__ __forceinline__ void xp_mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-#if XP_X == 1
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-#else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-#endif
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-#endif
 
 // The parts of an activation, 16 bits each.
 __device__ __forceinline__ void xp_parts(const void* x, i64 at, bool exists, u32 (&parts)[XP_PARTS]) {

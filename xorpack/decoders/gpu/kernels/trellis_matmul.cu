@@ -21,28 +21,11 @@
 // Bytes:   code once from memory (windows of neighbouring rows overlap in the caches), x once a block from the L2 cache.
 // Oracle:  reference.decode_planes and a product in float64.
 
-#ifndef XP_X
-#define XP_X 1
-#endif
 #ifndef XP_TILES
 #define XP_TILES 2
 #endif
 #ifndef XP_WARPS
 #define XP_WARPS 4
-#endif
-
-#ifndef XP_ON_HOST
-__device__ __forceinline__ void xp_mma(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-#if XP_X == 1
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-#else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-#endif
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 #endif
 
 extern "C" __global__ void __launch_bounds__(256, 1)
