@@ -106,12 +106,14 @@ class EncodingTables(NamedTuple):
 
 def encoding_tables(code: BlockCode) -> EncodingTables:
     """Tables of all codes of a mask."""
-    of_level, runs = numbered_runs(code)
-    shape = code.block, code.max_ones, code.max_length
+    shape, levels = (code.block, code.max_ones, code.max_length), code.levels()
     if code.block > TABLED_BITS:
-        codewords = np.zeros((len(runs), 0), np.uint32)
+        of_level, runs = numbered_runs(code)
+        codewords = np.zeros((len(levels), 0), np.uint32)
     else:
-        codewords = np.stack([codewords_of(level, *shape) for level in code.levels()])
+        of_level, runs = np.zeros(prefix.EMPTY + 1, np.int64), np.zeros((len(levels), 0, 3), np.int64)
+        of_level[levels] = np.arange(len(levels))
+        codewords = np.stack([codewords_of(level, *shape) for level in levels])
     return EncodingTables(of_level, codewords, runs, *_ranks(*shape[:2]))
 
 
@@ -341,16 +343,16 @@ def _palette(
     n_all = 2 * prefix.EMPTY + 1
     starts = range(0, n, LINES)
     whole = np.zeros((n_all, n_all))  # cost at each level of the lines whose best level is each
+    is_best = np.zeros(n_all, np.bool_)
     held = by_level(0, n) if n <= LINES else None
     for begin in starts:
         costs = by_level(begin, min(begin + LINES, n)) if held is None else held
-        sum_groups(costs, costs.argmin(axis=1), whole)
-    present = np.flatnonzero(whole.any(axis=1))
-    levels, classes = np.zeros(1, np.int64), np.empty(n, np.int64)
-    if len(present):
-        found = np.empty(block.MAX_LEVELS, np.int64)
-        n_levels = cheapest_levels(whole[present], n, unit, LEVEL_BITS, found)
-        levels = np.array(sorted(set(found[:n_levels].tolist())))
+        groups = costs.argmin(axis=1)
+        sum_groups(costs, groups, whole)
+        is_best[groups] = True
+    found, classes = np.empty(block.MAX_LEVELS, np.int64), np.empty(n, np.int64)
+    n_levels = cheapest_levels(whole[is_best], n, unit, LEVEL_BITS, found)
+    levels = np.array(sorted(set(found[:n_levels].tolist())))
     total = 0.0
     for begin in starts:
         costs = by_level(begin, min(begin + LINES, n)) if held is None else held

@@ -31,11 +31,12 @@ def eliminate_maps(
     has,  # (m + 16,) uint32 of zeros: which columns of a stored word have a pivot
     groups,  # (64 * width * N_GROUPS,) uint8, scratch
     rows,  # (8 * N_GROUPS * width,) uint64, scratch
+    most,  # corrections with which the ring is given up, and nothing is solved
     code,  # (q, m) uint32 of zeros, out
     positions,  # (n_care,) int64, out
     values,  # (n_care,) uint64, out
 ):
-    """Kernel of :func:`xorpack.encoding.rings.elimination.encode_ring`; returns the number of corrections."""
+    """Kernel of :func:`xorpack.encoding.rings.elimination.encode_ring`; returns the number of corrections so far."""
     lanes, n_steps = care.shape
     m = lanes * m_lane
     width = len(shape)
@@ -65,6 +66,8 @@ def eliminate_maps(
                 n_wrong = take_rest(
                     rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong
                 )
+                if n_wrong >= most:
+                    return n_wrong
     solved = np.zeros((code.shape[0], width), np.uint64)
     solve_border(border, has_border, solved, code[:, : min(window, m)])
     solve_maps(maps, has, window, n_border, shape, solved, code)
