@@ -159,15 +159,17 @@ def gather_equations(
                 next_two = deposit(np.uint64(planes[2, lane, t]), even)
             if q > 3:
                 next_two |= deposit(np.uint64(planes[3, lane, t]), odd)
-        j = np.int64(trailing_zeros(bits))
-        bits &= bits - np.uint32(1)
-        by = np.uint64(2 * j)
-        rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
-        for p in range(4, q):
-            rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
-        put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
-        where[n_rows] = 32 * (lane * n_steps + t) + j
-        n_rows += 1
+        word = 32 * (lane * n_steps + t)
+        while bits != 0 and n_rows < where.size:
+            j = np.int64(trailing_zeros(bits))
+            bits &= bits - np.uint32(1)
+            by = np.uint64(2 * j)
+            rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
+            for p in range(4, q):
+                rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
+            put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
+            where[n_rows] = word + j
+            n_rows += 1
     rows[n_rows * width :] = 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5] = (
         lane, t, np.int64(bits), start, row, part,
