@@ -402,6 +402,34 @@ def packed(case: Case) -> None:
     case.carry(1790, "bias", "F32", (5,), 20)
 
 
+def turned(case: Case) -> None:
+    """Version 3: networks of family turned, of every hold, with every number of lanes, panels and segments."""
+    case.version = 3
+    network = XorNetwork.turned
+    with rings_of(15):
+        case.add("wide", bcq(1810, (9, 1051), 3, 200), network=network(), rate=0.19, lanes=4)
+        few_words = network(window=6, n_rows=16, hold=1, seed=9)
+        case.add("tall", bcq(1820, (83, 70), 2, 350, "F16"), network=few_words, lanes=2)
+    lanes = bcq(1830, (21, 1056), 1, 500, group_size=100)
+    case.add("lanes", lanes, network=network(window=16, hold=4), lanes=32)
+    warp = bcq(1840, (41, 1024), 2, 60, group_size=0)
+    case.add("warp", warp, network=network(n_rows=48, hold=16, seed=(1 << 64) - 59), lanes=32)
+    case.add("rotations", bcq(1850, (517, 33), 1, 20, "F16"), network=network(n_rows=496, seed=7), lanes=1)
+    case.add("few", bcq(1860, (5, 40), 2, 60), network=network(hold=2))
+    case.add("conv", bcq(1870, (6, 5, 3, 3), 1, 600, "BF16", 13), network=network(hold=2), rate=1.0)
+    case.add("eight", bcq(1880, (5, 100), 8, 150, group_size=33), network=network(seed=3), rate=0.3)
+    for i, lanes_of in enumerate((1, 32)):
+        gates = {"network": network(n_rows=32, hold=8), "lanes": lanes_of, "mask_codec": "cascade"}
+        case.add(f"cascade.{lanes_of}", bcq(1890 + 3 * i, (24, 1024), 1, 90), **gates)
+    case.add("signs", few_signs(bcq(1900, (15, 100), 3, 400, "F16"), 775, 1, 1, 5), network=network())
+    case.add("exponents", small(1910, (20, 45), 600, 14), network=network(hold=4))
+    case.add("halves", skewed(1920, (21, 70), 300, "BF16"), network=network(hold=4), field="always")
+    case.add("all", bcq(1930, (7, 50), 2, 1000), network=network(hold=2))
+    case.add("none", bcq(1935, (7, 50), 2, 0), network=network())
+    case.add("empty", bcq(1940, (0, 5), 2, 500), network=network())
+    case.carry(1950, "bias", "F32", (5,), 20)
+
+
 def lossless(dtype: str) -> Callable[[Case], None]:
     """Two tensors of one type: default, and a network that must correct."""
 
@@ -452,6 +480,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "fields": fields,
     "trellis": trellises,
     "packed": packed,
+    "turned": turned,
 }
 
 

@@ -73,7 +73,7 @@ class TensorPlan:
         may_be_raw = may_be_raw and not options.packs
         if may_be_raw and 8 * raw_bytes(raw, n_coded) <= RAW_OVERHEAD * n_kept * n_coded:
             network, layout, may_be_raw = XorNetwork.identity(), raw, False
-        gates = not options.packs and options.encoder == "elimination" and network.family == "quasi-cyclic"
+        gates = not options.packs and options.encoder == "elimination" and network.any_rate
         wanted = WantedMask(words=source.mask, cols=cols, n_kept=n_kept, gates=gates, factors=options.factors)
         return cls(
             packs=options.packs,

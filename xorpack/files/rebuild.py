@@ -25,6 +25,7 @@ from xorpack.files.record import (
     PACKED_VERSION,
     RECORD,
     TRELLIS_VERSION,
+    TURNED_VERSION,
     VERSION,
     Record,
     check_record,
@@ -224,6 +225,10 @@ def _stored_planes(
             code=found["code"],
         )
     else:
+        if version < TURNED_VERSION and network.get("family") == "turned":
+            raise FormatError(
+                f"network family 'turned' in a file of version {version}, before {TURNED_VERSION}"
+            )
         coded = CodedPlanes(
             network=XorNetwork.from_config(network),
             layout=Layout(rows=rows, cols=cols, **layout),

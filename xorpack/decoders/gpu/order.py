@@ -51,7 +51,7 @@ def can_unroll(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int) 
 
 def order_values(layout: Layout, network: XorNetwork, m_lane: int) -> tuple[np.generic, ...]:
     """The parameters ``XP_ORDER`` of a kernel, in their order."""
-    n_in, num, den = network.schedule(m_lane, layout.n_steps)
+    n_in, num, den, _ = network.schedule(m_lane, layout.n_steps)
     signed = (
         layout.rows,
         layout.cols,

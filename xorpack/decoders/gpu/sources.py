@@ -84,6 +84,8 @@ def network_macros(network: XorNetwork, *, unrolled: bool) -> dict[str, int | st
     """Taps as constants where ``unrolled``, else the width of their table."""
     offsets, rotations, _ = network.taps()
     macros: dict[str, int | str] = {"UNROLLED": int(unrolled), "TAPS": offsets.shape[1]}
+    if network.hold > 1:
+        macros["HOLD"] = network.hold
     if unrolled:
         if network.family == "identity":  # one row, eight times
             offsets, rotations = offsets.repeat(8, axis=0), rotations.repeat(8, axis=0)

@@ -6,6 +6,7 @@
 //                 per row (n_sub = 1), m_lane <= n_steps, quasi-cyclic or raw. 0: taps come from a table in memory,
 //                 any network and layout.
 //   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED
+//   XP_HOLD       steps for which the window stays: it moves where s % XP_HOLD is 0
 //   XP_AHEAD      stored words behind the window that a lane has loaded before they are needed
 //   XP_BITS, XP_ZEROS, XP_ONES   all planes, and the sets of those that are constant where kept
 //   XP_SCALE      type of the scales: 0 float32, 1 float16
@@ -40,6 +41,9 @@ typedef long long i64;
 #endif
 #ifndef XP_TAPS
 #define XP_TAPS 6
+#endif
+#ifndef XP_HOLD
+#define XP_HOLD 1
 #endif
 #ifndef XP_AHEAD
 #define XP_AHEAD 1
@@ -224,7 +228,7 @@ __device__ __forceinline__ void xp_words(const Order& o, const u32* code, const 
     const int lane = slot - c * (int)o.lanes;
     i64 s, row, unused;
     const i64 segment = xp_divide((p * o.rows + i) * o.n_sub + c, o.n_steps, o.by_steps, s);
-    const i64 start = o.n_in * xp_divide(s * o.num, o.den, o.by_den, unused);
+    const i64 start = o.n_in * xp_divide((s - s % XP_HOLD) * o.num, o.den, o.by_den, unused);
     xp_divide(s, o.n_distinct, o.by_distinct, row);
     const u32* tap = taps + row * (XP_TAPS + 1);
     const u32* ring = code + segment * o.m_lane * XP_PLANES * o.lanes;
