@@ -95,6 +95,8 @@ class XorNetwork:
         if self.family not in _FAMILIES:
             raise ParameterError(f"network family {self.family!r} is not one of {sorted(_FAMILIES)}")
         checks.whole("network window", self.window, 1, MAX_WINDOW)
+        if self.family == "turned":
+            self._check_turned()
         for name, low, high in (
             ("n_rows", 1, MAX_ROWS),
             ("n_in", 1, self.window),
@@ -107,9 +109,7 @@ class XorNetwork:
             ("seed", 0, _MASK64),
         ):
             checks.whole(f"network {name}", getattr(self, name), int(low), high)
-        if self.family == "turned":
-            self._check_turned()
-        elif self.hold != 1:
+        if self.family != "turned" and self.hold != 1:
             raise ParameterError(
                 f"network hold = {self.hold} is of turned networks; this one is {self.family}"
             )
