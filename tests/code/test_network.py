@@ -89,22 +89,22 @@ def test_taps_of_turned_networks_never_change() -> None:
         [3, 5, 1, 4, 9, 0],
         [10, 4, 5, 2, 8, 0],
     ]
-    assert rotations[:16, 0].tolist() == TURNS
-    assert rotations[240:, 0].tolist() == LAST_TURNS
+    assert rotations[::16, 0].tolist() == TURNS
     assert counts.tolist() == [6] * 256
 
 
 @pytest.mark.parametrize("network", NETWORKS[-3:], ids=name)
-def test_turned_rows_share_offsets_and_no_rotation(network: XorNetwork) -> None:
+def test_turned_rows_share_offsets_or_a_rotation(network: XorNetwork) -> None:
     offsets, rotations, _ = network.taps()
     assert (rotations[:, :3] == rotations[:, :1]).all()
     assert not rotations[:, 3:].any()
     for kind in range(16):
         assert (offsets[kind::16] == offsets[kind]).all()
         assert len({*offsets[kind].tolist()}) == 6
-        turns = rotations[kind::16, 0].tolist()
-        assert len({*turns}) == len(turns)
-        assert 0 not in turns
+        assert (rotations[kind::16, 0] == rotations[::16, 0]).all()
+    turns = rotations[::16, 0].tolist()
+    assert len({*turns}) == len(turns) == network.n_rows // 16
+    assert 0 not in turns
     few = XorNetwork.turned(window=network.window, n_rows=16, hold=network.hold, seed=network.seed).taps()
     assert (few[0] == offsets[:16]).all()
     assert (few[1] == rotations[:16]).all()
@@ -292,8 +292,7 @@ def test_networks_are_values() -> None:
 
 
 # fmt: off
-TURNS = [31, 26, 28, 24, 10, 29, 13, 8, 1, 26, 12, 6, 13, 18, 11, 1]
-LAST_TURNS = [17, 23, 20, 3, 18, 19, 15, 19, 27, 15, 9, 4, 31, 14, 20, 12]
+TURNS = [15, 20, 5, 12, 3, 10, 31, 23, 4, 7, 19, 21, 11, 24, 16, 1]
 OFFSETS = [
     [4, 1, 6, 8, 0, 7], [10, 7, 5, 7, 0, 8], [3, 5, 1, 4, 9, 0], [10, 4, 5, 2, 8, 2],
     [2, 1, 0, 5, 11, 3], [10, 9, 6, 3, 3, 5], [4, 10, 11, 4, 5, 4], [4, 0, 10, 4, 9, 10],

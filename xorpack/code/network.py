@@ -38,9 +38,9 @@ MAX_ROWS = 65536
 MAX_TAPS = 64
 """Taps of a row of the quasi-cyclic and sparse families at the most."""
 SETS = 16
-"""Rows of a ``turned`` network whose offsets differ: so many steps a loop is unrolled for."""
+"""Rows of a ``turned`` network that differ by their offsets and share a rotation: a loop is unrolled for them."""
 MAX_TURNS = 31
-"""Rows of it that share their offsets at the most: each has a rotation of its own, which is not 0."""
+"""Rotations of it at the most: they differ, and none is 0."""
 TURNED_TAPS, N_TURNED = 6, 3
 """Taps of a row of it, and how many of them are rotated."""
 TURNED_WINDOW = 6, 16
@@ -248,15 +248,10 @@ def _distinct(seed: int, counter: int, value: Callable[[int], Tap], n: int) -> l
 
 def _draw_turned(network: XorNetwork) -> list[list[tuple[int, int]]]:
     """Taps ``(offset, rotation)`` of every row: three with its rotation, three with none."""
-    seed, n_turns = network.seed, network.n_rows // SETS
-    rows: list[list[tuple[int, int]]] = [[] for _ in range(network.n_rows)]
-    for kind in range(SETS):
-        offsets = _distinct(seed, kind << 32, lambda v: (v >> 32) % network.window, network.n_taps)
-        rotations = _distinct(seed, kind << 32 | 1 << 31, lambda v: 1 + v % MAX_TURNS, n_turns)
-        for turn, rotation in enumerate(rotations):
-            turned = [(offset, rotation) for offset in offsets[:N_TURNED]]
-            rows[kind + SETS * turn] = turned + [(offset, 0) for offset in offsets[N_TURNED:]]
-    return rows
+    seed, width = network.seed, network.window
+    sets = [_distinct(seed, k << 32, lambda v: (v >> 32) % width, TURNED_TAPS) for k in range(SETS)]
+    turns = _distinct(seed, SETS << 32, lambda v: 1 + v % MAX_TURNS, network.n_rows // SETS)
+    return [[(a, turn if k < N_TURNED else 0) for k, a in enumerate(row)] for turn in turns for row in sets]
 
 
 def _draw(network: XorNetwork, row: int) -> list[tuple[int, int]]:

@@ -41,6 +41,7 @@ def can_unroll(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int) 
         and network.window <= MAX_WINDOW
         and network.n_taps <= MAX_TAPS
     )
+    periodic |= network.family == "turned" and network.hold * m_lane < 1 << 31  # steps are counted in 32 bits
     return (
         periodic
         and (layout.lanes, layout.n_sub) == (32, 1)

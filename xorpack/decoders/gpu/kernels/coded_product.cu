@@ -109,7 +109,7 @@ __device__ __forceinline__ void xp_decode(const Order& o, Walk& walk, const Tile
         u32 words[XP_ARRAY], all[XP_WORDS];
         u32& own = kept[e % XP_SOON];
         walk.words((First + e) % XP_DISTINCT, own, words);
-        walk.step();
+        walk.step((First + e) % XP_DISTINCT);
 #pragma unroll
         for (int j = 0; j < XP_ARRAY; ++j) all[j] = words[j];
         if (XP_MASK) all[XP_WORDS - 1] = own;

@@ -224,7 +224,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
                 for (int e = 0; e < 8; ++e) {
                     const u32 k = (u32)(turned + block + e) & 31;
                     walk.words(8 * h + e, side[e].kept, words);
-                    walk.step();
+                    walk.step(8 * h + e);
                     shares[e] = xp_share(table, words, side[e], 4 * k);
                     sides.load(side[e], next_mask, next_scales, e, (k + 8) & 31);
                 }
