@@ -35,6 +35,7 @@ import xorpack
 from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
 from xorpack.code import layout, words
 from xorpack.code import packed as code_packed
+from xorpack.encoding import plan
 from xorpack.encoding.masks import huffman
 from xorpack.encoding.rings import tensor as rings
 from xorpack.files import container
@@ -109,6 +110,17 @@ def words_of(*per_lane: int) -> Iterator[None]:
         yield
     finally:
         rings.choose_m_lane = usual
+
+
+@contextmanager
+def no_turned_networks() -> Iterator[None]:
+    """Encode as before there were any."""
+    usual = plan.default_network
+    plan.default_network = lambda n_kept, n_weights: plan.quasi_cyclic_network(n_kept / max(n_weights, 1))
+    try:
+        yield
+    finally:
+        plan.default_network = usual
 
 
 @contextmanager
@@ -427,7 +439,9 @@ def turned(case: Case) -> None:
     case.add("all", bcq(1930, (7, 50), 2, 1000), network=network(hold=2))
     case.add("none", bcq(1935, (7, 50), 2, 0), network=network())
     case.add("empty", bcq(1940, (0, 5), 2, 500), network=network())
-    case.carry(1950, "bias", "F32", (5,), 20)
+    for i, kept in enumerate((100, 500, 900)):
+        case.add(f"default.{kept}", bcq(1950 + 3 * i, (60, 192), 1, kept, "F16"), mask_codec="huffman")
+    case.carry(1970, "bias", "F32", (5,), 20)
 
 
 def lossless(dtype: str) -> Callable[[Case], None]:
@@ -491,7 +505,8 @@ def build(directory: Path) -> None:
         path = directory / f"{name}.safetensors"
         path.touch(exist_ok=False)
         case = Case()
-        fill(case)
+        with nullcontext() if fill is turned else no_turned_networks():
+            fill(case)
         case.write(path)
         digests[path.name] = {
             "file": hashlib.sha256(path.read_bytes()).hexdigest(),
