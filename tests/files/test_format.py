@@ -201,7 +201,7 @@ def test_golden_files_cover_the_format() -> None:
     held = [t for t in tensors if t.field]
     codes = [t.field.code for t in held]
     assert {t.dtype for t in held} == {"F32", "F16", "BF16", "I8", "U8"}
-    assert {t.network.family for t in held} == {"quasi-cyclic", "dense", "identity"}
+    assert {t.network.family for t in held} == {"turned", "quasi-cyclic", "dense", "identity"}
     assert {t.mask_codec for t in held} >= {"bitmap", "constant", "cascade", "block"}
     assert any(t.field.n_corrections for t in held)
     assert any(t.n_corrections and t.field.n_corrections == 0 for t in held)
