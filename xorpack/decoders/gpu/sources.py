@@ -92,7 +92,7 @@ def network_macros(network: XorNetwork, *, unrolled: bool) -> dict[str, int | st
         macros["WINDOW"] = network.window
         if network.family == "turned":
             offsets, turns = offsets[:SETS], rotations[::SETS, 0].tolist()
-            macros |= {"TURNS": len(turns), "ROTATIONS": _braces([turns])[1:-1]}
+            macros |= {"TURNED": len(turns), "ROTATIONS": _braces([turns])[1:-1]}
         else:
             macros["ROTATIONS"] = _braces(rotations.tolist())
         macros["DISTINCT"] = offsets.shape[0]

@@ -6,8 +6,8 @@
 //                 per row (n_sub = 1), m_lane <= n_steps, turned, quasi-cyclic or raw. 0: taps come from a table in
 //                 memory, any network and layout.
 //   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED: of XP_DISTINCT rows
-//   XP_TURNS      0: a rotation of each tap; else the network is turned, XP_DISTINCT is 16, and step s turns three words by
-//                 XP_ROTATIONS[s / 16 % XP_TURNS]
+//   XP_TURNED      0: a rotation of each tap; else the network is turned, XP_DISTINCT is 16, and step s turns three words by
+//                 XP_ROTATIONS[s / 16 % XP_TURNED]
 //   XP_HOLD       steps for which the window stays: it moves where s % XP_HOLD is 0; divides 16
 //   XP_AHEAD      stored words behind the window that a lane has loaded before they are needed
 //   XP_BITS, XP_ZEROS, XP_ONES   all planes, and the sets of those that are constant where kept
@@ -47,8 +47,8 @@ typedef long long i64;
 #ifndef XP_HOLD
 #define XP_HOLD 1
 #endif
-#ifndef XP_TURNS
-#define XP_TURNS 0
+#ifndef XP_TURNED
+#define XP_TURNED 0
 #endif
 #ifndef XP_AHEAD
 #define XP_AHEAD 1
@@ -367,8 +367,8 @@ __device__ __forceinline__ float xp_corrected(const Order& o, const Scales& scal
 
 #if XP_UNROLLED
 __device__ constexpr int xp_offsets[XP_DISTINCT][XP_TAPS] = XP_OFFSETS;
-#if XP_TURNS
-__constant__ int xp_rotations[XP_TURNS] = XP_ROTATIONS;
+#if XP_TURNED
+__constant__ int xp_rotations[XP_TURNED] = XP_ROTATIONS;
 #else
 __device__ constexpr int xp_rotations[XP_DISTINCT][XP_TAPS] = XP_ROTATIONS;
 #endif
@@ -380,8 +380,8 @@ struct Walk {
     u32 x, m, n;    // which stored word of its lane that is; m_lane; n_steps
     u32 phase;      // (s - s % XP_HOLD) * m_lane % n_steps
     int lane;       // of the ring, that the next word is of
-#if XP_TURNS
-    int turn;      // s / 16 % XP_TURNS
+#if XP_TURNED
+    int turn;      // s / 16 % XP_TURNED
     int rotation;  // xp_rotations[turn]
 #endif
 
@@ -409,8 +409,8 @@ struct Walk {
         at = ring + x * (32ll * XP_PLANES) + lane;
 #pragma unroll
         for (int a = 0; a < XP_WINDOW + XP_AHEAD; ++a) load(a);
-#if XP_TURNS
-        turn = (int)(s / 16 % XP_TURNS);
+#if XP_TURNED
+        turn = (int)(s / 16 % XP_TURNED);
         rotation = xp_rotations[turn];
 #endif
     }
@@ -420,7 +420,7 @@ struct Walk {
 #pragma unroll
         for (int j = 0; j < XP_PLANES; ++j) {
             u32 word = 0;
-#if XP_TURNS
+#if XP_TURNED
 #pragma unroll
             for (int a = 0; a < 3; ++a) word ^= window[j][xp_offsets[u][a]];
             word = xp_rotate(word, rotation);
@@ -447,9 +447,9 @@ struct Walk {
 
     // From a step whose s % XP_DISTINCT is u to the next one: the window stays or moves.
     __device__ __forceinline__ void step(int u) {
-#if XP_TURNS
+#if XP_TURNED
         if (u == 15) {
-            turn = turn + 1 < XP_TURNS ? turn + 1 : 0;
+            turn = turn + 1 < XP_TURNED ? turn + 1 : 0;
             rotation = xp_rotations[turn];
         }
 #endif
