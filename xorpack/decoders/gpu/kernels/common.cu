@@ -6,7 +6,7 @@
 //                 per row (n_sub = 1), m_lane <= n_steps, turned, quasi-cyclic or raw. 0: taps come from a table in
 //                 memory, any network and layout.
 //   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED: of XP_DISTINCT rows
-//   XP_TURNED      0: a rotation of each tap; else the network is turned, XP_DISTINCT is 16, and step s turns three words by
+//   XP_TURNED     0: a rotation of each tap; else the network is turned, XP_DISTINCT is 16, and step s turns three words by
 //                 XP_ROTATIONS[s / 16 % XP_TURNED]
 //   XP_HOLD       steps for which the window stays: it moves where s % XP_HOLD is 0; divides 16
 //   XP_AHEAD      stored words behind the window that a lane has loaded before they are needed
