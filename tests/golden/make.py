@@ -30,6 +30,7 @@ from golden.inputs import (
     trellis,
 )
 from numpy.typing import NDArray
+from samples import with_digest_of_weights
 
 import xorpack
 from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
@@ -49,7 +50,7 @@ Input = BCQTensor | TrellisTensor | NDArray[Any]
 
 @dataclass
 class Case:
-    """One file: inputs, encoded tensors, carried ones."""
+    """One file: inputs, encoded tensors, carried ones; ``of_planes``: whether digests of ``bcq`` say that they are."""
 
     inputs: dict[str, Input] = field(default_factory=dict)
     encoded: dict[str, EncodedTensor] = field(default_factory=dict)
@@ -58,12 +59,14 @@ class Case:
     metadata: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
+    of_planes: bool = False
 
     def add(self, name: str, tensor: Input, **how: Any) -> None:
         """Encode a tensor, without a field unless ``how`` says so: those are of version 2."""
         how.setdefault("field", "none")
         self.inputs[name] = tensor
-        self.encoded[name] = xorpack.encode(tensor, **how)
+        encoded = xorpack.encode(tensor, **how)
+        self.encoded[name] = encoded if self.of_planes else with_digest_of_weights(encoded)
 
     def carry(self, salt: int, name: str, dtype: str, shape: tuple[int, ...], n_bytes: int) -> None:
         """Add a tensor that is carried."""
@@ -421,27 +424,51 @@ def turned(case: Case) -> None:
     with rings_of(15):
         case.add("wide", bcq(1810, (9, 1051), 3, 200), network=network(), rate=0.19, lanes=4)
         few_words = network(window=6, n_rows=16, hold=1, seed=9)
-        case.add("tall", bcq(1820, (83, 70), 2, 350, "F16"), network=few_words, lanes=2)
-    lanes = bcq(1830, (21, 1056), 1, 500, group_size=100)
+        case.add("tall", bcq(1820, (43, 70), 2, 350, "F16"), network=few_words, lanes=2)
+    lanes = bcq(1830, (11, 1056), 1, 500, group_size=100)
     case.add("lanes", lanes, network=network(window=16, hold=4), lanes=32)
     warp = bcq(1840, (41, 1024), 2, 60, group_size=0)
     case.add("warp", warp, network=network(n_rows=48, hold=16, seed=(1 << 64) - 59), lanes=32)
     case.add("rotations", bcq(1850, (517, 33), 1, 20, "F16"), network=network(n_rows=496, seed=7), lanes=1)
     case.add("few", bcq(1860, (5, 40), 2, 60), network=network(hold=2))
-    case.add("conv", bcq(1870, (6, 5, 3, 3), 1, 600, "BF16", 13), network=network(hold=2), rate=1.0)
-    case.add("eight", bcq(1880, (5, 100), 8, 150, group_size=33), network=network(seed=3), rate=0.3)
-    for i, lanes_of in enumerate((1, 32)):
-        gates = {"network": network(n_rows=32, hold=8), "lanes": lanes_of, "mask_codec": "cascade"}
-        case.add(f"cascade.{lanes_of}", bcq(1890 + 3 * i, (24, 1024), 1, 90), **gates)
+    gates = bcq(1890, (24, 1024), 1, 90)
+    case.add("cascade", gates, network=network(n_rows=32), lanes=32, mask_codec="cascade")
     case.add("signs", few_signs(bcq(1900, (15, 100), 3, 400, "F16"), 775, 1, 1, 5), network=network())
-    case.add("exponents", small(1910, (20, 45), 600, 14), network=network(hold=4))
     case.add("halves", skewed(1920, (21, 70), 300, "BF16"), network=network(hold=4), field="always")
     case.add("all", bcq(1930, (7, 50), 2, 1000), network=network(hold=2))
     case.add("none", bcq(1935, (7, 50), 2, 0), network=network())
-    case.add("empty", bcq(1940, (0, 5), 2, 500), network=network())
-    for i, kept in enumerate((100, 500, 900)):
-        case.add(f"default.{kept}", bcq(1950 + 3 * i, (60, 192), 1, kept, "F16"), mask_codec="huffman")
+    case.add("default", bcq(1950, (40, 160), 1, 170, "F16"))
     case.carry(1970, "bias", "F32", (5,), 20)
+
+
+def digests(case: Case) -> None:
+    """Version 3: digests of planes, of every family and codec, with corrections, constant planes; and of weights."""
+    case.version, case.of_planes = 3, True
+    network = XorNetwork.quasi_cyclic
+    with rings_of(15):
+        case.add("wide", bcq(1810, (9, 1051), 3, 200, group_size=500), network=network(), rate=0.19, lanes=4)
+    case.add("few", bcq(1820, (41, 17), 2, 300, "F16", 5), network=network(n_taps=3, n_rows=7), rate=0.5)
+    case.add("odd", bcq(1830, (3, 75), 4, 900, "BF16", 40, odd_scales()))
+    case.add("dense", bcq(1840, (13, 133), 2, 300), network=XorNetwork.dense(n_in=3, n_out=9))
+    case.add("sparse", bcq(1850, (10, 97), 2, 500), network=XorNetwork.sparse(n_in=4, n_out=5))
+    case.add("raw", bcq(1860, (4, 260), 3, 999))
+    case.add("block", bcq(1870, (41, 133), 1, 60), mask_codec="block")
+    case.add("cascade", bcq(1880, (31, 129), 3, 100, "F16"), mask_codec="cascade")
+    product, factors = bmf(1890, (23, 70), 2, (7, 32))
+    case.add("bmf", product, mask_codec="bmf", factors=factors)
+    with masks_of(13):
+        case.add("huffman", bcq(1900, (21, 64), 2, 300), mask_codec="huffman")
+    case.add("signs", few_signs(bcq(1910, (15, 100), 3, 400, "F16"), 1915, 1, 1, 5))
+    case.add("eight", bcq(1920, (5, 100), 8, 150, group_size=33))
+    case.add("conv", bcq(1930, (6, 5, 3, 3), 1, 600, "BF16", 13))
+    case.add("all pruned", bcq(1940, (7, 50), 2, 0, group_size=16))
+    for i, shape in enumerate([(0, 5), (5, 0), (), (77,)]):
+        case.add("empty." + "x".join(map(str, shape)), bcq(1950 + 3 * i, shape, 2, 500))
+    with panels_of(300):
+        case.add("packed", bcq(1970, (23, 70), 2, 90, group_size=30), payload="packed")
+    case.add("lossless", skewed(1980, (20, 64), 550, "BF16"), field="always")
+    case.add("trellis", trellis(1985, (23, 70), (1, 2), 8, 3, kept=200))
+    case.carry(1990, "bias", "F32", (5,), 20)
 
 
 def lossless(dtype: str) -> Callable[[Case], None]:
@@ -495,6 +522,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "trellis": trellises,
     "packed": packed,
     "turned": turned,
+    "digests": digests,
 }
 
 

@@ -26,9 +26,10 @@ Record = dict[str, Any]
 VERSION = 3
 """The format version that is written; it and every one before it are read."""
 
-FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION, TURNED_VERSION = 2, 3, 3, 3
-"""The versions from which on there are fields; trellis tensors, and records that are sections; packed bits; networks of
-family turned."""
+FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION, PLANES_VERSION, TURNED_VERSION = 2, 3, 3, 3, 3
+"""The versions from which on there are fields; trellis tensors, and records that are sections; packed bits; digests of
+planes; networks of family turned.
+"""
 
 RECORD = "record"
 """The section of a record."""
