@@ -16,7 +16,7 @@ from small_llama import make_model  # noqa: E402
 
 import xorpack.hf  # noqa: E402
 from xorpack.calibration.run import sequences_of  # noqa: E402
-from xorpack.calibration.walk import DAMPING, ModelWalk  # noqa: E402
+from xorpack.calibration.walk import DAMPING, FIRST, ModelWalk  # noqa: E402
 from xorpack.compression import compress_checkpoint  # noqa: E402
 from xorpack.errors import DataError, ParameterError  # noqa: E402
 from xorpack.files import hessians  # noqa: E402
@@ -46,7 +46,7 @@ def chain() -> Chain:
     return Chain().eval()
 
 
-TOKENS = np.random.default_rng(0).integers(0, 50, (4, 30))
+TOKENS = np.random.default_rng(0).integers(0, 50, (4, 100))
 
 
 def test_a_target_is_what_comes_nearest_to_the_dense_layer(chain: Chain) -> None:
@@ -70,7 +70,9 @@ def test_a_target_is_what_comes_nearest_to_the_dense_layer(chain: Chain) -> None
         return x @ weights["flat.weight"].T + weights["flat.bias"]
 
     dense, given = behind(weights["first.weight"]), behind(weights["first.weight"] + noise)
+    n, length = TOKENS.shape
     share = 1 / np.square(dense).sum(1)
+    share.reshape(n, length)[:, 0] *= FIRST * length
     h = (given.T * share) @ given
     h += DAMPING * np.diag(h).mean() * np.eye(16)
     wanted = weights["second.weight"] @ (
