@@ -12,9 +12,12 @@ from xorpack.decoders.gpu.sources import FILES, Kernel, network_macros
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: kernels are not compiled")
 
 SPILLED = {
-    ("default", "matvec", "sm_120"): 128,
+    ("default", "matvec", "sm_120"): 224,
+    ("quasi-cyclic", "matvec", "sm_120"): 128,
     ("default", "coded_product", "sm_100"): 64,
     ("default", "coded_product", "sm_120"): 64,
+    ("quasi-cyclic", "coded_product", "sm_100"): 64,
+    ("quasi-cyclic", "coded_product", "sm_120"): 64,
 }
 """Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread, and emulated binary
 tensor cores, which nothing chooses by itself, take many."""
@@ -25,6 +28,7 @@ TILES_SPILLED = 96
 
 GROUPS = {
     "default": lambda arch: nvrtc.kernels("default", 2, arch),
+    "quasi-cyclic": lambda arch: nvrtc.kernels("quasi-cyclic", 2, arch),
     "table": lambda arch: nvrtc.kernels("many rows", 3, arch),
     "masks": lambda arch: nvrtc.mask_kernels(3),
     "lossless": lambda arch: nvrtc.lossless_kernels(4),
