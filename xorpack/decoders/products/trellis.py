@@ -14,7 +14,7 @@ from xorpack.code.trellis_kernels import ages_of
 from xorpack.code.words import Words, n_chunks
 from xorpack.decoders.products import fused
 from xorpack.decoders.products.kept import Kept
-from xorpack.decoders.products.trellis_kernels import outliers_kernel, trellis_kernel
+from xorpack.decoders.products.trellis_kernels import trellis_kernel
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix
 from xorpack.vector.aligned import aligned
@@ -37,28 +37,30 @@ class TrellisRows:
     def __init__(self, loaded: LoadedTrellis, kept: Kept) -> None:
         tensor, network = loaded.tensor, loaded.tensor.network
         rows, cols = as_matrix(tensor.shape)
-        self.shape = rows, cols
         self.group_size = tensor.group_size
-        self._chunks_of_group = fused.chunks_of_group(self.group_size, cols)
         periods = -(-rows // network.n_out)
         self.n_units = -(-periods // ROWS)
         self.gains = None if tensor.gains is None else tensor.gains.astype(np.float32)
         n_sub = min(self.n_units, BLOCK // ROWS)
         pad = -(-network.window // network.n_in)
         width = ROWS * n_sub + pad
-        self._code = _blocks(tensor.code, network, -(-self.n_units // n_sub), ROWS * n_sub, pad)
-        self._sizes = n_chunks(cols), network.n_in, network.n_out, pad, width, n_sub
-        self._taps = _taps(network, width)
-        self._masks = np.zeros(0, np.uint32)
+        masks = np.zeros(0, np.uint32)
         if not kept.whole:
             mask = kept.rows(0, rows)
             check_kept(loaded.outliers, mask, cols, "an outlier")
-            self._masks = fused.by_units(mask, network.n_out)
+            masks = fused.by_units(mask, network.n_out)
         scales = scale_values(tensor.scales)
-        self._scales = fused.by_units(scales, network.n_out)
-        self._a = tensor.a
         largest = float(np.abs(scales).max(initial=1))
         self.reach = cols * max(1.0, float(np.abs(tensor.a).sum()) * largest)
+        self._how = (
+            _blocks(tensor.code, network, -(-self.n_units // n_sub), ROWS * n_sub, pad),
+            (n_chunks(cols), network.n_in, network.n_out, pad, width, n_sub),
+            *_taps(network, width),
+            masks,
+            tensor.a,
+            fused.by_units(scales, network.n_out),
+            fused.chunks_of_group(self.group_size, cols),
+        )
         self._outliers = _outliers(tensor)
 
     @staticmethod
@@ -76,24 +78,13 @@ class TrellisRows:
         with np.errstate(all="ignore"):
             return x * self.gains
 
-    def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
+    def fill(
+        self, few: fused.Activations, out: NDArray[np.float32], helpers: int, team: NDArray[np.int64]
+    ) -> None:
         """See :class:`FusedRows`."""
-        trellis_kernel(
-            self._code,
-            self._sizes,
-            *self._taps,
-            self._masks,
-            self._a,
-            self._scales,
-            self._chunks_of_group,
-            *few[1:],
-            begin,
-            end,
-            out,
-        )
-        if self._outliers is not None:
-            step = ROWS * self._sizes[2]
-            outliers_kernel(*self._outliers, few.x, begin * step, min(end * step, self.shape[0]), out)
+        x = few.x.view()
+        x.flags.writeable = False  # always, or the kernel would be compiled for x of either kind
+        trellis_kernel(0, self.n_units, helpers, team, *self._how, *few[1:], self._outliers, x, out)
 
 
 def _blocks(code: Words, network: TrellisNetwork, n_blocks: int, size: int, pad: int) -> Words:
@@ -115,18 +106,14 @@ def _taps(network: TrellisNetwork, width: int) -> tuple[NDArray[np.int64], NDArr
     return bits % network.n_in * width + bits // network.n_in, bounds
 
 
-def _outliers(
-    tensor: TrellisTensor,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]] | None:
+def _outliers(tensor: TrellisTensor) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """Outliers by row: where those of each begin, their columns, and what they add to the weights beneath them."""
-    if not len(tensor.positions):
-        return None
     rows, cols = as_matrix(tensor.shape)
     starts = np.searchsorted(tensor.positions, np.arange(rows + 1) * cols).astype(np.int64)
     values = np.empty(len(tensor.positions), np.float32)
     step = max(1, (1 << 16) // cols)
     plain = replace(tensor, positions=NO_POSITIONS, values=NO_VALUES)
-    for first in range(0, rows, step):
+    for first in range(0, rows if len(values) else 0, step):
         last = min(first + step, rows)
         part = slice(starts[first], starts[last])
         beneath = plain.dequantize_rows(first, last).reshape(-1)[tensor.positions[part] - first * cols]

@@ -8,10 +8,16 @@ from xorpack.decoders.products.sums_kernels import kept_sums
 from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit
 from xorpack.vector.lookup import add_lookups, and_rows, xor_rows
+from xorpack.vector.outlined import fail, itself
+from xorpack.vector.team_kernels import lead
 
 
 @njit(cache=True, nogil=True)
 def trellis_kernel(
+    begin,
+    end,
+    helpers,  # of a team that share the units: those are all, from 0 to end
+    team,  # see xorpack.vector.team_kernels
     code,  # Blocks.code
     sizes,  # (chunks, n_in, n_out, pad, width, units of a block)
     offsets,  # of all taps into the code
@@ -23,11 +29,14 @@ def trellis_kernel(
     tables,  # (n, chunks * 128) flat, float32 or int16
     totals,  # (n, n_groups), float32 or int32
     steps,  # (n,) float32, what 1 in the tables is
-    begin,
-    end,
+    outliers,  # (starts, columns, values): what is added at outliers of row r, from starts[r] to starts[r + 1]
+    x,  # (n, cols) float32
     out,  # (n, rows) float32
 ):
     """Fill ``out`` with the products of the rows of units ``begin .. end - 1``, each ``16 * n_out`` rows."""
+    if helpers:
+        fail(lead(team, helpers, end, itself()))
+        return
     chunks, n_in, n_out, pad, width, n_sub = sizes
     n, rows = out.shape
     n_groups, q = totals.shape[1], a.size
@@ -77,14 +86,12 @@ def trellis_kernel(
                         for k in range(n):
                             out[k, row] = steps[k] * made[unit - first, k, i]
         first = last
-
-
-@njit(cache=True, nogil=True)
-def outliers_kernel(starts, columns, values, x, begin, end, out):
-    """``out[k, r] += sum of values[o] * x[k, columns[o]]`` over ``starts[r] <= o < starts[r + 1]``, of these rows."""
-    for r in range(begin, end):
-        for k in range(len(x)):
+    starts, columns, values = outliers
+    if not values.size:
+        return
+    for row in range(16 * n_out * begin, min(16 * n_out * end, rows)):
+        for k in range(n):
             total = np.float32(0)
-            for o in range(starts[r], starts[r + 1]):
+            for o in range(starts[row], starts[row + 1]):
                 total += values[o] * x[k, columns[o]]
-            out[k, r] += total
+            out[k, row] += total
