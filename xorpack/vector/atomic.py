@@ -1,4 +1,4 @@
-"""What kernels of several threads need of the memory that they share: words of int64 arrays, in an order that holds.
+"""What kernels of several threads need: words of int64 arrays that they share, in an order that holds; to wait.
 
 What a thread wrote before :func:`store`, :func:`add` or :func:`swap` is seen by one whose :func:`load`, or whose own
 :func:`add` or :func:`swap`, found that value. Arrays are flat and contiguous; indices are not checked.
@@ -82,3 +82,18 @@ def pause(typingctx: Any) -> tuple[Signature, Any]:
         return context.get_dummy_value()
 
     return types.none(), codegen
+
+
+@intrinsic
+def nanoseconds(typingctx: Any, clock: Any) -> tuple[Signature, Any]:
+    """What a ``clock`` of the system, as :func:`time.clock_gettime` takes it, shows."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        shown = cgutils.alloca_once(builder, _WORD, 2)
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), shown.type])
+        read = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(read, [builder.trunc(args[0], ir.IntType(32)), shown])
+        seconds, rest = (builder.load(builder.gep(shown, [_WORD(i)])) for i in range(2))
+        return builder.add(builder.mul(seconds, _WORD(10**9)), rest)
+
+    return types.int64(types.int64), codegen

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from xorpack.vector.aligned import aligned
 from xorpack.vector.team_kernels import serve
 
-PATIENCE = 1500
-"""Turns without a call before a helper sleeps, half a microsecond each on an idle core."""
+PATIENCE = 5_000_000
+"""Nanoseconds without a call before a helper sleeps: what lies between products of a language model's token."""
 
 MOST = 255
 """Helpers of a call."""
@@ -86,7 +87,7 @@ class _Helper:
         self._bell.put(None)
 
     def _help(self, state: NDArray[np.int64], member: int) -> None:
-        while serve(state, member, PATIENCE):
+        while serve(state, member, PATIENCE, time.CLOCK_MONOTONIC):
             self.asleep = True  # a call that began before goes without
             self._bell.get()
 

@@ -7,7 +7,7 @@ raised; ``[48]`` whether the team is to end.
 
 from __future__ import annotations
 
-from xorpack.vector.atomic import add, load, pause, store, swap, yield_core
+from xorpack.vector.atomic import add, load, nanoseconds, pause, store, swap, yield_core
 from xorpack.vector.compiled import njit
 from xorpack.vector.outlined import call
 
@@ -57,14 +57,13 @@ def work(team, member):
 
 
 @njit(cache=True, nogil=True)
-def serve(team, member, patience):
-    """Take part in calls until none has come for ``patience`` turns; return whether the team goes on."""
-    left = patience
-    while left > 0:
-        if load(team, 48):
-            return False
+def serve(team, member, patience, clock):
+    """Take part in calls until none has come for ``patience`` nanoseconds; return whether the team goes on."""
+    until = nanoseconds(clock) + patience
+    while not load(team, 48):
         if work(team, member):
-            left = patience
-        left -= 1
+            until = nanoseconds(clock) + patience
+        elif nanoseconds(clock) > until:
+            return True
         yield_core()
-    return True
+    return False
