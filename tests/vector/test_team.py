@@ -153,8 +153,8 @@ def test_an_idle_team_sleeps_and_wakes(team):
 
 
 def test_a_team_ends(team):
-    with helped(3, team):
-        threads = [helper.thread for helper in team._helpers]
+    meet(team, 3)
+    threads = [helper.thread for helper in team._helpers]
     assert all(thread.is_alive() for thread in threads)
     team.end()
     assert not any(thread.is_alive() for thread in threads)
@@ -211,11 +211,15 @@ def test_a_forked_process_begins_anew():
 
 ENDING = """
 import threading, time
-from xorpack.vector.team import helped
+from xorpack.vector.team import TEAM, helped
 
 def call():
     with helped(3) as (helpers, _):
         assert helpers == 3
+
+def sleep():
+    while not all(helper.asleep for helper in TEAM._helpers):
+        time.sleep(0.01)
 
 def late():
     time.sleep(0.2)
@@ -228,7 +232,7 @@ print(time.perf_counter())
 
 
 @pytest.mark.parametrize(
-    "last", ["", "time.sleep(0.1)", "threading.Thread(target=late).start()", "helped(3).__enter__()"]
+    "last", ["", "sleep()", "threading.Thread(target=late).start()", "helped(3).__enter__()"]
 )
 def test_a_process_ends_at_once(last):
     done = run(ENDING.format(last))

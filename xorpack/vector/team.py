@@ -53,6 +53,8 @@ class Team:
     def wake(self, n: int) -> int:
         """Wake ``n`` helpers, or as many as there can be; return how many."""
         n = min(n, MOST)
+        if not self._helpers:
+            serve(self.state, MOST + 1, 0, time.CLOCK_MONOTONIC)  # compiled here, not by each of them
         try:
             while len(self._helpers) < n:
                 self._helpers.append(_Helper(self.state, len(self._helpers) + 1))
