@@ -46,6 +46,10 @@ MAPPED = (8, 16)
 """64-bit words of the rows that are reduced by maps where the CPU is fast at that."""
 
 
+class GivenUpError(Exception):
+    """A ring needs more corrections than its caller has use for."""
+
+
 class RingCode(NamedTuple):
     """What an encoder returns for one ring.
 
@@ -66,6 +70,7 @@ def encode_ring(
     planes: NDArray[np.uint32],
     m_lane: int,
     *,
+    most: int | None = None,
     large: int = LARGE_RING,
     maps: bool | None = None,
 ) -> RingCode:
@@ -76,8 +81,12 @@ def encode_ring(
         care: uint32 (lanes, n_steps), 1 where the bit matters.
         planes: uint32 (q, lanes, n_steps), the wanted bits; ignored where care is 0. q <= 64.
         m_lane: stored words per lane.
+        most: corrections with which the ring is given up; default: any number will do.
         large: stored words from which on the border is fixed to 0.
         maps: whether to reduce by maps, where rows are of :data:`MAPPED` words; default: whether that is fast.
+
+    Raises:
+        GivenUpError: there are ``most`` corrections, or more.
     """
     q = planes.shape[0]
     lanes, n_steps = care.shape
@@ -94,7 +103,7 @@ def encode_ring(
     ring = np.ascontiguousarray(care), np.ascontiguousarray(planes), m_lane
     wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
     has = np.zeros(m + 16, np.uint32)
-    out = code, positions, values
+    out = n_care + 1 if most is None else most, code, positions, values
     if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
         n = 8 * gf2_bytes.N_GROUPS
         groups, rows = _words(n * width).view(np.uint8), _words(n * width)
@@ -103,6 +112,8 @@ def encode_ring(
         rows, tables = _words((BATCH + 1) * width), _words(2 * half * 8 * 16 * width)
         n_wrong = eliminate(*ring, *wiring, width, pivots, has, rows, tables, *out)
     scratch.give(pivots)
+    if most is not None and n_wrong >= most:
+        raise GivenUpError(f"{n_wrong} corrections")
     order = np.argsort(positions[:n_wrong], kind="stable")
     return RingCode(code, positions[:n_wrong][order], values[:n_wrong][order])
 
@@ -136,7 +147,9 @@ class Scratch:
                 return self._free.pop(min(fitting, key=lambda i: self._free[i].size))
             if self._free:
                 self._free.pop()  # a larger one takes its place
-        return _words(n)
+        return _words(
+            1 << max(n - 1, 0).bit_length()
+        )  # so that the rings of planes and those of masks share it
 
     def give(self, buffer: NDArray[np.uint64]) -> None:
         """Leave a buffer for the next ring."""

@@ -31,11 +31,12 @@ def eliminate_maps(
     has,  # (m + 16,) uint32 of zeros: which columns of a stored word have a pivot
     groups,  # (64 * width * N_GROUPS,) uint8, scratch
     rows,  # (8 * N_GROUPS * width,) uint64, scratch
+    most,  # corrections with which the ring is given up, and nothing is solved
     code,  # (q, m) uint32 of zeros, out
     positions,  # (n_care,) int64, out
     values,  # (n_care,) uint64, out
 ):
-    """Kernel of :func:`xorpack.encoding.rings.elimination.encode_ring`; returns the number of corrections."""
+    """Kernel of :func:`xorpack.encoding.rings.elimination.encode_ring`; returns the number of corrections so far."""
     lanes, n_steps = care.shape
     m = lanes * m_lane
     width = len(shape)
@@ -65,6 +66,8 @@ def eliminate_maps(
                 n_wrong = take_rest(
                     rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong
                 )
+                if n_wrong >= most:
+                    return n_wrong
     solved = np.zeros((code.shape[0], width), np.uint64)
     solve_border(border, has_border, solved, code[:, : min(window, m)])
     solve_maps(maps, has, window, n_border, shape, solved, code)
@@ -156,15 +159,17 @@ def gather_equations(
                 next_two = deposit(np.uint64(planes[2, lane, t]), even)
             if q > 3:
                 next_two |= deposit(np.uint64(planes[3, lane, t]), odd)
-        j = np.int64(trailing_zeros(bits))
-        bits &= bits - np.uint32(1)
-        by = np.uint64(2 * j)
-        rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
-        for p in range(4, q):
-            rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
-        put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
-        where[n_rows] = 32 * (lane * n_steps + t) + j
-        n_rows += 1
+        word = 32 * (lane * n_steps + t)
+        while bits != 0 and n_rows < where.size:
+            j = np.int64(trailing_zeros(bits))
+            bits &= bits - np.uint32(1)
+            by = np.uint64(2 * j)
+            rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
+            for p in range(4, q):
+                rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
+            put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
+            where[n_rows] = word + j
+            n_rows += 1
     rows[n_rows * width :] = 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5] = (
         lane, t, np.int64(bits), start, row, part,
