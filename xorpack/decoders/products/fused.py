@@ -16,7 +16,7 @@ from xorpack.code.words import WORD_BITS, n_chunks
 from xorpack.decoders.products.sums_kernels import short_tables_kernel, tables_kernel
 from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS, TABLE
-from xorpack.vector.team import LEAST_UNITS, helped
+from xorpack.vector.team import LEAST_UNITS, TEAM, helped
 
 CACHED_TABLES = 1 << 19
 """Bytes of tables that are kept at a time, if a row of x takes no more: what a core's own cache holds."""
@@ -72,14 +72,20 @@ def multiply(
     x (n, cols), C-contiguous; ``rounded`` to 8 bits where asked for. Whether ``out`` was filled is returned.
     """
     step = max(1, CACHED_TABLES // (4 * TABLE * n_chunks(x.shape[1])))
-    products = min(len(x), step) * x.shape[1] * out.shape[1]
-    threads = min(jobs, products // LEAST_PRODUCTS, -(-rows.n_units // LEAST_UNITS))
+    threads = 1
+    if jobs > 1:
+        products = min(len(x), step) * x.shape[1] * out.shape[1]
+        threads = min(jobs, products // LEAST_PRODUCTS, -(-rows.n_units // LEAST_UNITS))
     for first in range(0, len(x), step):
         few = _activations(rows, x[first : first + step], rounded)
         if few is None:
             return False
+        part = out[first : first + step]
+        if threads < 2:
+            rows.fill(few, part, 0, TEAM.state)
+            continue
         with helped(threads - 1) as (helpers, team):
-            rows.fill(few, out[first : first + step], helpers, team)
+            rows.fill(few, part, helpers, team)
     return True
 
 

@@ -14,7 +14,7 @@ from xorpack.code.trellis_kernels import ages_of
 from xorpack.code.words import Words, n_chunks
 from xorpack.decoders.products import fused
 from xorpack.decoders.products.kept import Kept
-from xorpack.decoders.products.trellis_kernels import trellis_kernel
+from xorpack.decoders.products.trellis_kernels import outliers_kernel, trellis_kernel
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.tensors import NO_POSITIONS, NO_VALUES, TrellisTensor, as_matrix
 from xorpack.vector.aligned import aligned
@@ -82,9 +82,9 @@ class TrellisRows:
         self, few: fused.Activations, out: NDArray[np.float32], helpers: int, team: NDArray[np.int64]
     ) -> None:
         """See :class:`FusedRows`."""
-        x = few.x.view()
-        x.flags.writeable = False  # always, or the kernel would be compiled for x of either kind
-        trellis_kernel(0, self.n_units, helpers, team, *self._how, *few[1:], self._outliers, x, out)
+        trellis_kernel(0, self.n_units, helpers, team, *self._how, *few[1:], out)
+        if self._outliers is not None:
+            outliers_kernel(0, out.shape[1], helpers, team, *self._outliers, few.x, out)
 
 
 def _blocks(code: Words, network: TrellisNetwork, n_blocks: int, size: int, pad: int) -> Words:
@@ -106,14 +106,18 @@ def _taps(network: TrellisNetwork, width: int) -> tuple[NDArray[np.int64], NDArr
     return bits % network.n_in * width + bits // network.n_in, bounds
 
 
-def _outliers(tensor: TrellisTensor) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+def _outliers(
+    tensor: TrellisTensor,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]] | None:
     """Outliers by row: where those of each begin, their columns, and what they add to the weights beneath them."""
+    if not len(tensor.positions):
+        return None
     rows, cols = as_matrix(tensor.shape)
     starts = np.searchsorted(tensor.positions, np.arange(rows + 1) * cols).astype(np.int64)
     values = np.empty(len(tensor.positions), np.float32)
     step = max(1, (1 << 16) // cols)
     plain = replace(tensor, positions=NO_POSITIONS, values=NO_VALUES)
-    for first in range(0, rows if len(values) else 0, step):
+    for first in range(0, rows, step):
         last = min(first + step, rows)
         part = slice(starts[first], starts[last])
         beneath = plain.dequantize_rows(first, last).reshape(-1)[tensor.positions[part] - first * cols]

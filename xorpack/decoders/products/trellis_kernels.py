@@ -29,8 +29,6 @@ def trellis_kernel(
     tables,  # (n, chunks * 128) flat, float32 or int16
     totals,  # (n, n_groups), float32 or int32
     steps,  # (n,) float32, what 1 in the tables is
-    outliers,  # (starts, columns, values): what is added at outliers of row r, from starts[r] to starts[r + 1]
-    x,  # (n, cols) float32
     out,  # (n, rows) float32
 ):
     """Fill ``out`` with the products of the rows of units ``begin .. end - 1``, each ``16 * n_out`` rows."""
@@ -86,12 +84,17 @@ def trellis_kernel(
                         for k in range(n):
                             out[k, row] = steps[k] * made[unit - first, k, i]
         first = last
-    starts, columns, values = outliers
-    if not values.size:
+
+
+@njit(cache=True, nogil=True)
+def outliers_kernel(begin, end, helpers, team, starts, columns, values, x, out):
+    """``out[k, r] += sum of values[o] * x[k, columns[o]]`` over ``starts[r] <= o < starts[r + 1]``, of these rows."""
+    if helpers:
+        fail(lead(team, helpers, end, itself()))
         return
-    for row in range(16 * n_out * begin, min(16 * n_out * end, rows)):
-        for k in range(n):
+    for r in range(begin, end):
+        for k in range(len(x)):
             total = np.float32(0)
-            for o in range(starts[row], starts[row + 1]):
+            for o in range(starts[r], starts[r + 1]):
                 total += values[o] * x[k, columns[o]]
-            out[k, row] += total
+            out[k, r] += total
