@@ -13,7 +13,7 @@ from studies.sample import Sample
 from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from studies.weights import QUICK_MATRICES, Weights
 from xorpack.code.words import popcount
-from xorpack.encoding.plan import default_network
+from xorpack.encoding.plan import quasi_cyclic_network
 from xorpack.encoding.quantize.bcq import quantize
 from xorpack.encoding.quantize.pruning import magnitude_mask
 
@@ -71,7 +71,7 @@ def measure(params: Params, weights: Weights | None = None) -> Result:
         n_weights, n_kept = rows * cols, popcount(mask)
         for order, into in found.items():
             layout = orders.layout(order, rows, cols, n_kept)
-            network = default_network(n_kept / n_weights)
+            network = quasi_cyclic_network(n_kept / n_weights)
             into["samples"].append(sample.encode(network, mask, planes, layout).as_dict())
             spread = orders.spread(orders.window_counts(mask, layout))
             into["spread"].append(None if math.isnan(spread) else spread)

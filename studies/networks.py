@@ -11,7 +11,7 @@ from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from studies.weights import Weights
 from studies.work import STREAMS, affordable_steps, fewest_steps, step_seconds
 from xorpack.code.network import XorNetwork
-from xorpack.encoding.plan import default_network
+from xorpack.encoding.plan import quasi_cyclic_network
 from xorpack.encoding.rings.viterbi import MAX_WINDOW_BITS
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -137,7 +137,7 @@ def _draw_one(params: Params, seed: int) -> Sample:
     elif taps == "sparse":
         network = XorNetwork.sparse(n_in=n_in, n_out=n_out, n_s=n_s, n_taps=N_TAPS, seed=seed + 1)
     else:
-        n_rows = default_network(1 - sparsity).n_rows
+        n_rows = quasi_cyclic_network(1 - sparsity).n_rows
         network = XorNetwork.quasi_cyclic(window=(n_s + 1) * n_in, n_rows=n_rows, seed=seed + 1)
     return sample.encode(
         network,

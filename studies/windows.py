@@ -11,7 +11,7 @@ from studies.table import Cell, Grid, Outcome, Params, Result, Scope, Table
 from studies.weights import Weights
 from xorpack.code.network import XorNetwork
 from xorpack.code.words import popcount
-from xorpack.encoding.plan import default_network
+from xorpack.encoding.plan import quasi_cyclic_network
 
 SPARSITIES = (0.5, 0.9)
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -78,7 +78,7 @@ def measure(params: Params, weights: Weights | None = None) -> Result:
         rng = patterns.generator("windows", seed, round(100 * sparsity))
         mask = patterns.iid_ring(rng, n_steps, 1 - sparsity)
         planes = patterns.random_planes(rng, PLANES, mask)
-        n_rows = default_network(1 - sparsity).n_rows
+        n_rows = quasi_cyclic_network(1 - sparsity).n_rows
         network = XorNetwork.quasi_cyclic(window=window, n_rows=n_rows, seed=seed + 1)
         density = popcount(mask) / (32 * n_steps)
         for rate, into in zip(params["rates"], found, strict=True):

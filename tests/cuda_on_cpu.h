@@ -18,6 +18,7 @@
 
 #define XP_ON_HOST 1
 #define __global__
+#define __constant__ static const
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)

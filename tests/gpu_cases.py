@@ -14,11 +14,15 @@ from samples import bcq, hostile, pruned
 
 import xorpack
 from xorpack import EncodedTensor, XorNetwork
+from xorpack.code import layout
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.words import n_chunks, pack, tail_mask, unpack
 from xorpack.decoders import reference
 from xorpack.elements import Trellis
 from xorpack.tensors import TrellisTensor, as_matrix, n_groups
+
+EARLY = XorNetwork.quasi_cyclic()
+"""What files of 0.1 have."""
 
 
 def _plain(shape: tuple[int, ...], sparsity: float, bits: int, **options: Any) -> EncodedTensor:
@@ -66,6 +70,15 @@ def _skewed(bits: int, sparsity: float, **options: Any) -> Callable[[], EncodedT
     return lambda: _plain(shape, sparsity, bits, lanes=32, **options)
 
 
+def _segments() -> EncodedTensor:
+    """Many segments, whose lengths are no multiples of what a window is held for, or of what a warp decodes."""
+    usual, layout.RING_CODE = layout.RING_CODE, 300
+    try:
+        return _skewed(2, 0.6, shape=(150, 2048), network=XorNetwork.turned(n_rows=48, hold=4))()
+    finally:
+        layout.RING_CODE = usual
+
+
 def _masked(kept: NDArray[np.bool_], codec: str = "block", bits: int = 1, **options: Any) -> EncodedTensor:
     return xorpack.encode(with_mask(kept, bits), mask_codec=codec, **options)
 
@@ -89,6 +102,7 @@ MASKS: Mapping[str, Callable[[], EncodedTensor]] = {
     "cascade": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade"),
     "cascade, corrections": lambda: _plain((120, 700), 0.9, 2, mask_codec="cascade", rate=0.085),
     "cascade, unrolled": _skewed(2, 0.9, group_size=128, mask_codec="cascade"),
+    "cascade, quasi-cyclic, unrolled": _skewed(2, 0.9, mask_codec="cascade", network=EARLY),
     "block": lambda: _plain((300, 777), 0.8, 2, mask_codec="block"),
     "block, unrolled": _skewed(2, 0.9, group_size=128, mask_codec="block"),
     "block, no deep bits": lambda: _plain((64, 130), 0.5, 2, mask_codec="block"),
@@ -116,8 +130,12 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "16 lanes of 18": lambda: _plain((90, 1100), 0.9, 2, lanes=16, group_size=128),
     "unrolled": _skewed(2, 0.9, group_size=128, dtype="F16"),
     "unrolled, half": _skewed(3, 0.5, shape=(90, 2048), group_size=128),
+    "quasi-cyclic, unrolled": _skewed(2, 0.9, group_size=128, dtype="F16", network=EARLY),
+    "quasi-cyclic, unrolled, half": _skewed(3, 0.5, shape=(90, 2048), group_size=128, network=EARLY),
     "unrolled, row scales": _skewed(1, 0.8, dtype="BF16"),
-    "unrolled, R = 32": _skewed(2, 0.95, shape=(400, 1024)),
+    "quasi-cyclic, unrolled, R = 32": _skewed(
+        2, 0.95, shape=(400, 1024), network=XorNetwork.quasi_cyclic(n_rows=32)
+    ),
     "unrolled, 22 chunks": _skewed(2, 0.8, shape=(100, 1400), group_size=256),
     "unrolled, few words": _skewed(2, 0.98, shape=(40, 1024), network=XorNetwork.quasi_cyclic()),
     "unrolled, corrections": _skewed(2, 0.7, rate=0.25, group_size=32, mask_codec="bitmap"),
@@ -126,9 +144,21 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "unrolled, 24 chunks": _skewed(2, 0.8, shape=(40, 768), group_size=256),
     "unrolled, 4 bits": lambda: _constant_planes((40, 1024), lanes=32),
     "unrolled, 4 planes": _skewed(4, 0.6, shape=(30, 1024)),
+    "turned": lambda: _plain((90, 700), 0.8, 2, network=XorNetwork.turned()),
+    "turned, unrolled, many turns": _skewed(2, 0.9, shape=(400, 1024), group_size=128),
+    "turned, unrolled, few words": _skewed(2, 0.98, shape=(40, 1024), network=XorNetwork.turned()),
+    "turned, unrolled, segments": _segments,
+    "turned, unrolled, hold 16": _skewed(
+        2, 0.95, shape=(333, 1024), network=XorNetwork.turned(window=6, n_rows=32, hold=16, seed=5)
+    ),
+    "turned, unrolled, hold 1": _skewed(
+        1, 0.3, shape=(70, 1400), group_size=256, network=XorNetwork.turned(window=16, n_rows=16, hold=1)
+    ),
     "wide": lambda: _plain((40, 5000), 0.7, 5, rate=0.25, mask_codec="bitmap"),
     "tall": lambda: _plain((8300, 40), 0.9, 1, mask_codec="cascade"),
-    "many rows": lambda: _plain((300, 500), 0.99, 2, mask_codec="bitmap"),
+    "many rows": lambda: _plain(
+        (300, 500), 0.99, 2, mask_codec="bitmap", network=XorNetwork.quasi_cyclic(n_rows=256)
+    ),
     "raw": lambda: _plain((20, 333), 0.0, 2, group_size=100),
     "raw, bitmap": lambda: _plain((20, 333), 0.001, 2, group_size=32),
     "raw, unrolled": lambda: _plain((70, 1024), 0.0, 2, group_size=128),

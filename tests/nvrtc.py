@@ -37,6 +37,8 @@ SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120"
 MULTIPROCESSORS = 132
 LAYOUT = Layout(rows=49152, cols=12288, lanes=32, n_steps=10170, row_stride=30377)
 PLANE = Layout(rows=16 * 49152, cols=32 * 28, lanes=28, n_steps=49152, row_stride=486035)
+UNROLLED = ("default", "quasi-cyclic", "raw")
+"""Kinds of networks whose window a warp keeps in registers."""
 RATES = tuple(map(Fraction, ("1/2", "1", "3/2", "2", "3", "4")))
 """Of trellis tensors."""
 _NOISE = re.compile(
@@ -61,7 +63,8 @@ class Resources:
 def network(kind: str) -> XorNetwork:
     """One of every way to decode."""
     return {
-        "default": XorNetwork.quasi_cyclic(),
+        "default": XorNetwork.turned(),
+        "quasi-cyclic": XorNetwork.quasi_cyclic(),
         "many rows": XorNetwork.quasi_cyclic(n_rows=4096),
         "dense": XorNetwork.dense(n_in=8, n_out=80, n_s=1),
         "FleXOR": XorNetwork.sparse(n_in=12, n_out=20),
@@ -72,7 +75,7 @@ def network(kind: str) -> XorNetwork:
 def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
     """Every kernel of a product of 16-bit scales, as a tensor with that network would launch it."""
     chosen, limit = network(kind), SHARED_LIMIT[arch] << 10
-    macros = network_macros(chosen, unrolled=kind in ("default", "raw")) | {"PLANES": bits, "SKEW": 1}
+    macros = network_macros(chosen, unrolled=kind in UNROLLED) | {"PLANES": bits, "SKEW": 1}
     decode = launches.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, limit)
     yield Kernel.of("decode_words", macros), decode
     macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
@@ -95,7 +98,7 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
             found.launch,
         )
     yield Kernel.of("finish", macros), finish_launch(LAYOUT, 8)
-    if kind in ("default", "raw"):
+    if kind in UNROLLED:
         yield digits_step(LAYOUT.n_panels, 1, {"PANEL": 32, "RUN": 1, "COLUMNS": 1})
         for shift, n in ((5, 1), (2, 1), (2, 8)):
             yield coded_kernel(macros, shift, n)
@@ -249,7 +252,7 @@ COLUMNS = (
 def rows(arch: str) -> Iterator[tuple[str, ...]]:
     """The table of one architecture, in the order of COLUMNS."""
     groups = [("default", bits, kernels("default", bits, arch)) for bits in (1, 2, 3, 4)]
-    groups += [(kind, 2, kernels(kind, 2, arch)) for kind in ("many rows", "raw")]
+    groups += [(kind, 2, kernels(kind, 2, arch)) for kind in ("quasi-cyclic", "many rows", "raw")]
     groups.append(("masks, r = 3", 3, mask_kernels(3)))
     for rate in RATES:
         bits = design(rate).network.n_planes

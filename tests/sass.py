@@ -18,11 +18,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import nvrtc
 
+from xorpack import XorNetwork
 from xorpack.decoders.gpu.products.trellis_binary import plan
 from xorpack.decoders.gpu.sources import Kernel, network_macros, trellis_macros
 from xorpack.encoding.quantize.trellis_design import design
@@ -38,7 +39,13 @@ TRELLIS = {
 SEARCHES = (2, 3)
 """Rates of searches."""
 CODED_STEPS = 16
-"""Steps of the main loops of ``matvec`` and ``coded_product``: rows of the default network."""
+"""Steps of the main loops of ``matvec`` and ``coded_product``: rows of a network that are unrolled."""
+CODED = {
+    "coded": XorNetwork.turned(),
+    "coded, hold 4": XorNetwork.turned(hold=4),
+    "quasi-cyclic": XorNetwork.quasi_cyclic(),
+}
+"""Networks of masked codes: of much that is pruned, of half, of files of versions 1 and 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,18 +142,21 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
     found["trellis R 2, q 6, 4 columns"] = trellis_kernel(Fraction(2), 4)
     for n in (16, 64):
         found[f"trellis R 2, q 6, tiles of {n} columns"] = list(nvrtc.tiles_kernels(Fraction(2), n))[1][0], 4
-    for bits in (2, 3):
+    for (what, network), bits in product(CODED.items(), (2, 3)):
         for name, shift, n in (
             ("row scales", 5, 1),
             ("groups of 128", 2, 1),
             ("row scales, a column more", 5, 8),
         ):
-            macros = network_macros(nvrtc.network("default"), unrolled=True) | {"PLANES": bits, "SKEW": 1}
+            if n > 1 and what != "coded":
+                continue
+            macros = network_macros(network, unrolled=True) | {"PLANES": bits, "SKEW": 1}
             macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
             kernel, _ = nvrtc.coded_kernel(macros, shift, n)
-            found[f"coded q {bits}, {name}"] = kernel, CODED_STEPS
-        matvec = next(each for each, _ in nvrtc.kernels("default", bits, ARCH) if each.name == "matvec")
-        found[f"matvec q {bits}, groups of 128"] = matvec, CODED_STEPS
+            found[f"{what}, q {bits}, {name}"] = kernel, CODED_STEPS
+    for kind, bits in product(("default", "quasi-cyclic"), (2, 3)):
+        matvec = next(each for each, _ in nvrtc.kernels(kind, bits, ARCH) if each.name == "matvec")
+        found[f"matvec, {kind}, q {bits}, groups of 128"] = matvec, CODED_STEPS
     return found
 
 

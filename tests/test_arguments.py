@@ -181,7 +181,7 @@ def test_arguments_of_commands(command: str, tmp_path: Path) -> None:
 
 def test_options_that_cannot_apply_to_a_tensor() -> None:
     dense = xorpack.XorNetwork.dense(n_in=1, n_out=2)
-    with pytest.raises(ParameterError, match="rate is of quasi-cyclic networks"):
+    with pytest.raises(ParameterError, match="rate is of turned and quasi-cyclic networks"):
         xorpack.encode(WEIGHT, network=dense, rate=0.5)
     with pytest.raises(ParameterError, match="field is of lossless arrays"):
         xorpack.encode(bcq(), field="always")

@@ -119,7 +119,6 @@ def synthetic(case: Case, seed: int = 0) -> EncodedTensor:
     mask = random_words(rng, (rows, chunks), 1 - case.sparsity) & tail_mask(cols)
     n_kept = popcount(mask)
     layout = Layout.choose(rows, cols, n_kept)
-    density = n_kept / (rows * cols)
     n_lanes = layout.n_segments * layout.lanes
     curve = CorrectionCurve(q, n_kept, n_lanes, layout.n_steps)
     m_lane, _ = curve.best()
@@ -131,7 +130,7 @@ def synthetic(case: Case, seed: int = 0) -> EncodedTensor:
         planes=StoredPlanes(
             bits=q,
             n_kept=n_kept,
-            coded=CodedPlanes(network=default_network(density), layout=layout, code=code),
+            coded=CodedPlanes(network=default_network(n_kept, rows * cols), layout=layout, code=code),
             n_corrections=len(wrong),
             corrections=pack(wrong, rows * cols, q),
         ),

@@ -64,6 +64,12 @@ def test_every_byte_of_every_golden_file_is_in_one_part(path) -> None:
         assert render(report, form), form
 
 
+def test_a_network_says_how_its_window_moves() -> None:
+    (path,) = (path for path in GOLDEN if path.stem == "turned")
+    found = {tensor.name: tensor.network for tensor in report_checkpoint(path).tensors}
+    assert found["lanes"] == "turned: window 16, held for 4 steps, 256 rows"
+
+
 def test_every_byte_of_a_directory(tmp_path) -> None:
     source, target = tmp_path / "model", tmp_path / "out"
     source.mkdir()

@@ -19,10 +19,15 @@ CASES = {
     "one lane": (40, 33, 1, 2),
 }
 
+NETWORKS = [XorNetwork.quasi_cyclic(window=3, n_rows=8), XorNetwork.turned(window=6, n_rows=32, hold=4)]
+
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.family)
 @pytest.mark.parametrize("compiled", [True, False], ids=["jit", "python"])
-def test_any_rows_are_the_reference_s(case: str, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_rows_are_the_reference_s(
+    case: str, network: XorNetwork, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not compiled:
         monkeypatch.setattr(module, "expand_kernel", kernels.expand_kernel.py_func)
         parts = (
@@ -33,6 +38,7 @@ def test_any_rows_are_the_reference_s(case: str, compiled: bool, monkeypatch: py
             "place_of",
             "step_of",
             "reach_of",
+            "alike_of",
             "window_of",
         )
         for part in parts:
@@ -40,7 +46,6 @@ def test_any_rows_are_the_reference_s(case: str, compiled: bool, monkeypatch: py
     rows, cols, lanes, n_planes = CASES[case]
     rng = np.random.default_rng(rows)
     layout = Layout.choose(rows, cols, rows * cols // 8, lanes=lanes)
-    network = XorNetwork.quasi_cyclic(window=3, n_rows=8)
     shape = (n_planes, layout.n_segments, max(2, layout.n_steps // 4), layout.lanes)
     coded = CodedPlanes(network=network, layout=layout, code=rng.integers(0, 1 << 32, shape, np.uint32))
     mask = rng.integers(0, 1 << 32, (rows, layout.chunks), np.uint32)

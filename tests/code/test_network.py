@@ -25,17 +25,21 @@ NETWORKS = [
     XorNetwork.sparse(n_in=8, n_out=80),
     XorNetwork.sparse(n_in=3, n_out=5, n_s=1, n_taps=6),
     XorNetwork.identity(),
+    XorNetwork.turned(),
+    XorNetwork.turned(window=6, n_rows=16, hold=1, seed=(1 << 64) - 1),
+    XorNetwork.turned(window=16, n_rows=496, hold=16),
 ]
 CONFIGS: list[dict[str, Any]] = [
     {"family": "quasi-cyclic", "window": 12, "n_taps": 6, "n_rows": 16, "seed": 1},
     {"family": "dense", "window": 16, "n_in": 8, "n_out": 80, "seed": 1},
     {"family": "sparse", "window": 8, "n_in": 8, "n_out": 80, "n_taps": 2, "seed": 1},
+    {"family": "turned", "window": 12, "n_rows": 256, "hold": 8, "seed": 1},
     {"family": "identity"},
 ]
 
 
 def name(network: XorNetwork) -> str:
-    return f"{network.family}{network.window}-{network.n_taps}"
+    return f"{network.family}{network.window}-{network.n_taps}-{network.n_rows}"
 
 
 def test_doctests() -> None:
@@ -77,6 +81,35 @@ def test_taps_of_the_block_families_never_change() -> None:
     assert sparse[2].tolist() == [2, 2, 2, 2]
 
 
+def test_taps_of_turned_networks_never_change() -> None:
+    offsets, rotations, counts = XorNetwork.turned().taps()
+    assert offsets[:4].tolist() == [
+        [4, 1, 6, 8, 0, 7],
+        [10, 7, 5, 0, 8, 6],
+        [3, 5, 1, 4, 9, 0],
+        [10, 4, 5, 2, 8, 0],
+    ]
+    assert rotations[::16, 0].tolist() == TURNS
+    assert counts.tolist() == [6] * 256
+
+
+@pytest.mark.parametrize("network", NETWORKS[-3:], ids=name)
+def test_turned_rows_share_offsets_or_a_rotation(network: XorNetwork) -> None:
+    offsets, rotations, _ = network.taps()
+    assert (rotations[:, :3] == rotations[:, :1]).all()
+    assert not rotations[:, 3:].any()
+    for kind in range(16):
+        assert (offsets[kind::16] == offsets[kind]).all()
+        assert len({*offsets[kind].tolist()}) == 6
+        assert (rotations[kind::16, 0] == rotations[::16, 0]).all()
+    turns = rotations[::16, 0].tolist()
+    assert len({*turns}) == len(turns) == network.n_rows // 16
+    assert 0 not in turns
+    few = XorNetwork.turned(window=network.window, n_rows=16, hold=network.hold, seed=network.seed).taps()
+    assert (few[0] == offsets[:16]).all()
+    assert (few[1] == rotations[:16]).all()
+
+
 @pytest.mark.parametrize("network", NETWORKS, ids=name)
 def test_taps_are_distinct_in_range_and_read_only(network: XorNetwork) -> None:
     offsets, rotations, counts = network.taps()
@@ -92,7 +125,7 @@ def test_taps_are_distinct_in_range_and_read_only(network: XorNetwork) -> None:
     assert counts.min() >= 1
     if network.family != "dense":
         assert (counts == network.n_taps).all()
-    if network.family != "quasi-cyclic":
+    if not network.any_rate:
         assert not rotations.any()
     for row in range(network.n_rows):
         taps = {(int(offsets[row, k]), int(rotations[row, k])) for k in range(counts[row])}
@@ -123,15 +156,18 @@ def test_windows_start_within_the_code_and_rise(m: int, n: int) -> None:
     i = np.arange(n, dtype=np.int64)
     starts = XorNetwork.quasi_cyclic().start(i, m, n)
     assert starts.tolist() == [k * m // n for k in range(n)]
-    for network in NETWORKS[3:]:
+    for network in NETWORKS[-3:]:
+        hold = network.hold
+        assert network.start(i, m, n).tolist() == [(k - k % hold) * m // n for k in range(n)]
+    for network in NETWORKS[3:-3]:
         m = network.n_code_words(n, 0.5)
         starts = network.start(i, m, n)
         assert starts.tolist() == [network.n_in * (k // network.n_out) for k in range(n)]
         assert m == starts[-1] + network.n_in
 
 
-def test_only_quasi_cyclic_networks_choose_their_rate() -> None:
-    network = XorNetwork.quasi_cyclic()
+@pytest.mark.parametrize("network", [XorNetwork.quasi_cyclic(), XorNetwork.turned()], ids=name)
+def test_networks_with_rotations_choose_their_rate(network: XorNetwork) -> None:
     assert [network.n_code_words(1000, rate) for rate in (0, 0.1234, 1, 7)] == [0, 123, 1000, 1000]
     assert XorNetwork.dense(n_in=8, n_out=80).n_code_words(81, 0.1) == 16
     assert XorNetwork.identity().n_code_words(81, 0.1) == 81
@@ -166,7 +202,7 @@ def test_config_of_an_unknown_family_is_refused(family: Any) -> None:
         XorNetwork.from_config({**CONFIGS[0], "family": family})
 
 
-@pytest.mark.parametrize("config", CONFIGS[:3], ids=[c["family"] for c in CONFIGS[:3]])
+@pytest.mark.parametrize("config", CONFIGS[:4], ids=[c["family"] for c in CONFIGS[:4]])
 @pytest.mark.parametrize("value", [True, False, 4.0, float("nan"), "4", None, [4], {}, np.int64(4)], ids=repr)
 def test_config_value_that_is_no_integer_is_refused(config: dict[str, Any], value: Any) -> None:
     for key in config.keys() - {"family"}:
@@ -174,7 +210,7 @@ def test_config_value_that_is_no_integer_is_refused(config: dict[str, Any], valu
             XorNetwork.from_config({**config, key: value})
 
 
-@pytest.mark.parametrize("config", CONFIGS[:3], ids=[c["family"] for c in CONFIGS[:3]])
+@pytest.mark.parametrize("config", CONFIGS[:4], ids=[c["family"] for c in CONFIGS[:4]])
 @pytest.mark.parametrize("value", [-1, -(1 << 70), 1 << 70])
 def test_config_value_out_of_range_is_refused(config: dict[str, Any], value: int) -> None:
     for key in config.keys() - {"family"}:
@@ -202,6 +238,35 @@ def test_quasi_cyclic_bounds(change: dict[str, int]) -> None:
         XorNetwork.quasi_cyclic(**change)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"window": 5}, "window = 5 is outside 6..16"),
+        ({"window": 17}, "window = 17 is outside 6..16"),
+        ({"n_rows": 0}, "n_rows = 0 is outside"),
+        ({"n_rows": 24}, "n_rows = 24 is not a multiple of 16"),
+        ({"n_rows": 512}, "n_rows = 512 is outside 16..496"),
+        ({"hold": 0}, "hold = 0 is outside 1..16"),
+        ({"hold": 3}, "hold = 3 does not divide 16"),
+        ({"hold": 32}, "hold = 32 is outside 1..16"),
+        ({"seed": 1 << 64}, "seed = 18446744073709551616 is outside"),
+    ],
+    ids=repr,
+)
+def test_turned_bounds(change: dict[str, int], reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        XorNetwork.from_config({**CONFIGS[3], **change})
+    with pytest.raises(ParameterError, match=reason):
+        XorNetwork.turned(**change)
+
+
+def test_what_is_not_of_a_family() -> None:
+    with pytest.raises(ParameterError, match=r"n_taps = 5 is outside 6\.\.6"):
+        XorNetwork(family="turned", window=12, n_rows=16, n_taps=5)
+    with pytest.raises(ParameterError, match="hold = 8 is of turned networks; this one is quasi-cyclic"):
+        XorNetwork(family="quasi-cyclic", window=12, n_rows=16, n_taps=6, hold=8)
+
+
 @pytest.mark.parametrize("n_taps", [0, 9, 256])
 def test_sparse_taps_must_fit_the_window(n_taps: int) -> None:
     with pytest.raises(FormatError, match="n_taps"):
@@ -227,6 +292,7 @@ def test_networks_are_values() -> None:
 
 
 # fmt: off
+TURNS = [15, 20, 5, 12, 3, 10, 31, 23, 4, 7, 19, 21, 11, 24, 16, 1]
 OFFSETS = [
     [4, 1, 6, 8, 0, 7], [10, 7, 5, 7, 0, 8], [3, 5, 1, 4, 9, 0], [10, 4, 5, 2, 8, 2],
     [2, 1, 0, 5, 11, 3], [10, 9, 6, 3, 3, 5], [4, 10, 11, 4, 5, 4], [4, 0, 10, 4, 9, 10],

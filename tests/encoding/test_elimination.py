@@ -20,6 +20,9 @@ NETWORKS = [
     XorNetwork.quasi_cyclic(),
     XorNetwork.quasi_cyclic(window=17, n_taps=2),
     XorNetwork.quasi_cyclic(window=33, n_rows=3),
+    XorNetwork.turned(),
+    XorNetwork.turned(window=6, n_rows=16, hold=2),
+    XorNetwork.turned(window=16, n_rows=32, hold=16),
     XorNetwork.dense(n_in=4, n_out=11),
     XorNetwork.dense(n_in=3, n_out=8, n_s=2),
     XorNetwork.sparse(n_in=5, n_out=13, n_s=1),
@@ -79,7 +82,7 @@ def rank(rows: list[int]) -> int:
 def test_every_independent_equation_holds(
     network: XorNetwork, fixed: bool, lanes: int, n_steps: int, m_lane: int
 ) -> None:
-    if network.family != "quasi-cyclic":
+    if not network.any_rate:
         m_lane = network.n_code_words(n_steps, 1)
     care, planes = random_ring(n_steps, 32, lanes, n_steps, 0.25)
     rows = equations(network, care, m_lane, fixed=fixed)
@@ -142,7 +145,7 @@ def test_maps_give_the_codes_of_tables(network: XorNetwork, large: int) -> None:
         for rate in (1.01, 0.5):
             words = rate * int(np.bitwise_count(care).sum()) / 32 / lanes
             m_lane = max(1, round(words))
-            if network.family != "quasi-cyclic":
+            if not network.any_rate:
                 m_lane = network.n_code_words(n_steps, 1)
             by_maps, by_tables = (
                 elimination.encode_ring(network, care, planes, m_lane, large=large, maps=maps)
@@ -151,9 +154,9 @@ def test_maps_give_the_codes_of_tables(network: XorNetwork, large: int) -> None:
             assert same(by_maps, by_tables)
 
 
-def test_maps_are_made_of_numpy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("network", [XorNetwork.quasi_cyclic(), XorNetwork.turned()], ids=name)
+def test_maps_are_made_of_numpy_too(network: XorNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the CPU: plain Python makes of maps what tables give."""
-    network = XorNetwork.quasi_cyclic()
     for large in (0, 1 << 62):
         care, planes = random_ring(2, 3, 2, 20, 0.25)
         m_lane = network.n_code_words(20, 0.25)

@@ -25,6 +25,9 @@ ENCODERS: dict[str, Callable[..., RingCode]] = {
 NETWORKS: dict[str, XorNetwork] = {
     **{f"qc{w}": XorNetwork.quasi_cyclic(window=w, n_taps=min(6, 8 * w), n_rows=5) for w in (1, 2, 3, 7)},
     **{f"qc{w}": XorNetwork.quasi_cyclic(window=w) for w in (8, 12, 17, 33)},
+    "turned": XorNetwork.turned(),
+    "turned6": XorNetwork.turned(window=6, n_rows=16, hold=2, seed=5),
+    "turned16": XorNetwork.turned(window=16, n_rows=496, hold=16),
     "qc-taps1": XorNetwork.quasi_cyclic(window=4, n_taps=1, n_rows=3),
     "qc-taps9": XorNetwork.quasi_cyclic(window=5, n_taps=9, n_rows=1, seed=77),
     **{
@@ -50,7 +53,7 @@ CASES = [
     pytest.param(encoder, name, id=f"{encoder}-{name}")
     for encoder in ENCODERS
     for name in NETWORKS
-    if encoder != "viterbi" or not name.startswith("qc")
+    if encoder != "viterbi" or not NETWORKS[name].any_rate
 ]
 
 
@@ -174,6 +177,16 @@ def quasi_cyclic(draw: st.DrawFn) -> XorNetwork:
 
 
 @st.composite
+def turned(draw: st.DrawFn) -> XorNetwork:
+    return XorNetwork.turned(
+        window=draw(st.integers(6, 16)),
+        n_rows=16 * draw(st.integers(1, 31)),
+        hold=draw(st.sampled_from((1, 2, 4, 8, 16))),
+        seed=draw(st.integers(0, (1 << 64) - 1)),
+    )
+
+
+@st.composite
 def blocks(draw: st.DrawFn) -> XorNetwork:
     n_in, n_s = draw(st.integers(1, 4)), draw(st.integers(0, 2))
     n_out, seed = draw(st.integers(1, 20)), draw(st.integers(0, (1 << 64) - 1))
@@ -186,7 +199,7 @@ def blocks(draw: st.DrawFn) -> XorNetwork:
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(data=st.data(), encoder=st.sampled_from(sorted(ENCODERS)))
 def test_laws_hold_for_any_network_and_ring(data: st.DataObject, encoder: str) -> None:
-    network = data.draw(blocks() if encoder == "viterbi" else quasi_cyclic() | blocks())
+    network = data.draw(blocks() if encoder == "viterbi" else quasi_cyclic() | turned() | blocks())
     lanes, n_steps = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 40))
     q, seed = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 1 << 32))
     density, rate = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))

@@ -84,6 +84,18 @@ def test_tries_that_are_given_up_would_not_have_been_taken(
         }
 
 
+def test_a_try_is_lost_from_the_first_correction_on_that_makes_it_larger() -> None:
+    curve = CorrectionCurve(4, 44_237, 8, 1152)
+    least = curve.bits(174, 0)
+    n = rate._lost(curve, 173, least, 1.0)
+    assert n is not None
+    assert curve.bits(173, n - 1) <= least < curve.bits(173, n)
+    half = rate._lost(curve, 173, least, 2.0)
+    assert half is not None
+    assert curve.bits(173, 2 * half - 2) <= least < curve.bits(173, 2 * half)
+    assert rate._lost(curve, 173, 2 * least, 1.0) is None  # another try would be worth it
+
+
 def test_a_curve_passes_through_what_was_found() -> None:
     curve = CorrectionCurve(2, 20_000, 8, 4000)
     for m, found in ((79, 40), (78, 300), (80, 0), (60, 5000)):

@@ -151,6 +151,7 @@ def test_kernels_are_plain_python_too(n_in: int, n_s: int) -> None:
     ("network", "m_lane", "message"),
     [
         (XorNetwork.quasi_cyclic(), 3, "rotations of a quasi-cyclic network"),
+        (XorNetwork.turned(), 3, "rotations of a turned network"),
         (XorNetwork.dense(n_in=13, n_out=20, n_s=1), 13, "at most 24 words, not 26 in groups of 13"),
         (XorNetwork(family="dense", window=24, n_rows=9, n_in=23, n_out=9), 23, "not 24 in groups of 23"),
         (XorNetwork.dense(n_in=4, n_out=8), 3, "m_lane = 3 is not the 8 words that 9 steps take at 4 for 8"),

@@ -24,6 +24,8 @@ from xorpack.files.container import EncodedFile
 from xorpack.files.safetensors_file import StoredTensor
 
 FIELD = "c.weight"
+EARLY = xorpack.XorNetwork.quasi_cyclic()
+"""A network of all versions."""
 ODD: list[Any] = [
     None,
     True,
@@ -55,7 +57,7 @@ def path(tmp_path: Path) -> Path:
     """A file of version 2: a tensor with a field, of several corrections, and others."""
     file = EncodedFile(write(tmp_path / "plain.safetensors"))
     encoded = dict(file.items())
-    encoded[FIELD] = xorpack.encode(values(), field="always")
+    encoded[FIELD] = xorpack.encode(values(), field="always", network=EARLY)
     carried = {name: file.load_carried(name) for name in file.carried}
     container.write(tmp_path / "model.safetensors", encoded, carried, version=2)
     return tmp_path / "model.safetensors"
@@ -88,10 +90,10 @@ def test_files_of_earlier_versions_are_read(path: Path, tmp_path: Path) -> None:
 
 def test_names_of_version_2(tmp_path: Path) -> None:
     """A carried tensor may have the name of a field's section in version 1 alone."""
-    with_field = xorpack.encode(values(), field="always")
+    with_field = xorpack.encode(values(), field="always", network=EARLY)
     carried = {"a.xor_field": StoredTensor.of(np.arange(5, dtype=np.float32))}
     plain = tmp_path / "1.safetensors"
-    without = {"a": xorpack.encode(values(), field="none")}
+    without = {"a": xorpack.encode(values(), field="none", network=EARLY)}
     container.write(plain, without, carried, version=1)
     assert set(EncodedFile(plain).carried) == {"a.xor_field"}
     for version in (2, 3):

@@ -12,7 +12,9 @@ from crafting import CARRIED, HUGE, NAME, ODD, PLAIN, Edit, record, refused, res
 from samples import bcq
 
 import xorpack
+from xorpack import XorNetwork
 from xorpack.code.words import pack
+from xorpack.decoders import cpu
 from xorpack.encoding.masks.bmf import factor
 from xorpack.errors import CorruptError, FormatError
 from xorpack.files import container, safetensors_file
@@ -235,6 +237,36 @@ def test_wrong_numbers_of_layout_and_network(path: Path, part: str, value: objec
     keys = {"layout": ("lanes", "n_steps", "row_stride"), "network": ("window", "n_taps", "n_rows")}[part]
     for key in keys:
         refused(path, lambda d, t, key=key: record(d)[part].update({key: value}), f"'{NAME}'")
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("turned") / "model.safetensors"
+    network = XorNetwork.turned(window=6, n_rows=32, hold=4)
+    container.write(path, {NAME: xorpack.encode(bcq((12, 40), 0.5, 2), network=network)}, {})
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 0, 3, 24, 0.5, HUGE, (1 << 48) - 1, "8", [8]], ids=repr)
+@pytest.mark.parametrize("key", ["window", "n_rows", "hold"])
+def test_wrong_numbers_of_turned_networks(tmp_path: Path, turned: bytes, key: str, value: object) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(turned)
+    assert cpu.decode_dense(EncodedFile(path)[NAME]).tobytes() == bcq((12, 40), 0.5, 2).dequantize().tobytes()
+    refused(path, lambda d, t: record(d)["network"].update({key: value}), f"'{NAME}'.*network {key} = ")
+
+
+def test_another_member_or_none_of_turned_networks(tmp_path: Path, turned: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(turned)
+    refused(path, lambda d, t: record(d)["network"].update(n_taps=6), f"'{NAME}'.*needs")
+    refused(path, lambda d, t: record(d)["network"].pop("hold"), f"'{NAME}'.*needs")
+
+
+def test_turned_networks_are_of_version_3(path: Path) -> None:
+    network = XorNetwork.turned().get_config()
+    reason = f"'{NAME}'.*network family 'turned' in a file of version 1, before 3"
+    refused(path, lambda d, t: record(d).update(network=network), reason)
 
 
 @pytest.mark.parametrize("seed", [-1, 1 << 64, True, "1", 1.0], ids=repr)

@@ -39,6 +39,7 @@ FILES = (
     "fields",
     "trellis",
     "packed",
+    "turned",
     "digests",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
@@ -169,7 +170,7 @@ def test_golden_files_cover_the_format() -> None:
     tensors = [t for name in FILES for t in container.EncodedFile(GOLDEN / f"{name}.safetensors").values()]
     tensors = [t for t in tensors if t.kind != "trellis" and t.packed is None]
     layouts = [tensor.layout for tensor in tensors]
-    assert {t.network.family for t in tensors} == {"quasi-cyclic", "dense", "sparse", "identity"}
+    assert {t.network.family for t in tensors} == {"turned", "quasi-cyclic", "dense", "sparse", "identity"}
     assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf", "huffman"}
     assert {(t.kind, t.dtype) for t in tensors} == {
         *(("bcq", dtype) for dtype in ("F32", "F16", "BF16")),
@@ -215,12 +216,12 @@ def test_golden_files_cover_the_format() -> None:
     )
     assert {t.mask_codec for t in constant} >= {"bitmap", "constant", "cascade"}
     assert any(t.mask_codec == "cascade" and t.m_lane and not t.code.size for t in constant)
-    assert {t.network.family for t in constant} == {"quasi-cyclic", "dense", "sparse", "identity"}
+    assert {t.network.family for t in constant} == {"turned", "quasi-cyclic", "dense", "sparse", "identity"}
     assert {t.kind for t in constant} == {"bcq", "lossless"}
     held = [t for t in tensors if t.field]
     codes = [t.field.code for t in held]
     assert {t.dtype for t in held} == {"F32", "F16", "BF16", "I8", "U8"}
-    assert {t.network.family for t in held} == {"quasi-cyclic", "dense", "identity"}
+    assert {t.network.family for t in held} == {"turned", "quasi-cyclic", "dense", "identity"}
     assert {t.mask_codec for t in held} >= {"bitmap", "constant", "cascade", "block"}
     assert any(t.field.n_corrections for t in held)
     assert any(t.n_corrections and t.field.n_corrections == 0 for t in held)
@@ -272,6 +273,23 @@ def test_golden_files_cover_trellises() -> None:
     assert any(t.field for t in file.values())
 
 
+def test_golden_files_cover_turned_networks() -> None:
+    file = container.EncodedFile(GOLDEN / "turned.safetensors")
+    tensors = [t for t in file.values() if t.network.family == "turned"]
+    networks, layouts = [t.network for t in tensors], [t.layout for t in tensors]
+    assert {network.hold for network in networks} == {1, 2, 4, 8, 16}
+    assert {network.window for network in networks} == {6, 12, 16}
+    assert any(network.n_rows < layout.n_steps for network, layout in zip(networks, layouts, strict=True))
+    assert any(network.n_rows == 496 < t.layout.n_steps for network, t in zip(networks, tensors, strict=True))
+    assert {1, 2, 4, 32} <= {layout.lanes for layout in layouts}
+    assert any(layout.n_segments > 2 for layout in layouts)
+    assert any(t.network.window > t.m_lane * t.layout.lanes > 0 for t in tensors)
+    assert any(t.layout.n_steps % t.network.hold and t.m_lane for t in tensors)
+    assert any(t.mask_codec == "cascade" for t in tensors)
+    assert any(t.field for t in tensors)
+    assert {0, 1} <= {t.n_kept // max(t.n_weights, 1) for t in tensors}
+
+
 def test_golden_files_cover_digests_of_planes() -> None:
     held = list(container.EncodedFile(GOLDEN / "digests.safetensors").values())
     tensors = [t for t in held if t.content_sha256.startswith("planes:")]
@@ -294,7 +312,13 @@ def test_golden_files_cover_digests_of_planes() -> None:
 def test_versions_of_the_golden_files() -> None:
     """A file without a field or a trellis is of version 1, and so is what was written before there were any."""
     versions = {name: container.EncodedFile(GOLDEN / f"{name}.safetensors").version for name in FILES}
-    assert versions == dict.fromkeys(FILES, 1) | {"fields": 2, "trellis": 3, "packed": 3, "digests": 3}
+    assert versions == dict.fromkeys(FILES, 1) | {
+        "fields": 2,
+        "trellis": 3,
+        "packed": 3,
+        "turned": 3,
+        "digests": 3,
+    }
 
 
 @golden

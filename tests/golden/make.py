@@ -36,6 +36,7 @@ import xorpack
 from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
 from xorpack.code import layout, words
 from xorpack.code import packed as code_packed
+from xorpack.encoding import plan
 from xorpack.encoding.masks import huffman
 from xorpack.encoding.rings import tensor as rings
 from xorpack.files import container
@@ -112,6 +113,17 @@ def words_of(*per_lane: int) -> Iterator[None]:
         yield
     finally:
         rings.choose_m_lane = usual
+
+
+@contextmanager
+def no_turned_networks() -> Iterator[None]:
+    """Encode as before there were any."""
+    usual = plan.default_network
+    plan.default_network = lambda n_kept, n_weights: plan.quasi_cyclic_network(n_kept / max(n_weights, 1))
+    try:
+        yield
+    finally:
+        plan.default_network = usual
 
 
 @contextmanager
@@ -405,6 +417,30 @@ def packed(case: Case) -> None:
     case.carry(1790, "bias", "F32", (5,), 20)
 
 
+def turned(case: Case) -> None:
+    """Version 3: networks of family turned, of every hold, with every number of lanes, panels and segments."""
+    case.version = 3
+    network = XorNetwork.turned
+    with rings_of(15):
+        case.add("wide", bcq(1810, (9, 1051), 3, 200), network=network(), rate=0.19, lanes=4)
+        few_words = network(window=6, n_rows=16, hold=1, seed=9)
+        case.add("tall", bcq(1820, (43, 70), 2, 350, "F16"), network=few_words, lanes=2)
+    lanes = bcq(1830, (11, 1056), 1, 500, group_size=100)
+    case.add("lanes", lanes, network=network(window=16, hold=4), lanes=32)
+    warp = bcq(1840, (41, 1024), 2, 60, group_size=0)
+    case.add("warp", warp, network=network(n_rows=48, hold=16, seed=(1 << 64) - 59), lanes=32)
+    case.add("rotations", bcq(1850, (517, 33), 1, 20, "F16"), network=network(n_rows=496, seed=7), lanes=1)
+    case.add("few", bcq(1860, (5, 40), 2, 60), network=network(hold=2))
+    gates = bcq(1890, (24, 1024), 1, 90)
+    case.add("cascade", gates, network=network(n_rows=32), lanes=32, mask_codec="cascade")
+    case.add("signs", few_signs(bcq(1900, (15, 100), 3, 400, "F16"), 775, 1, 1, 5), network=network())
+    case.add("halves", skewed(1920, (21, 70), 300, "BF16"), network=network(hold=4), field="always")
+    case.add("all", bcq(1930, (7, 50), 2, 1000), network=network(hold=2))
+    case.add("none", bcq(1935, (7, 50), 2, 0), network=network())
+    case.add("default", bcq(1950, (40, 160), 1, 170, "F16"))
+    case.carry(1970, "bias", "F32", (5,), 20)
+
+
 def digests(case: Case) -> None:
     """Version 3: digests of planes, of every family and codec, with corrections, constant planes; and of weights."""
     case.version, case.of_planes = 3, True
@@ -485,6 +521,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "fields": fields,
     "trellis": trellises,
     "packed": packed,
+    "turned": turned,
     "digests": digests,
 }
 
@@ -496,7 +533,8 @@ def build(directory: Path) -> None:
         path = directory / f"{name}.safetensors"
         path.touch(exist_ok=False)
         case = Case()
-        fill(case)
+        with nullcontext() if fill is turned else no_turned_networks():
+            fill(case)
         case.write(path)
         digests[path.name] = {
             "file": hashlib.sha256(path.read_bytes()).hexdigest(),

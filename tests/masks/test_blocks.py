@@ -16,6 +16,7 @@ from samples import bcq
 
 import xorpack
 from xorpack import EncodedTensor
+from xorpack.code import words
 from xorpack.decoders import cpu, reference
 from xorpack.encoding.masks import block as blocks
 from xorpack.encoding.masks import block_kernels
@@ -260,6 +261,28 @@ def test_any_bytes_decode_alike_or_are_refused(period: int) -> None:
         assert found[0] == found[1]
         seen.add(type(found[0]))
     assert seen == {bytes} if period else seen == {bytes, str}
+
+
+def test_counts_of_blocks_and_columns() -> None:
+    rng = np.random.default_rng(4)
+    for cols, rows in ((100, 40), (32, 7), (75, 1)):
+        kept, classes = rng.random((rows, cols)) < 0.3, rng.integers(0, 3, rows)
+        found = np.ones((cols, 3, 2), np.int64)
+        block_kernels.count_columns(words.pack(kept), classes, found)
+        for k in range(3):
+            part = kept[classes == k]
+            assert np.array_equal(found[:, k, 1] - 1, part.sum(axis=0))
+            assert np.array_equal(found[:, k, 0] - 1, (~part).sum(axis=0))
+        for block in (1, 5, 8, 12, 24, 31, 32):
+            ones = np.empty((rows, -(-cols // block)), np.uint8)
+            block_kernels.count_blocks(words.pack(kept), cols, block, ones)
+            whole = cols // block
+            assert np.array_equal(
+                ones[:, :whole], kept[:, : whole * block].reshape(rows, whole, block).sum(axis=2)
+            )
+            if cols % block:
+                last = kept[:, whole * block :].mean(axis=1) * block
+                assert np.array_equal(ones[:, whole], np.floor(last + 0.5 + 1e-9))
 
 
 def test_costs_are_a_product_of_matrices():

@@ -143,7 +143,7 @@ def test_what_cannot_be_asked_for():
         {"network": dense, "encoder": "viterbi"},
         {"network": XorNetwork.identity()},
     ):
-        with pytest.raises(ParameterError, match=r"'cascade' needs .* a quasi-cyclic network"):
+        with pytest.raises(ParameterError, match=r"'cascade' needs .* a turned or quasi-cyclic network"):
             xorpack.encode(tensor, mask_codec="cascade", **how)
         assert xorpack.encode(tensor, **how).mask_codec in ("bitmap", "block")
 
@@ -273,7 +273,9 @@ def test_cascade_fields_and_sizes():
             reread(good, data=data)
     for network in (XorNetwork.identity(), XorNetwork.dense(n_in=2, n_out=9)):
         other = xorpack.encode(bcq((23, 129), 0.9), network=network)
-        with pytest.raises(FormatError, match=f"needs a quasi-cyclic network, not {network.family}"):
+        with pytest.raises(
+            FormatError, match=f"needs a turned or quasi-cyclic network, not {network.family}"
+        ):
             reread(other, name="cascade", config=config, data=good.mask.data)
 
 

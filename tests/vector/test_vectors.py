@@ -49,15 +49,19 @@ def test_and_lanes():
     assert (out[1:33] == a[5:37] & b[33:65]).all()
 
 
-@pytest.mark.parametrize("n_taps", [0, 4, *xor.USUAL_TAPS])
+@pytest.mark.parametrize(
+    ("n_taps", "n_alike"), [(0, 0), (4, 0), *((n, 0) for n in xor.USUAL_TAPS), xor.ALIKE]
+)
 @pytest.mark.parametrize("n_planes", [0, 1, 3])
-def test_xor_taps(n_taps, n_planes):
+def test_xor_taps(n_taps, n_alike, n_planes):
     source = rng.integers(0, 1 << 32, 32 * 9 + 2 * 77, dtype=np.uint32)
     offsets = np.array([0, 3, 7, 7, 1, 2, 5], np.int32)
     rotations = np.array([0, 31, 1, 16, 5, 0, 9], np.int32)
+    if n_alike:
+        rotations[1:] = [31] * n_alike + [0] * (n_taps - n_alike)
 
     def body(target, source, offsets, rotations):
-        xor.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, n_taps, n_planes, 77)
+        xor.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, n_taps, n_alike, n_planes, 77)
 
     (out,) = _both(body, [np.zeros(6 + 64 * n_planes, np.uint32)], source, offsets, rotations)
     for plane in range(n_planes):

@@ -7,9 +7,11 @@ layer gives, ``W x``, is least with ``V = W'``, ::
 
     W' = W + W R (H + damping)^-1,  R = sum of (x - x~) x~^T / |x|^2,  H = sum of x~ x~^T / |x|^2,
 
-so the fit is to ``W'`` in the place of W (GPTAQ's asymmetric calibration, arXiv 2504.02692). Tokens count alike here: a
-first one that all attend to may be a thousand times as large as others. What the fit counts errors by stays as the
-statistics have it: that alone to be of inputs behind compressed layers brought nothing (docs/quality.md).
+so the fit is to ``W'`` in the place of W (GPTAQ's asymmetric calibration, arXiv 2504.02692). Tokens count alike here,
+however large they are, but for the first of each sequence, which counts as :data:`FIRST` of it: all others attend to
+it, some layer makes it a hundred times as large as they are for that, and a model in which it fails to is lost. What
+the fit counts errors by stays as the statistics have it: that alone to be of inputs behind compressed layers brought
+nothing (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ TOKENS = 16_384
 
 DAMPING = 0.03
 """Share of the mean of a diagonal that is added to it: of .01 to .1, all alike."""
+
+FIRST = 0.03
+"""What the first token of a sequence counts, of all of them."""
 
 TINY = 1e-30
 """Energy of an input that is 0, which is no divisor."""
@@ -121,11 +126,12 @@ class _Passing:
 
 def _correction(name: str, x: torch.Tensor) -> torch.Tensor:
     """``R (H + damping)^-1`` of a layer's inputs, the dense model's and the compressed one's."""
-    dense, given = x.reshape(2, -1, x.shape[-1])
+    dense, given = x.chunk(2)
     if not torch.isfinite(given).all():
         raise DataError(f"layer {name!r} is given NaN or infinity when those before it are compressed")
-    size = dense.square().sum(1, keepdim=True).clamp_min(TINY).sqrt()
-    lost, given = (dense - given) / size, given / size
+    size = dense.square().sum(-1, keepdim=True).clamp_min(TINY).sqrt()
+    size[:, 0] /= max(1, FIRST * x.shape[1]) ** 0.5
+    lost, given = ((each / size).flatten(0, -2) for each in (dense - given, given))
     h, r = (given.T @ given).double(), (lost.T @ given).double()
     h.diagonal().add_(DAMPING * h.diagonal().mean() + TINY)
     found: torch.Tensor = torch.linalg.solve(h, r.T).T

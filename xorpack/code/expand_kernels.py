@@ -39,6 +39,7 @@ def expand_kernel(
     q = out.size // mask.size
     reach = reach_of(taps)
     stretch = max(1, min(32, 256 // max(q * n_sub, 1)))
+    n_alike = alike_of(taps)
     word, window = aligned(stretch * n_sub * q * 64), window_of(q, lanes, reach)
     indices = np.empty(stretch, np.int64)
     slots = np.empty(stretch, np.int64)
@@ -60,7 +61,7 @@ def expand_kernel(
         for p in range(n_panels):
             base = p * panel_chunks
             limit = min(panel_chunks, chunks - base)
-            make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, window)
+            make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, n_alike, window)
             made = 0
             for y in range(n):
                 at = starts[y] + base
@@ -84,6 +85,22 @@ def reach_of(taps):
     return reach
 
 
+@njit(cache=True, nogil=True)
+def alike_of(taps):
+    """3 where each row turns the first three of six taps by one rotation and the others by none, else 0."""
+    _, rotations, counts = taps
+    for row in range(len(rotations)):
+        if (
+            counts[row] != 6
+            or rotations[row, 0] != rotations[row, 1]
+            or rotations[row, 0] != rotations[row, 2]
+        ):
+            return 0
+        if rotations[row, 3] != 0 or rotations[row, 4] != 0 or rotations[row, 5] != 0:
+            return 0
+    return 3
+
+
 @njit(cache=True, nogil=True, inline="always")
 def next_slot(slot, lanes, n_sub):
     """The place of lane 0 a turn later."""
@@ -91,35 +108,39 @@ def next_slot(slot, lanes, n_sub):
 
 
 @njit(cache=True, nogil=True)
-def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, window):
+def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, n_alike, window):
     """The lanes of panel p of the first ``n`` row ``indices``, twice each: ``word`` is (n, n_sub, q, 64), flat.
 
-    ``reach`` and ``window`` are those of the functions below, other arguments are those of :func:`expand_kernel`.
+    ``reach``, ``n_alike`` and ``window`` are of the functions here, other arguments are those of :func:`expand_kernel`.
     """
     rows, _, lanes, n_steps, _, _, n_sub = order
-    n_in, num, den = schedule
+    n_in, num, den, hold = schedule
     offsets, rotations, counts = taps
     size = code.size // q
     flat_offsets, flat_rotations = offsets.reshape(-1), rotations.reshape(-1)
     n_distinct = offsets.shape[0]
     made = np.int64(0)  # with a literal, what is called below would be compiled twice
-    segment, step, start, row, rest, expected = 0, 0, 0, 0, 0, -1
+    segment, step, start, row, rest, held, expected = 0, 0, 0, 0, 0, 0, -1
     for y in range(n):
         for c in range(n_sub):
             t = step_of(p, indices[y], c, rows, n_sub)
             if t == expected and step + 1 < n_steps:  # the next step, as a rule: no division
                 step += 1
                 row = row + 1 if row + 1 < n_distinct else 0
-                rest += num
-                while rest >= den:
-                    rest -= den
-                    start += n_in
+                held += 1
+                if held == hold:
+                    held = 0
+                    rest += hold * num
+                    while rest >= den:
+                        rest -= den
+                        start += n_in
             else:
                 segment = t // n_steps
                 step = t - segment * n_steps
                 row = step % n_distinct
-                start = step * num // den
-                rest = step * num - start * den
+                held = step % hold
+                start = (step - held) * num // den
+                rest = (step - held) * num - start * den
                 start *= n_in
             expected = t + 1
             # All taps before the ring's end, and 32 words to read at each of them.
@@ -128,12 +149,23 @@ def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reac
             tap = row * offsets.shape[1]
             if start + reach[row] < m_lane and furthest <= size:
                 xor_taps(
-                    word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row], q, size
+                    word,
+                    made,
+                    code,
+                    here,
+                    lanes,
+                    flat_offsets,
+                    flat_rotations,
+                    tap,
+                    counts[row],
+                    n_alike,
+                    q,
+                    size,
                 )
             else:
                 wrap_taps(
                     word, made, code, q, segment * m_lane * lanes, lanes, start, m_lane, flat_offsets,
-                    flat_rotations, tap, counts[row], reach[row] + 1, window,
+                    flat_rotations, tap, counts[row], n_alike, reach[row] + 1, window,
                 )  # fmt: skip
             made += 64 * q
 
@@ -148,7 +180,9 @@ def window_of(q, lanes, reach):
 
 
 @njit(cache=True, nogil=True)
-def wrap_taps(word, to, code, q, ring, lanes, start, m_lane, offsets, rotations, first, n_taps, n, window):
+def wrap_taps(
+    word, to, code, q, ring, lanes, start, m_lane, offsets, rotations, first, n_taps, n_alike, n, window
+):
     """:func:`xorpack.vector.xor.xor_taps` near the end of a ring that begins at ``code[ring]``.
 
     Past the last word of a lane the next one begins: ``n`` words of each from ``start`` on are copied to ``window``.
@@ -162,7 +196,7 @@ def wrap_taps(word, to, code, q, ring, lanes, start, m_lane, offsets, rotations,
             into = plane * width + k * lanes
             copy_words(window, into, code, there + on, lanes - on)
             copy_words(window, into + lanes - on, code, there, on)
-    xor_taps(word, to, window, 0, lanes, offsets, rotations, first, n_taps, q, width)
+    xor_taps(word, to, window, 0, lanes, offsets, rotations, first, n_taps, n_alike, q, width)
 
 
 @njit(cache=True, nogil=True, inline="always")

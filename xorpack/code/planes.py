@@ -90,7 +90,7 @@ class CodedPlanes:
             )
         if m_lane > 2 * layout.n_steps + network.window or (m_lane == 0 and n_kept and n_coded):
             raise FormatError(f"{m_lane} stored words for {layout.n_steps} steps")
-        if network.family != "quasi-cyclic" and layout.total_steps:
+        if not network.any_rate and layout.total_steps:
             expected = network.n_code_words(layout.n_steps, 1.0)
             if m_lane not in (expected, 0):
                 raise FormatError(f"{m_lane} stored words, but {network.family} takes {expected}")

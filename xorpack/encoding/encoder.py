@@ -45,9 +45,10 @@ def encode(
     Args:
         tensor: a :class:`BCQTensor` or a :class:`TrellisTensor`; or an array of float32, float16, bfloat16, int8 or
             uint8, of any shape and strides, kept bit for bit, where an element counts as pruned if all its bits are 0.
-        network: the default is quasi-cyclic; raw planes are kept instead where no network helps.
+        network: the default is turned, or quasi-cyclic where a tensor keeps few weights; raw planes are kept instead
+            where no network helps.
         encoder: ``elimination``, or ``viterbi`` for networks of small windows without rotations.
-        rate: stored bits per decoded bit of a quasi-cyclic network; default: the one that makes
+        rate: stored bits per decoded bit of a turned or quasi-cyclic network; default: the one that makes
             code + corrections smallest.
         lanes: words that are decoded side by side, 1 to 32; default: by the tensor's size.
         mask_codec: ``auto`` or a name from :data:`xorpack.masks.CODECS`.

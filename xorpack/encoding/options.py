@@ -68,12 +68,13 @@ class EncodingOptions:
         """Refuse what cannot apply."""
         if self.payload == "packed" and (useless := self._of_code()):
             raise ParameterError(f"{useless[0]} is of the XOR code, and payload packed is asked for")
-        family = None if self.network is None else self.network.family
-        if self.encoder == "viterbi" and family in (None, "quasi-cyclic"):
+        if self.encoder == "viterbi" and (self.network is None or self.network.any_rate):
             raise ParameterError(
                 "encoder 'viterbi' needs a network without rotations: XorNetwork.dense or .sparse"
             )
-        if self.rate is not None and family not in (None, "quasi-cyclic"):
-            raise ParameterError(f"rate is of quasi-cyclic networks; this one is {family}")
+        if self.rate is not None and self.network is not None and not self.network.any_rate:
+            raise ParameterError(
+                f"rate is of turned and quasi-cyclic networks; this one is {self.network.family}"
+            )
         if self.factors is not None and self.mask_codec not in ("auto", Bmf.NAME):
             raise ParameterError(f"factors are of mask codec bmf, and {self.mask_codec} is asked for")

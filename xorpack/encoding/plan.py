@@ -21,7 +21,15 @@ RAW_OVERHEAD = 1.002
 """Overhead up to which raw planes are kept without trying a network: almost nothing is pruned."""
 
 MAX_DISTINCT_ROWS = 4096
-"""Distinct rows of the default network at the most."""
+"""Distinct rows of a quasi-cyclic network at the most."""
+
+FEW_KEPT = 1024
+"""Kept weights below which a code may have fewer words than a window: taps that are turned alike would meet there."""
+
+HOLDS = (8, 4)
+"""Steps for which the window of the default network may stay, where it then moves by at most :data:`MOVE` words."""
+
+MOVE = 2.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,14 +74,14 @@ class TensorPlan:
             zeros |= field.code.unused
         exceptions = source.exceptions(zeros, ones, cols) if zeros | ones else NO_CORRECTIONS
         source.coded = coded_planes(zeros | ones, n_planes)
-        network = options.network or default_network(n_kept / max(rows * cols, 1))
+        network = options.network or default_network(n_kept, rows * cols)
         layout, raw = Layout.choose(rows, cols, n_kept, lanes=options.lanes), Layout.raw(rows, cols)
         n_coded = source.n_planes
         may_be_raw = options.network is None and n_coded > 0 and options.mask_codec != Cascade.NAME
         may_be_raw = may_be_raw and not options.packs
         if may_be_raw and 8 * raw_bytes(raw, n_coded) <= RAW_OVERHEAD * n_kept * n_coded:
             network, layout, may_be_raw = XorNetwork.identity(), raw, False
-        gates = not options.packs and options.encoder == "elimination" and network.family == "quasi-cyclic"
+        gates = not options.packs and options.encoder == "elimination" and network.any_rate
         wanted = WantedMask(words=source.mask, cols=cols, n_kept=n_kept, gates=gates, factors=options.factors)
         return cls(
             packs=options.packs,
@@ -94,7 +102,15 @@ def raw_bytes(layout: Layout, n_coded: int) -> int:
     return 4 * n_coded * layout.n_segments * layout.ring_words
 
 
-def default_network(density: float) -> XorNetwork:
+def default_network(n_kept: int, n_weights: int) -> XorNetwork:
+    """The network of a tensor that keeps so many of its weights: turned, unless they are few."""
+    density = n_kept / max(n_weights, 1)
+    if n_kept < FEW_KEPT:
+        return quasi_cyclic_network(density)
+    return XorNetwork.turned(hold=next((hold for hold in HOLDS if hold * density <= MOVE), 2))
+
+
+def quasi_cyclic_network(density: float) -> XorNetwork:
     """Quasi-cyclic, with more distinct rows than words that share a window's start.
 
     Fewer would give two words of one window the same equations. ``density``: share of weights kept.

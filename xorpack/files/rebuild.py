@@ -26,6 +26,7 @@ from xorpack.files.record import (
     PLANES_VERSION,
     RECORD,
     TRELLIS_VERSION,
+    TURNED_VERSION,
     VERSION,
     Record,
     check_record,
@@ -228,6 +229,10 @@ def _stored_planes(
             code=found["code"],
         )
     else:
+        if version < TURNED_VERSION and network.get("family") == "turned":
+            raise FormatError(
+                f"network family 'turned' in a file of version {version}, before {TURNED_VERSION}"
+            )
         coded = CodedPlanes(
             network=XorNetwork.from_config(network),
             layout=Layout(rows=rows, cols=cols, **layout),

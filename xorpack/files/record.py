@@ -26,9 +26,9 @@ Record = dict[str, Any]
 VERSION = 3
 """The format version that is written; it and every one before it are read."""
 
-FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION, PLANES_VERSION = 2, 3, 3, 3
+FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION, PLANES_VERSION, TURNED_VERSION = 2, 3, 3, 3, 3
 """The versions from which on there are fields; trellis tensors, and records that are sections; packed bits; digests of
-planes.
+planes; networks of family turned.
 """
 
 RECORD = "record"

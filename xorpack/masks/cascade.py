@@ -63,8 +63,10 @@ class Cascade(Mask):
     sizes: tuple[int, int, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.network.family != "quasi-cyclic":
-            raise FormatError(f"mask codec cascade needs a quasi-cyclic network, not {self.network.family}")
+        if not self.network.any_rate:
+            raise FormatError(
+                f"mask codec cascade needs a turned or quasi-cyclic network, not {self.network.family}"
+            )
         if not 1 <= self.n_filters <= MAX_FILTERS or not 0 <= self.m_last <= self.layout.n_steps:
             raise FormatError(
                 f"mask codec cascade: n_filters {self.n_filters} or m_last {self.m_last} out of range"

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from xorpack.vector.llvm import LANES, VECTOR, pointer_to, splat
 
+ALIKE = (6, 3)
+"""Taps of a row of a ``turned`` network, and how many of them have its rotation: no other number is of use."""
 USUAL_TAPS = (6, 1)
-"""Taps of a row of the default network, and of planes that are kept raw: for these there is code without a loop."""
+"""Taps of a row of a quasi-cyclic network, and of planes that are kept raw: for these there is code without a loop."""
 
 
 def xor8(
@@ -36,6 +38,7 @@ def xor_taps(
     rotations: NDArray[np.int32],
     first: int,
     n_taps: int,
+    n_alike: int,
     n_planes: int,
     size: int,
 ) -> None:
@@ -43,7 +46,8 @@ def xor_taps(
 
     ``target[to + lane] = XOR over k of rotl(source[here + stride * offsets[first + k] + lane], rotations[first + k])``,
     and the same 32 further, so that any rotation of the lanes is 32 neighbours. Of each plane: those of ``source`` are
-    ``size`` words apart, those of ``target`` 64. Flat contiguous arrays, unchecked.
+    ``size`` words apart, those of ``target`` 64. Where ``n_alike`` is not 0, the first so many taps have one rotation
+    and the others none. Flat contiguous arrays, unchecked.
     """
     for plane in range(n_planes):
         total = np.zeros(LANES, np.uint32)
@@ -79,6 +83,7 @@ def _xor_taps(
     rotations: Any,
     first: Any,
     n_taps: Any,
+    n_alike: Any,
     n_planes: Any,
     size: Any,
 ) -> tuple[Signature, Any]:
@@ -98,10 +103,12 @@ def _xor_taps(
             begin = builder.add(args[3], builder.mul(offset, args[4]))
             return begin, splat(builder, builder.load(at(6, k, word)))
 
+        def plain(found: tuple[Any, Any], plane: Any) -> Any:
+            return builder.load(at(2, builder.add(found[0], plane), vector), align=4)
+
         def turned(found: tuple[Any, Any], plane: Any) -> Any:
-            begin, amount = found
-            words = builder.load(at(2, builder.add(begin, plane), vector), align=4)
-            return builder.call(rotate, [words, words, amount])
+            words = plain(found, plane)
+            return builder.call(rotate, [words, words, found[1]])
 
         def store(total: Any, plane: Any) -> None:
             for half in (0, LANES):
@@ -111,9 +118,17 @@ def _xor_taps(
 
         def straight(n: int) -> None:
             known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(n)]
-            with cgutils.for_range(builder, args[9]) as planes:
-                begin = builder.mul(planes.index, args[10])
+            with cgutils.for_range(builder, args[10]) as planes:
+                begin = builder.mul(planes.index, args[11])
                 store(reduce(builder.xor, [turned(each, begin) for each in known]), planes.index)
+
+        def alike(n: int, n_turned: int) -> None:
+            known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(n)]
+            with cgutils.for_range(builder, args[10]) as planes:
+                words = [plain(each, builder.mul(planes.index, args[11])) for each in known]
+                sums = [reduce(builder.xor, part) for part in (words[:n_turned], words[n_turned:])]
+                rotated = builder.call(rotate, [sums[0], sums[0], known[0][1]])
+                store(builder.xor(rotated, sums[1]), planes.index)
 
         def any_number(usual: tuple[int, ...]) -> None:
             if usual:
@@ -124,21 +139,26 @@ def _xor_taps(
                     with no:
                         any_number(usual[1:])
                 return
-            with cgutils.for_range(builder, args[9]) as planes:
+            with cgutils.for_range(builder, args[10]) as planes:
                 total = cgutils.alloca_once_value(builder, zero)
                 builder.store(zero, total)
-                begin = builder.mul(planes.index, args[10])
+                begin = builder.mul(planes.index, args[11])
                 with cgutils.for_range(builder, args[8]) as loop:
                     found = turned(tap(builder.add(args[7], loop.index)), begin)
                     builder.store(builder.xor(builder.load(total), found), total)
                 store(builder.load(total), planes.index)
 
-        any_number(USUAL_TAPS)
+        with builder.if_else(builder.icmp_signed("==", args[9], ir.Constant(index, ALIKE[1]))) as (yes, no):
+            with yes:
+                alike(*ALIKE)
+            with no:
+                any_number(USUAL_TAPS)
         return context.get_dummy_value()
 
     integer = types.int64
     return types.none(
-        target, integer, source, integer, integer, offsets, rotations, integer, integer, integer, integer
+        *(target, integer, source, integer, integer, offsets, rotations),
+        *(integer, integer, integer, integer, integer),
     ), codegen
 
 
@@ -190,9 +210,15 @@ def _xor8_overload(target, i, a, j, b, k):
 
 
 @overload(xor_taps, inline="always")
-def _xor_taps_overload(target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size):
-    return lambda target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size: (
-        _xor_taps(target, to, source, here, stride, offsets, rotations, first, n_taps, n_planes, size)
+def _xor_taps_overload(
+    target, to, source, here, stride, offsets, rotations, first, n_taps, n_alike, n_planes, size
+):
+    return (
+        lambda target, to, source, here, stride, offsets, rotations, first, n_taps, n_alike, n_planes, size: (
+            _xor_taps(
+                target, to, source, here, stride, offsets, rotations, first, n_taps, n_alike, n_planes, size
+            )
+        )
     )
 
 

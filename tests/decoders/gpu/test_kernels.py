@@ -256,7 +256,7 @@ def test_same_bits_whatever_the_order_of_threads(name, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["tables", "binary"])
-@pytest.mark.parametrize("name", ["unrolled", "unrolled, half", "small", "unrolled, R = 32"])
+@pytest.mark.parametrize("name", ["unrolled", "unrolled, half", "small", "quasi-cyclic, unrolled, R = 32"])
 def test_any_number_of_multiprocessors(name, algorithm):
     """Shares of blocks begin and end anywhere in panels and segments."""
     encoded = encoded_case(name)

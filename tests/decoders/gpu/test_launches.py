@@ -113,6 +113,10 @@ def test_which_networks_are_unrolled():
     assert not order.can_unroll(LARGE, XorNetwork.quasi_cyclic(n_rows=64), 1024, 2)
     assert not order.can_unroll(LARGE, XorNetwork.quasi_cyclic(n_rows=12), 1024, 2)
     assert not order.can_unroll(LARGE, XorNetwork.sparse(n_in=12, n_out=16), 1024, 2)
+    assert order.can_unroll(LARGE, XorNetwork.turned(), 1024, 2)
+    long = Layout(rows=1 << 30, cols=1024, lanes=32, n_steps=1 << 30, row_stride=1)
+    assert order.can_unroll(long, XorNetwork.turned(), 1 << 27, 2)
+    assert not order.can_unroll(long, XorNetwork.turned(), 1 << 28, 2)  # 8 of them: 2^31
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,7 @@ def _network(tensor: EncodedTensor) -> str:
         return f"packed: panels of {tensor.packed.panel_rows} rows"
     network = tensor.network
     text = {
+        "turned": f"window {network.window}, held for {network.hold} steps, {network.n_rows} rows",
         "quasi-cyclic": f"window {network.window}, {network.n_taps} taps, {network.n_rows} rows",
         "dense": f"n_in {network.n_in}, n_out {network.n_out}, window {network.window}",
         "sparse": f"n_in {network.n_in}, n_out {network.n_out}, window {network.window}, {network.n_taps} taps",

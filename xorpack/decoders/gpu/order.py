@@ -41,6 +41,7 @@ def can_unroll(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int) 
         and network.window <= MAX_WINDOW
         and network.n_taps <= MAX_TAPS
     )
+    periodic |= network.family == "turned" and network.hold * m_lane < 1 << 31  # steps are counted in 32 bits
     return (
         periodic
         and (layout.lanes, layout.n_sub) == (32, 1)
@@ -51,7 +52,7 @@ def can_unroll(layout: Layout, network: XorNetwork, m_lane: int, n_planes: int) 
 
 def order_values(layout: Layout, network: XorNetwork, m_lane: int) -> tuple[np.generic, ...]:
     """The parameters ``XP_ORDER`` of a kernel, in their order."""
-    n_in, num, den = network.schedule(m_lane, layout.n_steps)
+    n_in, num, den, _ = network.schedule(m_lane, layout.n_steps)
     signed = (
         layout.rows,
         layout.cols,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from xorpack.code.network import XorNetwork
+from xorpack.code.network import SETS, XorNetwork
 from xorpack.code.trellis import TrellisNetwork
 
 FILES: Mapping[str, str] = {
@@ -84,13 +84,19 @@ def network_macros(network: XorNetwork, *, unrolled: bool) -> dict[str, int | st
     """Taps as constants where ``unrolled``, else the width of their table."""
     offsets, rotations, _ = network.taps()
     macros: dict[str, int | str] = {"UNROLLED": int(unrolled), "TAPS": offsets.shape[1]}
+    if network.hold > 1:
+        macros["HOLD"] = network.hold
     if unrolled:
         if network.family == "identity":  # one row, eight times
             offsets, rotations = offsets.repeat(8, axis=0), rotations.repeat(8, axis=0)
         macros["WINDOW"] = network.window
+        if network.family == "turned":
+            offsets, turns = offsets[:SETS], rotations[::SETS, 0].tolist()
+            macros |= {"TURNED": len(turns), "ROTATIONS": _braces([turns])[1:-1]}
+        else:
+            macros["ROTATIONS"] = _braces(rotations.tolist())
         macros["DISTINCT"] = offsets.shape[0]
         macros["OFFSETS"] = _braces(offsets.tolist())
-        macros["ROTATIONS"] = _braces(rotations.tolist())
     return macros
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xorpack.code.expand_kernels import make_words, next_slot, place_word, reach_of, window_of
+from xorpack.code.expand_kernels import alike_of, make_words, next_slot, place_word, reach_of, window_of
 from xorpack.code.layout_kernels import place_of
 from xorpack.decoders.products.sums_kernels import kept_sums
 from xorpack.vector.aligned import aligned
@@ -48,7 +48,7 @@ def planes_kernel(
     masked = masks.size > 0
     n_planes = q + 1 if masked else q
     firsts, columns, values = wrong
-    reach = reach_of(taps)
+    reach, n_alike = reach_of(taps), alike_of(taps)
     # Where all lanes are a turn, any skew of them is 32 neighbours of what was made: nothing need be placed.
     packed = bits.size > 0
     straight = lanes == 32 and n_sub == 1 and not packed
@@ -92,7 +92,19 @@ def planes_kernel(
                     )  # fmt: skip
                 elif n_coded:
                     make_words(
-                        made, code, n_coded, m_lane, p, indices, n_rows, order, schedule, taps, reach, window
+                        made,
+                        code,
+                        n_coded,
+                        m_lane,
+                        p,
+                        indices,
+                        n_rows,
+                        order,
+                        schedule,
+                        taps,
+                        reach,
+                        n_alike,
+                        window,
                     )
                 if not (straight or packed):
                     at = 0

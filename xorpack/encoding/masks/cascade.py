@@ -53,7 +53,9 @@ class CascadeProposal(Proposal):
     def of(cls, wanted: WantedMask) -> CascadeProposal:
         """See :class:`Proposal`."""
         if not wanted.gates:
-            raise ParameterError("mask codec 'cascade' needs the default encoder and a quasi-cyclic network")
+            raise ParameterError(
+                "mask codec 'cascade' needs the default encoder and a turned or quasi-cyclic network"
+            )
         bits = cls.typical_bits(wanted.density) * wanted.n_weights
         return cls(wanted=wanted, bits=bits, n_filters=best_filters(wanted.density))
 

@@ -105,7 +105,7 @@ def gather_rows(cursor, care, planes, m_lane, schedule, taps, window, n_border, 
         where: int64 (batch,), out: bit position in the ring of every row.
     """
     lanes, n_steps = care.shape
-    n_in, num, den = schedule
+    n_in, num, den, hold = schedule
     offsets, rotations, counts = taps
     m = lanes * m_lane
     half = width - 1 - n_border
@@ -128,7 +128,7 @@ def gather_rows(cursor, care, planes, m_lane, schedule, taps, window, n_border, 
                     break
             bits = np.uint64(care[lane, t])
             if bits != 0:
-                start = lane * m_lane + n_in * (t * num // den)
+                start = lane * m_lane + n_in * ((t - t % hold) * num // den)
                 start_slot = start % slots
                 row = t % offsets.shape[0]
             continue

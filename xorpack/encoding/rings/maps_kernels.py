@@ -46,7 +46,7 @@ def eliminate_maps(
     has_border = np.zeros(n_border + 1, np.uint64)
     patterns = make_patterns(taps, slots, width)
     work, chosen = np.zeros(64, np.uint64), np.zeros(20, np.int64)
-    cursor = np.zeros(6, np.int64)
+    cursor = np.zeros(7, np.int64)
     cursor[2] = care[0, 0] if care.size else 0
     n_wrong = 0
     full = window
@@ -96,17 +96,17 @@ def gather_equations(
 
     The equations of a word's bits differ by a rotation of the stored words, those of a row of the network by where its
     window begins: ``patterns``, of :func:`make_patterns`, has what all are made from. Both ends of the ring are apart.
-    ``cursor``: int64 (6,), the last one what is left of ``t * num / den``.
+    ``cursor``: int64 (7,), the last two what is left of ``(t - t % hold) * num / den``, and ``t % hold``.
     """
     lanes, n_steps = care.shape
-    n_in, num, den = schedule
+    n_in, num, den, hold = schedule
     offsets, rotations, counts = taps
     m = lanes * m_lane
     width = len(shape)
     slots = 2 * (width - 1 - n_border)
     size = slots + 2 * width
-    lane, t, bits, start, row, part = (
-        cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4], cursor[5],
+    lane, t, bits, start, row, part, held = (
+        cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4], cursor[5], cursor[6],
     )  # fmt: skip
     begin, n = np.int64(0), np.int64(0)
     q = planes.shape[0]
@@ -119,12 +119,15 @@ def gather_equations(
         if bits == 0:
             t += 1
             row = row + 1 if row + 1 < offsets.shape[0] else 0
-            part += num
-            while part >= den:
-                part -= den
-                start += n_in
+            held += 1
+            if held == hold:
+                held = 0
+                part += hold * num
+                while part >= den:
+                    part -= den
+                    start += n_in
             if t == n_steps:
-                t, row, part = 0, 0, 0
+                t, row, part, held = 0, 0, 0, 0
                 lane += 1
                 start = lane * m_lane
                 if lane == lanes:
@@ -171,8 +174,8 @@ def gather_equations(
             where[n_rows] = word + j
             n_rows += 1
     rows[n_rows * width :] = 0
-    cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5] = (
-        lane, t, np.int64(bits), start, row, part,
+    cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5], cursor[6] = (
+        lane, t, np.int64(bits), start, row, part, held,
     )  # fmt: skip
     return n_rows, first
 

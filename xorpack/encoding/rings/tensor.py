@@ -38,7 +38,7 @@ def encode_planes(
     rings: dict[int, RingCode] = {}
     if n_kept == 0 or q == 0:
         m_lane = 0
-    elif rate is None and network.family == "quasi-cyclic":
+    elif rate is None and network.any_rate:
         m_lane, rings = choose_m_lane(network, source, layout, n_kept, jobs)
     else:
         m_lane = max(1, network.n_code_words(layout.n_steps, 1.0 if rate is None else rate))

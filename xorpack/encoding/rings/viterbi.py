@@ -51,9 +51,9 @@ def encode_ring(
     lanes, n_steps = care.shape
     n_in, n_out = network.n_in, network.n_out
     n_s = -(-network.window // n_in) - 1
-    if network.family == "quasi-cyclic":
+    if network.any_rate:
         raise ParameterError(
-            "viterbi needs 32 independent bit streams, and the rotations of a quasi-cyclic network tie them"
+            f"viterbi needs 32 independent bit streams, and the rotations of a {network.family} network tie them"
         )
     if n_in * (n_s + 1) > MAX_WINDOW_BITS:
         raise ParameterError(

@@ -22,9 +22,9 @@
 // Launch: grid (blocks), 32 threads, 2048 * XP_WORDS bytes of shared memory. Blocks share out visits in order. They are
 //         warps, so that the compiler knows that branches are taken by all lanes alike.
 // Bytes:  code + mask + scales once from memory; partial written and read, 4 * n_panels bytes a row and column.
-// Instructions for 1024 weights: 40 at q 2, 51 at q 3 with row scales on sm_90, counted in the machine code by
-//         tests/sass.py; of them 21 and 31 rotations and XORs, 2.25 and 3 products. Where the window moves 51 and 69 more;
-//         each column more takes 10 and 12.
+// Instructions for 1024 weights: 27 at q 2, 34 at q 3 with row scales and a turned network on sm_90, counted in the machine
+//         code by tests/sass.py; of them 10 and 15 rotations and XORs, 2.25 and 3 products. Where the window moves by a word
+//         43 and 59 more; each column more takes 10 and 12. Quasi-cyclic networks: 40 and 51, of them 21 and 31.
 // Oracle: reference.decode_planes and a product in float64.
 
 #ifndef XP_GROUP_SHIFT
@@ -109,7 +109,7 @@ __device__ __forceinline__ void xp_decode(const Order& o, Walk& walk, const Tile
         u32 words[XP_ARRAY], all[XP_WORDS];
         u32& own = kept[e % XP_SOON];
         walk.words((First + e) % XP_DISTINCT, own, words);
-        walk.step();
+        walk.step((First + e) % XP_DISTINCT);
 #pragma unroll
         for (int j = 0; j < XP_ARRAY; ++j) all[j] = words[j];
         if (XP_MASK) all[XP_WORDS - 1] = own;

@@ -3,9 +3,12 @@
 // Specialised by macros, whose defaults make each kernel compile behind this text alone:
 //   XP_PLANES     coded planes (0 and up)
 //   XP_UNROLLED   1: the taps are constants and a warp keeps the window in registers; needs 32 lanes, one turn
-//                 per row (n_sub = 1), m_lane <= n_steps, quasi-cyclic or raw. 0: taps come from a table in memory,
-//                 any network and layout.
-//   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED
+//                 per row (n_sub = 1), m_lane <= n_steps, turned, quasi-cyclic or raw. 0: taps come from a table in
+//                 memory, any network and layout.
+//   XP_WINDOW, XP_DISTINCT, XP_TAPS, XP_OFFSETS, XP_ROTATIONS   the network, where XP_UNROLLED: of XP_DISTINCT rows
+//   XP_TURNED     0: a rotation of each tap; else the network is turned, XP_DISTINCT is 16, and step s turns three words by
+//                 XP_ROTATIONS[s / 16 % XP_TURNED]
+//   XP_HOLD       steps for which the window stays: it moves where s % XP_HOLD is 0; divides 16
 //   XP_AHEAD      stored words behind the window that a lane has loaded before they are needed
 //   XP_BITS, XP_ZEROS, XP_ONES   all planes, and the sets of those that are constant where kept
 //   XP_SCALE      type of the scales: 0 float32, 1 float16
@@ -40,6 +43,12 @@ typedef long long i64;
 #endif
 #ifndef XP_TAPS
 #define XP_TAPS 6
+#endif
+#ifndef XP_HOLD
+#define XP_HOLD 1
+#endif
+#ifndef XP_TURNED
+#define XP_TURNED 0
 #endif
 #ifndef XP_AHEAD
 #define XP_AHEAD 1
@@ -224,7 +233,7 @@ __device__ __forceinline__ void xp_words(const Order& o, const u32* code, const 
     const int lane = slot - c * (int)o.lanes;
     i64 s, row, unused;
     const i64 segment = xp_divide((p * o.rows + i) * o.n_sub + c, o.n_steps, o.by_steps, s);
-    const i64 start = o.n_in * xp_divide(s * o.num, o.den, o.by_den, unused);
+    const i64 start = o.n_in * xp_divide((s - s % XP_HOLD) * o.num, o.den, o.by_den, unused);
     xp_divide(s, o.n_distinct, o.by_distinct, row);
     const u32* tap = taps + row * (XP_TAPS + 1);
     const u32* ring = code + segment * o.m_lane * XP_PLANES * o.lanes;
@@ -358,15 +367,23 @@ __device__ __forceinline__ float xp_corrected(const Order& o, const Scales& scal
 
 #if XP_UNROLLED
 __device__ constexpr int xp_offsets[XP_DISTINCT][XP_TAPS] = XP_OFFSETS;
+#if XP_TURNED
+__constant__ int xp_rotations[XP_TURNED] = XP_ROTATIONS;
+#else
 __device__ constexpr int xp_rotations[XP_DISTINCT][XP_TAPS] = XP_ROTATIONS;
+#endif
 
 // A warp's way through consecutive steps of one segment: lane l keeps its window of every plane in registers.
 struct Walk {
     u32 window[XP_ARRAY][XP_WINDOW + XP_AHEAD];
     const u32* at;  // where the next word of the first plane lies; those of other planes are behind it
     u32 x, m, n;    // which stored word of its lane that is; m_lane; n_steps
-    u32 phase;      // s * m_lane % n_steps
+    u32 phase;      // (s - s % XP_HOLD) * m_lane % n_steps
     int lane;       // of the ring, that the next word is of
+#if XP_TURNED
+    int turn;      // s / 16 % XP_TURNED
+    int rotation;  // xp_rotations[turn]
+#endif
 
     // Loads the next stored word of the ring to place a: behind a lane's last one comes the first of the next lane.
     __device__ __forceinline__ void load(int a) {
@@ -384,7 +401,7 @@ struct Walk {
     __device__ __forceinline__ void begin(const Order& o, const u32* code, i64 segment, i64 s) {
         const u32* ring = code + segment * o.m_lane * (32 * XP_PLANES);
         i64 rest;
-        x = (u32)xp_divide(s * o.m_lane, o.n_steps, o.by_steps, rest);
+        x = (u32)xp_divide((s - s % XP_HOLD) * o.m_lane, o.n_steps, o.by_steps, rest);
         phase = (u32)rest;
         m = (u32)o.m_lane;
         n = (u32)o.n_steps;
@@ -392,6 +409,10 @@ struct Walk {
         at = ring + x * (32ll * XP_PLANES) + lane;
 #pragma unroll
         for (int a = 0; a < XP_WINDOW + XP_AHEAD; ++a) load(a);
+#if XP_TURNED
+        turn = (int)(s / 16 % XP_TURNED);
+        rotation = xp_rotations[turn];
+#endif
     }
 
     // The words of a step whose s % XP_DISTINCT is u, a constant after unrolling, where `kept` is 1.
@@ -399,25 +420,54 @@ struct Walk {
 #pragma unroll
         for (int j = 0; j < XP_PLANES; ++j) {
             u32 word = 0;
+#if XP_TURNED
+#pragma unroll
+            for (int a = 0; a < 3; ++a) word ^= window[j][xp_offsets[u][a]];
+            word = xp_rotate(word, rotation);
+#pragma unroll
+            for (int a = 3; a < 6; ++a) word ^= window[j][xp_offsets[u][a]];
+#else
 #pragma unroll
             for (int a = 0; a < XP_TAPS; ++a) word ^= xp_rotate(window[j][xp_offsets[u][a]], xp_rotations[u][a]);
+#endif
             out[j] = word & kept;
         }
     }
 
-    // To the next step: the window moves by one word or stays, for all lanes alike.
-    __device__ __forceinline__ void step() {
-        phase += m;
-        // A loop, though it runs once at the most: its variables keep their registers, where a branch would copy the
-        // window on the way around it too.
+    // The window moves by so many words, for all lanes alike.
+    template <int Words> __device__ __forceinline__ void move() {
+        constexpr int kept = XP_WINDOW + XP_AHEAD - Words;
+#pragma unroll
+        for (int j = 0; j < XP_PLANES; ++j)
+#pragma unroll
+            for (int a = 0; a < kept; ++a) window[j][a] = window[j][a + Words];
+#pragma unroll
+        for (int a = 0; a < Words; ++a) load(kept + a);
+    }
+
+    // From a step whose s % XP_DISTINCT is u to the next one: the window stays or moves.
+    __device__ __forceinline__ void step(int u) {
+#if XP_TURNED
+        if (u == 15) {
+            turn = turn + 1 < XP_TURNED ? turn + 1 : 0;
+            rotation = xp_rotations[turn];
+        }
+#endif
+        if ((u + 1) % XP_HOLD) return;
+        phase += XP_HOLD * m;
+        // Loops, though they seldom run more than once: their variables keep their registers, where a branch would copy
+        // the window on the way around it too.
+#if XP_HOLD > 1
+#pragma unroll 1
+        while (phase >= 2 * n) {
+            phase -= 2 * n;
+            move<2>();
+        }
+#endif
 #pragma unroll 1
         while (phase >= n) {
             phase -= n;
-#pragma unroll
-            for (int j = 0; j < XP_PLANES; ++j)
-#pragma unroll
-                for (int a = 0; a + 1 < XP_WINDOW + XP_AHEAD; ++a) window[j][a] = window[j][a + 1];
-            load(XP_WINDOW + XP_AHEAD - 1);
+            move<1>();
         }
     }
 };
@@ -445,7 +495,7 @@ __device__ __forceinline__ void xp_tile(const Order& o, const u32* code, const u
                 const i64 s = base + u;
                 if (s >= first && s < last) {
                     walk.words(u, 0xFFFFFFFF, words);
-                    walk.step();
+                    walk.step(u);
                     const int at = done + (int)(s - first);
                     const int k = (lane + (int)((i0 + at) & 31)) & 31;
 #pragma unroll

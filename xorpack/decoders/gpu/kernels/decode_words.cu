@@ -6,8 +6,8 @@
 //         row indices of a panel; XP_PLANES planes at once.
 // Bytes:  code read once from memory (a tile's window overlaps its neighbours': caches), out written once, in
 //         pieces of 4 * panel_chunks bytes.
-// Cost:   a word of XP_TAPS = 6 taps takes 6 funnel shifts, 3 three-input XORs and about 3 instructions of window
-//         and loop, then one store to shared memory, one load, one store: some 20 for 4 bytes written.
+// Cost:   a word takes 3 three-input XORs, a funnel shift (of a quasi-cyclic network 6) and about 3 instructions of window
+//         and loop, then one store to shared memory, one load, one store: some 15 (20) for 4 bytes written.
 // Oracle: reference.expand.
 
 extern "C" __global__ void __launch_bounds__(256, 1)

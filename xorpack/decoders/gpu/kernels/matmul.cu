@@ -27,7 +27,7 @@
 // Bytes:   code + mask + scales once from memory (windows of neighbouring tiles overlap in the caches), x once a block
 //          and panel from the L2 cache, partial written and read.
 // Cost at q = 2, 8 columns of float16: instructions a step of 32 words, counted in the machine code for sm_90:
-//          fragments and the rest of a quad 174 (348 a quad, 16 of them mma), network about 60, activations 30: 265 in
+//          fragments and the rest of a quad 174 (348 a quad, 16 of them mma), network about 60 (quasi-cyclic), activations 30: 265 in
 //          all. Fragments are reused for all XP_TILES. Counted, not measured on hardware.
 // Oracle:  reference.decode_planes and a product in float64.
 

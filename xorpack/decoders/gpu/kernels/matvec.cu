@@ -19,12 +19,12 @@
 // Bytes:   code + mask + scales once from memory, end to end; partial written and read, 4 * n_panels bytes a row.
 //
 // Instructions of a step, 32 words of 32 weights, counted in the machine code for sm_90 (q = 2, groups of 128): 89, of
-// them 43 for integers. Whether they or the bytes above, 1.45 bits a weight at S = .9, bound it has not been measured:
+// them 43 for integers, with a quasi-cyclic network; 72 with a turned one. Whether they or the bytes above, 1.45 bits a weight at S = .9, bound it has not been measured:
 //   lookups   33: 3 words * (4 PRMT + 4 LDS + 3 FADD). A byte of a word is an index as it is: entry e of field f
 //             lies at e * 256 + (f & 1) * 128 + 4 k, so that one PRMT makes the address, and lane k reads bank k: no
 //             conflicts
-//   network   18: 2 planes * (6 SHF + 3 LOP3, the mask's AND in the last), from registers; 46 more where the window
-//             moves, every tenth step
+//   network   18: 2 planes * (6 SHF, or 1, + 3 LOP3, the mask's AND in the last), from registers; 46 more where the
+//             window moves, every tenth step
 //   the rest  about 38: mask and scales (loaded 8 visits ahead), addresses, conversion, 4 FFMA, reduction, loop
 // 16 warps have 8 mask words and 8 pairs of scales in flight each, 20 KB.
 // Oracle:  reference.decode_planes and a product in float64.
@@ -224,7 +224,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
                 for (int e = 0; e < 8; ++e) {
                     const u32 k = (u32)(turned + block + e) & 31;
                     walk.words(8 * h + e, side[e].kept, words);
-                    walk.step();
+                    walk.step(8 * h + e);
                     shares[e] = xp_share(table, words, side[e], 4 * k);
                     sides.load(side[e], next_mask, next_scales, e, (k + 8) & 31);
                 }
