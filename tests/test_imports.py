@@ -60,7 +60,17 @@ def test_a_name_stands_for_one_class() -> None:
 
 VECTOR = {
     f"xorpack.vector.{name}"
-    for name in ("bitops", "gf2_bytes", "gf2_pivots", "lookup", "select", "symbols", "xor")
+    for name in (
+        "atomic",
+        "bitops",
+        "gf2_bytes",
+        "gf2_pivots",
+        "lookup",
+        "outlined",
+        "select",
+        "symbols",
+        "xor",
+    )
 }
 """What kernels are made of: functions whose bodies numba takes, too."""
 

@@ -56,7 +56,7 @@ class PreparedProduct(ABC):
 
         Args:
             x: float32, float16, bfloat16 or float64, which is rounded to float32; any strides.
-            jobs: threads.
+            jobs: threads at the most: fewer for a small product, one while another thread's call has the rest.
             out: array of the result's shape and of any of these types to write to, not overlapping x; default: a new
                 one, of float32.
             precision: ``float32``; or ``int8``, faster: each row of x (times a trellis tensor's gains of columns) is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import ml_dtypes
@@ -45,7 +46,8 @@ def wide_product(encoded, x):
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
-def test_quantized(name):
+def test_quantized(name, monkeypatch):
+    monkeypatch.setattr(fused, "LEAST_PRODUCTS", 1)
     encoded = QUANTIZED[name]()
     product, x = encoded.product(), x_of(encoded)
     whole = product.matmul(x)
@@ -54,14 +56,15 @@ def test_quantized(name):
     one = product.matvec(x[1])
     assert one.shape == (encoded.rows,)
     check(one[None], encoded, x[1:2])
-    for jobs in (2, 3):
+    for jobs in (2, 3, 5):
         assert product.matmul(x, jobs=jobs).tobytes() == whole.tobytes()
         assert product.matvec(x[1], jobs=jobs).tobytes() == one.tobytes()
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
-def test_activations_of_8_bits(name):
+def test_activations_of_8_bits(name, monkeypatch):
     """Rounding costs half a step of each; what is whole steps is exact."""
+    monkeypatch.setattr(fused, "LEAST_PRODUCTS", 1)
     encoded = QUANTIZED[name]()
     product, x = encoded.product(), x_of(encoded)
     gains = getattr(encoded.elements, "gains", None)
@@ -163,6 +166,37 @@ def test_kernels_in_plain_python(name, monkeypatch):
     monkeypatch.setattr(fused, "tables_kernel", fused.tables_kernel.py_func)
     monkeypatch.setattr(fused, "short_tables_kernel", fused.short_tables_kernel.py_func)
     assert [product.matmul(x, precision=precision).tobytes() for precision in PRECISIONS] == wanted
+
+
+@pytest.mark.parametrize("rows", [15, 65, 130, 1000])
+@pytest.mark.parametrize("rate", [1, 1.5, 3])
+def test_threads_do_not_change_a_trellis_product(rows, rate, monkeypatch):
+    monkeypatch.setattr(fused, "LEAST_PRODUCTS", 1)
+    weight = pruned((rows, 70), 0)
+    weight[rows // 2, 3] = 99
+    product = xorpack.encode(xorpack.quantize(weight, method="trellis", rate=rate, outliers=3)).product()
+    x = np.random.default_rng(4).standard_normal((5, 70), np.float32)
+    wanted = product.matmul(x).tobytes()
+    for jobs in (2, 3, 5, 300):
+        for _ in range(5):
+            assert product.matmul(x, jobs=jobs).tobytes() == wanted
+
+
+def test_few_products_are_not_shared(monkeypatch):
+    """What is shared pays for the threads."""
+    asked = []
+
+    def helped(n):
+        asked.append(n)
+        return nullcontext((0, np.zeros(64, np.int64)))
+
+    monkeypatch.setattr(fused, "helped", helped)
+    encoded = xorpack.encode(bcq((130, 100), 0.7, 2))  # 9 units of 16 rows
+    product = encoded.product()
+    for least, n in ((13001, 1), (13000, 1), (13000, 2), (1, 1), (1, 3)):
+        monkeypatch.setattr(fused, "LEAST_PRODUCTS", least)
+        product.matmul(np.ones((n, 100), np.float32), jobs=30)
+    assert asked == [1, 2, 2]  # 13000 of one row, or fewer, are not shared
 
 
 CASES = {

@@ -27,9 +27,6 @@ from xorpack.torch.arrays import TORCH, to_numpy, to_torch
 THREAD_ELEMENTS = 1 << 17
 """Weights for each thread, at the least: a thread takes as long to start as so many to be decoded."""
 
-THREAD_PRODUCTS = 1 << 19
-"""The same of those that are multiplied by as they are."""
-
 
 class LoadedWeight:
     """An encoded tensor that computes.
@@ -61,7 +58,7 @@ class LoadedWeight:
         shape = (*x.shape[:-1], self.encoded.rows)
         if self._on_cpu:
             out = torch.empty(shape, dtype=torch.float32)
-            self._product.fill(to_numpy(x), out.numpy(), jobs=self._threads(THREAD_PRODUCTS))
+            self._product.fill(to_numpy(x), out.numpy(), jobs=torch.get_num_threads())
         else:
             out = torch.empty(shape, dtype=x.dtype, device=x.device)
             stream = torch.cuda.current_stream(self.device)
@@ -97,14 +94,10 @@ class LoadedWeight:
             out[first:last] = self._sums(part, first, last).reshape(out[first:last].shape)
         return torch.from_numpy(out).to(gradient.device)
 
-    def _threads(self, least: int) -> int:
-        """Threads for it, of ``least`` weights each."""
-        return max(1, min(torch.get_num_threads(), self.encoded.n_weights // least))
-
     @property
     def _jobs(self) -> int:
         """Threads that decode it."""
-        return self._threads(THREAD_ELEMENTS)
+        return max(1, min(torch.get_num_threads(), self.encoded.n_weights // THREAD_ELEMENTS))
 
     @property
     def _scales(self) -> NDArray[Any]:

@@ -16,10 +16,13 @@ from xorpack.code.words import WORD_BITS, n_chunks
 from xorpack.decoders.products.sums_kernels import short_tables_kernel, tables_kernel
 from xorpack.vector.aligned import aligned
 from xorpack.vector.lookup import ROWS, TABLE
-from xorpack.vector.threads import side_by_side
+from xorpack.vector.team import LEAST_UNITS, TEAM, helped
 
 CACHED_TABLES = 1 << 19
 """Bytes of tables that are kept at a time, if a row of x takes no more: what a core's own cache holds."""
+
+LEAST_PRODUCTS = 1 << 17
+"""Weights times rows of x for each thread, at the least: some 15 us, of which a second one costs a few."""
 
 LARGEST = 2.0**120
 """No sum within a product exceeds this: float32 ends at 2**128."""
@@ -41,8 +44,8 @@ class FusedRows(Protocol):
     def activations(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """What tables are made of: ``x`` (n, cols), times the gains of columns."""
 
-    def run(self, begin: int, end: int, few: Activations, out: NDArray[np.float32]) -> None:
-        """Fill ``out`` (n, rows) with the products of the rows of units ``begin .. end - 1``."""
+    def fill(self, few: Activations, out: NDArray[np.float32], helpers: int, team: NDArray[np.int64]) -> None:
+        """Fill ``out`` (n, rows) with the product, by this thread and ``helpers`` of a team."""
 
 
 class Activations(NamedTuple):
@@ -69,24 +72,21 @@ def multiply(
     x (n, cols), C-contiguous; ``rounded`` to 8 bits where asked for. Whether ``out`` was filled is returned.
     """
     step = max(1, CACHED_TABLES // (4 * TABLE * n_chunks(x.shape[1])))
-    share = -(-rows.n_units // jobs)
+    threads = 1
+    if jobs > 1:
+        products = min(len(x), step) * x.shape[1] * out.shape[1]
+        threads = min(jobs, products // LEAST_PRODUCTS, -(-rows.n_units // LEAST_UNITS))
     for first in range(0, len(x), step):
         few = _activations(rows, x[first : first + step], rounded)
         if few is None:
             return False
-        _run(rows, few, out[first : first + step], share)
+        part = out[first : first + step]
+        if threads < 2:
+            rows.fill(few, part, 0, TEAM.state)
+            continue
+        with helped(threads - 1) as (helpers, team):
+            rows.fill(few, part, helpers, team)
     return True
-
-
-def _run(rows: FusedRows, few: Activations, out: NDArray[np.float32], share: int) -> None:
-    if share == rows.n_units:
-        rows.run(0, share, few, out)
-        return
-
-    def part(k: int) -> None:
-        rows.run(k * share, min((k + 1) * share, rows.n_units), few, out)
-
-    side_by_side(part, -(-rows.n_units // share))
 
 
 def _activations(rows: FusedRows, x: NDArray[np.float32], rounded: bool) -> Activations | None:

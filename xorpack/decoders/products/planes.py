@@ -42,16 +42,14 @@ class PlaneRows:
         order = np.arange(rows) * layout.row_stride % rows
         self.group_size = elements.group_size
         self.n_units = -(-rows // ROWS)
-        self._chunks_of_group = fused.chunks_of_group(self.group_size, cols)
-        self._masks = np.zeros(0, np.uint32)
+        masks = np.zeros(0, np.uint32)
         if not kept.whole:
             mask = kept.rows(0, rows)
             check_kept(corrections, mask, cols)
-            self._masks = fused.by_units(mask[order], 1)
+            masks = fused.by_units(mask[order], 1)
         alphas = elements.scales.astype(np.float32)
         largest = float(np.abs(alphas).sum(axis=-1, dtype=np.float64).max(initial=1))
         self.reach = 2 * cols * largest
-        self._alphas = fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1)
         self._how = (
             as_aligned(stored.code),
             m_lane,
@@ -61,6 +59,9 @@ class PlaneRows:
             network.taps(),
             np.array([0xFFFFFFFF * (ones >> k & 1) for k in constant], np.uint32),
             _by_rows(corrections, rows, cols, planes),
+            masks,
+            fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1),
+            fused.chunks_of_group(self.group_size, cols),
         )
 
     @staticmethod
@@ -74,9 +75,11 @@ class PlaneRows:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
         return x
 
-    def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
+    def fill(
+        self, few: fused.Activations, out: NDArray[np.float32], helpers: int, team: NDArray[np.int64]
+    ) -> None:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
-        planes_kernel(*self._how, self._masks, self._alphas, self._chunks_of_group, *few[1:], begin, end, out)
+        planes_kernel(0, self.n_units, helpers, team, *self._how, *few[1:], out)
 
 
 def _by_rows(

@@ -11,10 +11,16 @@ from xorpack.vector.aligned import aligned
 from xorpack.vector.bitops import count_ones, deposit
 from xorpack.vector.compiled import njit
 from xorpack.vector.lookup import add_lookups, and_rows, turn_rows
+from xorpack.vector.outlined import fail, itself
+from xorpack.vector.team_kernels import lead
 
 
 @njit(cache=True, nogil=True)
 def planes_kernel(
+    begin,
+    end,
+    helpers,  # of a team that share the units: those are all, from 0 to end
+    team,  # see xorpack.vector.team_kernels
     code,  # (n_coded * n_segments * m_lane * lanes,) uint32, or (n_coded * words,) of packed bits
     m_lane,
     bits,  # (rows + 1,) int64: where those of each row are packed; or empty: they are not
@@ -29,11 +35,12 @@ def planes_kernel(
     tables,  # (n, chunks * 128) flat, float32 or int16
     totals,  # (n, n_groups), float32 or int32
     steps,  # (n,) float32, what 1 in the tables is
-    begin,
-    end,
     out,  # (n, rows) float32
 ):
     """Fill ``out`` with the products of units ``begin .. end - 1``: of 16 rows each, in the order of coding."""
+    if helpers:
+        fail(lead(team, helpers, end, itself()))
+        return
     rows, chunks, lanes, _, row_stride, panel_chunks, n_sub = order
     n, n_groups = totals.shape
     q = alphas.size // (16 * n_groups * (-(-rows // 16)))

@@ -34,7 +34,8 @@ class Tiles:
             with np.errstate(all="ignore"):
                 np.matmul(x, self._decode(first, last).T, out=out[:, first:last])
 
-        for_each(tile, range(0, rows, self._step), jobs)
+        firsts = range(0, rows, self._step)
+        for_each(tile, firsts, min(jobs, len(firsts)))
 
     def _decode(self, first: int, last: int) -> NDArray[np.float32]:
         """Rows ``first .. last - 1`` as float32."""

@@ -37,28 +37,30 @@ class TrellisRows:
     def __init__(self, loaded: LoadedTrellis, kept: Kept) -> None:
         tensor, network = loaded.tensor, loaded.tensor.network
         rows, cols = as_matrix(tensor.shape)
-        self.shape = rows, cols
         self.group_size = tensor.group_size
-        self._chunks_of_group = fused.chunks_of_group(self.group_size, cols)
         periods = -(-rows // network.n_out)
         self.n_units = -(-periods // ROWS)
         self.gains = None if tensor.gains is None else tensor.gains.astype(np.float32)
         n_sub = min(self.n_units, BLOCK // ROWS)
         pad = -(-network.window // network.n_in)
         width = ROWS * n_sub + pad
-        self._code = _blocks(tensor.code, network, -(-self.n_units // n_sub), ROWS * n_sub, pad)
-        self._sizes = n_chunks(cols), network.n_in, network.n_out, pad, width, n_sub
-        self._taps = _taps(network, width)
-        self._masks = np.zeros(0, np.uint32)
+        masks = np.zeros(0, np.uint32)
         if not kept.whole:
             mask = kept.rows(0, rows)
             check_kept(loaded.outliers, mask, cols, "an outlier")
-            self._masks = fused.by_units(mask, network.n_out)
+            masks = fused.by_units(mask, network.n_out)
         scales = scale_values(tensor.scales)
-        self._scales = fused.by_units(scales, network.n_out)
-        self._a = tensor.a
         largest = float(np.abs(scales).max(initial=1))
         self.reach = cols * max(1.0, float(np.abs(tensor.a).sum()) * largest)
+        self._how = (
+            _blocks(tensor.code, network, -(-self.n_units // n_sub), ROWS * n_sub, pad),
+            (n_chunks(cols), network.n_in, network.n_out, pad, width, n_sub),
+            *_taps(network, width),
+            masks,
+            tensor.a,
+            fused.by_units(scales, network.n_out),
+            fused.chunks_of_group(self.group_size, cols),
+        )
         self._outliers = _outliers(tensor)
 
     @staticmethod
@@ -76,24 +78,13 @@ class TrellisRows:
         with np.errstate(all="ignore"):
             return x * self.gains
 
-    def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
+    def fill(
+        self, few: fused.Activations, out: NDArray[np.float32], helpers: int, team: NDArray[np.int64]
+    ) -> None:
         """See :class:`FusedRows`."""
-        trellis_kernel(
-            self._code,
-            self._sizes,
-            *self._taps,
-            self._masks,
-            self._a,
-            self._scales,
-            self._chunks_of_group,
-            *few[1:],
-            begin,
-            end,
-            out,
-        )
+        trellis_kernel(0, self.n_units, helpers, team, *self._how, *few[1:], out)
         if self._outliers is not None:
-            step = ROWS * self._sizes[2]
-            outliers_kernel(*self._outliers, few.x, begin * step, min(end * step, self.shape[0]), out)
+            outliers_kernel(0, out.shape[1], helpers, team, *self._outliers, few.x, out)
 
 
 def _blocks(code: Words, network: TrellisNetwork, n_blocks: int, size: int, pad: int) -> Words:

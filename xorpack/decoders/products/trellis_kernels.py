@@ -8,10 +8,16 @@ from xorpack.decoders.products.sums_kernels import kept_sums
 from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit
 from xorpack.vector.lookup import add_lookups, and_rows, xor_rows
+from xorpack.vector.outlined import fail, itself
+from xorpack.vector.team_kernels import lead
 
 
 @njit(cache=True, nogil=True)
 def trellis_kernel(
+    begin,
+    end,
+    helpers,  # of a team that share the units: those are all, from 0 to end
+    team,  # see xorpack.vector.team_kernels
     code,  # Blocks.code
     sizes,  # (chunks, n_in, n_out, pad, width, units of a block)
     offsets,  # of all taps into the code
@@ -23,11 +29,12 @@ def trellis_kernel(
     tables,  # (n, chunks * 128) flat, float32 or int16
     totals,  # (n, n_groups), float32 or int32
     steps,  # (n,) float32, what 1 in the tables is
-    begin,
-    end,
     out,  # (n, rows) float32
 ):
     """Fill ``out`` with the products of the rows of units ``begin .. end - 1``, each ``16 * n_out`` rows."""
+    if helpers:
+        fail(lead(team, helpers, end, itself()))
+        return
     chunks, n_in, n_out, pad, width, n_sub = sizes
     n, rows = out.shape
     n_groups, q = totals.shape[1], a.size
@@ -80,8 +87,11 @@ def trellis_kernel(
 
 
 @njit(cache=True, nogil=True)
-def outliers_kernel(starts, columns, values, x, begin, end, out):
+def outliers_kernel(begin, end, helpers, team, starts, columns, values, x, out):
     """``out[k, r] += sum of values[o] * x[k, columns[o]]`` over ``starts[r] <= o < starts[r + 1]``, of these rows."""
+    if helpers:
+        fail(lead(team, helpers, end, itself()))
+        return
     for r in range(begin, end):
         for k in range(len(x)):
             total = np.float32(0)
