@@ -129,7 +129,6 @@ def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch, period: int) -
     assert expected.mask_config["code"][3] == bool(period)
     for name in ("count_blocks", "count_columns", "count_ones_by_class", "split_kernel"):
         monkeypatch.setattr(blocks, name, getattr(blocks, name).py_func)
-    monkeypatch.setattr(block_kernels, "read_block", block_kernels.read_block.py_func)
     for name in ("join_kernel", "move_kernel"):
         monkeypatch.setattr(joining, name, getattr(joining, name).py_func)
     found = xorpack.encode(tensor, mask_codec="block")

@@ -10,7 +10,7 @@ import numpy as np
 
 from xorpack.code.layout_kernels import place_of, step_of
 from xorpack.vector.aligned import aligned
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.xor import and_lanes, copy_words, xor_taps
 
 
@@ -73,7 +73,7 @@ def expand_kernel(
                     slot = next_slot(slot, lanes, n_sub)
 
 
-@njit(cache=True, nogil=True)
+@part
 def reach_of(taps):
     """The furthest offset of each distinct row's taps."""
     offsets, _, counts = taps
@@ -90,7 +90,7 @@ def next_slot(slot, lanes, n_sub):
     return slot + lanes if slot + lanes < n_sub * lanes else slot + lanes - n_sub * lanes
 
 
-@njit(cache=True, nogil=True)
+@part
 def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, window):
     """The lanes of panel p of the first ``n`` row ``indices``, twice each: ``word`` is (n, n_sub, q, 64), flat.
 
@@ -138,7 +138,7 @@ def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reac
             made += 64 * q
 
 
-@njit(cache=True, nogil=True)
+@part
 def window_of(q, lanes, reach):
     """An array for :func:`wrap_taps`."""
     furthest = 0
@@ -147,7 +147,7 @@ def window_of(q, lanes, reach):
     return aligned(q * ((furthest + 1) * lanes + 32))
 
 
-@njit(cache=True, nogil=True)
+@part
 def wrap_taps(word, to, code, q, ring, lanes, start, m_lane, offsets, rotations, first, n_taps, n, window):
     """:func:`xorpack.vector.xor.xor_taps` near the end of a ring that begins at ``code[ring]``.
 

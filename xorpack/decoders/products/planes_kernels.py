@@ -9,7 +9,7 @@ from xorpack.code.layout_kernels import place_of
 from xorpack.decoders.products.sums_kernels import kept_sums
 from xorpack.vector.aligned import aligned
 from xorpack.vector.bitops import count_ones, deposit
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.lookup import add_lookups, and_rows, turn_rows
 
 
@@ -139,7 +139,7 @@ def planes_kernel(
                 out[k, places[y]] = steps[k] * total[k, y]
 
 
-@njit(cache=True, nogil=True)
+@part
 def unpack_rows(placed, starts, code, q, masks, first, n, cols, at, n_rows):
     """Put ``n`` words of ``n_rows`` rows of packed planes to ``placed[starts[j, y]:]``; ``at`` (16,) moves past them.
 

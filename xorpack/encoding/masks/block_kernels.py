@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 
 
-@njit(cache=True, nogil=True)
+@part
 def read_block(mask, r, first, n):
     """Bits ``first .. first + n - 1`` of row r of ``mask`` (rows, chunks), n <= 32."""
     chunk = first // 32
