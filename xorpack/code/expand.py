@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.code.expand_kernels import expand_kernel
+from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words
 from xorpack.errors import ParameterError
+from xorpack.vector.aligned import aligned
 from xorpack.vector.threads import for_each
 
 
@@ -44,10 +46,19 @@ def expand(
     whole = last - first == layout.rows
     share = -(-(last - first) // jobs)
     how = layout.params(), network.schedule(m_lane, layout.n_steps), network.taps()
+    stretch = max(1, min(32, 256 // (q * layout.n_sub)))
 
     def run(begin: int) -> None:
         end = min(begin + share, last - first)
-        expand_kernel(code, m_lane, first, begin, end, whole, *how, inverse, flat_mask, flat_out)
+        word, window = aligned(stretch * layout.n_sub * q * 64), window_for(network, q, layout.lanes)
+        places = np.empty((3, stretch), np.int64)
+        scratch = network.reach(), word, window, places
+        expand_kernel(code, m_lane, first, begin, end, whole, *how, inverse, *scratch, flat_mask, flat_out)
 
     for_each(run, range(0, last - first, share), jobs)
     return out
+
+
+def window_for(network: XorNetwork, q: int, lanes: int) -> Words:
+    """Scratch of kernels that expand ``q`` planes: what a step near the end of a ring reads."""
+    return aligned(q * ((int(network.reach().max(initial=0)) + 1) * lanes + 32))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.code.layout_kernels import place_of, step_of
-from xorpack.vector.aligned import aligned
 from xorpack.vector.compiled import njit, part
 from xorpack.vector.xor import and_lanes, copy_words, xor_taps
 
@@ -26,6 +25,10 @@ def expand_kernel(
     schedule,  # XorNetwork.schedule()
     taps,  # XorNetwork.taps()
     inverse,  # of row_stride modulo rows
+    reach,  # XorNetwork.reach()
+    word,  # (stretch * n_sub * q * 64,) uint32, aligned, scratch
+    window,  # of :func:`xorpack.code.expand.window_for`, scratch
+    places,  # (3, stretch) int64, scratch
     mask,  # (n * chunks,) uint32
     out,  # (q * n * chunks,) uint32
 ):
@@ -37,17 +40,13 @@ def expand_kernel(
     rows, chunks, lanes, _, row_stride, panel_chunks, n_sub = order
     n_panels = -(-chunks // panel_chunks)
     q = out.size // mask.size
-    reach = reach_of(taps)
-    stretch = max(1, min(32, 256 // max(q * n_sub, 1)))
-    word, window = aligned(stretch * n_sub * q * 64), window_of(q, lanes, reach)
-    indices = np.empty(stretch, np.int64)
-    slots = np.empty(stretch, np.int64)
-    starts = np.empty(stretch, np.int64)
+    stretch = places.shape[1]
+    indices, slots, starts = places[0], places[1], places[2]
     row_step, index_step = (row_stride, 1) if whole else (1, inverse)
     i = begin if whole else (first + begin) * inverse % rows
     r = begin * row_stride % rows if whole else first + begin
     for x in range(begin, end, stretch):
-        n = min(stretch, end - x)
+        n = stretch if stretch < end - x else end - x
         for y in range(n):
             indices[y], starts[y] = i, (r - first) * chunks
             slots[y] = place_of(0, i, lanes, n_sub)
@@ -59,9 +58,9 @@ def expand_kernel(
                 r -= rows
         for p in range(n_panels):
             base = p * panel_chunks
-            limit = min(panel_chunks, chunks - base)
+            limit = panel_chunks if panel_chunks < chunks - base else chunks - base
             make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, window)
-            made = 0
+            made = np.int64(0)
             for y in range(n):
                 at = starts[y] + base
                 slot = slots[y]
@@ -71,17 +70,6 @@ def expand_kernel(
                         place_word(out, to, word, made, mask, at, slot, lanes, n_sub * lanes, limit)
                         made += 64
                     slot = next_slot(slot, lanes, n_sub)
-
-
-@part
-def reach_of(taps):
-    """The furthest offset of each distinct row's taps."""
-    offsets, _, counts = taps
-    reach = np.zeros(len(offsets), np.int64)
-    for row in range(len(offsets)):
-        for k in range(counts[row]):
-            reach[row] = max(reach[row], offsets[row, k])
-    return reach
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -94,7 +82,7 @@ def next_slot(slot, lanes, n_sub):
 def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, window):
     """The lanes of panel p of the first ``n`` row ``indices``, twice each: ``word`` is (n, n_sub, q, 64), flat.
 
-    ``reach`` and ``window`` are those of the functions below, other arguments are those of :func:`expand_kernel`.
+    Other arguments are those of :func:`expand_kernel`.
     """
     rows, _, lanes, n_steps, _, _, n_sub = order
     n_in, num, den = schedule
@@ -139,15 +127,6 @@ def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reac
 
 
 @part
-def window_of(q, lanes, reach):
-    """An array for :func:`wrap_taps`."""
-    furthest = 0
-    for row in range(reach.size):  # reach.max() takes longer to compile than all of this function
-        furthest = max(furthest, reach[row])
-    return aligned(q * ((furthest + 1) * lanes + 32))
-
-
-@part
 def wrap_taps(word, to, code, q, ring, lanes, start, m_lane, offsets, rotations, first, n_taps, n, window):
     """:func:`xorpack.vector.xor.xor_taps` near the end of a ring that begins at ``code[ring]``.
 
@@ -178,7 +157,9 @@ def place_word(out, to, word, made, mask, at, slot, lanes, turn, limit):
             out[to + j] = word[made + 32 - slot + j] & mask[at + j]
     else:
         # The lanes up to the turn's end, then those from its beginning on.
-        for j in range(slot, min(slot + lanes, turn, limit)):
+        last = turn if turn < limit else limit
+        for j in range(slot, slot + lanes if slot + lanes < last else last):
             out[to + j] = word[made + j - slot] & mask[at + j]
-        for j in range(min(slot + lanes - turn, limit)):
+        rest = slot + lanes - turn
+        for j in range(rest if rest < limit else limit):
             out[to + j] = word[made + turn - slot + j] & mask[at + j]

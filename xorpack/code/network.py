@@ -152,6 +152,10 @@ class XorNetwork:
         """``(offsets, rotations, counts)``: int32 of shapes (R, K), (R, K), (R,), read-only."""
         return _taps(self)
 
+    def reach(self) -> NDArray[np.int64]:
+        """The furthest offset of each row's taps: shape (R,), read-only."""
+        return _reach(self)
+
     def get_config(self) -> dict[str, Any]:
         """The parameters as they stand in a file."""
         config: dict[str, Any] = {"family": self.family}
@@ -227,3 +231,11 @@ def _taps(network: XorNetwork) -> Taps:
     for array in (offsets, rotations, counts):
         array.flags.writeable = False
     return offsets, rotations, counts
+
+
+@lru_cache(maxsize=64)
+def _reach(network: XorNetwork) -> NDArray[np.int64]:
+    offsets, _, _ = _taps(network)
+    reach: NDArray[np.int64] = offsets.max(axis=1).astype(np.int64)  # where a row has fewer taps, offsets are 0
+    reach.flags.writeable = False
+    return reach

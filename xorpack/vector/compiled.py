@@ -63,8 +63,8 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def part(function: Kernel) -> Kernel:
     """Decorator of a function that only kernels call; from Python, it is a plain function.
 
-    It is compiled along with each kernel that calls it, without what Python would need to call it: half of the time that
-    a short one takes.
+    It is compiled along with each kernel that calls it, without what Python would need to call it: half of the time
+    that a short one takes.
     """
     compiled = numba.njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)(function)
     infer_global(function, numba.types.Dispatcher(compiled))

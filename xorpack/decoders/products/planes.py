@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections, check_kept
+from xorpack.code.expand import window_for
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
@@ -52,13 +53,17 @@ class PlaneRows:
         largest = float(np.abs(alphas).sum(axis=-1, dtype=np.float64).max(initial=1))
         self.reach = 2 * cols * largest
         self._alphas = fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1)
-        self._how = (
+        self._expanding = network, len(planes) - len(constant), layout.lanes
+        self._code = (
             as_aligned(stored.code),
             m_lane,
             bits,
             layout.params(),
             network.schedule(m_lane, layout.n_steps),
             network.taps(),
+            network.reach(),
+        )
+        self._how = (
             np.array([0xFFFFFFFF * (ones >> k & 1) for k in constant], np.uint32),
             _by_rows(corrections, rows, cols, planes),
         )
@@ -76,7 +81,9 @@ class PlaneRows:
 
     def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
-        planes_kernel(*self._how, self._masks, self._alphas, self._chunks_of_group, *few[1:], begin, end, out)
+        window = window_for(*self._expanding)
+        scales = self._masks, self._alphas, self._chunks_of_group
+        planes_kernel(*self._code, window, *self._how, *scales, *few[1:], begin, end, out)
 
 
 def _by_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xorpack.code.expand_kernels import make_words, next_slot, place_word, reach_of, window_of
+from xorpack.code.expand_kernels import make_words, next_slot, place_word
 from xorpack.code.layout_kernels import place_of
 from xorpack.decoders.products.sums_kernels import kept_sums
 from xorpack.vector.aligned import aligned
@@ -21,6 +21,8 @@ def planes_kernel(
     order,  # Layout.params()
     schedule,  # XorNetwork.schedule()
     taps,  # XorNetwork.taps()
+    reach,  # XorNetwork.reach()
+    window,  # of :func:`xorpack.code.expand.window_for`, scratch
     constants,  # (q - n_coded,) uint32: words of the planes that are not coded; they come last
     wrong,  # (starts, columns, values): corrections of row r are those from starts[r] to starts[r + 1]
     masks,  # (units, chunks, 16) uint32 flat, or empty: nothing is pruned
@@ -41,11 +43,10 @@ def planes_kernel(
     masked = masks.size > 0
     n_planes = q + 1 if masked else q
     firsts, columns, values = wrong
-    reach = reach_of(taps)
     # Where all lanes are a turn, any skew of them is 32 neighbours of what was made: nothing need be placed.
     packed = bits.size > 0
     straight = lanes == 32 and n_sub == 1 and not packed
-    made, window = aligned(16 * n_sub * n_coded * 64), window_of(n_coded, lanes, reach)
+    made = aligned(16 * n_sub * n_coded * 64)
     placed = aligned(0 if straight else 16 * n_coded * 32)
     rest = aligned(16 * constants.size * 32)
     everything = aligned(32)
