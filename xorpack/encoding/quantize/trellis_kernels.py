@@ -208,7 +208,7 @@ def run(
     return last, total
 
 
-@njit(cache=True, nogil=True)
+@part
 def trace(survivors, stride, capacity, new_bits, window, begin, n, until, last, chosen):
     """Follow the survivors from window ``last`` after ``n`` steps back to the window before step ``until``."""
     n_steps = new_bits.size
