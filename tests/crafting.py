@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from samples import with_digest_of_weights
 
 import xorpack
 from xorpack.code.network import XorNetwork
@@ -47,6 +48,7 @@ def write(path: Path, mask_codec: Literal["bitmap", "cascade", "block"] = "bitma
         PLAIN: xorpack.encode(matrix()[:3, :7].astype(np.int8)),
     }
     carried = {CARRIED: StoredTensor.of(np.arange(5, dtype=np.float32))}
+    encoded[NAME] = with_digest_of_weights(encoded[NAME])
     container.write(path, encoded, carried, metadata={"format": "pt"}, version=1)
     return path
 

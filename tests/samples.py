@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 import xorpack
 from xorpack import EncodedTensor
 from xorpack.code import words
+from xorpack.decoders import cpu
+from xorpack.encoded import PLANES, blocks_sha256
 from xorpack.tensors import BCQTensor, as_matrix, n_groups
 
 SHAPES: list[tuple[int, ...]] = [
@@ -44,6 +46,15 @@ def bcq(
         scales=scales,
         group_size=group_size,
     )
+
+
+def with_digest_of_weights(encoded: EncodedTensor) -> EncodedTensor:
+    """``encoded`` as it was written before there were digests of planes, in versions 1 and 2 for instance."""
+    if encoded.kind != "bcq":
+        return encoded
+    if encoded.packed is not None:
+        return replace(encoded, content_sha256=encoded.content_sha256.removeprefix(PLANES))
+    return replace(encoded, content_sha256=blocks_sha256(cpu.decode_blocks(encoded)))
 
 
 def pruned(shape: tuple[int, ...], sparsity: float, dtype: Any = np.float32, seed: int = 0) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import CodedPlanes, Expand, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words
-from xorpack.elements import Elements, Lossless, Trellis
+from xorpack.elements import Bcq, Elements, Lossless, Trellis
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.field import Field
 from xorpack.masks import Mask
@@ -27,6 +27,9 @@ from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
 
 SECTIONS = ("code", "corrections", "mask", "scales", "field", "gains", "outliers", "starts")
 """Parts of an encoded tensor that hold bytes, in the order of a file."""
+
+PLANES = "planes:"
+"""What a digest of planes (:func:`planes_sha256`) begins with."""
 
 MAX_WEIGHTS = 1 << 48
 MAX_ROWS = 1 << 31
@@ -44,8 +47,8 @@ class EncodedTensor:
         planes: code or packed bits, constant planes and corrections; or a trellis's one code.
         mask: a value of one of :data:`xorpack.masks.CODECS`, for a tensor of this code.
         elements: what the planes mean.
-        content_sha256: of the decoded tensor's bytes, C order, little-endian; of quantized ones with packed bits see
-            :func:`planes_sha256`.
+        content_sha256: of the decoded tensor's bytes, C order, little-endian; of signs and scales that
+            :func:`xorpack.encode` has seen, :func:`planes_sha256`.
         stored_sha256: of the stored sections' bytes, or "" for a tensor that was not read from a file.
     """
 
@@ -130,6 +133,12 @@ class EncodedTensor:
         """The packed bits of planes that are stored so; None of all others."""
         coded = self.planes.coded if isinstance(self.planes, StoredPlanes) else None
         return coded if isinstance(coded, PackedPlanes) else None
+
+    @property
+    def digests_planes(self) -> bool:
+        """Whether ``content_sha256`` is of planes: it says so, or bits are packed, and it was so before it said so."""
+        of_planes = self.content_sha256.startswith(PLANES) or self.packed is not None
+        return of_planes and isinstance(self.elements, Bcq)
 
     def rows_at_once(self, n: int) -> int:
         """About ``n`` rows, 1 at the least: so many from the first on, and so on, are decoded with least effort."""
@@ -305,8 +314,13 @@ def blocks_sha256(blocks: Iterator[NDArray[Any]]) -> str:
 
 
 def planes_sha256(mask: Words, planes: Words, scales: NDArray[Any]) -> str:
-    """SHA-256 over mask words (rows, chunks), plane words (q, rows, chunks) and scales: what weights follow from.
+    """``planes:`` and a SHA-256: over the mask (rows, chunks), each plane (q, rows, chunks) where the mask is 1,
+    and scales, of which weights are made.
 
-    A tenth of the weights' bytes: hashing these would take ten times as long as packing bits.
+    A tenth of the weights' bytes, which are never made to be hashed.
     """
-    return sections_sha256({"mask": mask, "planes": planes, "scales": scales})
+    digest = hashlib.sha256(np.ascontiguousarray(mask).data)
+    for plane in planes:
+        digest.update((plane & mask).data)
+    digest.update(np.ascontiguousarray(scales).data)
+    return PLANES + digest.hexdigest()

@@ -24,12 +24,12 @@ from xorpack.analysis.bounds import (
     parameter_bits,
     payload_bound,
 )
-from xorpack.analysis.report import views
+from xorpack.analysis.report import tensor_table, view, views
 
 inside = st.floats(0.001, 0.999)
 
 
-@pytest.mark.parametrize("module", [bounds, entropy, views])
+@pytest.mark.parametrize("module", [bounds, entropy, tensor_table, view, views])
 def test_doctests(module) -> None:
     results = doctest.testmod(module)
     assert results.attempted

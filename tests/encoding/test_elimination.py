@@ -189,6 +189,20 @@ def test_efficiency_of_the_default_network() -> None:
         assert ring.positions.size <= most * n_care
 
 
+@pytest.mark.parametrize("maps", [False, True])
+def test_a_ring_of_too_many_corrections_is_given_up(maps: bool) -> None:
+    care, planes = random_ring(5, 2, 2, 300, 0.3)
+    network = XorNetwork.quasi_cyclic()
+    m = int(np.bitwise_count(care).sum()) // 70
+    ring = elimination.encode_ring(network, care, planes, m, maps=maps)
+    n = ring.positions.size
+    assert n > 40
+    assert same(ring, elimination.encode_ring(network, care, planes, m, maps=maps, most=n + 1))
+    for most in (0, 1, n // 2, n):
+        with pytest.raises(elimination.GivenUpError):
+            elimination.encode_ring(network, care, planes, m, maps=maps, most=most)
+
+
 def test_scratch_is_reused_and_freed() -> None:
     scratch = elimination.Scratch()
     alone = scratch.take(100)
@@ -204,7 +218,9 @@ def test_scratch_is_reused_and_freed() -> None:
             scratch.give(large)
         assert scratch.take(5000) is large
         scratch.give(large)
-        assert scratch.take(6000) is not large
+        assert scratch.take(8000) is large  # rooms are rounded up
+        scratch.give(large)
+        assert scratch.take(9000) is not large
     assert not scratch._free
 
 

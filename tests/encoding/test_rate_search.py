@@ -19,9 +19,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     encode_ring: Callable[..., Any] = rate.encode_ring
 
-    def counted(network: Any, care: Any, planes: Any, m: int) -> Any:
+    def counted(network: Any, care: Any, planes: Any, m: int, **how: Any) -> Any:
         found.append(m)
-        return encode_ring(network, care, planes, m)
+        return encode_ring(network, care, planes, m, **how)
 
     monkeypatch.setattr(rate, "encode_ring", counted)
     return found
@@ -52,6 +52,36 @@ def test_a_mask_that_needs_more_is_given_more(tried: list[int]) -> None:
     xorpack.encode(xorpack.quantize(weight, bits=2))
     assert len(set(tried)) <= rate.MAX_TRIES
     assert tried[-1] >= tried[0]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_tries_that_are_given_up_would_not_have_been_taken(
+    monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    given_up, rng = [], np.random.default_rng(3)
+    encode_ring: Callable[..., Any] = rate.encode_ring
+
+    def noted(*ring: Any, most: int | None) -> Any:
+        try:
+            return encode_ring(*ring, most=most)
+        except rate.GivenUpError:
+            given_up.append(most)
+            raise
+
+    tensors = [
+        xorpack.quantize(rng.standard_normal(shape, np.float32), bits=bits, sparsity=sparsity)
+        for shape, sparsity, bits in [((256, 384), 0.5, 3), ((384, 384), 0.9, 2), ((300, 256), 0.8, 1)]
+    ]
+    monkeypatch.setattr(rate, "encode_ring", noted)
+    found = [xorpack.encode(tensor, jobs=jobs) for tensor in tensors]
+    assert given_up
+    assert all(most is not None and most > 0 for most in given_up)
+    monkeypatch.setattr(rate, "_lost", lambda *_: None)
+    for encoded, tensor in zip(found, tensors, strict=True):
+        whole = xorpack.encode(tensor, jobs=jobs)
+        assert {k: v.tobytes() for k, v in whole.sections().items()} == {
+            k: v.tobytes() for k, v in encoded.sections().items()
+        }
 
 
 def test_a_curve_passes_through_what_was_found() -> None:

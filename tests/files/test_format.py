@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors
+from crafting import resign
 from safetensors.numpy import load_file, save_file
 
 import xorpack
 from xorpack.decoders import cpu, reference
+from xorpack.decoders.content import content_sha256
 from xorpack.files import container, safetensors_file
 
 HERE = Path(__file__).parents[1]
@@ -37,6 +39,7 @@ FILES = (
     "fields",
     "trellis",
     "packed",
+    "digests",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
 
@@ -104,7 +107,7 @@ def test_decoders(path: Path, decoder: Any) -> None:
     for name, tensor in file.items():
         content = decoder.decode_dense(tensor)
         assert sha256(content) == DIGESTS[path.name]["tensors"][name], name
-        assert cpu.content_sha256(tensor, iter([content])) == tensor.content_sha256, name
+        assert content_sha256(tensor) == tensor.content_sha256, name
 
 
 @golden
@@ -136,6 +139,23 @@ def test_encoding_the_golden_inputs_again_gives_the_same_bytes(maker: Any, tmp_p
         assert (tmp_path / f"{name}.safetensors").read_bytes() == (
             GOLDEN / f"{name}.safetensors"
         ).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["wide", "packed", "lossless", "trellis"])
+def test_the_reader_of_the_specification_compares_content(
+    specification: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "digests.safetensors"
+    path.write_bytes((GOLDEN / path.name).read_bytes())
+
+    def edit(document: dict[str, Any], _: Any) -> None:
+        found = document["tensors"][name]
+        found["content_sha256"] = found["content_sha256"][:-1] + "x"
+
+    reader = specification["Reader"](resign(path, edit))
+    with pytest.raises(ValueError, match=f"content of {name}"):
+        reader.read(name)
+    reader.read("conv")
 
 
 def test_the_writer_refuses_to_overwrite(maker: Any, tmp_path: Path) -> None:
@@ -252,10 +272,29 @@ def test_golden_files_cover_trellises() -> None:
     assert any(t.field for t in file.values())
 
 
+def test_golden_files_cover_digests_of_planes() -> None:
+    held = list(container.EncodedFile(GOLDEN / "digests.safetensors").values())
+    tensors = [t for t in held if t.content_sha256.startswith("planes:")]
+    assert {t.kind for t in held} == {"bcq", "lossless", "trellis"}
+    assert len(tensors) == sum(t.kind == "bcq" for t in held)
+    assert {t.mask_codec for t in tensors} == {"bitmap", "constant", "cascade", "block", "bmf", "huffman"}
+    coded = [t for t in tensors if t.packed is None]
+    assert {t.network.family for t in coded} == {"quasi-cyclic", "dense", "sparse", "identity"}
+    assert any(t.packed is not None for t in tensors)
+    assert any(t.n_corrections for t in tensors)
+    assert any(any(t.planes.constants) for t in tensors)
+    assert {t.dtype for t in tensors} == {"F32", "F16", "BF16"}
+    assert {t.bits for t in tensors} >= {1, 2, 3, 4, 8}
+    for name in FILES:
+        if name != "digests":
+            old = container.EncodedFile(GOLDEN / f"{name}.safetensors").values()
+            assert not any(t.content_sha256.startswith("planes:") for t in old)
+
+
 def test_versions_of_the_golden_files() -> None:
     """A file without a field or a trellis is of version 1, and so is what was written before there were any."""
     versions = {name: container.EncodedFile(GOLDEN / f"{name}.safetensors").version for name in FILES}
-    assert versions == dict.fromkeys(FILES, 1) | {"fields": 2, "trellis": 3, "packed": 3}
+    assert versions == dict.fromkeys(FILES, 1) | {"fields": 2, "trellis": 3, "packed": 3, "digests": 3}
 
 
 @golden

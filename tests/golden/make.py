@@ -30,6 +30,7 @@ from golden.inputs import (
     trellis,
 )
 from numpy.typing import NDArray
+from samples import with_digest_of_weights
 
 import xorpack
 from xorpack import BCQTensor, EncodedTensor, TrellisTensor, XorNetwork
@@ -48,7 +49,7 @@ Input = BCQTensor | TrellisTensor | NDArray[Any]
 
 @dataclass
 class Case:
-    """One file: inputs, encoded tensors, carried ones."""
+    """One file: inputs, encoded tensors, carried ones; ``of_planes``: whether digests of ``bcq`` say that they are."""
 
     inputs: dict[str, Input] = field(default_factory=dict)
     encoded: dict[str, EncodedTensor] = field(default_factory=dict)
@@ -57,12 +58,14 @@ class Case:
     metadata: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
+    of_planes: bool = False
 
     def add(self, name: str, tensor: Input, **how: Any) -> None:
         """Encode a tensor, without a field unless ``how`` says so: those are of version 2."""
         how.setdefault("field", "none")
         self.inputs[name] = tensor
-        self.encoded[name] = xorpack.encode(tensor, **how)
+        encoded = xorpack.encode(tensor, **how)
+        self.encoded[name] = encoded if self.of_planes else with_digest_of_weights(encoded)
 
     def carry(self, salt: int, name: str, dtype: str, shape: tuple[int, ...], n_bytes: int) -> None:
         """Add a tensor that is carried."""
@@ -402,6 +405,36 @@ def packed(case: Case) -> None:
     case.carry(1790, "bias", "F32", (5,), 20)
 
 
+def digests(case: Case) -> None:
+    """Version 3: digests of planes, of every family and codec, with corrections, constant planes; and of weights."""
+    case.version, case.of_planes = 3, True
+    network = XorNetwork.quasi_cyclic
+    with rings_of(15):
+        case.add("wide", bcq(1810, (9, 1051), 3, 200, group_size=500), network=network(), rate=0.19, lanes=4)
+    case.add("few", bcq(1820, (41, 17), 2, 300, "F16", 5), network=network(n_taps=3, n_rows=7), rate=0.5)
+    case.add("odd", bcq(1830, (3, 75), 4, 900, "BF16", 40, odd_scales()))
+    case.add("dense", bcq(1840, (13, 133), 2, 300), network=XorNetwork.dense(n_in=3, n_out=9))
+    case.add("sparse", bcq(1850, (10, 97), 2, 500), network=XorNetwork.sparse(n_in=4, n_out=5))
+    case.add("raw", bcq(1860, (4, 260), 3, 999))
+    case.add("block", bcq(1870, (41, 133), 1, 60), mask_codec="block")
+    case.add("cascade", bcq(1880, (31, 129), 3, 100, "F16"), mask_codec="cascade")
+    product, factors = bmf(1890, (23, 70), 2, (7, 32))
+    case.add("bmf", product, mask_codec="bmf", factors=factors)
+    with masks_of(13):
+        case.add("huffman", bcq(1900, (21, 64), 2, 300), mask_codec="huffman")
+    case.add("signs", few_signs(bcq(1910, (15, 100), 3, 400, "F16"), 1915, 1, 1, 5))
+    case.add("eight", bcq(1920, (5, 100), 8, 150, group_size=33))
+    case.add("conv", bcq(1930, (6, 5, 3, 3), 1, 600, "BF16", 13))
+    case.add("all pruned", bcq(1940, (7, 50), 2, 0, group_size=16))
+    for i, shape in enumerate([(0, 5), (5, 0), (), (77,)]):
+        case.add("empty." + "x".join(map(str, shape)), bcq(1950 + 3 * i, shape, 2, 500))
+    with panels_of(300):
+        case.add("packed", bcq(1970, (23, 70), 2, 90, group_size=30), payload="packed")
+    case.add("lossless", skewed(1980, (20, 64), 550, "BF16"), field="always")
+    case.add("trellis", trellis(1985, (23, 70), (1, 2), 8, 3, kept=200))
+    case.carry(1990, "bias", "F32", (5,), 20)
+
+
 def lossless(dtype: str) -> Callable[[Case], None]:
     """Two tensors of one type: default, and a network that must correct."""
 
@@ -452,6 +485,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "fields": fields,
     "trellis": trellises,
     "packed": packed,
+    "digests": digests,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from itertools import combinations
 from math import comb
 from typing import Any
 
@@ -127,7 +128,8 @@ def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch, period: int) -
     tensor = with_mask(crowded(70 if period else 20, 80, period=period))
     expected = xorpack.encode(tensor, mask_codec="block")
     assert expected.mask_config["code"][3] == bool(period)
-    for name in ("count_blocks", "count_columns", "count_ones_by_class", "split_kernel"):
+    blocks.codewords_of.cache_clear()
+    for name in ("count_blocks", "count_columns", "count_ones_by_class", "fill_codewords", "split_kernel"):
         monkeypatch.setattr(blocks, name, getattr(blocks, name).py_func)
     for name in ("join_kernel", "move_kernel"):
         monkeypatch.setattr(joining, name, getattr(joining, name).py_func)
@@ -260,11 +262,42 @@ def test_any_bytes_decode_alike_or_are_refused(period: int) -> None:
 
 def test_costs_are_a_product_of_matrices():
     rng = np.random.default_rng(5)
-    counts, weights = (
-        rng.integers(0, 4, (30, 12)) * rng.integers(0, 2, (30, 12)),
-        rng.integers(0, 99, (12, 7)) * 1.0,
-    )
+    counts = rng.integers(0, 4, (30, 3, 4)) * rng.integers(0, 2, (30, 3, 4))
+    weights = rng.integers(0, 99, (4, 13)) * 1.0
+    others = np.array([-3, 0, 2])
     for kernel in (block_kernels.sum_costs, block_kernels.sum_costs.py_func):
         found = np.full((30, 7), np.nan)
-        kernel(counts, weights, found)
-        assert np.array_equal(found, counts @ weights)
+        kernel(counts, others, weights, found)
+        for level in range(7):
+            assert np.array_equal(
+                found[:, level], np.einsum("nck,kc", counts, weights[:, level + 3 + others])
+            )
+
+
+def test_levels_that_cost_least() -> None:
+    """All ways to cut six groups into up to three stretches, of one level each."""
+    rng = np.random.default_rng(6)
+    for _ in range(5):
+        costs = rng.integers(0, 50, (9, 6)).cumsum(axis=1) + rng.integers(0, 99, (9, 1)) * 1.0
+        totals = np.zeros((6, 6))
+        block_kernels.sum_groups(costs, costs.argmin(axis=1), totals)
+        assert np.array_equal(totals.sum(axis=0), costs.sum(axis=0))
+        for kernel in (block_kernels.cheapest_levels, block_kernels.cheapest_levels.py_func):
+            found = np.empty(3, np.int64)
+            n = kernel(totals, len(costs), 2, 5, found)
+            classes = np.empty(len(costs), np.int64)
+            levels = np.unique(found[:n])
+            total = block_kernels.assign_levels(costs, levels, classes)
+            assert (
+                total
+                == costs[np.arange(len(costs)), levels[classes]].sum()
+                == costs[:, levels].min(axis=1).sum()
+            )
+            best = min(
+                sum(part.sum(axis=0).min() for part in np.split(totals, cuts)) / 2
+                + 9 * k.bit_length()
+                + 5 * (k + 1)
+                for k in (0, 1, 2)
+                for cuts in combinations(range(1, 6), k)
+            )
+            assert totals[:, levels].min(axis=1).sum() / 2 + 9 * (n - 1).bit_length() + 5 * n <= best

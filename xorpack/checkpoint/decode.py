@@ -11,7 +11,7 @@ from xorpack.checkpoint.cluster import absolute, check_options, executor
 from xorpack.checkpoint.opened import Checkpoint
 from xorpack.checkpoint.settings import Progress
 from xorpack.checkpoint.source import check_unchanged, find_source
-from xorpack.decoders import cpu
+from xorpack.decoders.content import decode_digested
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import CorruptError, FormatError
 from xorpack.files import card, cuts, model, safetensors_file
@@ -203,9 +203,9 @@ def decode_checked(tensor: EncodedTensor, what: str) -> StoredTensor:
         CorruptError: they differ.
     """
     try:
-        array = cpu.decode_dense(tensor)
+        array, found = decode_digested(tensor)
     except FormatError as error:
         raise type(error)(f"{what}: {error}") from None
-    if cpu.content_sha256(tensor, iter([array])) != tensor.content_sha256:
+    if found != tensor.content_sha256:
         raise CorruptError(f"{what}: decoded content does not match its checksum")
     return StoredTensor.of(array)

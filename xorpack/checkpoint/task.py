@@ -17,7 +17,7 @@ from xorpack.checkpoint.budget import Quantizer
 from xorpack.checkpoint.plan import FLOATS, choose_factors
 from xorpack.checkpoint.settings import Settings
 from xorpack.code.words import Words
-from xorpack.decoders import cpu
+from xorpack.decoders.content import content_sha256
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
 from xorpack.encoding.fitting.hessian import believed, output_error
@@ -115,11 +115,11 @@ def encode_tensor(task: TensorTask) -> tuple[EncodedTensor | None, TensorResult]
     began = time.perf_counter()
     try:
         made = _encode(task)
-        blocks, rows = cpu.decode_blocks(made.encoded), None
+        rows = None
         if not task.settings.lossless:
             rows = Rows(made.array.reshape(made.encoded.rows, made.encoded.cols))
-            blocks = rows.watch(blocks)
-        if cpu.content_sha256(made.encoded, blocks) != made.encoded.content_sha256:
+        found = content_sha256(made.encoded, None if rows is None else rows.watch)
+        if found != made.encoded.content_sha256:
             raise SelfCheckError(
                 "it does not decode to what was encoded, a fault of xorpack; please report it"
             )

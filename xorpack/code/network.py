@@ -236,6 +236,6 @@ def _taps(network: XorNetwork) -> Taps:
 @lru_cache(maxsize=64)
 def _reach(network: XorNetwork) -> NDArray[np.int64]:
     offsets, _, _ = _taps(network)
-    reach: NDArray[np.int64] = offsets.max(axis=1).astype(np.int64)  # where a row has fewer taps, offsets are 0
+    reach: NDArray[np.int64] = offsets.max(axis=1).astype(np.int64)  # 0 where a row has fewer taps
     reach.flags.writeable = False
     return reach

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +19,7 @@ from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.decoders.cpu_kernels import correct
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.elements import Bcq, Elements, Lossless
-from xorpack.encoded import EncodedTensor, blocks_sha256, planes_sha256
+from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
@@ -69,17 +68,6 @@ def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
         out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
         loaded.fill(first, part, out)
         yield out
-
-
-def content_sha256(encoded: EncodedTensor, blocks: Iterator[NDArray[Any]] | None = None) -> str:
-    """The digest that ``encoded.content_sha256`` must be.
-
-    ``blocks``: its decoded rows, if they are at hand; they are used up.
-    """
-    if encoded.packed is None or not isinstance(encoded.elements, Bcq):
-        return blocks_sha256(decode_blocks(encoded) if blocks is None else blocks)
-    deque(blocks or (), 0)
-    return planes_sha256(*decode_planes(encoded), encoded.elements.scales)
 
 
 def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:

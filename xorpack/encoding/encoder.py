@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code import dense
 from xorpack.code.network import XorNetwork
 from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, blocks_sha256, planes_sha256
@@ -24,9 +23,7 @@ from xorpack.encoding.rings.gather import ElementSource, PlaneSource
 from xorpack.encoding.trellis import encode_trellis
 from xorpack.errors import ParameterError
 from xorpack.masks.bmf import Factors
-from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix, dtype_name
-
-_BLOCK_ELEMENTS = 1 << 22
+from xorpack.tensors import BCQTensor, TrellisTensor, as_matrix, dtype_name
 
 
 def encode(
@@ -98,10 +95,7 @@ def encode(
 
 
 def _encode_bcq(tensor: BCQTensor, options: EncodingOptions) -> EncodedTensor:
-    if options.packs:
-        digest = _aside(partial(planes_sha256, tensor.mask, tensor.planes, tensor.scales), options.jobs)
-    else:
-        digest = _aside(partial(blocks_sha256, _dequantized(tensor)), options.jobs)
+    digest = _aside(partial(planes_sha256, tensor.mask, tensor.planes, tensor.scales), options.jobs)
     source = PlaneSource(tensor.mask, tensor.planes)
     coded = encode_plan(TensorPlan.of(source, *as_matrix(tensor.shape), options), options)
     scales = np.ascontiguousarray(tensor.scales)
@@ -142,18 +136,3 @@ def _aside(digest: Callable[[], str], jobs: int) -> Callable[[], str]:
     result = pool.submit(digest).result
     pool.shutdown(wait=False)
     return result
-
-
-def _dequantized(tensor: BCQTensor) -> Iterator[NDArray[Any]]:
-    rows, cols = as_matrix(tensor.shape)
-    step = max(1, _BLOCK_ELEMENTS // max(cols, 1))
-    for r in range(0, rows, step):
-        out = np.empty((min(step, rows - r), cols), DTYPES[tensor.dtype])
-        dense.expand_bcq(
-            tensor.mask[r : r + step],
-            tensor.planes[:, r : r + step],
-            tensor.scales[r : r + step],
-            tensor.group_size,
-            out,
-        )
-        yield out

@@ -15,7 +15,7 @@ from xorpack.code.packed import FAMILY, PackedPlanes
 from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.elements import Bcq, Elements, Lossless, Trellis
-from xorpack.encoded import SECTIONS, EncodedTensor, check_shape, sections_sha256
+from xorpack.encoded import PLANES, SECTIONS, EncodedTensor, check_shape, sections_sha256
 from xorpack.errors import CorruptError, FormatError, XorpackError
 from xorpack.fields.field import Field
 from xorpack.files import safetensors_file
@@ -23,6 +23,7 @@ from xorpack.files.record import (
     LAYOUT,
     NEWER,
     PACKED_VERSION,
+    PLANES_VERSION,
     RECORD,
     TRELLIS_VERSION,
     VERSION,
@@ -66,6 +67,9 @@ def build(
     known = (Bcq.KIND, Lossless.KIND, *([Trellis.KIND] if version >= TRELLIS_VERSION else []))
     if record["kind"] not in known:
         raise FormatError(f"unknown kind {record['kind']!r}; known: {', '.join(known)}{NEWER}")
+    of_planes = record["content_sha256"].startswith(PLANES)
+    if of_planes and (version < PLANES_VERSION or record["kind"] != Bcq.KIND):
+        raise FormatError(f"content_sha256 of planes, of kind {record['kind']!r} in version {version}")
     found = _load(record, name, sections, version, load)
     rows, cols = check_shape(tuple(shape))
     planes: StoredPlanes | TrellisPlanes

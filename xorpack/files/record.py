@@ -26,8 +26,10 @@ Record = dict[str, Any]
 VERSION = 3
 """The format version that is written; it and every one before it are read."""
 
-FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION = 2, 3, 3
-"""The versions from which on there are fields; trellis tensors, and records that are sections; packed bits."""
+FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION, PLANES_VERSION = 2, 3, 3, 3
+"""The versions from which on there are fields; trellis tensors, and records that are sections; packed bits; digests of
+planes.
+"""
 
 RECORD = "record"
 """The section of a record."""

@@ -56,6 +56,9 @@ _BLOCK_BYTES = 1 << 22
 _RUN_BYTES = 1 << 20
 """Read at once: arrays of some megabytes get huge pages, which take longer to be found than small ones to be many."""
 
+_ZEROS = bytes(8)
+"""An element of any type."""
+
 
 class StoredTensor:
     """A tensor as it stands in a file: name of its type, shape, bytes.
@@ -115,7 +118,7 @@ class StoredTensor:
     def blank(self) -> NDArray[Any]:
         """An array of this type and shape that takes no memory and must not be looked into."""
         try:
-            return np.broadcast_to(np.zeros((), self._numpy()), self.shape)
+            return np.ndarray(self.shape, self._numpy(), _ZEROS, strides=(0,) * len(self.shape))
         except ValueError as error:
             raise FormatError(f"shape {self.shape}: {error}") from None
 
@@ -234,7 +237,8 @@ def parse_json(text: bytes | str) -> Any:
     """
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
-        return json.loads(decoded, object_pairs_hook=_unique)
+        # Without escapes there are no halves to look for, and a header has a thousand objects.
+        return json.loads(decoded, object_pairs_hook=_whole if "\\u" in decoded else _unique)
     except FormatError:
         raise
     except (ValueError, RecursionError) as error:
@@ -247,11 +251,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise FormatError(f"the key {twice!r} occurs twice in one JSON object")
+    return found
+
+
+def _whole(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """As :func:`_unique`; ValueError where a text has half of a surrogate pair."""
     for item in pairs:
         for text in item:
             if isinstance(text, str):
                 text.encode()
-    return found
+    return _unique(pairs)
 
 
 def _parse(header: bytes) -> tuple[dict[str, str], dict[str, Any]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from xorpack.code.scales import scale_octets, scale_values
-from xorpack.decoders import cpu
+from xorpack.decoders.content import content_sha256
 from xorpack.elements import Lossless
 from xorpack.encoded import sections_sha256
 from xorpack.errors import DataError, FormatError, MismatchError, ParameterError
@@ -205,7 +205,7 @@ def _freeze(weight: XorWeight, sections: Mapping[str, NDArray[Any]]) -> None:
     arrays = {name: to_numpy(tensor) for name, tensor in weight.sections().items()} | dict(sections)
     encoded = from_sections(weight.record, arrays, name=weight.name, verify=False)
     encoded.elements.check_values()
-    encoded = replace(encoded, content_sha256=cpu.content_sha256(encoded))
+    encoded = replace(encoded, content_sha256=content_sha256(encoded))
     device = weight.device
     del weight.xor_scales
     for name, array in sections.items():

@@ -14,7 +14,7 @@ import numpy as np
 from xorpack import escape
 from xorpack.analysis.accounting import PAYLOAD
 from xorpack.analysis.report.contents import Report, TensorReport
-from xorpack.analysis.report.views import bound, labels
+from xorpack.analysis.report.view import bound, labels
 
 COLOURS = {
     "code": "#0072B2",

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from xorpack import escape
 from xorpack.analysis.report.contents import Options, Report
-from xorpack.analysis.report.views import ALL, ENCODED, PAYLOAD, View, headline, labels, views
+from xorpack.analysis.report.view import View, labels
+from xorpack.analysis.report.views import ALL, ENCODED, PAYLOAD, headline, views
 
 SUMS = (PAYLOAD, ENCODED, ALL)
 ADVICE = "What costs most, and what could be done"

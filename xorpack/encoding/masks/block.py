@@ -12,20 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import comb
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code import corrections, depths
-from xorpack.code.corrections import Corrections
+from xorpack.code.corrections import NO_CORRECTIONS, Corrections
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.encoding.masks.block_kernels import (
+    assign_levels,
     cheapest_levels,
     count_blocks,
     count_columns,
     count_ones_by_class,
+    fill_codewords,
     split_kernel,
     sum_costs,
     sum_groups,
@@ -36,7 +38,7 @@ from xorpack.encoding.rings.tensor import encode_planes
 from xorpack.masks import Block, bitmap
 from xorpack.masks.block import codec as block
 from xorpack.masks.block import prefix
-from xorpack.masks.block.joining import BlockCode, decoding_tables, join, move_columns
+from xorpack.masks.block.joining import BlockCode, move_columns, numbered_runs
 
 CANDIDATES = ((8, 8, 14), (12, 12, 19), (16, 6, 20), (24, 4, 20), (32, 3, 20))
 """Block, ones and length of the codes that are tried."""
@@ -68,6 +70,9 @@ NETWORK_COST = 1.012
 CONFIG_BYTES = 100
 """What the config of a mask takes in a file's header, about."""
 
+TABLED_BITS = 16
+"""Bits of a block up to which the codewords of all blocks are tabled."""
+
 Levels = NDArray[np.int64]
 
 
@@ -87,6 +92,50 @@ def costs(block: int, max_ones: int, max_length: int) -> NDArray[np.float64]:
         table[prefix.EMPTY + level] = row
         table[prefix.EMPTY - level] = row[::-1]
     return table
+
+
+class EncodingTables(NamedTuple):
+    """How codewords are found; see :func:`xorpack.encoding.masks.block_kernels.split_kernel`."""
+
+    of_level: NDArray[np.int64]
+    codewords: NDArray[np.uint32]
+    runs: NDArray[np.int64]
+    binomials: NDArray[np.int64]
+    first_ranks: NDArray[np.int64]
+
+
+def encoding_tables(code: BlockCode) -> EncodingTables:
+    """Tables of all codes of a mask."""
+    shape, levels = (code.block, code.max_ones, code.max_length), code.levels()
+    if code.block > TABLED_BITS:
+        of_level, runs = numbered_runs(code)
+        codewords = np.zeros((len(levels), 0), np.uint32)
+    else:
+        of_level, runs = np.zeros(prefix.EMPTY + 1, np.int64), np.zeros((len(levels), 0, 3), np.int64)
+        of_level[levels] = np.arange(len(levels))
+        codewords = np.stack([codewords_of(level, *shape) for level in levels])
+    return EncodingTables(of_level, codewords, runs, *_ranks(*shape[:2]))
+
+
+@lru_cache(maxsize=2 * prefix.EMPTY)
+def codewords_of(level: int, block: int, max_ones: int, max_length: int) -> NDArray[np.uint32]:
+    """The codeword of every block at a level >= 0: uint32 (2**block,)."""
+    runs = np.array(
+        [
+            (run.start, max_length - run.length, run.rank)
+            for run in prefix.runs(level, block, max_ones, max_length)
+        ]
+    )
+    found = np.empty(1 << block, np.uint32)
+    fill_codewords(max_ones if level < prefix.EMPTY else 0, runs, max_length, *_ranks(block, max_ones), found)
+    return found
+
+
+@lru_cache(maxsize=16)
+def _ranks(block: int, max_ones: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What ranks are summed of: (block, max_ones + 1) i over j; the first rank of every number of ones."""
+    binomials = [[comb(i, j) for j in range(max_ones + 1)] for i in range(block)]
+    return np.array(binomials), np.array([prefix.n_symbols(block, j - 1) for j in range(max_ones + 1)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,8 +163,10 @@ class BlockProposal(Proposal):
         mask, cols = wanted.words, wanted.cols
         sample = mask[:: max(1, len(mask) // SAMPLE_ROWS)]
         none, one = np.zeros(cols, np.int64), np.zeros(1, np.int64)
-        candidate = min(CANDIDATES, key=lambda c: _fit(_ones_of(sample, cols, c[0]), none, one, costs(*c))[0])
-        ones, table = _ones_of(mask, cols, candidate[0]), costs(*candidate)
+        candidate = min(
+            CANDIDATES, key=lambda c: _fit(_ones_of(sample, cols, c[0]), none, one, _block_costs(*c))[0]
+        )
+        ones, table = _ones_of(mask, cols, candidate[0]), _block_costs(*candidate)
         rows = len(mask)
         _, row_levels, row_classes = _fit(ones, none, one, table)
         by_block = _fit(np.ascontiguousarray(ones.T), row_classes, row_levels, table)[1:]
@@ -178,20 +229,13 @@ class BlockProposal(Proposal):
         n_raw, n_depths = code.depths()
         n_parts, n_groups = code.parts()
         raw = np.zeros((rows * n_raw, n_chunks(code.n_blocks)), np.uint32)
-        care = np.zeros((rows, n_parts * n_groups * n_depths), np.uint32)
-        plane = np.zeros_like(care)
+        care = np.empty((rows, n_parts * n_groups * n_depths), np.uint32)
+        plane, missed = np.empty_like(care), np.zeros_like(mask)
         places = block.places_of(self.row_classes)
-        tables = decoding_tables(code)
-        binomials = np.array(
-            [[comb(i, j) for j in range(code.max_ones + 1)] for i in range(code.block)], np.int64
-        )
-        first_ranks = np.array(
-            [prefix.n_symbols(code.block, j - 1) for j in range(code.max_ones + 1)], np.int64
-        )
-        split_kernel(
+        tables = encoding_tables(code)
+        some_missed = split_kernel(
             sorted_mask, cols, code.block, code.max_ones, code.max_length, n_raw, n_parts * n_groups,
-            np.argsort(code.depth_order()), places, row_levels, col_levels, tables.of_level, tables.runs,
-            binomials, first_ranks, raw, care, plane,
+            np.argsort(code.depth_order()), places, row_levels, col_levels, *tables, raw, care, plane, missed,
         )  # fmt: skip
         plane_rows, plane_cols = code.plane_shape()
         n_care = popcount(care)
@@ -199,17 +243,16 @@ class BlockProposal(Proposal):
         shape = (plane_rows, n_groups * n_depths)
         source = PlaneSource(care.reshape(shape), plane.reshape(1, *shape))
         stored, wrong = encode_planes(depths.NETWORK, source, layout, n_care, "elimination", None, jobs)
-        joined = join(code, tables, self.row_classes, col_classes, raw, plane.reshape(shape), places)
-        if code.by_column:
-            joined = move_columns(joined, order)
-        missed = _ones(joined ^ mask, cols)
+        if some_missed and code.by_column:
+            missed = move_columns(missed, order)
+        untold = _ones(missed, cols) if some_missed else NO_CORRECTIONS
         parts = [
             corrections.pack_fields(self.row_classes.astype(np.uint64), block.width(code.row_levels)),
             corrections.pack_fields(self.col_classes.astype(np.uint64), block.width(code.col_levels)),
             bitmap.to_bytes(raw, code.n_blocks),
             np.ascontiguousarray(stored, "<u4").reshape(-1).view(np.uint8),
             corrections.pack(wrong, plane_rows * plane_cols, 1),
-            corrections.pack(missed, rows * cols, 1),
+            corrections.pack(untold, rows * cols, 1),
         ]
         return Block(
             shape=(rows, cols),
@@ -218,7 +261,7 @@ class BlockProposal(Proposal):
             layout=layout,
             m_lane=stored.shape[2],
             n_wrong=len(wrong),
-            n_corrections=len(missed),
+            n_corrections=len(untold),
         )
 
 
@@ -228,7 +271,7 @@ def _fit(
     """:func:`_palette` of the lines of ``ones`` (lines, blocks), whose blocks have the levels of their classes."""
 
     def by_level(begin: int, end: int) -> NDArray[np.float64]:
-        counts = np.zeros((end - begin, len(levels), table.shape[1]), np.int64)
+        counts = np.zeros((end - begin, len(levels), len(table)), np.int64)
         count_ones_by_class(ones[begin:end], classes, counts)
         return _level_costs(counts, levels, table)
 
@@ -241,11 +284,9 @@ def _fit_columns(mask: Words, cols: int, row_classes: Levels, row_levels: Levels
         return np.zeros(1, np.int64), np.zeros(cols, np.int64)
     counts = np.zeros((cols, len(row_levels), 2), np.int64)
     count_columns(mask, row_classes, counts)
-    odds = 2.0 ** (np.arange(-prefix.EMPTY, prefix.EMPTY + 1) / 4)
-    table = np.round(FINE_UNIT * np.log2(np.stack([1 + 1 / odds, 1 + odds], axis=1)))
 
     def by_level(begin: int, end: int) -> NDArray[np.float64]:
-        return _level_costs(counts[begin:end], row_levels, table)
+        return _level_costs(counts[begin:end], row_levels, _weight_costs())
 
     return _palette(by_level, cols, FINE_UNIT)[1:]
 
@@ -260,16 +301,28 @@ def _ones_of(mask: Words, cols: int, block_bits: int) -> NDArray[np.uint8]:
 def _level_costs(
     counts: NDArray[np.int64], others: Levels, table: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Cost of each line (rows, say) at each level, (n, 2 * EMPTY + 1): whole numbers, exact in float64."""
-    at = np.arange(-prefix.EMPTY, prefix.EMPTY + 1)[:, None] + others
-    weights = table[np.clip(at, -prefix.EMPTY, prefix.EMPTY) + prefix.EMPTY]  # (levels, classes, ones)
-    found = np.empty((len(counts), len(weights)))
-    sum_costs(
-        np.ascontiguousarray(counts).reshape(len(counts), weights[0].size),
-        np.ascontiguousarray(weights.reshape(len(weights), -1).T),
-        found,
-    )
+    """Cost of each line (rows, say) at each level, (n, 2 * EMPTY + 1); ``table`` is of :func:`_extended`."""
+    found = np.empty((len(counts), 2 * prefix.EMPTY + 1))
+    sum_costs(counts, others, table, found)
     return found
+
+
+def _extended(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Costs (2 * EMPTY + 1, k) for sums of two levels, which count as +-EMPTY beyond: (k, 4 * EMPTY + 1)."""
+    return np.pad(costs.T, ((0, 0), (prefix.EMPTY, prefix.EMPTY)), mode="edge")
+
+
+@lru_cache(maxsize=16)
+def _block_costs(block: int, max_ones: int, max_length: int) -> NDArray[np.float64]:
+    """:func:`costs`, extended."""
+    return _extended(costs(block, max_ones, max_length))
+
+
+@lru_cache(maxsize=1)
+def _weight_costs() -> NDArray[np.float64]:
+    """Cost of a pruned and a kept weight by its level, in 1/4096 bits, extended."""
+    odds = 2.0 ** (np.arange(-prefix.EMPTY, prefix.EMPTY + 1) / 4)
+    return _extended(np.round(FINE_UNIT * np.log2(np.stack([1 + 1 / odds, 1 + odds], axis=1))))
 
 
 def _palette(
@@ -290,45 +343,23 @@ def _palette(
     n_all = 2 * prefix.EMPTY + 1
     starts = range(0, n, LINES)
     whole = np.zeros((n_all, n_all))  # cost at each level of the lines whose best level is each
+    is_best = np.zeros(n_all, np.bool_)
     held = by_level(0, n) if n <= LINES else None
     for begin in starts:
         costs = by_level(begin, min(begin + LINES, n)) if held is None else held
-        sum_groups(costs, costs.argmin(axis=1), whole)
-    present = np.flatnonzero(whole.any(axis=1))
-    levels = _cheapest_levels(whole[present], n, unit) if len(present) else np.zeros(1, np.int64)
-    classes = np.empty(n, np.int64)
+        groups = costs.argmin(axis=1)
+        sum_groups(costs, groups, whole)
+        is_best[groups] = True
+    found, classes = np.empty(block.MAX_LEVELS, np.int64), np.empty(n, np.int64)
+    n_levels = cheapest_levels(whole[is_best], n, unit, LEVEL_BITS, found)
+    levels = np.array(sorted(set(found[:n_levels].tolist())))
     total = 0.0
     for begin in starts:
-        costs = (by_level(begin, min(begin + LINES, n)) if held is None else held)[:, levels]
-        classes[begin : begin + LINES] = costs.argmin(axis=1)
-        total += float(costs.min(axis=1).sum())
-    used, classes = np.unique(classes, return_inverse=True)
-    bits = total / unit + n * (len(used) - 1).bit_length()
-    return bits, levels[used] - prefix.EMPTY, classes.astype(np.int64)
-
-
-def _cheapest_levels(totals: NDArray[np.float64], n: int, unit: int) -> Levels:
-    """Indices of levels, rising, of least cost for ``n`` lines in groups of rising best level.
-
-    ``totals``: cost of each group at each level. The groups are cut into stretches that share a level.
-    """
-    k = len(totals)
-    sums = np.concatenate([np.zeros((1, totals.shape[1])), totals.cumsum(axis=0)])
-    cheapest, which = np.full((k + 1, k + 1), np.inf), np.zeros((k + 1, k + 1), np.int64)
-    cheapest_levels(sums, cheapest, which)
-    reached, came = cheapest[0].copy(), [np.zeros(k + 1, np.int64)]
-    bits: list[float] = []
-    for n_levels in range(1, min(block.MAX_LEVELS, k) + 1):
-        if n_levels > 1:
-            through = reached[:, None] + cheapest
-            came.append(through.argmin(axis=0))
-            reached = through.min(axis=0)
-        bits.append(reached[k] / unit + n * (n_levels - 1).bit_length() + LEVEL_BITS * n_levels)
-    end, levels = k, set()
-    for back in reversed(came[: bits.index(min(bits)) + 1]):
-        levels.add(int(which[back[end], end]))
-        end = int(back[end])
-    return np.array(sorted(levels))
+        costs = by_level(begin, min(begin + LINES, n)) if held is None else held
+        total += assign_levels(costs, levels, classes[begin : begin + LINES])
+    is_used = np.bincount(classes, minlength=len(levels)) > 0
+    bits = total / unit + n * (int(is_used.sum()) - 1).bit_length()
+    return bits, levels[is_used] - prefix.EMPTY, (is_used.cumsum() - 1)[classes]
 
 
 def _ones(words: Words, cols: int) -> Corrections:

@@ -47,6 +47,10 @@ MAPPED = (8, 16)
 """64-bit words of the rows that are reduced by maps where the CPU is fast at that."""
 
 
+class GivenUpError(Exception):
+    """A ring needs more corrections than its caller has use for."""
+
+
 class RingCode(NamedTuple):
     """What an encoder returns for one ring.
 
@@ -67,6 +71,7 @@ def encode_ring(
     planes: NDArray[np.uint32],
     m_lane: int,
     *,
+    most: int | None = None,
     large: int = LARGE_RING,
     maps: bool | None = None,
 ) -> RingCode:
@@ -77,8 +82,12 @@ def encode_ring(
         care: uint32 (lanes, n_steps), 1 where the bit matters.
         planes: uint32 (q, lanes, n_steps), the wanted bits; ignored where care is 0. q <= 64.
         m_lane: stored words per lane.
+        most: corrections with which the ring is given up; default: any number will do.
         large: stored words from which on the border is fixed to 0.
         maps: whether to reduce by maps, where rows are of :data:`MAPPED` words; default: whether that is fast.
+
+    Raises:
+        GivenUpError: there are ``most`` corrections, or more.
     """
     q = planes.shape[0]
     lanes, n_steps = care.shape
@@ -95,7 +104,7 @@ def encode_ring(
     ring = np.ascontiguousarray(care), np.ascontiguousarray(planes), m_lane
     wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
     has = np.zeros(m + 16, np.uint32)
-    out = code, positions, values
+    enough = n_care + 1 if most is None else most
     if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
         n = 8 * gf2_bytes.N_GROUPS
         groups, rows = _words(n * width).view(np.uint8), _words(n * width)
@@ -104,14 +113,18 @@ def encode_ring(
         scratches = np.empty(n, np.int64), np.empty(64, np.uint64), np.zeros(32, np.int64)
         n_wrong = eliminate_maps(
             *ring, *wiring, shape, taps_of.copy(), maps_of, pivots, has, has.view(np.uint8), groups, rows,
-            *scratches, *border, positions, values,
+            *scratches, *border, enough, positions, values,
         )  # fmt: skip
-        solved = np.zeros((q, width), np.uint64)
-        solve_maps(maps_of, has, window, n_border, shape, *border, solved, solved.reshape(-1), code)
+        if n_wrong < enough:
+            solved = np.zeros((q, width), np.uint64)
+            solve_maps(maps_of, has, window, n_border, shape, *border, solved, solved.reshape(-1), code)
     else:
         rows, tables = _words((BATCH + 1) * width), _words(2 * half * 8 * 16 * width)
+        out = enough, code, positions, values
         n_wrong = eliminate(*ring, *wiring, width, pivots, has, rows, tables, *out)
     scratch.give(pivots)
+    if most is not None and n_wrong >= most:
+        raise GivenUpError(f"{n_wrong} corrections")
     order = np.argsort(positions[:n_wrong], kind="stable")
     return RingCode(code, positions[:n_wrong][order], values[:n_wrong][order])
 
@@ -159,7 +172,9 @@ class Scratch:
                 return self._free.pop(min(fitting, key=lambda i: self._free[i].size))
             if self._free:
                 self._free.pop()  # a larger one takes its place
-        return _words(n)
+        return _words(
+            1 << max(n - 1, 0).bit_length()
+        )  # so that the rings of planes and those of masks share it
 
     def give(self, buffer: NDArray[np.uint64]) -> None:
         """Leave a buffer for the next ring."""

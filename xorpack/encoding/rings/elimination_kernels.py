@@ -59,11 +59,12 @@ def eliminate(
     has,  # (m + 1,) uint32 of zeros: which columns of a stored word have a pivot
     rows,  # ((batch + 1) * width,) uint64, scratch; the last row stays 0
     tables,  # (2 * half * 8 * 16 * width,) uint64, scratch
+    most,  # corrections with which the ring is given up, and nothing is solved
     code,  # (q, m) uint32 of zeros, out
     positions,  # (n_care,) int64, out
     values,  # (n_care,) uint64, out
 ):
-    """Kernel of :func:`xorpack.encoding.rings.elimination.encode_ring`; returns the number of corrections."""
+    """Kernel of :func:`xorpack.encoding.rings.elimination.encode_ring`; returns the number of corrections so far."""
     lanes, n_steps = care.shape
     m = lanes * m_lane
     slots = 2 * (width - 1 - n_border)
@@ -73,7 +74,7 @@ def eliminate(
     has_border = np.zeros(n_border + 1, np.uint64)
     cursor = np.zeros(5, np.int64)
     cursor[2] = care[0, 0] if care.size else 0
-    n_wrong = 0
+    n_wrong = np.int64(0)  # with a literal, what is called below would be compiled twice
     while cursor[0] < lanes and n_steps > 0:
         n_rows, first = gather_rows(
             cursor, care, planes, m_lane, schedule, taps, window, n_border, width, rows, where
@@ -85,6 +86,8 @@ def eliminate(
                 rows, n_rows, where, low, high, pivots, has, window, n_border, width,
                 border, has_border, positions, values, n_wrong,
             )  # fmt: skip
+            if n_wrong >= most:
+                return n_wrong
     solved = np.zeros((code.shape[0], width), np.uint64)
     solve_border(border, has_border, solved, code, min(window, m))
     solve_band(pivots, has, window, n_border, solved, code)

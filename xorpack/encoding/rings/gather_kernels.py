@@ -8,6 +8,9 @@ from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.vector.compiled import njit
 from xorpack.vector.symbols import split_bits
 
+LINE = 16
+"""Words of a line of the cache."""
+
 
 @njit(cache=True, nogil=True)
 def mark_nonzero(elements, mask):
@@ -31,13 +34,35 @@ def count_bits(elements, counts):
 
 @njit(cache=True, nogil=True)
 def gather_words(words, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub, out):
-    """Words (rows, chunks) of a segment in coding order: ``out`` (lanes, n_steps), 0 where absent."""
-    for step in range(n_steps):
-        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
+    """Words (rows, chunks) of a segment in coding order: ``out`` (lanes, n_steps), 0 where absent.
+
+    Steps of a line of the cache at a time: lanes may lie where all would want the same place in it. Indices are
+    unsigned, which spares the kernel to look for negative ones.
+    """
+    flat, found = words.reshape(-1), out.reshape(-1)
+    line = np.empty(LINE * lanes, np.uint32)
+    places = n_sub * lanes
+    for first in range(0, n_steps, LINE):
+        n = min(LINE, n_steps - first)
+        for s in range(n):
+            p, r, k = visit(segment * n_steps + first + s, rows, lanes, row_stride, n_sub)
+            begin = r * chunks + p * panel_chunks
+            there = min(panel_chunks, chunks - p * panel_chunks)
+            if there == places:
+                until = min(lanes, places - k)
+                for lane in range(until):
+                    line[np.uint64(LINE * lane + s)] = flat[np.uint64(begin + k + lane)]
+                for lane in range(until, lanes):
+                    line[np.uint64(LINE * lane + s)] = flat[np.uint64(begin + k + lane - places)]
+            else:
+                for lane in range(lanes):
+                    line[np.uint64(LINE * lane + s)] = (
+                        flat[np.uint64(begin + k)] if k < there else np.uint32(0)
+                    )
+                    k = next_place(k, lanes, n_sub)
         for lane in range(lanes):
-            chunk = chunk_of(p, k, chunks, panel_chunks)
-            out[lane, step] = words[r, chunk] if chunk >= 0 else np.uint32(0)
-            k = next_place(k, lanes, n_sub)
+            for s in range(n):
+                found[np.uint64(lane * n_steps + first + s)] = line[np.uint64(LINE * lane + s)]
 
 
 @njit(cache=True, nogil=True)

@@ -39,10 +39,11 @@ def eliminate_maps(
     numbers,  # (32,) int64 of zeros, scratch
     border,  # (64 * n_border, n_border + 1) uint64, out
     has_border,  # (n_border + 1,) uint64 of zeros, out
+    most,  # corrections with which the ring is given up
     positions,  # (n_care,) int64, out
     values,  # (n_care,) uint64, out
 ):
-    """Maps of all equations, for :func:`solve_maps`; returns the number of corrections."""
+    """Maps of all equations, for :func:`solve_maps`; returns the number of corrections so far."""
     lanes, n_steps = care.shape
     m = lanes * m_lane
     width = len(shape)
@@ -71,6 +72,8 @@ def eliminate_maps(
                 n_wrong = take_rest(
                     rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong
                 )
+                if n_wrong >= most:
+                    break
     return n_wrong
 
 
@@ -146,15 +149,17 @@ def gather_equations(
                 next_two = deposit(np.uint64(planes[2, lane, t]), even)
             if q > 3:
                 next_two |= deposit(np.uint64(planes[3, lane, t]), odd)
-        j = np.int64(trailing_zeros(bits))
-        bits &= bits - np.uint32(1)
-        by = np.uint64(2 * j)
-        rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
-        for p in range(4, q):
-            rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
-        put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
-        where[n_rows] = 32 * (lane * n_steps + t) + j
-        n_rows += 1
+        word = 32 * (lane * n_steps + t)
+        while bits != 0 and n_rows < where.size:
+            j = np.int64(trailing_zeros(bits))
+            bits &= bits - np.uint32(1)
+            by = np.uint64(2 * j)
+            rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
+            for p in range(4, q):
+                rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
+            put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
+            where[n_rows] = word + j
+            n_rows += 1
     for k in range(n_rows * width, rows.size):
         rows[k] = 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5] = (

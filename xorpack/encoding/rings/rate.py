@@ -3,7 +3,8 @@
 With ``s`` stored bits more than care bits, a plane leaves about ``softness * log(1 + exp(-s / softness))`` of them
 unsolved: all that are too many, and few more. So the rings of a small tensor, or two of a large one's, are encoded at
 the rate which that calls best. The corrections found there say by how many bits the tensor is off (real masks are not
-i.i.d.), and another rate is tried only while what it saves, by the curve so moved, is worth it.
+i.i.d.), and another rate is tried only while what it saves, by the curve so moved, is worth it; a try that has
+more corrections than it may is given up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
-from xorpack.encoding.rings.elimination import RingCode, encode_ring
+from xorpack.encoding.rings.elimination import GivenUpError, RingCode, encode_ring
 from xorpack.encoding.rings.gather import RingSource
 from xorpack.vector.threads import for_each
 
@@ -60,7 +61,8 @@ class CorrectionCurve:
         """How many are foretold: no fewer than those of all bits that are too many."""
         spare = 32 * self.n_lanes * m - self.n_care
         soft = SOFTNESS * self.n_care
-        return self._some * max(soft * float(np.logaddexp(0, (self.off - spare) / soft)), -spare)
+        x = (self.off - spare) / soft
+        return self._some * max(soft * (max(x, 0.0) + math.log1p(math.exp(-abs(x)))), -spare)
 
     def moved(self, m: int, found: int) -> CorrectionCurve:
         """The curve through ``found`` corrections at ``m``."""
@@ -103,7 +105,12 @@ def choose_m_lane(
     costs: dict[int, float] = {}
     m, _ = curve.best()
     while True:
-        codes = for_each(partial(_encode, network, m), rings, jobs)
+        lost = None if not tried else _lost(curve, m, min(costs.values()), n_kept / max(n_care, 1))
+        try:
+            codes = for_each(partial(_encode, network, m, lost), rings, jobs)
+        except GivenUpError:
+            least = min(costs, key=lambda m: (costs[m], m))
+            return least, tried[least]
         tried[m] = dict(zip(probes, codes, strict=True))
         found = sum(len(code.positions) for code in tried[m].values())
         n_all = round(found * n_kept / max(n_care, 1))
@@ -116,5 +123,25 @@ def choose_m_lane(
             return least, tried[least]
 
 
-def _encode(network: XorNetwork, m: int, ring: tuple[NDArray[np.uint32], NDArray[np.uint32]]) -> RingCode:
-    return encode_ring(network, *ring, m)
+def _lost(curve: CorrectionCurve, m: int, least: float, scale: float) -> int | None:
+    """Corrections of rings from which on ``m`` takes more than ``least`` bits, and no other try would be worth it.
+
+    ``scale``: corrections of the tensor for each of the rings'. None: that cannot be said.
+    """
+    low, high = 0, curve.n_care
+    while low < high:
+        found = (low + high) // 2
+        if curve.bits(m, round(found * scale)) > least:
+            high = found
+        else:
+            low = found + 1
+    for found in (low, 2 * low):
+        if curve.moved(m, round(found * scale)).best()[1] > (1 - WORTH) * least:
+            return found
+    return None
+
+
+def _encode(
+    network: XorNetwork, m: int, most: int | None, ring: tuple[NDArray[np.uint32], NDArray[np.uint32]]
+) -> RingCode:
+    return encode_ring(network, *ring, m, most=most)

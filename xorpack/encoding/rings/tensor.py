@@ -67,6 +67,8 @@ def encode_planes(
 
 def _to_elements(ring: RingCode, layout: Layout, segment: int) -> Corrections:
     """Positions in the ring to element indices."""
+    if not ring.positions.size:
+        return NO_CORRECTIONS
     word, bit = ring.positions >> 5, ring.positions & 31
     lane, step = word // layout.n_steps, word % layout.n_steps
     flat = layout.word_index(segment * layout.n_steps + step)[np.arange(word.size), lane]

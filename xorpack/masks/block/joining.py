@@ -110,19 +110,13 @@ class DecodingTables(NamedTuple):
 @lru_cache(maxsize=64)
 def decoding_tables(code: BlockCode) -> DecodingTables:
     """Tables of all codes of a mask."""
-    codes = {level: code.runs(level) for level in code.levels()}
-    of_level = np.zeros(prefix.EMPTY + 1, np.int64)
-    n_runs = max(map(len, codes.values()))
-    runs = np.zeros((len(codes), n_runs, 3), np.int64)
-    fast = np.full((len(codes), 1 << FAST_BITS), NOT_FAST, np.uint32)
+    of_level, runs = numbered_runs(code)
+    fast = np.full((len(runs), 1 << FAST_BITS), NOT_FAST, np.uint32)
     hints = np.zeros(fast.shape, np.uint8)
     symbols = prefix.symbols(code.block, code.max_ones)
     firsts = np.arange(1 << FAST_BITS) << code.max_length >> FAST_BITS
-    for n, (level, found) in enumerate(codes.items()):
-        of_level[level] = n
-        padded = [*found, *[found[-1]] * (n_runs - len(found))]
-        runs[n] = [(run.start, code.max_length - run.length, run.rank) for run in padded]
-        runs[n, len(found) :, 0] = 1 << code.max_length
+    for n, level in enumerate(code.levels()):
+        found = code.runs(level)
         hints[n] = np.searchsorted([run.start for run in found], firsts, side="right") - 1
         for run in found:
             if run.length <= min(FAST_BITS, code.max_length):
@@ -130,6 +124,20 @@ def decoding_tables(code: BlockCode) -> DecodingTables:
                 ranks = slice(run.rank, run.rank + run.n)
                 fast[n, begin : begin + run.n * each] = np.repeat(symbols[ranks], each)
     return DecodingTables(of_level, runs, fast, hints)
+
+
+def numbered_runs(code: BlockCode) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``of_level`` and ``runs`` of :class:`DecodingTables`."""
+    codes = [code.runs(level) for level in code.levels()]
+    of_level = np.zeros(prefix.EMPTY + 1, np.int64)
+    of_level[code.levels()] = np.arange(len(codes))
+    n_runs = max(map(len, codes))
+    runs = np.zeros((len(codes), n_runs, 3), np.int64)
+    for n, found in enumerate(codes):
+        padded = [*found, *[found[-1]] * (n_runs - len(found))]
+        runs[n] = [(run.start, code.max_length - run.length, run.rank) for run in padded]
+        runs[n, len(found) :, 0] = 1 << code.max_length
+    return of_level, runs
 
 
 NOT_FAST = 0xFFFFFFFF
