@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from xorpack.code.expand_kernels import expand_kernel
@@ -50,15 +52,24 @@ def expand(
 
     def run(begin: int) -> None:
         end = min(begin + share, last - first)
-        word, window = aligned(stretch * layout.n_sub * q * 64), window_for(network, q, layout.lanes)
+        scratch = network.reach(), *expanding(network, q, layout.lanes, stretch * layout.n_sub)
         places = np.empty((3, stretch), np.int64)
-        scratch = network.reach(), word, window, places
-        expand_kernel(code, m_lane, first, begin, end, whole, *how, inverse, *scratch, flat_mask, flat_out)
+        expand_kernel(
+            code, m_lane, first, begin, end, whole, *how, inverse, *scratch, places, flat_mask, flat_out
+        )
 
     for_each(run, range(0, last - first, share), jobs)
     return out
 
 
-def window_for(network: XorNetwork, q: int, lanes: int) -> Words:
-    """Scratch of kernels that expand ``q`` planes: what a step near the end of a ring reads."""
-    return aligned(q * ((int(network.reach().max(initial=0)) + 1) * lanes + 32))
+def expanding(network: XorNetwork, q: int, lanes: int, n: int) -> tuple[Words, Words]:
+    """Scratch of kernels that expand ``q`` planes, aligned: ``n`` steps, and what one near the end of a ring reads."""
+    made = n * q * 64
+    scratch = aligned(made + q * ((furthest(network) + 1) * lanes + 32))
+    return scratch[:made], scratch[made:]
+
+
+@lru_cache(16)
+def furthest(network: XorNetwork) -> int:
+    """The furthest offset of all taps."""
+    return int(network.reach().max(initial=0))

@@ -27,7 +27,7 @@ def expand_kernel(
     inverse,  # of row_stride modulo rows
     reach,  # XorNetwork.reach()
     word,  # (stretch * n_sub * q * 64,) uint32, aligned, scratch
-    window,  # of :func:`xorpack.code.expand.window_for`, scratch
+    window,  # of :func:`xorpack.code.expand.expanding`, as ``word``
     places,  # (3, stretch) int64, scratch
     mask,  # (n * chunks,) uint32
     out,  # (q * n * chunks,) uint32

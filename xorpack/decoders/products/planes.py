@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections, check_kept
-from xorpack.code.expand import window_for
+from xorpack.code.expand import expanding
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
@@ -53,7 +53,7 @@ class PlaneRows:
         largest = float(np.abs(alphas).sum(axis=-1, dtype=np.float64).max(initial=1))
         self.reach = 2 * cols * largest
         self._alphas = fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1)
-        self._expanding = network, len(planes) - len(constant), layout.lanes
+        self._expanding = network, len(planes) - len(constant), layout.lanes, ROWS * layout.n_sub
         self._code = (
             as_aligned(stored.code),
             m_lane,
@@ -81,9 +81,9 @@ class PlaneRows:
 
     def run(self, begin: int, end: int, few: fused.Activations, out: NDArray[np.float32]) -> None:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
-        window = window_for(*self._expanding)
+        scratch = expanding(*self._expanding)
         scales = self._masks, self._alphas, self._chunks_of_group
-        planes_kernel(*self._code, window, *self._how, *scales, *few[1:], begin, end, out)
+        planes_kernel(*self._code, *scratch, *self._how, *scales, *few[1:], begin, end, out)
 
 
 def _by_rows(

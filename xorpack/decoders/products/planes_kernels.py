@@ -22,7 +22,8 @@ def planes_kernel(
     schedule,  # XorNetwork.schedule()
     taps,  # XorNetwork.taps()
     reach,  # XorNetwork.reach()
-    window,  # of :func:`xorpack.code.expand.window_for`, scratch
+    made,  # of :func:`xorpack.code.expand.expanding`, for 16 rows, scratch
+    window,  # the same
     constants,  # (q - n_coded,) uint32: words of the planes that are not coded; they come last
     wrong,  # (starts, columns, values): corrections of row r are those from starts[r] to starts[r + 1]
     masks,  # (units, chunks, 16) uint32 flat, or empty: nothing is pruned
@@ -46,7 +47,6 @@ def planes_kernel(
     # Where all lanes are a turn, any skew of them is 32 neighbours of what was made: nothing need be placed.
     packed = bits.size > 0
     straight = lanes == 32 and n_sub == 1 and not packed
-    made = aligned(16 * n_sub * n_coded * 64)
     placed = aligned(0 if straight else 16 * n_coded * 32)
     rest = aligned(16 * constants.size * 32)
     everything = aligned(32)

@@ -31,21 +31,29 @@ def sort(values, n, other):
             values[k] = values[k - 1]
             k -= 1
         values[k] = value
-    width = 8
+    width, is_other = 8, False
     while width < n:
         for begin in range(0, n, 2 * width):
-            i, j = begin, begin + width
-            end = n if n - begin < 2 * width else begin + 2 * width
-            for k in range(begin, end):
-                if j < end and (i == begin + width or values[j] < values[i]):
-                    other[k] = values[j]
-                    j += 1
-                else:
-                    other[k] = values[i]
-                    i += 1
-        for k in range(n):
-            values[k] = other[k]
+            middle = n if n - begin < width else begin + width
+            end = n if n - middle < width else middle + width
+            i, j, k = begin, middle, begin
+            while i < middle and j < end:  # no branch depends on a value
+                low, high = values[i], values[j]
+                is_high = np.int64(high < low)
+                other[k] = high if high < low else low
+                i += 1 - is_high
+                j += is_high
+                k += 1
+            for t in range(i, middle):
+                other[k + t - i] = values[t]
+            for t in range(j, end):
+                other[t] = values[t]
+        values, other = other, values
+        is_other = not is_other
         width *= 2
+    if is_other:
+        for k in range(n):
+            other[k] = values[k]
 
 
 @part

@@ -107,10 +107,11 @@ def encode_ring(
     enough = n_care + 1 if most is None else most
     if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
         n = 8 * gf2_bytes.N_GROUPS
-        groups, rows = _words(n * width).view(np.uint8), _words(n * width)
+        words = _words(2 * n * width + 64)
+        groups, rows, work = words[: n * width].view(np.uint8), words[n * width : -64], words[-64:]
         shape, maps_of, taps_of = (0,) * width, pivots.view(np.uint8), patterns_of(network, 2 * half, width)
         border = np.empty((64 * n_border, n_border + 1), np.uint64), np.zeros(n_border + 1, np.uint64)
-        scratches = np.empty(n, np.int64), np.empty(64, np.uint64), np.zeros(32, np.int64)
+        scratches = np.empty(n, np.int64), work, np.zeros(32, np.int64)
         n_wrong = eliminate_maps(
             *ring, *wiring, shape, taps_of.copy(), maps_of, pivots, has, has.view(np.uint8), groups, rows,
             *scratches, *border, enough, positions, values,
