@@ -24,7 +24,7 @@ SHORT = ("rows", "perm.", "lanes")
 """Headings of :data:`ORDERS`."""
 
 ABOUT = (
-    "The default network at the rate that the encoder chooses, 2 planes. Real matrices are pruned by "
+    "A quasi-cyclic network at the rate that the encoder chooses, 2 planes. Real matrices are pruned by "
     "magnitude, each by itself, and quantized; synthetic ones are normal weights whose rows, columns or both "
     "differ in scale (lognormal, sigma 0.5), pruned likewise, with random bits. Spread: standard deviation of "
     "the number of kept weights among 4096 that one lane codes in succession, over that of independent "

@@ -49,3 +49,18 @@ def test_any_rows_are_the_reference_s(
         for jobs in (1, 2):
             found = module.expand(coded, first, last, mask[first:last], jobs=jobs)
             assert (found == expected[:, first:last]).all()
+
+
+def test_rows_that_turn_three_taps_alike_are_seen() -> None:
+    assert kernels.alike_of(XorNetwork.turned().taps()) == 3
+    for network in (XorNetwork.quasi_cyclic(), XorNetwork.identity(), XorNetwork.dense(n_in=4, n_out=9)):
+        assert kernels.alike_of(network.taps()) == 0
+    offsets, rotations, counts = XorNetwork.turned(n_rows=32).taps()
+    for row, tap in ((31, 0), (0, 2), (17, 5)):
+        other = rotations.copy()
+        other[row, tap] ^= 1
+        assert (
+            kernels.alike_of((offsets, other, counts))
+            == kernels.alike_of.py_func((offsets, other, counts))
+            == 0
+        )
