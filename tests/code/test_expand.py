@@ -31,15 +31,10 @@ def test_any_rows_are_the_reference_s(
     if not compiled:
         monkeypatch.setattr(module, "expand_kernel", kernels.expand_kernel.py_func)
         parts = (
-            "make_words",
-            "wrap_taps",
             "place_word",
             "next_slot",
             "place_of",
             "step_of",
-            "reach_of",
-            "alike_of",
-            "window_of",
         )
         for part in parts:
             monkeypatch.setattr(kernels, part, getattr(kernels, part).py_func)

@@ -132,8 +132,6 @@ def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch, period: int) -
     blocks.codewords_of.cache_clear()
     for name in ("count_blocks", "count_columns", "count_ones_by_class", "fill_codewords", "split_kernel"):
         monkeypatch.setattr(blocks, name, getattr(blocks, name).py_func)
-    for name in ("codeword", "mark_block", "read_block"):
-        monkeypatch.setattr(block_kernels, name, getattr(block_kernels, name).py_func)
     for name in ("join_kernel", "move_kernel"):
         monkeypatch.setattr(joining, name, getattr(joining, name).py_func)
     found = xorpack.encode(tensor, mask_codec="block")

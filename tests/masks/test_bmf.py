@@ -172,7 +172,6 @@ def test_threads_give_the_same_factors() -> None:
 def test_kernels_in_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
     importance = magnitudes((14, 40))
     expected = fit(importance, 0.8, mask_bits=0.5)
-    monkeypatch.setattr(bmf_kernels, "_alone", bmf_kernels._alone.py_func)
     for name in ("fit_strip", "losses", "remove"):
         monkeypatch.setattr(bmf, name, getattr(bmf_kernels, name).py_func)
     monkeypatch.setattr(bmf, "SAMPLE_TILES", 2)

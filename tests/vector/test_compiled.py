@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -9,8 +10,12 @@ import sys
 from pathlib import Path
 
 import numba
+import numpy as np
+import pytest
+from numba.core import event
 
 from xorpack.vector import compiled
+from xorpack.vector.xor import xor8
 
 
 def run(script: str, **environment: str) -> str:
@@ -126,3 +131,68 @@ def test_old_ones_are_removed_and_the_setting_of_others_stays(tmp_path: Path) ->
     kernel = compiled.njit(cache=True)(lambda: 1)
     assert before == numba.config.CACHE_DIR
     assert kernel() == 1
+
+
+@compiled.part
+def doubled(x):
+    return 2 * x
+
+
+class Compiled(event.Listener):
+    """Names of what is compiled, and whether anything was collected meanwhile."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.collects = False
+
+    def on_start(self, event: event.Event) -> None:
+        self.names.append(event.data["dispatcher"].py_func.__name__)
+        self.collects |= gc.isenabled()
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+def compile_and_run(kernel, *arguments):
+    listener = Compiled()
+    with event.install_listener("numba:compile", listener):
+        return kernel(*arguments), listener
+
+
+def test_parts_are_plain_functions_that_kernels_call() -> None:
+    @compiled.njit()
+    def kernel(x):
+        return doubled(x) + 1
+
+    assert type(doubled) is type(compile_and_run)
+    assert doubled("ab") == "abab"
+    found, listener = compile_and_run(kernel, 4)
+    assert found == 9
+    assert listener.names == ["kernel", "doubled"]
+
+
+def test_operations_are_emitted_where_they_are_called() -> None:
+    @compiled.njit()
+    def kernel(words):
+        xor8(words, 0, words, 0, words, 8)
+
+    words = np.arange(16, dtype=np.uint64)
+    _, listener = compile_and_run(kernel, words)
+    assert words.tolist() == [8] * 8 + list(range(8, 16))
+    assert listener.names == ["kernel"]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_nothing_is_collected_while_a_kernel_is_compiled(
+    collects: bool, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(gc.enable)
+    if not collects:
+        gc.disable()
+    _, listener = compile_and_run(compiled.njit()(lambda: 1))
+    assert listener.names == ["<lambda>"]
+    assert not listener.collects
+    assert gc.isenabled() == collects
+    with pytest.raises(numba.errors.TypingError):
+        compiled.njit()(lambda: doubled(None))()
+    assert gc.isenabled() == collects

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from xorpack.code.expand_kernels import expand_kernel
+from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words
 from xorpack.errors import ParameterError
+from xorpack.vector.aligned import aligned
 from xorpack.vector.threads import for_each
 
 
@@ -44,10 +48,32 @@ def expand(
     whole = last - first == layout.rows
     share = -(-(last - first) // jobs)
     how = layout.params(), network.schedule(m_lane, layout.n_steps), network.taps()
+    stretch = max(1, min(32, 256 // (q * layout.n_sub)))
 
     def run(begin: int) -> None:
         end = min(begin + share, last - first)
-        expand_kernel(code, m_lane, first, begin, end, whole, *how, inverse, flat_mask, flat_out)
+        scratch = (
+            network.reach(),
+            network.n_alike,
+            *expanding(network, q, layout.lanes, stretch * layout.n_sub),
+        )
+        places = np.empty((3, stretch), np.int64)
+        expand_kernel(
+            code, m_lane, first, begin, end, whole, *how, inverse, *scratch, places, flat_mask, flat_out
+        )
 
     for_each(run, range(0, last - first, share), jobs)
     return out
+
+
+def expanding(network: XorNetwork, q: int, lanes: int, n: int) -> tuple[Words, Words]:
+    """Scratch of kernels that expand ``q`` planes, aligned: ``n`` steps, and what one near the end of a ring reads."""
+    made = n * q * 64
+    scratch = aligned(made + q * ((furthest(network) + 1) * lanes + 32))
+    return scratch[:made], scratch[made:]
+
+
+@lru_cache(16)
+def furthest(network: XorNetwork) -> int:
+    """The furthest offset of all taps."""
+    return int(network.reach().max(initial=0))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.code.layout_kernels import place_of, step_of
-from xorpack.vector.aligned import aligned
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.xor import and_lanes, copy_words, xor_taps
 
 
@@ -26,6 +25,11 @@ def expand_kernel(
     schedule,  # XorNetwork.schedule()
     taps,  # XorNetwork.taps()
     inverse,  # of row_stride modulo rows
+    reach,  # XorNetwork.reach()
+    n_alike,  # XorNetwork.n_alike
+    word,  # (stretch * n_sub * q * 64,) uint32, aligned, scratch
+    window,  # of :func:`xorpack.code.expand.expanding`, as ``word``
+    places,  # (3, stretch) int64, scratch
     mask,  # (n * chunks,) uint32
     out,  # (q * n * chunks,) uint32
 ):
@@ -37,18 +41,13 @@ def expand_kernel(
     rows, chunks, lanes, _, row_stride, panel_chunks, n_sub = order
     n_panels = -(-chunks // panel_chunks)
     q = out.size // mask.size
-    reach = reach_of(taps)
-    stretch = max(1, min(32, 256 // max(q * n_sub, 1)))
-    n_alike = alike_of(taps)
-    word, window = aligned(stretch * n_sub * q * 64), window_of(q, lanes, reach)
-    indices = np.empty(stretch, np.int64)
-    slots = np.empty(stretch, np.int64)
-    starts = np.empty(stretch, np.int64)
+    stretch = places.shape[1]
+    indices, slots, starts = places[0], places[1], places[2]
     row_step, index_step = (row_stride, 1) if whole else (1, inverse)
     i = begin if whole else (first + begin) * inverse % rows
     r = begin * row_stride % rows if whole else first + begin
     for x in range(begin, end, stretch):
-        n = min(stretch, end - x)
+        n = stretch if stretch < end - x else end - x
         for y in range(n):
             indices[y], starts[y] = i, (r - first) * chunks
             slots[y] = place_of(0, i, lanes, n_sub)
@@ -60,9 +59,9 @@ def expand_kernel(
                 r -= rows
         for p in range(n_panels):
             base = p * panel_chunks
-            limit = min(panel_chunks, chunks - base)
+            limit = panel_chunks if panel_chunks < chunks - base else chunks - base
             make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, n_alike, window)
-            made = 0
+            made = np.int64(0)
             for y in range(n):
                 at = starts[y] + base
                 slot = slots[y]
@@ -74,44 +73,17 @@ def expand_kernel(
                     slot = next_slot(slot, lanes, n_sub)
 
 
-@njit(cache=True, nogil=True)
-def reach_of(taps):
-    """The furthest offset of each distinct row's taps."""
-    offsets, _, counts = taps
-    reach = np.zeros(len(offsets), np.int64)
-    for row in range(len(offsets)):
-        for k in range(counts[row]):
-            reach[row] = max(reach[row], offsets[row, k])
-    return reach
-
-
-@njit(cache=True, nogil=True)
-def alike_of(taps):
-    """3 where each row turns the first three of six taps by one rotation and the others by none, else 0."""
-    _, rotations, counts = taps
-    for row in range(len(rotations)):
-        if (
-            counts[row] != 6
-            or rotations[row, 0] != rotations[row, 1]
-            or rotations[row, 0] != rotations[row, 2]
-        ):
-            return 0
-        if rotations[row, 3] != 0 or rotations[row, 4] != 0 or rotations[row, 5] != 0:
-            return 0
-    return 3
-
-
 @njit(cache=True, nogil=True, inline="always")
 def next_slot(slot, lanes, n_sub):
     """The place of lane 0 a turn later."""
     return slot + lanes if slot + lanes < n_sub * lanes else slot + lanes - n_sub * lanes
 
 
-@njit(cache=True, nogil=True)
+@part
 def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reach, n_alike, window):
     """The lanes of panel p of the first ``n`` row ``indices``, twice each: ``word`` is (n, n_sub, q, 64), flat.
 
-    ``reach``, ``n_alike`` and ``window`` are of the functions here, other arguments are those of :func:`expand_kernel`.
+    Other arguments are those of :func:`expand_kernel`.
     """
     rows, _, lanes, n_steps, _, _, n_sub = order
     n_in, num, den, hold = schedule
@@ -170,16 +142,7 @@ def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reac
             made += 64 * q
 
 
-@njit(cache=True, nogil=True)
-def window_of(q, lanes, reach):
-    """An array for :func:`wrap_taps`."""
-    furthest = 0
-    for row in range(reach.size):  # reach.max() takes longer to compile than all of this function
-        furthest = max(furthest, reach[row])
-    return aligned(q * ((furthest + 1) * lanes + 32))
-
-
-@njit(cache=True, nogil=True)
+@part
 def wrap_taps(
     word, to, code, q, ring, lanes, start, m_lane, offsets, rotations, first, n_taps, n_alike, n, window
 ):
@@ -212,7 +175,9 @@ def place_word(out, to, word, made, mask, at, slot, lanes, turn, limit):
             out[to + j] = word[made + 32 - slot + j] & mask[at + j]
     else:
         # The lanes up to the turn's end, then those from its beginning on.
-        for j in range(slot, min(slot + lanes, turn, limit)):
+        last = turn if turn < limit else limit
+        for j in range(slot, slot + lanes if slot + lanes < last else last):
             out[to + j] = word[made + j - slot] & mask[at + j]
-        for j in range(min(slot + lanes - turn, limit)):
+        rest = slot + lanes - turn
+        for j in range(rest if rest < limit else limit):
             out[to + j] = word[made + turn - slot + j] & mask[at + j]

@@ -169,6 +169,11 @@ class XorNetwork:
         """Whether the number of stored words is free, and rotations tie the bits of a word."""
         return self.family in ("quasi-cyclic", "turned")
 
+    @property
+    def n_alike(self) -> int:
+        """Taps of each row, the first ones, that share a rotation where the others have none; 0: they do not."""
+        return N_TURNED if self.family == "turned" else 0
+
     def schedule(self, m: int, n: int) -> tuple[int, int, int, int]:
         """``(n_in, num, den, hold)`` of ``start(i)`` for ``m`` stored and ``n`` decoded words."""
         if self.any_rate:
@@ -189,6 +194,10 @@ class XorNetwork:
     def taps(self) -> Taps:
         """``(offsets, rotations, counts)``: int32 of shapes (R, K), (R, K), (R,), read-only."""
         return _taps(self)
+
+    def reach(self) -> NDArray[np.int64]:
+        """The furthest offset of each row's taps: shape (R,), read-only."""
+        return _reach(self)
 
     def get_config(self) -> dict[str, Any]:
         """The parameters as they stand in a file."""
@@ -282,3 +291,11 @@ def _taps(network: XorNetwork) -> Taps:
     for array in (offsets, rotations, counts):
         array.flags.writeable = False
     return offsets, rotations, counts
+
+
+@lru_cache(maxsize=64)
+def _reach(network: XorNetwork) -> NDArray[np.int64]:
+    offsets, _, _ = _taps(network)
+    reach: NDArray[np.int64] = offsets.max(axis=1).astype(np.int64)  # 0 where a row has fewer taps
+    reach.flags.writeable = False
+    return reach

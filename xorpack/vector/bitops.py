@@ -8,9 +8,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numba.extending import intrinsic, overload
 
 from xorpack.vector import cpu
+from xorpack.vector.llvm import emits
 
 
 def trailing_zeros(value: int) -> int:
@@ -46,30 +46,20 @@ def deposit(value: int, mask: int) -> int:
     return found
 
 
-@intrinsic
-def _cttz(typingctx: Any, value: Any) -> tuple[Signature, Any]:
+@emits(trailing_zeros)
+def _trailing_zeros(value: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), codegen
 
 
-@intrinsic
-def _ctpop(typingctx: Any, value: Any) -> tuple[Signature, Any]:
+@emits(count_ones)
+def _count_ones(value: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
-
-
-@overload(trailing_zeros, inline="always")
-def _trailing_zeros(value):
-    return lambda value: _cttz(types.uint64(value))
-
-
-@overload(count_ones, inline="always")
-def _count_ones(value):
-    return lambda value: _ctpop(types.uint64(value))
 
 
 def _extract_loop(value, mask):
@@ -95,31 +85,24 @@ def _deposit_loop(value, mask):
     return found
 
 
-def _move_bits(name: str, loop: Any) -> Any:
-    """An intrinsic of 64 bits: the instruction ``name`` where the CPU does it in hardware, else ``loop``, compiled."""
+def _move_bits(name: str, loop: Any) -> tuple[Signature, Any]:
+    """Of 64 bits: the instruction ``name`` where the CPU does it in hardware, else ``loop``, compiled."""
 
-    @intrinsic
-    def moved(typingctx: Any, value: Any, mask: Any) -> tuple[Signature, Any]:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            if not cpu.moves_bits():
-                return context.compile_internal(builder, loop, signature, args)
-            kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 2)
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.bmi.{name}.64")
-            return builder.call(function, args)
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not cpu.moves_bits():
+            return context.compile_internal(builder, loop, signature, args)
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 2)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.bmi.{name}.64")
+        return builder.call(function, args)
 
-        return types.uint64(types.uint64, types.uint64), codegen
-
-    return moved
+    return types.uint64(types.uint64, types.uint64), codegen
 
 
-_pext, _pdep = _move_bits("pext", _extract_loop), _move_bits("pdep", _deposit_loop)
+@emits(extract)
+def _extract(value: Any, mask: Any) -> tuple[Signature, Any]:
+    return _move_bits("pext", _extract_loop)
 
 
-@overload(extract, inline="always")
-def _extract(value, mask):
-    return lambda value, mask: _pext(types.uint64(value), types.uint64(mask))
-
-
-@overload(deposit, inline="always")
-def _deposit(value, mask):
-    return lambda value, mask: _pdep(types.uint64(value), types.uint64(mask))
+@emits(deposit)
+def _deposit(value: Any, mask: Any) -> tuple[Signature, Any]:
+    return _move_bits("pdep", _deposit_loop)

@@ -5,10 +5,9 @@ bit i of byte c of row r. A *map* takes the 8 bits that a row has in one byte to
 bytes 8 octets, of which octet ``7 - i`` says which of the 8 bits bit i is the sum of. To multiply one byte of 8 rows by
 a map, and to add what comes to the rows, is one instruction for 64 columns.
 
-Functions are plain numpy with numba overloads, as in :mod:`xorpack.vector.llvm`. Arrays are flat and contiguous;
-indices are not checked. ``width``, a multiple of 8, is the length of the tuple ``shape``, so that it is known where
-code is made. Pivots are found and
-maps are made by :mod:`xorpack.vector.gf2_pivots`.
+Functions are plain numpy, for which kernels emit LLVM, as in :mod:`xorpack.vector.llvm`. Arrays are flat and
+contiguous; indices are not checked. ``width``, a multiple of 8, is the length of the tuple ``shape``, so that it is
+known where code is made. Pivots are found and maps are made by :mod:`xorpack.vector.gf2_pivots`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from xorpack.vector import cpu
@@ -38,7 +36,7 @@ from xorpack.vector.gf2_llvm import (
     turn_bits,
     turn_words,
 )
-from xorpack.vector.llvm import pointer_to
+from xorpack.vector.llvm import emits, pointer_to
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -123,9 +121,9 @@ def join_groups(groups: Bytes, rows: Words, shape: Shape) -> None:
     rows[: found.size] = found
 
 
-@intrinsic
+@emits(put_equation)
 def _put_equation(
-    typingctx: Any, rows: Any, at: Any, patterns: Any, begin: Any, n: Any, turn: Any, rhs: Any, shape: Any
+    rows: Any, at: Any, patterns: Any, begin: Any, n: Any, turn: Any, rhs: Any, shape: Any
 ) -> tuple[Signature, Any]:
     width = shape.count
 
@@ -153,9 +151,9 @@ def _put_equation(
     return types.none(rows, index, patterns, index, index, index, types.uint64, shape), codegen
 
 
-@intrinsic
+@emits(reduce_rows)
 def _reduce_rows(
-    typingctx: Any, rows: Any, groups: Any, maps: Any, has: Any, first: Any, last: Any, base: Any, slots: Any,
+    rows: Any, groups: Any, maps: Any, has: Any, first: Any, last: Any, base: Any, slots: Any,
     shape: Any,
 ) -> tuple[Signature, Any]:  # fmt: skip
     width = shape.count
@@ -231,8 +229,8 @@ def _reduce_rows(
     return types.none(rows, groups, maps, has, n, n, n, n, shape), codegen
 
 
-@intrinsic
-def _free_bytes(typingctx: Any, has: Any, first: Any) -> tuple[Signature, Any]:
+@emits(free_bytes)
+def _free_bytes(has: Any, first: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = pointer_to(context, builder, signature.args[0], args[0], args[1], SLICE)
         found = builder.load(where, align=4)
@@ -242,8 +240,8 @@ def _free_bytes(typingctx: Any, has: Any, first: Any) -> tuple[Signature, Any]:
     return types.uint64(has, types.int64), codegen
 
 
-@intrinsic
-def _used_bytes(typingctx: Any, groups: Any, shape: Any) -> tuple[Signature, Any]:
+@emits(used_bytes)
+def _used_bytes(groups: Any, shape: Any) -> tuple[Signature, Any]:
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -262,8 +260,8 @@ def _used_bytes(typingctx: Any, groups: Any, shape: Any) -> tuple[Signature, Any
     return types.uint64(groups, shape), codegen
 
 
-@intrinsic
-def _join_groups(typingctx: Any, groups: Any, rows: Any, shape: Any) -> tuple[Signature, Any]:
+@emits(join_groups)
+def _join_groups(groups: Any, rows: Any, shape: Any) -> tuple[Signature, Any]:
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -283,32 +281,3 @@ def _join_groups(typingctx: Any, groups: Any, rows: Any, shape: Any) -> tuple[Si
         return context.get_dummy_value()
 
     return types.none(groups, rows, shape), codegen
-
-
-@overload(put_equation, inline="always")
-def _put_equation_overload(rows, at, patterns, begin, n, turn, rhs, shape):
-    return lambda rows, at, patterns, begin, n, turn, rhs, shape: _put_equation(
-        rows, at, patterns, begin, n, turn, rhs, shape
-    )
-
-
-@overload(reduce_rows, inline="always")
-def _reduce_rows_overload(rows, groups, maps, has, first, last, base, slots, shape):
-    return lambda rows, groups, maps, has, first, last, base, slots, shape: _reduce_rows(
-        rows, groups, maps, has, first, last, base, slots, shape
-    )
-
-
-@overload(free_bytes, inline="always")
-def _free_bytes_overload(has, first):
-    return lambda has, first: _free_bytes(has, first)
-
-
-@overload(used_bytes, inline="always")
-def _used_bytes_overload(groups, shape):
-    return lambda groups, shape: _used_bytes(groups, shape)
-
-
-@overload(join_groups, inline="always")
-def _join_groups_overload(groups, rows, shape):
-    return lambda groups, rows, shape: _join_groups(groups, rows, shape)

@@ -14,7 +14,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from xorpack.vector.gf2_bytes import N_GROUPS, Bytes, Shape, Words, joined, sliced
@@ -31,7 +30,7 @@ from xorpack.vector.gf2_llvm import (
     spread,
     turn_bits,
 )
-from xorpack.vector.llvm import pointer_to
+from xorpack.vector.llvm import emits, pointer_to
 
 VIEW = 6
 """Bytes of a row in which its pivot is sought."""
@@ -119,9 +118,9 @@ def solve_byte(maps: Bytes, at: int, solved: Words, row: int, shape: Shape) -> n
     return np.uint8(np.bitwise_xor.reduce(maps[at : at + chosen.size][chosen != 0], initial=np.uint8(0)))
 
 
-@intrinsic
+@emits(find_pivots)
 def _find_pivots(
-    typingctx: Any, groups: Any, places: Any, octets: Any, sums: Any, mixing: Any, shape: Any
+    groups: Any, places: Any, octets: Any, sums: Any, mixing: Any, shape: Any
 ) -> tuple[Signature, Any]:
     width = shape.count
 
@@ -194,9 +193,9 @@ def _find_pivots(
     return types.uint64(groups, places, octets, sums, mixing, shape), codegen
 
 
-@intrinsic
+@emits(add_to_map)
 def _add_to_map(
-    typingctx: Any, maps: Any, at: Any, groups: Any, sums: Any, place: Any, fresh: Any, shape: Any
+    maps: Any, at: Any, groups: Any, sums: Any, place: Any, fresh: Any, shape: Any
 ) -> tuple[Signature, Any]:
     width = shape.count
 
@@ -234,8 +233,8 @@ def _add_to_map(
     return types.none(maps, index, groups, sums, index, types.boolean, shape), codegen
 
 
-@intrinsic
-def _mix_groups(typingctx: Any, groups: Any, mixing: Any, shape: Any) -> tuple[Signature, Any]:
+@emits(mix_groups)
+def _mix_groups(groups: Any, mixing: Any, shape: Any) -> tuple[Signature, Any]:
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -260,10 +259,8 @@ def _mix_groups(typingctx: Any, groups: Any, mixing: Any, shape: Any) -> tuple[S
     return types.none(groups, mixing, shape), codegen
 
 
-@intrinsic
-def _solve_byte(
-    typingctx: Any, maps: Any, at: Any, solved: Any, row: Any, shape: Any
-) -> tuple[Signature, Any]:
+@emits(solve_byte)
+def _solve_byte(maps: Any, at: Any, solved: Any, row: Any, shape: Any) -> tuple[Signature, Any]:
     width = shape.count
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -289,27 +286,3 @@ def _solve_byte(
 
     n = types.int64
     return types.uint8(maps, n, solved, n, shape), codegen
-
-
-@overload(find_pivots, inline="always")
-def _find_pivots_overload(groups, places, octets, sums, mixing, shape):
-    return lambda groups, places, octets, sums, mixing, shape: _find_pivots(
-        groups, places, octets, sums, mixing, shape
-    )
-
-
-@overload(add_to_map, inline="always")
-def _add_to_map_overload(maps, at, groups, sums, place, fresh, shape):
-    return lambda maps, at, groups, sums, place, fresh, shape: _add_to_map(
-        maps, at, groups, sums, place, fresh, shape
-    )
-
-
-@overload(mix_groups, inline="always")
-def _mix_groups_overload(groups, mixing, shape):
-    return lambda groups, mixing, shape: _mix_groups(groups, mixing, shape)
-
-
-@overload(solve_byte, inline="always")
-def _solve_byte_overload(maps, at, solved, row, shape):
-    return lambda maps, at, solved, row, shape: _solve_byte(maps, at, solved, row, shape)

@@ -1,21 +1,54 @@
 """What the vector operations of numba kernels are written with: LLVM vectors in flat, contiguous arrays.
 
-Each operation is a plain numpy function with a numba overload that emits LLVM vectors, so that a kernel does not
+Each operation is a plain numpy function for which kernels emit LLVM vectors (:func:`emits`), so that a kernel does not
 depend on what the compiler happens to vectorize, and its ``py_func`` runs too. Indices are not checked.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.core.typing.templates import Signature
+from numba.extending import lower_builtin, type_callable
+
+Definition = TypeVar("Definition", bound=Callable[..., tuple[Signature, Any]])
 
 VECTOR = 8
 """64-bit words that are treated at once."""
 
 LANES = 32
 """32-bit words that are treated at once."""
+
+
+def emits(operation: Callable[..., Any]) -> Callable[[Definition], Definition]:
+    """Decorator of a function that says what kernels make of ``operation``, a plain one.
+
+    It takes the arguments' types and returns a signature, to whose types arguments are cast, and what emits the code,
+    like one of numba's ``intrinsic``. A numba overload of ``operation`` would be compiled by itself as well, for every
+    set of types, where it is not used.
+    """
+
+    def decorate(definition: Definition) -> Definition:
+        @type_callable(operation)  # type: ignore[untyped-decorator]
+        def typing(context: Any) -> Any:
+            @wraps(definition)
+            def signature(*kinds: Any) -> Signature:
+                return definition(*kinds)[0]
+
+            return signature
+
+        @lower_builtin(operation, types.VarArg(types.Any))  # type: ignore[untyped-decorator]
+        def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return definition(*signature.args)[1](context, builder, signature, args)
+
+        return definition
+
+    return decorate
 
 
 def pointer_to(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:

@@ -1,8 +1,8 @@
 """Sums of four activations by table, for 16 rows at a time: what products on the CPU are made of.
 
-Like :mod:`xorpack.vector.llvm`: plain numpy functions, each with a numba overload that emits LLVM vectors. 16 rows of a
-plane stand side by side, a word of 32 columns in each lane; 4 bits of it choose one of the 16 sums of 4 activations:
-with AVX-512 one instruction does so for all rows. Arrays are flat and contiguous; indices are not checked.
+Like :mod:`xorpack.vector.llvm`: plain numpy functions, for which kernels emit LLVM vectors. 16 rows of a plane stand
+side by side, a word of 32 columns in each lane; 4 bits of it choose one of the 16 sums of 4 activations: with AVX-512
+one instruction does so for all rows. Arrays are flat and contiguous; indices are not checked.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from xorpack.vector import cpu
-from xorpack.vector.llvm import pointer_to
+from xorpack.vector.llvm import emits, pointer_to
 
 ROWS = 16
 """Rows that are treated at once."""
@@ -124,9 +123,9 @@ def _look_up(builder: Any, pointer: Any, table: Any, index: Any) -> Any:
     return found
 
 
-@intrinsic
+@emits(xor_rows)
 def _xor_rows(
-    typingctx: Any, target: Any, to: Any, source: Any, here: Any, offsets: Any, first: Any, n: Any
+    target: Any, to: Any, source: Any, here: Any, offsets: Any, first: Any, n: Any
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def at(k: int, index: Any, kind: Any) -> Any:
@@ -144,8 +143,8 @@ def _xor_rows(
     return types.none(target, integer, source, integer, offsets, integer, integer), codegen
 
 
-@intrinsic
-def _and_rows(typingctx: Any, target: Any, to: Any, n: Any, mask: Any, at: Any) -> tuple[Signature, Any]:
+@emits(and_rows)
+def _and_rows(target: Any, to: Any, n: Any, mask: Any, at: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rows = ir.Constant(_INDEX, ROWS)
         kept = builder.load(
@@ -166,10 +165,8 @@ def _and_rows(typingctx: Any, target: Any, to: Any, n: Any, mask: Any, at: Any) 
     return types.none(target, integer, integer, mask, integer), codegen
 
 
-@intrinsic
-def _turn_rows(
-    typingctx: Any, target: Any, to: Any, step: Any, source: Any, at: Any, starts: Any
-) -> tuple[Signature, Any]:
+@emits(turn_rows)
+def _turn_rows(target: Any, to: Any, step: Any, source: Any, at: Any, starts: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def pointer(k: int, index: Any, kind: Any) -> Any:
             return pointer_to(context, builder, signature.args[k], args[k], index, kind)
@@ -193,50 +190,24 @@ def _turn_rows(
     return types.none(target, integer, integer, source, integer, starts), codegen
 
 
-@intrinsic
-def _add_lookups(
-    typingctx: Any, sums: Any, to: Any, words: Any, at: Any, tables: Any, first: Any, n: Any
-) -> tuple[Signature, Any]:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def pointer(k: int, index: Any, kind: Any) -> Any:
-            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
+def _add_floats(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def pointer(k: int, index: Any, kind: Any) -> Any:
+        return pointer_to(context, builder, signature.args[k], args[k], index, kind)
 
-        places = [
-            pointer(4, builder.add(args[5], ir.Constant(_INDEX, ENTRIES * g)), _FLOATS) for g in range(8)
-        ]
-        tables = [builder.load(place, align=4) for place in places]
-        with cgutils.for_range(builder, args[6]) as loop:
-            step = builder.mul(loop.index, ir.Constant(_INDEX, ROWS))
-            word = builder.load(pointer(2, builder.add(args[3], step), _WORDS), align=4)
-            parts = []
-            for g in range(8):
-                index = builder.lshr(word, ir.Constant(_WORDS, [GROUP * g] * ROWS)) if g else word
-                parts.append(_look_up(builder, places[g], tables[g], index))
-            while len(parts) > 1:
-                parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-            target = pointer(0, builder.add(args[1], step), _FLOATS)
-            builder.store(builder.fadd(builder.load(target, align=4), parts[0]), target, align=4)
-        return context.get_dummy_value()
-
-    integer = types.int64
-    return types.none(sums, integer, words, integer, tables, integer, integer), codegen
-
-
-@overload(xor_rows, inline="always")
-def _xor_rows_overload(target, to, source, here, offsets, first, n):
-    return lambda target, to, source, here, offsets, first, n: _xor_rows(
-        target, to, source, here, offsets, first, n
-    )
-
-
-@overload(and_rows, inline="always")
-def _and_rows_overload(target, to, n, mask, at):
-    return lambda target, to, n, mask, at: _and_rows(target, to, n, mask, at)
-
-
-@overload(turn_rows, inline="always")
-def _turn_rows_overload(target, to, step, source, at, starts):
-    return lambda target, to, step, source, at, starts: _turn_rows(target, to, step, source, at, starts)
+    places = [pointer(4, builder.add(args[5], ir.Constant(_INDEX, ENTRIES * g)), _FLOATS) for g in range(8)]
+    tables = [builder.load(place, align=4) for place in places]
+    with cgutils.for_range(builder, args[6]) as loop:
+        step = builder.mul(loop.index, ir.Constant(_INDEX, ROWS))
+        word = builder.load(pointer(2, builder.add(args[3], step), _WORDS), align=4)
+        parts = []
+        for g in range(8):
+            index = builder.lshr(word, ir.Constant(_WORDS, [GROUP * g] * ROWS)) if g else word
+            parts.append(_look_up(builder, places[g], tables[g], index))
+        while len(parts) > 1:
+            parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        target = pointer(0, builder.add(args[1], step), _FLOATS)
+        builder.store(builder.fadd(builder.load(target, align=4), parts[0]), target, align=4)
+    return context.get_dummy_value()
 
 
 def _add_halves(builder: Any, shorts: Any) -> Any:
@@ -264,43 +235,36 @@ def _look_up_shorts(builder: Any, pointer: Any, table: Any, index: Any) -> Any:
     return found
 
 
-@intrinsic
-def _add_short_lookups(
-    typingctx: Any, sums: Any, to: Any, words: Any, at: Any, tables: Any, first: Any, n: Any
+def _add_shorts(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def pointer(k: int, index: Any, kind: Any) -> Any:
+        return pointer_to(context, builder, signature.args[k], args[k], index, kind)
+
+    def shorts(*values: int) -> Any:
+        return ir.Constant(_SHORTS, [*values] * (2 * ROWS // len(values)))
+
+    places = [
+        pointer(4, builder.add(args[5], ir.Constant(_INDEX, 2 * ENTRIES * g)), _SHORTS) for g in range(4)
+    ]
+    tables = [builder.load(place, align=2) for place in places]
+    with cgutils.for_range(builder, args[6]) as loop:
+        step = builder.mul(loop.index, ir.Constant(_INDEX, ROWS))
+        word = builder.load(pointer(2, builder.add(args[3], step), _SHORTS), align=4)
+        parts = []
+        for g in range(4):
+            index = builder.lshr(word, shorts(GROUP * g)) if g else word
+            index = builder.or_(builder.and_(index, shorts(ENTRIES - 1)), shorts(0, ENTRIES))
+            parts.append(_look_up_shorts(builder, places[g], tables[g], index))
+        whole = builder.add(builder.add(parts[0], parts[1]), builder.add(parts[2], parts[3]))
+        target = pointer(0, builder.add(args[1], step), _WORDS)
+        total = builder.add(builder.load(target, align=4), _add_halves(builder, whole))
+        builder.store(total, target, align=4)
+    return context.get_dummy_value()
+
+
+@emits(add_lookups)
+def _add_lookups(
+    sums: Any, to: Any, words: Any, at: Any, tables: Any, first: Any, n: Any
 ) -> tuple[Signature, Any]:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def pointer(k: int, index: Any, kind: Any) -> Any:
-            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
-
-        def shorts(*values: int) -> Any:
-            return ir.Constant(_SHORTS, [*values] * (2 * ROWS // len(values)))
-
-        places = [
-            pointer(4, builder.add(args[5], ir.Constant(_INDEX, 2 * ENTRIES * g)), _SHORTS) for g in range(4)
-        ]
-        tables = [builder.load(place, align=2) for place in places]
-        with cgutils.for_range(builder, args[6]) as loop:
-            step = builder.mul(loop.index, ir.Constant(_INDEX, ROWS))
-            word = builder.load(pointer(2, builder.add(args[3], step), _SHORTS), align=4)
-            parts = []
-            for g in range(4):
-                index = builder.lshr(word, shorts(GROUP * g)) if g else word
-                index = builder.or_(builder.and_(index, shorts(ENTRIES - 1)), shorts(0, ENTRIES))
-                parts.append(_look_up_shorts(builder, places[g], tables[g], index))
-            whole = builder.add(builder.add(parts[0], parts[1]), builder.add(parts[2], parts[3]))
-            target = pointer(0, builder.add(args[1], step), _WORDS)
-            total = builder.add(builder.load(target, align=4), _add_halves(builder, whole))
-            builder.store(total, target, align=4)
-        return context.get_dummy_value()
-
     integer = types.int64
-    return types.none(sums, integer, words, integer, tables, integer, integer), codegen
-
-
-@overload(add_lookups, inline="always")
-def _add_lookups_overload(sums, to, words, at, tables, first, n):
-    if tables.dtype == types.int16:
-        return lambda sums, to, words, at, tables, first, n: _add_short_lookups(
-            sums, to, words, at, tables, first, n
-        )
-    return lambda sums, to, words, at, tables, first, n: _add_lookups(sums, to, words, at, tables, first, n)
+    add = _add_shorts if tables.dtype == types.int16 else _add_floats
+    return types.none(sums, integer, words, integer, tables, integer, integer), add

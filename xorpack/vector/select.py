@@ -1,8 +1,8 @@
 """Vector operations of a Viterbi search: add, compare, select; and the reordering between two steps.
 
-Like :mod:`xorpack.vector.llvm`: plain numpy functions, each with a numba overload that emits LLVM vectors of 32
-int16. Costs are int16 that stop at 32767, so that results are the same on every machine. Arrays are flat and
-contiguous; indices are not checked.
+Like :mod:`xorpack.vector.llvm`: plain numpy functions, for which kernels emit LLVM vectors of 32 int16. Costs are int16
+that stop at 32767, so that results are the same on every machine. Arrays are flat and contiguous; indices are not
+checked.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
+
+from xorpack.vector.llvm import emits
 
 LANES = 32
 """States that are treated at once."""
@@ -260,9 +261,9 @@ class _Step:
         builder.store(builder.bitcast(chosen, _WORD), builder.gep(self.survivors, [builder.add(base, k)]))
 
 
-@intrinsic
+@emits(add_compare_select)
 def _add_compare_select(
-    typingctx: Any, new: Any, old: Any, run: Any, levels: Any, starts: Any, n_weights: Any, n_dropped: Any,
+    new: Any, old: Any, run: Any, levels: Any, starts: Any, n_weights: Any, n_dropped: Any,
     n_new: Any, targets: Any, weights: Any, weighted: Any, fine: Any, survivors: Any, at: Any,
 ) -> tuple[Signature, Any]:  # fmt: skip
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -272,8 +273,8 @@ def _add_compare_select(
     return n(new, old, n, levels, starts, n, n, n, targets, weights, flag, flag, survivors, n), codegen
 
 
-@intrinsic
-def _unshuffle(typingctx: Any, target: Any, source: Any, n: Any, less: Any) -> tuple[Signature, Any]:
+@emits(unshuffle)
+def _unshuffle(target: Any, source: Any, n: Any, less: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         into, origin = (_data(context, builder, signature.args[i], args[i]) for i in (0, 1))
         less = _splat(builder, builder.trunc(args[3], _SHORT))
@@ -291,22 +292,3 @@ def _unshuffle(typingctx: Any, target: Any, source: Any, n: Any, less: Any) -> t
 
     n = types.int64
     return types.none(target, source, n, n), codegen
-
-
-@overload(add_compare_select, inline="always")
-def _add_compare_select_overload(
-    new, old, run, levels, starts, n_weights, n_dropped, n_new, targets, weights, weighted, fine, survivors, at
-):  # fmt: skip
-    def body(
-        new, old, run, levels, starts, n_weights, n_dropped, n_new, targets, weights, weighted, fine, survivors, at
-    ):  # fmt: skip
-        return _add_compare_select(
-            new, old, run, levels, starts, n_weights, n_dropped, n_new, targets, weights, weighted, fine, survivors, at
-        )  # fmt: skip
-
-    return body
-
-
-@overload(unshuffle, inline="always")
-def _unshuffle_overload(target, source, n, less):
-    return lambda target, source, n, less: _unshuffle(target, source, n, less)

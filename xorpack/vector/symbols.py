@@ -9,10 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from xorpack.vector.llvm import LANES, bits_of, pointer_to, splat
+from xorpack.vector.llvm import LANES, bits_of, emits, pointer_to, splat
 
 
 def expand_signs(
@@ -84,9 +83,8 @@ def put_symbols(
     out[at : at + LANES] = np.where(np.uint32(kept) >> bits & 1, x, 0).astype(out.dtype)
 
 
-@intrinsic
+@emits(expand_signs)
 def _expand_signs(
-    typingctx: Any,
     out: Any,
     at: Any,
     kept: Any,
@@ -127,9 +125,9 @@ def _expand_signs(
     )
 
 
-@intrinsic
+@emits(join_bits)
 def _join_bits(
-    typingctx: Any, out: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
+    out: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         element = ir.IntType(signature.args[0].dtype.bitwidth)
@@ -153,9 +151,9 @@ def _join_bits(
     return types.none(out, integer, planes, integer, integer, integer), codegen
 
 
-@intrinsic
+@emits(split_bits)
 def _split_bits(
-    typingctx: Any, source: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
+    source: Any, at: Any, planes: Any, first: Any, stride: Any, n_planes: Any
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         element = ir.IntType(signature.args[0].dtype.bitwidth)
@@ -176,9 +174,9 @@ def _split_bits(
     return types.uint32(source, integer, planes, integer, integer, integer), codegen
 
 
-@intrinsic
+@emits(put_symbols)
 def _put_symbols(
-    typingctx: Any, out: Any, at: Any, kept: Any, heads: Any, tails: Any, table: Any, low: Any, width: Any,
+    out: Any, at: Any, kept: Any, heads: Any, tails: Any, table: Any, low: Any, width: Any,
     n_raw: Any, n_depths: Any,
 ) -> tuple[Signature, Any]:  # fmt: skip
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -218,31 +216,3 @@ def _put_symbols(
 
     n = types.int64
     return types.none(out, n, types.uint32, heads, tails, table, n, n, n, n), codegen
-
-
-@overload(expand_signs, inline="always")
-def _expand_signs_overload(out, at, kept, planes, first, stride, alphas, alpha_at, n_planes):
-    return lambda out, at, kept, planes, first, stride, alphas, alpha_at, n_planes: _expand_signs(
-        out, at, kept, planes, first, stride, alphas, alpha_at, n_planes
-    )
-
-
-@overload(join_bits, inline="always")
-def _join_bits_overload(out, at, planes, first, stride, n_planes):
-    return lambda out, at, planes, first, stride, n_planes: _join_bits(
-        out, at, planes, first, stride, n_planes
-    )
-
-
-@overload(split_bits, inline="always")
-def _split_bits_overload(source, at, planes, first, stride, n_planes):
-    return lambda source, at, planes, first, stride, n_planes: _split_bits(
-        source, at, planes, first, stride, n_planes
-    )
-
-
-@overload(put_symbols, inline="always")
-def _put_symbols_overload(out, at, kept, heads, tails, table, low, width, n_raw, n_depths):
-    return lambda out, at, kept, heads, tails, table, low, width, n_raw, n_depths: _put_symbols(
-        out, at, kept, heads, tails, table, low, width, n_raw, n_depths
-    )

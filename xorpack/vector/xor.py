@@ -10,10 +10,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
-from xorpack.vector.llvm import LANES, VECTOR, pointer_to, splat
+from xorpack.vector.llvm import LANES, VECTOR, emits, pointer_to, splat
 
 ALIKE = (6, 3)
 """Taps of a row of a ``turned`` network, and how many of them have its rotation: no other number is of use."""
@@ -71,9 +70,8 @@ def copy_words(target: NDArray[np.uint32], to: int, source: NDArray[np.uint32], 
     target[to : to + n] = source[at : at + n]
 
 
-@intrinsic
+@emits(xor_taps)
 def _xor_taps(
-    typingctx: Any,
     target: Any,
     to: Any,
     source: Any,
@@ -178,20 +176,20 @@ def _combine(operation: str, element: Any, n: int) -> Any:
     return codegen
 
 
-@intrinsic
-def _xor8(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+@emits(xor8)
+def _xor8(target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
     integer = types.int64
     return types.none(target, integer, a, integer, b, integer), _combine("xor", ir.IntType(64), VECTOR)
 
 
-@intrinsic
-def _and_lanes(typingctx: Any, target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
+@emits(and_lanes)
+def _and_lanes(target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
     integer = types.int64
     return types.none(target, integer, a, integer, b, integer), _combine("and_", ir.IntType(32), LANES)
 
 
-@intrinsic
-def _copy_words(typingctx: Any, target: Any, to: Any, source: Any, at: Any, n: Any) -> tuple[Signature, Any]:
+@emits(copy_words)
+def _copy_words(target: Any, to: Any, source: Any, at: Any, n: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(32)
         into, origin = (
@@ -202,31 +200,3 @@ def _copy_words(typingctx: Any, target: Any, to: Any, source: Any, at: Any, n: A
 
     integer = types.int64
     return types.none(target, integer, source, integer, integer), codegen
-
-
-@overload(xor8, inline="always")
-def _xor8_overload(target, i, a, j, b, k):
-    return lambda target, i, a, j, b, k: _xor8(target, i, a, j, b, k)
-
-
-@overload(xor_taps, inline="always")
-def _xor_taps_overload(
-    target, to, source, here, stride, offsets, rotations, first, n_taps, n_alike, n_planes, size
-):
-    return (
-        lambda target, to, source, here, stride, offsets, rotations, first, n_taps, n_alike, n_planes, size: (
-            _xor_taps(
-                target, to, source, here, stride, offsets, rotations, first, n_taps, n_alike, n_planes, size
-            )
-        )
-    )
-
-
-@overload(and_lanes, inline="always")
-def _and_lanes_overload(target, i, a, j, b, k):
-    return lambda target, i, a, j, b, k: _and_lanes(target, i, a, j, b, k)
-
-
-@overload(copy_words, inline="always")
-def _copy_words_overload(target, to, source, at, n):
-    return lambda target, to, source, at, n: _copy_words(target, to, source, at, n)

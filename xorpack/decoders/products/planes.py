@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections, check_kept
+from xorpack.code.expand import furthest
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
@@ -57,6 +58,9 @@ class PlaneRows:
             layout.params(),
             network.schedule(m_lane, layout.n_steps),
             network.taps(),
+            network.reach(),
+            network.n_alike,
+            furthest(network),
             np.array([0xFFFFFFFF * (ones >> k & 1) for k in constant], np.uint32),
             _by_rows(corrections, rows, cols, planes),
             masks,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from xorpack.code.expand_kernels import alike_of, make_words, next_slot, place_word, reach_of, window_of
+from xorpack.code.expand_kernels import make_words, next_slot, place_word
 from xorpack.code.layout_kernels import place_of
 from xorpack.decoders.products.sums_kernels import kept_sums
 from xorpack.vector.aligned import aligned
 from xorpack.vector.bitops import count_ones, deposit
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.lookup import add_lookups, and_rows, turn_rows
 from xorpack.vector.outlined import fail, itself
 from xorpack.vector.team_kernels import lead
@@ -27,6 +27,9 @@ def planes_kernel(
     order,  # Layout.params()
     schedule,  # XorNetwork.schedule()
     taps,  # XorNetwork.taps()
+    reach,  # XorNetwork.reach()
+    n_alike,  # XorNetwork.n_alike
+    furthest,  # offset of all taps
     constants,  # (q - n_coded,) uint32: words of the planes that are not coded; they come last
     wrong,  # (starts, columns, values): corrections of row r are those from starts[r] to starts[r + 1]
     masks,  # (units, chunks, 16) uint32 flat, or empty: nothing is pruned
@@ -48,11 +51,11 @@ def planes_kernel(
     masked = masks.size > 0
     n_planes = q + 1 if masked else q
     firsts, columns, values = wrong
-    reach, n_alike = reach_of(taps), alike_of(taps)
     # Where all lanes are a turn, any skew of them is 32 neighbours of what was made: nothing need be placed.
     packed = bits.size > 0
     straight = lanes == 32 and n_sub == 1 and not packed
-    made, window = aligned(16 * n_sub * n_coded * 64), window_of(n_coded, lanes, reach)
+    made = aligned(16 * n_sub * n_coded * 64)
+    window = aligned(n_coded * ((furthest + 1) * lanes + 32))
     placed = aligned(0 if straight else 16 * n_coded * 32)
     rest = aligned(16 * constants.size * 32)
     everything = aligned(32)
@@ -158,7 +161,7 @@ def planes_kernel(
                 out[k, places[y]] = steps[k] * total[k, y]
 
 
-@njit(cache=True, nogil=True)
+@part
 def unpack_rows(placed, starts, code, q, masks, first, n, cols, at, n_rows):
     """Put ``n`` words of ``n_rows`` rows of packed planes to ``placed[starts[j, y]:]``; ``at`` (16,) moves past them.
 

@@ -21,7 +21,7 @@ import math
 import numpy as np
 
 from xorpack.encoding.quantize.trellis_kernels import search_kernel
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 
 
 @njit(cache=True, nogil=True)
@@ -115,7 +115,7 @@ def descent_kernel(gradient, hessian, columns, shared, gains, fit_gains, code, v
     return total
 
 
-@njit(cache=True, nogil=True)
+@part
 def quantize_column(target, c, shared, gain, fit_gain, bits, values, outliers):
     """Choose the stored bits (m, 1) of column ``c``; ``values`` (rows,) gets what is decoded. Returns the gain.
 
@@ -167,7 +167,7 @@ def quantize_column(target, c, shared, gain, fit_gain, bits, values, outliers):
     return expand_column(target, cares, scale, count, gain, fit_gain, expand, bits, values)
 
 
-@njit(cache=True, nogil=True)
+@part
 def expand_column(target, cares, scale, count, gain, fit_gain, expand, bits, values):
     """Write the decoded weights that ``cares`` tells; returns the gain, the best by least squares if ``fit_gain``."""
     n_in, n_out, levels = expand
@@ -215,7 +215,7 @@ def keep_costliest(column, c, shared):
         kept[order[i], c >> 5] |= bit
 
 
-@njit(cache=True, nogil=True)
+@part
 def root_mean_square(column, c, shared):
     """Of the kept weights of column ``c`` in units of their scales."""
     kept, scale = shared[0], shared[2][c // shared[1]]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.symbols import split_bits
 
 
-@njit(cache=True, nogil=True)
+@part
 def read_block(mask, r, first, n):
     """Bits ``first .. first + n - 1`` of row r of ``mask`` (rows, chunks), n <= 32."""
     chunk = first // 32
@@ -93,18 +93,21 @@ def sum_costs(counts, others, weights, found):
     """
     n, n_classes, n_each = counts.shape
     levels = found.shape[1]
-    flat, every = counts.reshape(n, n_classes * n_each), np.empty((n_classes * n_each, levels))
+    every = np.empty((n_classes * n_each, levels), np.float64)
     for c in range(n_classes):
         first = others[c] + levels // 2
-        every[c * n_each : (c + 1) * n_each] = weights[:, first : first + levels]
+        for k in range(n_each):
+            for level in range(levels):  # a part of an array for another is half of numba's texts to compile
+                every[c * n_each + k, level] = weights[k, first + level]
     for i in range(n):
         for level in range(levels):
             found[i, level] = 0.0
-        for k in range(flat.shape[1]):
-            if flat[i, k] != 0:
-                count = np.float64(flat[i, k])
-                for level in range(levels):
-                    found[i, level] += count * every[k, level]
+        for c in range(n_classes):
+            for k in range(n_each):
+                if counts[i, c, k] != 0:
+                    count = np.float64(counts[i, c, k])
+                    for level in range(levels):
+                        found[i, level] += count * every[c * n_each + k, level]
 
 
 @njit(cache=True, nogil=True)
@@ -138,12 +141,14 @@ def cheapest_levels(totals, n, unit, level_bits, found):
     stretches that share a level, which takes ``level_bits``; lines say which is theirs in whole bits.
     """
     k, n_levels = totals.shape
-    sums = np.zeros((k + 1, n_levels))
+    sums = np.empty((k + 1, n_levels), np.float64)
+    for level in range(n_levels):
+        sums[0, level] = 0.0
     for i in range(k):
         for level in range(n_levels):
             sums[i + 1, level] = sums[i, level] + totals[i, level]
     # The least cost, and the level that has it, of the groups i .. j - 1 for each i <= j.
-    cheapest, which = np.zeros((k + 1, k + 1)), np.zeros((k + 1, k + 1), np.int64)
+    cheapest, which = np.empty((k + 1, k + 1), np.float64), np.empty((k + 1, k + 1), np.int64)
     for i in range(k + 1):
         for j in range(i, k + 1):
             best, at = sums[j, 0] - sums[i, 0], 0
@@ -153,14 +158,18 @@ def cheapest_levels(totals, n, unit, level_bits, found):
                     best, at = cost, level
             cheapest[i, j] = best
             which[i, j] = at
-    most = min(found.size, k)
-    came = np.zeros((most, k + 1), np.int64)
-    reached, before = cheapest[0].copy(), np.zeros(k + 1)
+    most = found.size if found.size < k else k
+    came = np.empty((most, k + 1), np.int64)
+    reached, before = np.empty(k + 1, np.float64), np.empty(k + 1, np.float64)
+    for j in range(k + 1):
+        reached[j] = cheapest[0, j]
+        came[0, j] = 0
     least, n_least = 0.0, 0
     width = 0
     for m in range(1, most + 1):
         if m > 1:
-            before[:] = reached
+            for j in range(k + 1):
+                before[j] = reached[j]
             for j in range(k + 1):
                 at = 0
                 for i in range(1, j + 1):
@@ -265,7 +274,7 @@ def fill_codewords(limit, runs, max_length, binomials, first_ranks, found):
         found[value] = codeword(np.uint64(value), limit, runs, max_length, binomials, first_ranks)
 
 
-@njit(cache=True, nogil=True)
+@part
 def codeword(value, limit, runs, max_length, binomials, first_ranks):
     """The codeword of a block's first ``limit`` ones, then zeros to ``max_length`` bits; from bit 24 on its length."""
     # The place among symbols of as many ones, in the combinatorial number system.
@@ -283,7 +292,7 @@ def codeword(value, limit, runs, max_length, binomials, first_ranks):
     return np.uint32(code | (max_length - runs[k, 1]) << 24)
 
 
-@njit(cache=True, nogil=True)
+@part
 def mark_block(words, r, first, value):
     """Set in row r of ``words`` (rows, chunks) the bits of ``value`` from bit ``first`` on."""
     while value != 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 
 
 @njit(cache=True, nogil=True)
@@ -130,7 +130,7 @@ def losses(left, right, importance, tile_rows, tile_cols, loss):
                     loss[r, j, k] = total / np.float32(max(n, 1))
 
 
-@njit(cache=True, nogil=True)
+@part
 def _alone(left, right, r, t, j, k, c):
     others = 0
     for i in range(left.shape[2]):

@@ -12,7 +12,8 @@ def nonfinite_kernel(bits):
     """First index of a NaN or infinity among the bits of float32, uint32 (n,); -1 if there is none."""
     largest = np.uint32(0)
     for i in range(bits.size):
-        largest = max(largest, np.uint32(bits[i] & np.uint32(0x7FFFFFFF)))
+        magnitude = np.uint32(bits[i] & np.uint32(0x7FFFFFFF))
+        largest = largest if largest > magnitude else magnitude
     if largest >= np.uint32(0x7F800000):
         for i in range(bits.size):
             if bits[i] & np.uint32(0x7F800000) == np.uint32(0x7F800000):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.select import add_compare_select, unshuffle
 
 
@@ -208,7 +208,7 @@ def run(
     return last, total
 
 
-@njit(cache=True, nogil=True)
+@part
 def trace(survivors, stride, capacity, new_bits, window, begin, n, until, last, chosen):
     """Follow the survivors from window ``last`` after ``n`` steps back to the window before step ``until``."""
     n_steps = new_bits.size
@@ -225,7 +225,7 @@ def trace(survivors, stride, capacity, new_bits, window, begin, n, until, last, 
     return last
 
 
-@njit(cache=True, nogil=True)
+@part
 def window_before(chosen, new_bits, window, step):
     """The window that the path ``chosen`` (n_steps,) is in before ``step``."""
     missing = window - new_bits[step]
@@ -239,7 +239,7 @@ def window_before(chosen, new_bits, window, step):
     return found
 
 
-@njit(cache=True, nogil=True)
+@part
 def exhaust(x, weight, firsts, new_bits, counts, tables, levels, window, m, chosen):
     """The best of all ``2**m`` columns of fewer bits than the window, into ``chosen`` (n_steps,)."""
     n_steps = firsts.size

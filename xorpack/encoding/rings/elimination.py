@@ -24,6 +24,7 @@ arXiv 2109.01892).
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings.elimination_kernels import eliminate
-from xorpack.encoding.rings.maps_kernels import eliminate_maps
+from xorpack.encoding.rings.maps_kernels import eliminate_maps, solve_maps
 from xorpack.vector import gf2_bytes
 from xorpack.vector.aligned import aligned
 from xorpack.vector.llvm import VECTOR
@@ -103,19 +104,44 @@ def encode_ring(
     ring = np.ascontiguousarray(care), np.ascontiguousarray(planes), m_lane
     wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
     has = np.zeros(m + 16, np.uint32)
-    out = n_care + 1 if most is None else most, code, positions, values
+    enough = n_care + 1 if most is None else most
     if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
         n = 8 * gf2_bytes.N_GROUPS
-        groups, rows = _words(n * width).view(np.uint8), _words(n * width)
-        n_wrong = eliminate_maps(*ring, *wiring, (0,) * width, pivots.view(np.uint8), has, groups, rows, *out)
+        words = _words(2 * n * width + 64)
+        groups, rows, work = words[: n * width].view(np.uint8), words[n * width : -64], words[-64:]
+        shape, maps_of, taps_of = (0,) * width, pivots.view(np.uint8), patterns_of(network, 2 * half, width)
+        border = np.empty((64 * n_border, n_border + 1), np.uint64), np.zeros(n_border + 1, np.uint64)
+        scratches = np.empty(n, np.int64), work, np.zeros(32, np.int64)
+        n_wrong = eliminate_maps(
+            *ring, *wiring, shape, taps_of.copy(), maps_of, pivots, has, has.view(np.uint8), groups, rows,
+            *scratches, *border, enough, positions, values,
+        )  # fmt: skip
+        if n_wrong < enough:
+            solved = np.zeros((q, width), np.uint64)
+            solve_maps(maps_of, has, window, n_border, shape, *border, solved, solved.reshape(-1), code)
     else:
         rows, tables = _words((BATCH + 1) * width), _words(2 * half * 8 * 16 * width)
+        out = enough, code, positions, values
         n_wrong = eliminate(*ring, *wiring, width, pivots, has, rows, tables, *out)
     scratch.give(pivots)
     if most is not None and n_wrong >= most:
         raise GivenUpError(f"{n_wrong} corrections")
     order = np.argsort(positions[:n_wrong], kind="stable")
     return RingCode(code, positions[:n_wrong][order], values[:n_wrong][order])
+
+
+@lru_cache(16)
+def patterns_of(network: XorNetwork, slots: int, width: int) -> NDArray[np.uint32]:
+    """The equation of bit 0 for each row of the network, twice its slots; room for one more of whole rows."""
+    offsets, rotations, counts = network.taps()
+    size = slots + 2 * width
+    patterns = np.zeros((offsets.shape[0] + 1, size), np.uint32)
+    for k in range(offsets.shape[1]):
+        (rows,) = np.nonzero(k < counts)
+        bits = np.uint32(1) << (-rotations[rows, k] & 31).astype(np.uint32)
+        patterns[rows, offsets[rows, k]] ^= bits
+        patterns[rows, slots + offsets[rows, k]] ^= bits
+    return patterns.reshape(-1)
 
 
 class Scratch:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.xor import xor8
 
 
-@njit(cache=True, nogil=True)
+@part
 def _xor_rows(target, i, a, j, b, k, width):
     """``target[i : i + width] = a[j : j + width] ^ b[k : k + width]``; width is a multiple of 8."""
     xor8(target, i, a, j, b, k)
@@ -24,7 +24,7 @@ def _xor_rows(target, i, a, j, b, k, width):
             xor8(target, i + n, a, j + n, b, k + n)
 
 
-@njit(cache=True, nogil=True)
+@part
 def _build_table(tables, table, pivots, column, standing, slot, base, width):
     """The 16 sums of the pivots of columns ``column .. column + 3``, indexed by a row's nibble there.
 
@@ -74,7 +74,7 @@ def eliminate(
     has_border = np.zeros(n_border + 1, np.uint64)
     cursor = np.zeros(5, np.int64)
     cursor[2] = care[0, 0] if care.size else 0
-    n_wrong = 0
+    n_wrong = np.int64(0)  # with a literal, what is called below would be compiled twice
     while cursor[0] < lanes and n_steps > 0:
         n_rows, first = gather_rows(
             cursor, care, planes, m_lane, schedule, taps, window, n_border, width, rows, where
@@ -89,12 +89,12 @@ def eliminate(
             if n_wrong >= most:
                 return n_wrong
     solved = np.zeros((code.shape[0], width), np.uint64)
-    solve_border(border, has_border, solved, code[:, : min(window, m)])
+    solve_border(border, has_border, solved, code, min(window, m))
     solve_band(pivots, has, window, n_border, solved, code)
     return n_wrong
 
 
-@njit(cache=True, nogil=True)
+@part
 def gather_rows(cursor, care, planes, m_lane, schedule, taps, window, n_border, width, rows, where):
     """``(n_rows, first)``: rows whose windows fit the slots together, into ``rows``, and where the first one begins.
 
@@ -159,7 +159,7 @@ def gather_rows(cursor, care, planes, m_lane, schedule, taps, window, n_border, 
     return n_rows, first
 
 
-@njit(cache=True, nogil=True)
+@part
 def reduce_rows(rows, n_rows, low, high, pivots, has, tables, built, window, n_border, width):
     """Reduce rows by the pivots that stand in stored words ``low .. high - 1``, a nibble of columns at a time.
 
@@ -191,7 +191,7 @@ def reduce_rows(rows, n_rows, low, high, pivots, has, tables, built, window, n_b
                 _xor_rows(rows, r * width, rows, r * width, tables, source, width)
 
 
-@njit(cache=True, nogil=True)
+@part
 def take_pivots(
     rows, n_rows, where, low, high, pivots, has, window, n_border, width,
     border, has_border, positions, values, n_wrong,
@@ -245,7 +245,7 @@ def take_pivots(
     return n_wrong
 
 
-@njit(cache=True, nogil=True)
+@part
 def take_border(tail, border, has_border):
     """Whether the border's part of a row and its right-hand side, reduced in place, became a pivot of the border."""
     one = np.uint64(1)
@@ -263,11 +263,11 @@ def take_border(tail, border, has_border):
     return False
 
 
-@njit(cache=True, nogil=True)
-def solve_border(border, has_border, solved, code):
+@part
+def solve_border(border, has_border, solved, code, n_words):
     """The first stored words, from the border's last column on; free columns are 0. ``solved`` (q, width) holds zeros.
 
-    ``code`` (q, words of the border), out, zeros before.
+    ``code`` (q, m), whose first ``n_words`` are written.
     """
     q, width = solved.shape
     n_border = has_border.size - 1
@@ -285,13 +285,13 @@ def solve_border(border, has_border, solved, code):
             bit = (border[column, n_border] >> np.uint64(p)) ^ np.uint64(count_ones(folded))
             solved[p, half + k] |= (bit & one) << b
     if n_border > 0:
-        for w in range(code.shape[1]):
+        for w in range(n_words):
             for p in range(q):
                 word = solved[p, half + w // 2] >> np.uint64(32 * (w & 1))
                 code[p, w] = np.uint32(word & np.uint64(0xFFFFFFFF))
 
 
-@njit(cache=True, nogil=True)
+@part
 def solve_band(pivots, has, window, n_border, solved, code):
     """All other stored words, from the last one on: ``code`` (q, m), out; free columns are 0."""
     q, width = solved.shape

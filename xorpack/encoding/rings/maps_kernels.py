@@ -12,7 +12,7 @@ import numpy as np
 
 from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
 from xorpack.vector.bitops import deposit, trailing_zeros
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.gf2_bytes import free_bytes, join_groups, put_equation, reduce_rows, used_bytes
 from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_byte
 
@@ -27,65 +27,54 @@ def eliminate_maps(
     window,
     n_border,  # 64-bit words of the border, 0: its columns are fixed to 0
     shape,  # a tuple as long as a row's 64-bit words: half + n_border + 1
+    patterns,  # of :func:`xorpack.encoding.rings.elimination.patterns_of`
     maps,  # (64 * width * 4 * (m - window),) uint8, scratch
+    words,  # the same as uint64
     has,  # (m + 16,) uint32 of zeros: which columns of a stored word have a pivot
+    standing,  # the same as uint8
     groups,  # (64 * width * N_GROUPS,) uint8, scratch
     rows,  # (8 * N_GROUPS * width,) uint64, scratch
-    most,  # corrections with which the ring is given up, and nothing is solved
-    code,  # (q, m) uint32 of zeros, out
+    where,  # (8 * N_GROUPS,) int64, scratch
+    work,  # (64,) uint64, scratch
+    numbers,  # (32,) int64 of zeros, scratch
+    border,  # (64 * n_border, n_border + 1) uint64, out
+    has_border,  # (n_border + 1,) uint64 of zeros, out
+    most,  # corrections with which the ring is given up
     positions,  # (n_care,) int64, out
     values,  # (n_care,) uint64, out
 ):
-    """Kernel of :func:`xorpack.encoding.rings.elimination.encode_ring`; returns the number of corrections so far."""
+    """Maps of all equations, for :func:`solve_maps`; returns the number of corrections so far."""
     lanes, n_steps = care.shape
     m = lanes * m_lane
     width = len(shape)
     slots = 2 * (width - 1 - n_border)
-    where = np.empty(rows.size // width, np.int64)
-    border = np.zeros((64 * n_border, n_border + 1), np.uint64)
-    has_border = np.zeros(n_border + 1, np.uint64)
-    patterns = make_patterns(taps, slots, width)
-    work, chosen = np.zeros(64, np.uint64), np.zeros(20, np.int64)
-    cursor = np.zeros(7, np.int64)
+    cursor, chosen = numbers[:7], numbers[7:]
     cursor[2] = care[0, 0] if care.size else 0
-    n_wrong = 0
+    n_wrong = np.int64(0)  # with a literal, what is called below would be compiled twice
     full = window
     while cursor[0] < lanes and n_steps > 0:
         n_rows, first = gather_equations(
             cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where
         )
-        low, high = max(first, window), min(cursor[3] + window, first + slots, m)
+        low = first if first > window else window
+        high = cursor[3] + window if cursor[3] + window < first + slots else first + slots
+        high = high if high < m else m
         if n_rows > 0:
-            reduce_rows(rows, groups, maps, has, low, max(low, high), window, slots, shape)
-            full = max(full, low)
+            reduce_rows(rows, groups, maps, has, low, high if high > low else low, window, slots, shape)
+            full = full if full > low else low
             while full < high and has[full] == np.uint32(0xFFFFFFFF):
                 full += 1
-            left = add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work, chosen)
+            left = add_pivots(
+                groups, n_rows, full, high, maps, words, has, standing, window, slots, shape, work, chosen
+            )
             if left != 0:
                 join_groups(groups, rows, shape)
                 n_wrong = take_rest(
                     rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong
                 )
                 if n_wrong >= most:
-                    return n_wrong
-    solved = np.zeros((code.shape[0], width), np.uint64)
-    solve_border(border, has_border, solved, code[:, : min(window, m)])
-    solve_maps(maps, has, window, n_border, shape, solved, code)
+                    break
     return n_wrong
-
-
-@njit(cache=True, nogil=True)
-def make_patterns(taps, slots, width):
-    """The equation of bit 0 for each row of the network, twice its slots; room for one more of whole rows."""
-    offsets, rotations, counts = taps
-    size = slots + 2 * width
-    patterns = np.zeros((offsets.shape[0] + 1) * size, np.uint32)
-    for row in range(offsets.shape[0]):
-        for k in range(counts[row]):
-            bit = np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
-            patterns[row * size + offsets[row, k]] ^= bit
-            patterns[row * size + slots + offsets[row, k]] ^= bit
-    return patterns
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -95,7 +84,7 @@ def gather_equations(
     """As :func:`~xorpack.encoding.rings.elimination_kernels.gather_rows`; rows that are left over are 0.
 
     The equations of a word's bits differ by a rotation of the stored words, those of a row of the network by where its
-    window begins: ``patterns``, of :func:`make_patterns`, has what all are made from. Both ends of the ring are apart.
+    window begins: ``patterns`` has what all are made from. Both ends of the ring are apart.
     ``cursor``: int64 (7,), the last two what is left of ``(t - t % hold) * num / den``, and ``t % hold``.
     """
     lanes, n_steps = care.shape
@@ -146,7 +135,8 @@ def gather_equations(
                 begin, n = row * size + slots - slot, slots
             else:
                 begin, n = offsets.shape[0] * size, 2 * width
-                patterns[begin : begin + n] = 0
+                for k in range(n):
+                    patterns[begin + k] = 0
                 for k in range(counts[row] if m > 0 else 0):
                     w = start + offsets[row, k]
                     place = begin + w % slots
@@ -173,7 +163,8 @@ def gather_equations(
             put_equation(rows, n_rows * width, patterns, begin, n, j, rhs, shape)
             where[n_rows] = word + j
             n_rows += 1
-    rows[n_rows * width :] = 0
+    for k in range(n_rows * width, rows.size):
+        rows[k] = 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5], cursor[6] = (
         lane, t, np.int64(bits), start, row, part, held,
     )  # fmt: skip
@@ -181,7 +172,7 @@ def gather_equations(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work, chosen):
+def add_pivots(groups, n_rows, full, high, maps, words, has, standing, window, slots, shape, work, chosen):
     """Each row takes a column of its own, in stored words ``full .. high - 1``, where it has any; all go into maps.
 
     Six bytes at a time, of those that have free columns: most rows find theirs in the first ones.
@@ -190,7 +181,7 @@ def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work
         groups: the rows, reduced; afterwards those that found none, reduced by the others.
         n_rows: how many they are.
         full: the first stored word that has a free column.
-        high, maps, has, window, slots, shape: see :func:`eliminate_maps`.
+        high, maps, words, has, standing, window, slots, shape: see :func:`eliminate_maps`.
         work: uint64 (64,), scratch.
         chosen: int64 (20,), scratch.
 
@@ -201,7 +192,6 @@ def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work
     ring, view = 4 * slots, 6
     octets, sums, mixing = work[:8], work[8:24], work[24:28]
     places = chosen[10:]
-    standing, words = has.view(np.uint8), maps.view(np.uint64)
     left = (np.uint64(1) << np.uint64(n_rows)) - np.uint64(1)
     free = np.uint64(0)
     while left != 0:
@@ -242,7 +232,7 @@ def add_pivots(groups, n_rows, full, high, maps, has, window, slots, shape, work
     return left
 
 
-@njit(cache=True, nogil=True)
+@part
 def take_rest(rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong):
     """Rows of ``left`` go to the border; those that depend on others and contradict them, to ``positions``.
 
@@ -263,17 +253,20 @@ def take_rest(rows, left, where, n_border, shape, border, has_border, positions,
 
 
 @njit(cache=True, nogil=True)
-def solve_maps(maps, has, window, n_border, shape, solved, code):
-    """All other stored words, from the last one on: ``code`` (q, m), out; free columns are 0."""
-    q = solved.shape[0]
+def solve_maps(maps, has, window, n_border, shape, border, has_border, solved, flat, code):
+    """The stored words of :func:`eliminate_maps`, from the last one on: ``code`` (q, m), out; free columns are 0.
+
+    ``solved``: uint64 (q, width) of zeros, scratch; ``flat``: the same.
+    """
+    q, m = code.shape
     width = len(shape)
     slots = 2 * (width - 1 - n_border)
-    flat = solved.reshape(-1)
+    solve_border(border, has_border, solved, code, window if window < m else m)
     for p in range(q):
         for k in range(width):
             flat[p * width + k] = mirrored(flat[p * width + k])
         flat[(p + 1) * width - 1] = np.uint64(128 >> (p & 7)) << np.uint64(8 * (p >> 3))
-    for w in range(code.shape[1] - 1, window - 1, -1):
+    for w in range(m - 1, window - 1, -1):
         slot32 = w % slots
         base = 32 * (slot32 & 1)
         for p in range(q):
@@ -289,7 +282,7 @@ def solve_maps(maps, has, window, n_border, shape, solved, code):
                 flat[p * width + slot32 // 2] |= mirrored(np.uint64(found)) << np.uint64(base + 8 * y)
 
 
-@njit(cache=True, nogil=True)
+@part
 def mirrored(word):
     """A 64-bit word with the bits of each of its bytes in reverse order."""
     word = np.uint64(word)

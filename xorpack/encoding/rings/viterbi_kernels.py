@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.vector.bitops import count_ones, trailing_zeros
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 
 
-@njit(cache=True, nogil=True)
+@part
 def compress(care, planes, masks, lane, first, last, bit, counts, columns, targets):
     """Care bits of streams ``bit + s``, s < S, in steps ``first .. last - 1``, packed without gaps.
 
