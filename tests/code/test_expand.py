@@ -11,6 +11,7 @@ from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes
 from xorpack.decoders import reference
+from xorpack.vector.xor import ALIKE
 
 CASES = {
     "whole panels": (5, 2048, 32, 3),
@@ -51,16 +52,11 @@ def test_any_rows_are_the_reference_s(
             assert (found == expected[:, first:last]).all()
 
 
-def test_rows_that_turn_three_taps_alike_are_seen() -> None:
-    assert kernels.alike_of(XorNetwork.turned().taps()) == 3
+def test_taps_that_are_turned_alike_are_seen() -> None:
     for network in (XorNetwork.quasi_cyclic(), XorNetwork.identity(), XorNetwork.dense(n_in=4, n_out=9)):
-        assert kernels.alike_of(network.taps()) == 0
-    offsets, rotations, counts = XorNetwork.turned(n_rows=32).taps()
-    for row, tap in ((31, 0), (0, 2), (17, 5)):
-        other = rotations.copy()
-        other[row, tap] ^= 1
-        assert (
-            kernels.alike_of((offsets, other, counts))
-            == kernels.alike_of.py_func((offsets, other, counts))
-            == 0
-        )
+        assert network.n_alike == 0
+    turned = XorNetwork.turned()
+    _, rotations, counts = turned.taps()
+    assert (turned.n_alike, {*counts.tolist()}) == (ALIKE[1], {ALIKE[0]})
+    assert (rotations[:, : ALIKE[1]] == rotations[:, :1]).all()
+    assert not rotations[:, ALIKE[1] :].any()
