@@ -51,16 +51,20 @@ def test_any_rows_are_the_reference_s(
             assert (found == expected[:, first:last]).all()
 
 
-def test_rows_that_turn_three_taps_alike_are_seen() -> None:
-    assert kernels.alike_of(XorNetwork.turned().taps()) == 3
-    for network in (XorNetwork.quasi_cyclic(), XorNetwork.identity(), XorNetwork.dense(n_in=4, n_out=9)):
-        assert kernels.alike_of(network.taps()) == 0
-    offsets, rotations, counts = XorNetwork.turned(n_rows=32).taps()
-    for row, tap in ((31, 0), (0, 2), (17, 5)):
-        other = rotations.copy()
-        other[row, tap] ^= 1
-        assert (
-            kernels.alike_of((offsets, other, counts))
-            == kernels.alike_of.py_func((offsets, other, counts))
-            == 0
-        )
+@pytest.mark.parametrize(
+    ("network", "n"),
+    [
+        (XorNetwork.turned(), 3),
+        (XorNetwork.turned(n_rows=32), 3),
+        (XorNetwork.quasi_cyclic(), 0),
+        (XorNetwork.identity(), 0),
+        (XorNetwork.dense(n_in=4, n_out=9), 0),
+    ],
+)
+def test_taps_that_turn_alike_are_what_the_network_says(network: XorNetwork, n: int) -> None:
+    assert network.n_alike == n
+    _, rotations, counts = network.taps()
+    if n:
+        assert (counts == 2 * n).all()
+        assert (rotations[:, :n] == rotations[:, :1]).all()
+        assert (rotations[:, n:] == 0).all()
