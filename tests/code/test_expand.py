@@ -11,7 +11,6 @@ from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes
 from xorpack.decoders import reference
-from xorpack.vector.xor import ALIKE
 
 CASES = {
     "whole panels": (5, 2048, 32, 3),
@@ -52,11 +51,20 @@ def test_any_rows_are_the_reference_s(
             assert (found == expected[:, first:last]).all()
 
 
-def test_taps_that_are_turned_alike_are_seen() -> None:
-    for network in (XorNetwork.quasi_cyclic(), XorNetwork.identity(), XorNetwork.dense(n_in=4, n_out=9)):
-        assert network.n_alike == 0
-    turned = XorNetwork.turned()
-    _, rotations, counts = turned.taps()
-    assert (turned.n_alike, {*counts.tolist()}) == (ALIKE[1], {ALIKE[0]})
-    assert (rotations[:, : ALIKE[1]] == rotations[:, :1]).all()
-    assert not rotations[:, ALIKE[1] :].any()
+@pytest.mark.parametrize(
+    ("network", "n"),
+    [
+        (XorNetwork.turned(), 3),
+        (XorNetwork.turned(n_rows=32), 3),
+        (XorNetwork.quasi_cyclic(), 0),
+        (XorNetwork.identity(), 0),
+        (XorNetwork.dense(n_in=4, n_out=9), 0),
+    ],
+)
+def test_taps_that_turn_alike_are_what_the_network_says(network: XorNetwork, n: int) -> None:
+    assert network.n_alike == n
+    _, rotations, counts = network.taps()
+    if n:
+        assert (counts == 2 * n).all()
+        assert (rotations[:, :n] == rotations[:, :1]).all()
+        assert (rotations[:, n:] == 0).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import local
 
 import numpy as np
 
@@ -67,10 +68,19 @@ def expand(
 
 
 def expanding(network: XorNetwork, q: int, lanes: int, n: int) -> tuple[Words, Words]:
-    """Scratch of kernels that expand ``q`` planes, aligned: ``n`` steps, and what one near the end of a ring reads."""
+    """Scratch of kernels that expand ``q`` planes, aligned: ``n`` steps, and what one near the end of a ring reads.
+
+    It is the thread's own, until the next call: what makes it takes as long as to expand a small tensor.
+    """
     made = n * q * 64
-    scratch = aligned(made + q * ((furthest(network) + 1) * lanes + 32))
-    return scratch[:made], scratch[made:]
+    size = made + q * ((furthest(network) + 1) * lanes + 32)
+    scratch: Words | None = getattr(_kept, "scratch", None)
+    if scratch is None or scratch.size < size:
+        scratch = _kept.scratch = aligned(size)
+    return scratch[:made], scratch[made:size]
+
+
+_kept = local()
 
 
 @lru_cache(16)
