@@ -62,7 +62,7 @@ def _count_ones(value: Any) -> tuple[Signature, Any]:
     return types.uint64(types.uint64), codegen
 
 
-def _extract_loop(value, mask):
+def _extract_loop(value: Any, mask: Any) -> Any:
     one = types.uint64(1)
     found, bit = types.uint64(0), one
     while mask:
@@ -74,7 +74,7 @@ def _extract_loop(value, mask):
     return found
 
 
-def _deposit_loop(value, mask):
+def _deposit_loop(value: Any, mask: Any) -> Any:
     one, found = types.uint64(1), types.uint64(0)
     while mask:
         rest = mask & (mask - one)
