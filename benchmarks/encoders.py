@@ -23,7 +23,7 @@ from xorpack.tensors import BCQTensor
 VITERBI = ((0, 20000, 93.2), (1, 4000, 98.5), (2, 640, 99.2))
 """n_s, steps of the trellis, goal for E in percent."""
 
-SPEED = ((0.5, 10), (0.9, 45))
+SPEED = ((0.5, 45), (0.9, 140))
 SIZE = 4096
 N_OUT = 80
 """Decoded words per step of the dense networks: 8 stored bits for 8 care bits at S .9."""
