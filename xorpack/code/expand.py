@@ -49,19 +49,16 @@ def expand(
     whole = last - first == layout.rows
     share = -(-(last - first) // jobs)
     how = layout.params(), network.schedule(m_lane, layout.n_steps), network.taps()
+    reaches = network.reach(), network.n_alike
     stretch = max(1, min(32, 256 // (q * layout.n_sub)))
 
     def run(begin: int) -> None:
         end = min(begin + share, last - first)
-        scratch = (
-            network.reach(),
-            network.n_alike,
-            *expanding(network, q, layout.lanes, stretch * layout.n_sub),
-        )
+        scratch = expanding(network, q, layout.lanes, stretch * layout.n_sub)
         places = np.empty((3, stretch), np.int64)
         expand_kernel(
-            code, m_lane, first, begin, end, whole, *how, inverse, *scratch, places, flat_mask, flat_out
-        )
+            code, m_lane, first, begin, end, whole, *how, inverse, *reaches, *scratch, places, flat_mask, flat_out
+        )  # fmt: skip
 
     for_each(run, range(0, last - first, share), jobs)
     return out

@@ -95,20 +95,8 @@ def planes_kernel(
                     )  # fmt: skip
                 elif n_coded:
                     make_words(
-                        made,
-                        code,
-                        n_coded,
-                        m_lane,
-                        p,
-                        indices,
-                        n_rows,
-                        order,
-                        schedule,
-                        taps,
-                        reach,
-                        n_alike,
-                        window,
-                    )
+                        made, code, n_coded, m_lane, p, indices, n_rows, order, schedule, taps, reach, n_alike, window,
+                    )  # fmt: skip
                 if not (straight or packed):
                     at = 0
                     for y in range(n_rows):

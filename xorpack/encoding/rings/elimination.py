@@ -173,9 +173,8 @@ class Scratch:
                 return self._free.pop(min(fitting, key=lambda i: self._free[i].size))
             if self._free:
                 self._free.pop()  # a larger one takes its place
-        return _words(
-            1 << max(n - 1, 0).bit_length()
-        )  # so that the rings of planes and those of masks share it
+        # Rounded up, so that the rings of planes and those of masks share it.
+        return _words(1 << max(n - 1, 0).bit_length())
 
     def give(self, buffer: NDArray[np.uint64]) -> None:
         """Leave a buffer for the next ring."""
