@@ -17,7 +17,8 @@ from xorpack.vector.gf2_bytes import free_bytes, join_groups, put_equation, redu
 from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_byte
 
 
-@njit(cache=True, nogil=True)
+# Without numba's runtime nothing counts references to arrays, which would be a sixth of the time; none is made, either.
+@njit(cache=True, nogil=True, _nrt=False)
 def eliminate_maps(
     care,  # (lanes, n_steps) uint32
     planes,  # (q, lanes, n_steps) uint32
@@ -48,7 +49,7 @@ def eliminate_maps(
     m = lanes * m_lane
     width = len(shape)
     slots = 2 * (width - 1 - n_border)
-    cursor, chosen = numbers[:7], numbers[7:]
+    cursor, chosen, tail = numbers[:7], numbers[7:], work[28 : 29 + n_border]
     cursor[2] = care[0, 0] if care.size else 0
     n_wrong = np.int64(0)  # with a literal, what is called below would be compiled twice
     full = window
@@ -70,7 +71,7 @@ def eliminate_maps(
             if left != 0:
                 join_groups(groups, rows, shape)
                 n_wrong = take_rest(
-                    rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong
+                    rows, left, where, n_border, shape, tail, border, has_border, positions, values, n_wrong
                 )
                 if n_wrong >= most:
                     break
@@ -233,14 +234,13 @@ def add_pivots(groups, n_rows, full, high, maps, words, has, standing, window, s
 
 
 @part
-def take_rest(rows, left, where, n_border, shape, border, has_border, positions, values, n_wrong):
+def take_rest(rows, left, where, n_border, shape, tail, border, has_border, positions, values, n_wrong):
     """Rows of ``left`` go to the border; those that depend on others and contradict them, to ``positions``.
 
     Returns how many those are by now.
     """
     width = len(shape)
     half = width - 1 - n_border
-    tail = np.empty(n_border + 1, np.uint64)
     for r in range(where.size):
         if (left >> np.uint64(r)) & np.uint64(1):
             for k in range(n_border + 1):
