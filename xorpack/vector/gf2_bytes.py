@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from xorpack.vector import cpu
 from xorpack.vector.gf2_llvm import (
-    BYTES_TURNED,
     INDEX,
     SLICE,
     WORD,
@@ -34,6 +33,7 @@ from xorpack.vector.gf2_llvm import (
     spread,
     spread_lane,
     turn_bits,
+    turn_bytes,
     turn_words,
 )
 from xorpack.vector.llvm import emits, pointer_to
@@ -174,9 +174,7 @@ def _reduce_rows(
                     places = [builder.add(first_row, number((8 * g + r) * width + block)) for r in range(8)]
                     found = [builder.load(at(0, place, WORDS), align=8) for place in places]
                     for k, words in enumerate(turn_words(builder, found)):
-                        whole = builder.bitcast(words, SLICE)
-                        whole = builder.shuffle_vector(whole, whole, lanes(BYTES_TURNED))
-                        builder.store(whole, vectors[block + k])
+                        builder.store(turn_bytes(builder, words), vectors[block + k])
             slot = cgutils.alloca_once_value(builder, builder.urem(args[4], args[7]))
             with cgutils.for_range_slice(builder, args[4], args[5], number(1), INDEX) as (w, _):
                 standing = builder.load(at(3, w, WORD))
@@ -271,8 +269,7 @@ def _join_groups(groups: Any, rows: Any, shape: Any) -> tuple[Signature, Any]:
                 for k in range(block, block + 8):
                     place = number(64 * (g * width + k))
                     where = pointer_to(context, builder, signature.args[0], args[0], place, SLICE)
-                    part = turn_bits(builder, builder.load(where, align=1))
-                    part = builder.shuffle_vector(part, part, lanes(BYTES_TURNED))
+                    part = turn_bytes(builder, turn_bits(builder, builder.load(where, align=1)))
                     words.append(builder.bitcast(part, WORDS))
                 for r, row in enumerate(turn_words(builder, words)):
                     place = number((8 * g + r) * width + block)

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numpy.typing import NDArray
 
 from xorpack.vector.gf2_bytes import N_GROUPS, Bytes, Shape, Words, joined, sliced
 from xorpack.vector.gf2_llvm import (
     BYTE,
-    BYTES_TURNED,
     INDEX,
     SLICE,
     WORD,
@@ -29,6 +27,7 @@ from xorpack.vector.gf2_llvm import (
     number,
     spread,
     turn_bits,
+    turn_bytes,
 )
 from xorpack.vector.llvm import emits, pointer_to
 
@@ -137,57 +136,47 @@ def _find_pivots(
                 word = builder.load(at(0, builder.add(where, number(64 * width * g)), INDEX), align=8)
                 found[g] = builder.insert_element(found[g], word, lane)
         for g, words in enumerate(found):
-            seen = builder.bitcast(turn_bits(builder, words), SLICE)
-            seen = builder.bitcast(builder.shuffle_vector(seen, seen, lanes(BYTES_TURNED)), WORDS)
+            seen = builder.bitcast(turn_bytes(builder, turn_bits(builder, words)), WORDS)
             unit = ir.Constant(WORDS, [1 << 8 * (VIEW + g) + 7 - r for r in range(8)])
             found[g] = builder.or_(seen, unit)
 
-        def lowest_seen(words: Any) -> Any:
-            seen = builder.and_(words, ir.Constant(WORDS, [SEEN] * 8))
-            return builder.and_(seen, builder.sub(nothing, seen))
-
+        # All bits of a row are at its lowest one or above: nothing less the bit that a row shares with it chooses them.
         for r in range(8 * n):
             mine = builder.shuffle_vector(found[r // 8], found[r // 8], lanes([r % 8] * 8))
-            lowest = lowest_seen(mine)
+            lowest = builder.and_(mine, builder.sub(nothing, mine))
             for g, others in enumerate(found):
-                hit = builder.icmp_unsigned("!=", builder.and_(others, lowest), nothing)
-                if g == r // 8:
-                    rest = ir.Constant(ir.VectorType(ir.IntType(1), 8), [int(k != r % 8) for k in range(8)])
-                    hit = builder.and_(hit, rest)
-                found[g] = builder.xor(others, builder.select(hit, mine, nothing))
+                looks = ir.Constant(WORDS, [SEEN * (8 * g + k != r) for k in range(8)])
+                hit = builder.and_(builder.and_(others, looks), lowest)
+                found[g] = builder.xor(others, builder.and_(mine, builder.sub(nothing, hit)))
 
-        # Sums by column: byte 8 * k + 7 - i is that of the row which took bit i of place k; last, of those without.
-        by_column = [cgutils.alloca_once(builder, ir.ArrayType(BYTE, 128)) for _ in range(n)]
-        columns, took = nothing, number(0)
+        columns, took, matrices, chosen = nothing, number(0), [], []
         for g, words in enumerate(found):
-            lowest = lowest_seen(words)
+            seen = builder.and_(words, ir.Constant(WORDS, [SEEN] * 8))
+            lowest = builder.and_(seen, builder.sub(nothing, seen))
             columns = builder.or_(columns, lowest)
             some = builder.icmp_unsigned("!=", lowest, nothing)
             mask = builder.zext(builder.bitcast(some, BYTE), INDEX)
             took = builder.or_(took, builder.shl(mask, number(8 * (VIEW + g))))
-            for r in range(8):
-                x = builder.extract_element(words, ir.Constant(WORD, r))
-                column = builder.cttz(builder.and_(x, number(SEEN)), ir.Constant(ir.IntType(1), 0))
-                place = builder.xor(column, number(7))
-                for h, into in enumerate(by_column):
-                    chosen = builder.trunc(builder.lshr(x, number(8 * (VIEW + h))), BYTE)
-                    builder.store(chosen, builder.gep(into, [number(0), place]))
+            matrices.append(turn_bytes(builder, lowest))
+            chosen.append(turn_bits(builder, builder.bitcast(turn_bytes(builder, words), WORDS)))
             others = builder.bitcast(builder.select(some, nothing, words), SLICE)
             for h in range(n):
-                chosen = builder.shuffle_vector(others, others, lanes(range(VIEW + h, 64, 8)))
-                builder.store(builder.bitcast(chosen, INDEX), at(4, number(n * g + h), INDEX))
+                rest = builder.shuffle_vector(others, others, lanes(range(VIEW + h, 64, 8)))
+                builder.store(builder.bitcast(rest, INDEX), at(4, number(n * g + h), INDEX))
         for step in (4, 2, 1):
             moved = builder.shuffle_vector(columns, columns, lanes([(k + step) % 8 for k in range(8)]))
             columns = builder.or_(columns, moved)
         taken = builder.extract_element(columns, ir.Constant(WORD, 0))
-        chosen = builder.sext(builder.bitcast(taken, ir.VectorType(ir.IntType(1), 64)), SLICE)
-        chosen = builder.shuffle_vector(chosen, chosen, lanes([i ^ 7 for i in range(64)]))
         own = builder.or_(builder.bitcast(own, SLICE), ir.Constant(SLICE, [128 >> i % 8 for i in range(64)]))
-        bits = turn_bits(builder, builder.and_(own, chosen))
-        for h, place in enumerate(by_column):
-            rows = builder.load(builder.bitcast(place, SLICE.as_pointer()), align=1)
-            found_sums = affine(builder, bits, turn_bits(builder, rows))
-            builder.store(found_sums, at(3, number(8 * h), SLICE), align=8)
+        # By bit of a place's byte, the rows that took the bits it is the sum of; then what those are the sums of.
+        takers = [affine(builder, turn_bits(builder, own), matrix) for matrix in matrices]
+        for h in range(n):
+            total = None
+            for rows, words in zip(takers, chosen, strict=True):
+                word = builder.shuffle_vector(words, words, lanes([VIEW + h] * 8))
+                part = affine(builder, rows, builder.bitcast(word, SLICE))
+                total = part if total is None else builder.xor(total, part)
+            builder.store(total, at(3, number(8 * h), SLICE), align=8)
         return builder.or_(taken, took)
 
     return types.uint64(groups, places, octets, sums, mixing, shape), codegen
