@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numpy.typing import NDArray
 
@@ -106,6 +107,10 @@ def mix_groups(groups: Bytes, mixing: Words, shape: Shape) -> None:
     chosen = chosen.transpose(0, 2, 1, 3).reshape(8 * n, 8 * n)
     mixed = [np.bitwise_xor.reduce(rows[each != 0], axis=0, initial=np.uint8(0)) for each in chosen]
     groups[: n * size] = sliced(np.array(mixed))
+
+
+def fetch_map(maps: Bytes, at: int, shape: Shape) -> None:
+    """Have the map at ``at`` brought near, where there is one: nothing else comes of it."""
 
 
 def solve_byte(maps: Bytes, at: int, solved: Words, row: int, shape: Shape) -> np.uint8:
@@ -246,6 +251,22 @@ def _mix_groups(groups: Any, mixing: Any, shape: Any) -> tuple[Signature, Any]:
         return context.get_dummy_value()
 
     return types.none(groups, mixing, shape), codegen
+
+
+@emits(fetch_map)
+def _fetch_map(maps: Any, at: Any, shape: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = BYTE.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, WORD, WORD, WORD])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        reads, near, data = (ir.Constant(WORD, value) for value in (0, 3, 1))
+        for k in range(shape.count):
+            place = builder.add(args[1], number(64 * k))
+            where = pointer_to(context, builder, signature.args[0], args[0], place, BYTE)
+            builder.call(fetch, [where, reads, near, data])
+        return context.get_dummy_value()
+
+    return types.none(maps, types.int64, shape), codegen
 
 
 @emits(solve_byte)

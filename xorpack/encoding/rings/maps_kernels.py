@@ -14,7 +14,7 @@ from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
 from xorpack.vector.bitops import deposit, trailing_zeros
 from xorpack.vector.compiled import njit, part
 from xorpack.vector.gf2_bytes import free_bytes, join_groups, put_equation, reduce_rows, used_bytes
-from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_byte
+from xorpack.vector.gf2_pivots import add_to_map, fetch_map, find_pivots, mix_groups, solve_byte
 
 
 # Without numba's runtime nothing counts references to arrays, which would be a sixth of the time; none is made, either.
@@ -261,6 +261,7 @@ def solve_maps(maps, has, window, n_border, shape, border, has_border, solved, f
     q, m = code.shape
     width = len(shape)
     slots = 2 * (width - 1 - n_border)
+    ahead = 6  # words whose maps are on their way
     solve_border(border, has_border, solved, code, window if window < m else m)
     for p in range(q):
         for k in range(width):
@@ -273,6 +274,7 @@ def solve_maps(maps, has, window, n_border, shape, border, has_border, solved, f
             flat[p * width + slot32 // 2] &= ~(np.uint64(0xFFFFFFFF) << np.uint64(base))
         for y in range(3, -1, -1):
             standing = (has[w] >> np.uint32(8 * y)) & np.uint32(255)
+            fetch_map(maps, 64 * width * (4 * (w - ahead - window) + y), shape)
             if standing == 0:
                 continue
             at = 64 * width * (4 * (w - window) + y)
