@@ -92,19 +92,28 @@ def test_reduce_rows(cpu, half, tail, first):
 
 
 @pytest.mark.parametrize("width", [8, 16])
-def test_put_equation(cpu, width):
-    patterns, shape = random(50, np.uint32), shape_of(width // 2, width // 2)
+def test_put_equations(cpu, width):
+    patterns, shape, n = random(50, np.uint32), shape_of(width // 2, width // 2), 5
+    bits, pairs = 1 | 1 << 1 | 1 << 16 | 1 << 31, random(2, np.uint64)
 
-    def body(rows, patterns, shape):
-        for turn in (0, 1, 31):
-            gf2_bytes.put_equation(rows, turn % 29 * width, patterns, 5, turn, 7 + turn, shape)
+    def body(out, patterns, pairs, shape):
+        rows, where = out[: n * width], out[n * width :].view(np.int64)
+        left = gf2_bytes.put_equations(rows, 0, patterns, 5, np.uint32(bits), pairs, where[:4], 100, shape)
+        again = gf2_bytes.put_equations(rows, 3, patterns, 5, np.uint32(bits), pairs, where, 100, shape)
+        return left, again
 
-    rows = both(body, np.zeros(3 * width, np.uint64), patterns, shape).reshape(3, width)
-    assert rows[:, -1].tolist() == [7, 8, 38]
-    words = rows.view(np.uint32)[:, : 2 * width - 2]
-    for k, turn in enumerate((0, 1, 31)):
-        turned = [(int(word) << turn | int(word) >> (32 - turn)) & 0xFFFFFFFF for word in patterns[5:]]
-        assert words[k].tolist() == turned[: 2 * width - 2]
+    plain, compiled = (aligned(n * width + n, np.uint64) for _ in range(2))
+    for out, run in ((plain, body), (compiled, njit(body))):
+        out[:] = 0
+        assert run(out, patterns, pairs, shape) == (0, 1 << 16 | 1 << 31)  # two rows have room
+    assert np.array_equal(plain, compiled)
+    assert plain[n * width :].tolist() == [100, 101, 116, 100, 101]
+    rows = plain[: n * width].reshape(n, width)
+    for row, j in zip(rows, (0, 1, 16, 0, 1), strict=True):
+        turned = [(int(word) << j | int(word) >> (32 - j)) & 0xFFFFFFFF for word in patterns[5:]]
+        assert row.view(np.uint32)[: 2 * width - 2].tolist() == turned[: 2 * width - 2]
+        planes = [int(pairs[k // 2]) >> 2 * j + k % 2 & 1 for k in range(4)]
+        assert row[-1] == sum(bit << k for k, bit in enumerate(planes))
 
 
 def test_free_bytes(cpu):

@@ -65,14 +65,39 @@ def sizes(shape: Shape) -> tuple[int, int, int, int]:
     return half, tail, 8 * -(-(half + tail) // 8), 64 * (half + tail)
 
 
-def put_equation(
-    rows: Words, at: int, patterns: NDArray[np.uint32], begin: int, turn: int, rhs: int, shape: Shape
-) -> None:
-    """A row at ``at``: words of ``patterns`` from ``begin`` on, each turned left; last ``rhs``."""
+def put_equations(
+    rows: Words,
+    row: int,
+    patterns: NDArray[np.uint32],
+    begin: int,
+    bits: int,
+    pairs: Words,
+    where: NDArray[np.int64],
+    place: int,
+    shape: Shape,
+) -> np.uint32:
+    """Rows from the one numbered ``row`` on, for each bit j of ``bits`` while there is room, the lowest first.
+
+    Each is words of ``patterns`` from ``begin`` on, all turned left by j; last, bits ``2 * j`` and ``2 * j + 1`` of
+    the first two of ``pairs``. Their places, ``place + j``, go into ``where``, which says how much room there is.
+
+    Returns:
+        The bits that are left.
+    """
     _, _, width, _ = sizes(shape)
-    pattern = patterns[begin : begin + 2 * width].astype(np.uint64) << np.uint64(turn)
-    rows[at : at + width] = (pattern | pattern >> np.uint64(32)).astype(np.uint32).view(np.uint64)
-    rows[at + width - 1] = rhs
+    left = int(bits)
+    while left and row < where.size:
+        j = (left & -left).bit_length() - 1
+        left &= left - 1
+        pattern = patterns[begin : begin + 2 * width].astype(np.uint64) << np.uint64(j)
+        rows[row * width : (row + 1) * width] = (
+            (pattern | pattern >> np.uint64(32)).astype(np.uint32).view(np.uint64)
+        )
+        first, second = (int(word) >> 2 * j & 3 for word in pairs[:2])
+        rows[(row + 1) * width - 1] = first | second << 2
+        where[row] = place + j
+        row += 1
+    return np.uint32(left)
 
 
 def sliced(rows: Bytes) -> Bytes:
@@ -153,31 +178,53 @@ def parts_of(shape: Any) -> tuple[int, int, int, list[int]]:
     return half, tail, 8 * -(-(half + tail) // 8), [*range(half), *range(2 * half, 2 * half + tail)]
 
 
-@emits(put_equation)
-def _put_equation(
-    rows: Any, at: Any, patterns: Any, begin: Any, turn: Any, rhs: Any, shape: Any
+@emits(put_equations)
+def _put_equations(
+    rows: Any, row: Any, patterns: Any, begin: Any, bits: Any, pairs: Any, where: Any, place: Any, shape: Any
 ) -> tuple[Signature, Any]:
     _, _, width, _ = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = signature.args
+        def at(k: int, index: Any, kind: Any) -> Any:
+            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
+
         vector = ir.VectorType(WORD, 16)
         rotate = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(vector, [vector] * 3), "llvm.fshl.v16i32"
         )
-        amount = spread(builder, builder.trunc(args[4], WORD), 16)
-        for block in range(0, width, 8):
-            place = builder.add(args[3], number(2 * block))
-            words = builder.load(pointer_to(context, builder, kinds[2], args[2], place, vector), align=4)
+        starts = [builder.add(args[3], number(2 * block)) for block in range(0, width, 8)]
+        pattern = [builder.load(at(2, start, vector), align=4) for start in starts]
+        first, second = (builder.load(at(5, number(k), INDEX)) for k in range(2))
+        room = cgutils.create_struct_proxy(signature.args[6])(context, builder, args[6]).nitems
+        n, left = (cgutils.alloca_once_value(builder, value) for value in (args[1], args[4]))
+        test, body, after = (builder.append_basic_block(name) for name in ("test", "body", "after"))
+        builder.branch(test)
+        builder.position_at_end(test)
+        rest, r = builder.load(left), builder.load(n)
+        some = builder.icmp_unsigned("!=", rest, ir.Constant(WORD, 0))
+        builder.cbranch(builder.and_(some, builder.icmp_signed("<", r, room)), body, after)
+        builder.position_at_end(body)
+        j = builder.cttz(rest, ir.Constant(ir.IntType(1), 1))
+        wide, amount = builder.zext(j, INDEX), spread(builder, j, 16)
+        by = builder.shl(wide, number(1))
+        low = builder.and_(builder.lshr(first, by), number(3))
+        high = builder.and_(builder.lshr(second, by), number(3))
+        rhs = builder.or_(low, builder.shl(high, number(2)))
+        for block, words in enumerate(pattern):
             turned = builder.bitcast(builder.call(rotate, [words, words, amount]), WORDS)
-            if block + 8 == width:
-                turned = builder.insert_element(turned, args[5], ir.Constant(WORD, 7))
-            into = pointer_to(context, builder, kinds[0], args[0], builder.add(args[1], number(block)), WORDS)
-            builder.store(turned, into, align=8)
-        return context.get_dummy_value()
+            if block == len(pattern) - 1:
+                turned = builder.insert_element(turned, rhs, ir.Constant(WORD, 7))
+            start = builder.add(builder.mul(r, number(width)), number(8 * block))
+            builder.store(turned, at(0, start, WORDS), align=8)
+        builder.store(builder.add(args[7], wide), at(6, r, INDEX))
+        builder.store(builder.add(r, number(1)), n)
+        builder.store(builder.and_(rest, builder.sub(rest, ir.Constant(WORD, 1))), left)
+        builder.branch(test)
+        builder.position_at_end(after)
+        return builder.load(left)
 
     index = types.int64
-    return types.none(rows, index, patterns, index, index, types.uint64, shape), codegen
+    return types.uint32(rows, index, patterns, index, types.uint32, pairs, where, index, shape), codegen
 
 
 @emits(reduce_rows)

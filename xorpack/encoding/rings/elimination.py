@@ -43,8 +43,9 @@ BATCH = 32
 LARGE_RING = 16384
 """Stored words from which on a ring's first window is fixed to 0."""
 
-MAPPED = (8, 16)
-"""64-bit words of the rows that are reduced by maps where the CPU is fast at that."""
+MAPPED = ((7, 1), (15, 1), (4, 4), (7, 7), (8, 8))
+"""64-bit words of window and tail of the rows that are reduced by maps where the CPU is fast at that: code is made for
+each that is used. The tail ends with the border and the right-hand side."""
 
 
 class GivenUpError(Exception):
@@ -84,7 +85,7 @@ def encode_ring(
         m_lane: stored words per lane.
         most: corrections with which the ring is given up; default: any number will do.
         large: stored words from which on the border is fixed to 0.
-        maps: whether to reduce by maps, where rows are of :data:`MAPPED` words; default: whether that is fast.
+        maps: whether to reduce by maps, where rows fit one of :data:`MAPPED`; default: whether that is fast.
 
     Raises:
         GivenUpError: there are ``most`` corrections, or more.
@@ -104,8 +105,9 @@ def encode_ring(
     wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
     has = np.zeros((m + 64) // 2 * 2, np.uint32)
     enough = n_care + 1 if most is None else most
-    if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
-        shape: gf2_bytes.Shape = (0,) * (-(-window // 2) + 1), (0,) * (n_border + 1)
+    fitting = [shape for shape in MAPPED if shape[0] > -(-window // 2) and shape[1] > n_border]
+    if fitting and (gf2_bytes.is_fast() if maps is None else maps):
+        shape: gf2_bytes.Shape = (0,) * fitting[0][0], (0,) * fitting[0][1]
         n, n_pairs, size = (
             8 * gf2_bytes.N_GROUPS,
             max((m + 1) // 2 - window // 2, 0),
@@ -118,11 +120,11 @@ def encode_ring(
         border = np.empty((64 * n_border, n_border + 1), np.uint64), np.zeros(n_border + 1, np.uint64)
         scratches = np.empty(n, np.int64), words[-64:], np.zeros(32, np.int64)
         n_wrong = eliminate_maps(
-            *ring, *wiring, shape, patterns_of(network, width).copy(), maps_of, pivots, has, pairs,
+            *ring, *wiring, shape, patterns_of(network, *fitting[0]).copy(), maps_of, pivots, has, pairs,
             has.view(np.uint8), groups, words[:-64], *scratches, *border, enough, positions, values,
         )  # fmt: skip
         if n_wrong < enough and q:
-            solved = np.zeros((q, n_border + 1), np.uint64)
+            solved = np.zeros((q, len(shape[1])), np.uint64)
             stream = np.zeros(q * (n_pairs + len(shape[0])), np.uint64)
             known = solved, solved.reshape(-1), stream, np.empty(q, np.uint64)
             solve_maps(maps_of, pairs, window, n_border, shape, *border, *known, code)
@@ -139,11 +141,12 @@ def encode_ring(
 
 
 @lru_cache(16)
-def patterns_of(network: XorNetwork, width: int) -> NDArray[np.uint32]:
+def patterns_of(network: XorNetwork, half: int, tail: int) -> NDArray[np.uint32]:
     """The equation of bit 0 for each row of the network, after as many words as a window may begin late; one more."""
     offsets, rotations, counts = network.taps()
-    lead = 2 * -(-network.window // 2) + 2 - network.window
-    patterns = np.zeros((offsets.shape[0] + 1, lead + 2 * width), np.uint32)
+    lead = 2 * half - network.window
+    size = lead + 2 * VECTOR * -(-(half + tail) // VECTOR)
+    patterns = np.zeros((offsets.shape[0] + 1, size), np.uint32)
     for k in range(offsets.shape[1]):
         (rows,) = np.nonzero(k < counts)
         bits = np.uint32(1) << (-rotations[rows, k] & 31).astype(np.uint32)

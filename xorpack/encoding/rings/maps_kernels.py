@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
-from xorpack.vector.bitops import deposit, trailing_zeros
+from xorpack.vector.bitops import count_ones, deposit, trailing_zeros
 from xorpack.vector.compiled import njit, part
-from xorpack.vector.gf2_bytes import free_bytes, join_tails, put_equation, reduce_rows, used_bytes
+from xorpack.vector.gf2_bytes import free_bytes, join_tails, put_equations, reduce_rows, used_bytes
 from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_pair
 
 
@@ -27,7 +27,7 @@ def eliminate_maps(
     taps,  # XorNetwork.taps()
     window,
     n_border,  # 64-bit words of the border, 0: its columns are fixed to 0
-    shape,  # of rows: a tuple as long as their window, one as long as the border and the right-hand side
+    shape,  # of rows: a tuple as long as their window, one as long as their tail, with border and right-hand side
     patterns,  # of :func:`xorpack.encoding.rings.elimination.patterns_of`
     maps,  # (bytes of all pairs' maps,) uint8, scratch
     words,  # the same as uint64
@@ -55,7 +55,7 @@ def eliminate_maps(
     full = window
     while cursor[0] < lanes and n_steps > 0:
         n_rows, first = gather_equations(
-            cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where
+            cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where, work
         )
         if n_rows > 0:
             begin = first - (first & 1)
@@ -71,7 +71,17 @@ def eliminate_maps(
             if left != 0:
                 join_tails(groups, rows, shape)
                 n_wrong = take_rest(
-                    rows, left, where, n_border, tail, border, has_border, positions, values, n_wrong
+                    rows,
+                    left,
+                    where,
+                    n_border,
+                    len(shape[1]),
+                    tail,
+                    border,
+                    has_border,
+                    positions,
+                    values,
+                    n_wrong,
                 )
                 if n_wrong >= most:
                     break
@@ -80,31 +90,30 @@ def eliminate_maps(
 
 @njit(cache=True, nogil=True, inline="always")
 def gather_equations(
-    cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where
+    cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where, four
 ):
     """As :func:`~xorpack.encoding.rings.elimination_kernels.gather_rows`; rows that are left over are 0.
 
     Their windows begin with the pair of words in which the first one's begins. The equations of a word's bits differ by
     a rotation of the stored words, those of a row of the network by where its window begins: ``patterns`` has what all
     are made from. Both ends of the ring are apart.
+    ``four``: uint64, scratch, of which two words hold the first four planes, bits of two in turn each.
     ``cursor``: int64 (7,), the last two what is left of ``(t - t % hold) * num / den``, and ``t % hold``.
     """
     lanes, n_steps = care.shape
     n_in, num, den, hold = schedule
     offsets, rotations, counts = taps
     m = lanes * m_lane
-    half, tail = len(shape[0]), len(shape[1])
-    width = (half + tail + 7) // 8 * 8
-    slots = 2 * half
-    lead = slots - window  # words that a window may begin late
+    half = len(shape[0])
+    width = (half + len(shape[1]) + 7) // 8 * 8
+    lead = 2 * half - window  # words that a window may begin late
     size = lead + 2 * width
     lane, t, bits, start, row, part, held = (
         cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4], cursor[5], cursor[6],
     )  # fmt: skip
     begin = np.int64(0)
     q = planes.shape[0]
-    first_two, next_two = np.uint64(0), np.uint64(0)  # planes, a bit of each in turn
-    even, odd, two = np.uint64(0x5555555555555555), np.uint64(0xAAAAAAAAAAAAAAAA), np.uint64(3)
+    even, odd = np.uint64(0x5555555555555555), np.uint64(0xAAAAAAAAAAAAAAAA)
     n_rows = 0
     first = -1
     is_new = True
@@ -145,28 +154,29 @@ def gather_equations(
                     w = start + offsets[row, k]
                     place = begin + w - base
                     if w >= m or w < window:
-                        place = begin + 2 * (width - tail) + w % m
+                        place = begin + 2 * (width - 1 - n_border) + w % m
                     if n_border > 0 or window <= w < m:
                         patterns[place] ^= np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
-            first_two = deposit(np.uint64(planes[0, lane, t]), even) if q > 0 else np.uint64(0)
-            next_two = np.uint64(0)
+            four[0], four[1] = np.uint64(0), np.uint64(0)
+            if q > 0:
+                four[0] = deposit(np.uint64(planes[0, lane, t]), even)
             if q > 1:
-                first_two |= deposit(np.uint64(planes[1, lane, t]), odd)
+                four[0] |= deposit(np.uint64(planes[1, lane, t]), odd)
             if q > 2:
-                next_two = deposit(np.uint64(planes[2, lane, t]), even)
+                four[1] = deposit(np.uint64(planes[2, lane, t]), even)
             if q > 3:
-                next_two |= deposit(np.uint64(planes[3, lane, t]), odd)
+                four[1] |= deposit(np.uint64(planes[3, lane, t]), odd)
         word = 32 * (lane * n_steps + t)
-        while bits != 0 and n_rows < where.size:
-            j = np.int64(trailing_zeros(bits))
-            bits &= bits - np.uint32(1)
-            by = np.uint64(2 * j)
-            rhs = ((first_two >> by) & two) | (((next_two >> by) & two) << np.uint64(2))
+        before = count_ones(bits)
+        rest = put_equations(rows, n_rows, patterns, begin, bits, four, where, word, shape)
+        n_new = np.int64(before - count_ones(rest))
+        for r in range(n_rows, n_rows + n_new if q > 4 else n_rows):
+            j = np.uint32(where[r] - word)
             for p in range(4, q):
-                rhs |= np.uint64((planes[p, lane, t] >> np.uint32(j)) & np.uint32(1)) << np.uint64(p)
-            put_equation(rows, n_rows * width, patterns, begin, j, rhs, shape)
-            where[n_rows] = word + j
-            n_rows += 1
+                bit = (planes[p, lane, t] >> j) & np.uint32(1)
+                rows[(r + 1) * width - 1] |= np.uint64(bit) << np.uint64(p)
+        bits = rest
+        n_rows += n_new
     for k in range(n_rows * width, rows.size):
         rows[k] = 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5], cursor[6] = (
@@ -237,7 +247,7 @@ def add_pivots(groups, n_rows, begin, full, high, maps, words, has, standing, wi
 
 
 @part
-def take_rest(tails, left, where, n_border, tail, border, has_border, positions, values, n_wrong):
+def take_rest(tails, left, where, n_border, n_tail, tail, border, has_border, positions, values, n_wrong):
     """Rows of ``left`` go to the border; those that depend on others and contradict them, to ``positions``.
 
     Returns how many those are by now.
@@ -245,7 +255,7 @@ def take_rest(tails, left, where, n_border, tail, border, has_border, positions,
     for r in range(where.size):
         if (left >> np.uint64(r)) & np.uint64(1):
             for k in range(n_border + 1):
-                tail[k] = tails[8 * r + k]
+                tail[k] = tails[8 * r + n_tail - 1 - n_border + k]
             if not take_border(tail, border, has_border) and tail[n_border] != 0:
                 positions[n_wrong] = where[r]
                 values[n_wrong] = tail[n_border]
@@ -257,7 +267,7 @@ def take_rest(tails, left, where, n_border, tail, border, has_border, positions,
 def solve_maps(maps, pairs, window, n_border, shape, border, has_border, solved, tails, stream, found, code):
     """The stored words of :func:`eliminate_maps`, from the last one on: ``code`` (q, m), out; free columns are 0.
 
-    ``solved``: uint64 (q, n_border + 1) of zeros, scratch, ``tails``: the same; ``stream``: uint64 of zeros, for each
+    ``solved``: uint64 (q, tail) of zeros, scratch, ``tails``: the same; ``stream``: uint64 of zeros, for each
     plane as many as pairs of words have maps, and a window's, scratch; ``found``: uint64 (q,), scratch.
     """
     q, m = code.shape
@@ -265,7 +275,7 @@ def solve_maps(maps, pairs, window, n_border, shape, border, has_border, solved,
     size, stride, origin = 64 * (half + tail), stream.size // q, window // 2
     solve_border(border, has_border, solved, code, window if window < m else m)
     for p in range(q):
-        for k in range(n_border):
+        for k in range(tail - 1):
             tails[p * tail + k] = mirrored(tails[p * tail + k])
         tails[(p + 1) * tail - 1] = np.uint64(128 >> (p & 7)) << np.uint64(8 * (p >> 3))
     for pair in range((m + 1) // 2 - 1, origin - 1, -1):
