@@ -10,9 +10,9 @@ from gpu_cases import BCQ, LOSSLESS, TRELLIS, check_product, coded_words
 from samples import bcq, same
 
 import xorpack
+from xorpack.cuda.device import device, import_cupy
 from xorpack.decoders import gpu, reference
 from xorpack.decoders.gpu import products
-from xorpack.decoders.gpu.device import device, import_cupy
 from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES
 
