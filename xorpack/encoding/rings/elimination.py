@@ -108,12 +108,8 @@ def encode_ring(
     fitting = [shape for shape in MAPPED if shape[0] > -(-window // 2) and shape[1] > n_border]
     if fitting and (gf2_bytes.is_fast() if maps is None else maps):
         shape: gf2_bytes.Shape = (0,) * fitting[0][0], (0,) * fitting[0][1]
-        n, n_pairs, size = (
-            8 * gf2_bytes.N_GROUPS,
-            max((m + 1) // 2 - window // 2, 0),
-            gf2_bytes.map_size(shape),
-        )
-        pivots = scratch.take(n_pairs * size)
+        n, n_pairs = 8 * gf2_bytes.N_GROUPS, max((m + 1) // 2 - window // 2, 0)
+        pivots = scratch.take(n_pairs * gf2_bytes.map_size(shape))
         words = _words(n * width + 64)
         groups = np.zeros(gf2_bytes.N_GROUPS * gf2_bytes.group_size(shape), np.uint8)
         maps_of, pairs = pivots.view(np.uint8), has.view(np.uint64)
