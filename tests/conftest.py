@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @functools.cache
 def missing_gpu() -> str:
     """Why no GPU can be used; "" if one can."""
-    from xorpack.decoders.gpu.device import device
+    from xorpack.cuda.device import device
     from xorpack.errors import DeviceError
 
     try:

@@ -1,4 +1,4 @@
-"""A :class:`xorpack.decoders.gpu.device.Device` that runs the kernels' own text on the CPU, compiled by g++.
+"""A :class:`xorpack.cuda.device.Device` that runs the kernels' own text on the CPU, compiled by g++.
 
 Arrays are numpy's; each lies against a page that cannot be touched, so that a read or write behind its end ends the
 process, and is poisoned before it is handed out.
@@ -23,10 +23,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.decoders.gpu.arrays import ArrayView
-from xorpack.decoders.gpu.launches import Launch
+from xorpack.cuda.arrays import ArrayView
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu.packed import MaskForm, pack
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.tensor import GpuTensor
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import DTYPES

@@ -16,8 +16,9 @@ from itertools import chain
 from xorpack import XorNetwork
 from xorpack.code import depths
 from xorpack.code.layout import Layout
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.products import trellis_tiles
 from xorpack.decoders.gpu.products.binary import digits_step
 from xorpack.decoders.gpu.products.coded_binary import coded_launch, coded_macros
@@ -25,7 +26,6 @@ from xorpack.decoders.gpu.products.product import finish_launch
 from xorpack.decoders.gpu.products.tables import matvec_launch, table_fields
 from xorpack.decoders.gpu.products.tensor_cores import matmul_plan
 from xorpack.decoders.gpu.products.trellis_binary import plan
-from xorpack.decoders.gpu.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.encoding.quantize.trellis_design import design
 from xorpack.encoding.quantize.trellis_gpu import WORDS, SearchPlan
 from xorpack.encoding.quantize.trellis_search import FINE_RATE
@@ -81,7 +81,7 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
     macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
     dense = macros | {"LOSSLESS": 0, "OWN": 1, "ELEMENT": 1}
     yield Kernel.of("decode_dense", dense), decode
-    yield Kernel.of("correct_dense", dense), launches.flat_launch(1 << 20)
+    yield Kernel.of("correct_dense", dense), Launch.of_threads(1 << 20)
     fields = table_fields(limit)
     launch = matvec_launch(LAYOUT, 1, bits, MULTIPROCESSORS, fields)
     yield (
@@ -116,13 +116,13 @@ def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, Launch]]:
     for name, n_planes in (("cascade_candidates", n_filters), ("cascade_last", 1)):
         macros = launches.coded_macros(LAYOUT, network("default"), 1024, n_planes)
         yield Kernel.of(name, macros), launches.decode_launch(LAYOUT, LAYOUT.rows, n_planes, *limits)
-    yield Kernel.of("flip", {}), launches.flat_launch(1 << 20)
-    yield Kernel.of("block_tables", {"SKEW": 1}), launches.warp_launch(256)
+    yield Kernel.of("flip", {}), Launch.of_threads(1 << 20)
+    yield Kernel.of("block_tables", {"SKEW": 1}), Launch.of_warps(256)
     macros = launches.coded_macros(PLANE, depths.NETWORK, 1024, 1) | {"MASK": 0}
     yield Kernel.of("decode_words", macros), launches.decode_launch(PLANE, PLANE.rows, 1, *limits)
     for name in ("block_join", "block_move"):
-        yield Kernel.of(name, {"SKEW": 1}), launches.warp_launch(LAYOUT.rows)
-    yield Kernel.of("bmf_product", {"SKEW": 1}), launches.flat_launch(LAYOUT.rows * LAYOUT.chunks)
+        yield Kernel.of(name, {"SKEW": 1}), Launch.of_warps(LAYOUT.rows)
+    yield Kernel.of("bmf_product", {"SKEW": 1}), Launch.of_threads(LAYOUT.rows * LAYOUT.chunks)
 
 
 def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, Launch]]:
@@ -132,9 +132,9 @@ def lossless_kernels(n_bytes: int) -> Iterator[tuple[Kernel, Launch]]:
     macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "LOSSLESS": n_bytes}
     launch = launches.decode_launch(LAYOUT, LAYOUT.rows, bits, MULTIPROCESSORS, 99 << 10)
     yield Kernel.of("decode_dense", macros), launch
-    yield Kernel.of("correct_dense", macros), launches.flat_launch(1 << 20)
+    yield Kernel.of("correct_dense", macros), Launch.of_threads(1 << 20)
     field = {"SKEW": 1, "MASK": 1, "LOSSLESS": n_bytes}
-    yield Kernel.of("decode_field", field), launches.warp_launch(LAYOUT.rows * LAYOUT.n_panels)
+    yield Kernel.of("decode_field", field), Launch.of_warps(LAYOUT.rows * LAYOUT.n_panels)
 
 
 def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]]:
@@ -143,8 +143,8 @@ def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]
     rows, cols, chunks = LAYOUT.rows, LAYOUT.cols, LAYOUT.chunks
     macros = trellis_macros(network) | {"SCALE": 1, "MASK": 0, "SKEW": 1}
     types = {"OWN": 1, "ELEMENT": 1}
-    yield Kernel.of("trellis_decode", macros | types), launches.warp_launch(rows // 16 * LAYOUT.n_panels)
-    yield Kernel.of("trellis_outliers", macros | types), launches.flat_launch(1 << 20)
+    yield Kernel.of("trellis_decode", macros | types), Launch.of_warps(rows // 16 * LAYOUT.n_panels)
+    yield Kernel.of("trellis_outliers", macros | types), Launch.of_threads(1 << 20)
     yield Kernel.of("trellis_finish", macros), finish_launch(LAYOUT, 1)
     for n in (1, 2, 4):
         chosen = plan(network, cols, 0, n)
@@ -161,7 +161,7 @@ def tiles_kernels(rate: Fraction, n: int) -> Iterator[tuple[Kernel, Launch]]:
     tiles = trellis_tiles.plan(LAYOUT.rows, LAYOUT.cols, n, MULTIPROCESSORS).tiles
     macros = trellis_macros(network) | {"SCALE": 1, "MASK": 0, "SKEW": 1, "X": 1, "TILES": tiles}
     macros["WARPS"] = trellis_tiles.WARPS
-    yield Kernel.of("trellis_fragments", macros), launches.flat_launch(1 << 20)
+    yield Kernel.of("trellis_fragments", macros), Launch.of_threads(1 << 20)
     launch = Launch(grid=(384, 1, 1), block=32 * trellis_tiles.WARPS, shared_bytes=128 << network.n_planes)
     yield Kernel.of("trellis_matmul", macros), launch
 
@@ -170,7 +170,7 @@ def search_kernels(rate: Fraction, arch: str, window: int | None = None) -> Iter
     """The kernels that search the columns of a trellis tensor of that rate."""
     found = SearchPlan.of(design(rate, window).network, SHARED_LIMIT[arch] << 10, fine=rate >= FINE_RATE)
     yield found.kernel, Launch(grid=(1, 1, 1), block=found.threads, shared_bytes=found.shared_bytes)
-    yield WORDS, launches.warp_launch(1 << 20)
+    yield WORDS, Launch.of_warps(1 << 20)
 
 
 def compile_kernel(kernel: Kernel, arch: str) -> Resources:

@@ -24,8 +24,8 @@ from pathlib import Path
 import nvrtc
 
 from xorpack import XorNetwork
+from xorpack.cuda.sources import Kernel, network_macros, trellis_macros
 from xorpack.decoders.gpu.products.trellis_binary import plan
-from xorpack.decoders.gpu.sources import Kernel, network_macros, trellis_macros
 from xorpack.encoding.quantize.trellis_design import design
 
 ARCH = "sm_90"

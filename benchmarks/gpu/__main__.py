@@ -18,7 +18,7 @@ from benchmarks.gpu import decoding, encoding, peers, products, stack
 from benchmarks.gpu.cases import CASES, TRELLIS, Case, TrellisCase
 from benchmarks.gpu.timing import Timer
 from benchmarks.measure import CheckError, Checks, Row
-from xorpack.decoders.gpu.device import CudaDevice, device, import_cupy
+from xorpack.cuda.device import CudaDevice, device, import_cupy
 from xorpack.errors import DeviceError
 
 SECONDS = 420

@@ -16,8 +16,8 @@ from benchmarks.gpu.cases import Case
 from benchmarks.gpu.correctness import check_product
 from benchmarks.gpu.products import Bench
 from benchmarks.measure import Checks, Row
+from xorpack.cuda.sources import OPTIONS
 from xorpack.decoders import cpu
-from xorpack.decoders.gpu.sources import OPTIONS
 
 
 def run(bench: Bench, case: Case) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from benchmarks.gpu import cases
 from benchmarks.gpu.cases import TrellisCase
 from benchmarks.gpu.goals import unmeasured
 from benchmarks.measure import Row
-from xorpack.decoders.gpu.device import Device
+from xorpack.cuda.device import Device
 from xorpack.decoders.gpu.packed import pack
 from xorpack.decoders.gpu.tensor import GpuTensor
 from xorpack.encoded import EncodedTensor

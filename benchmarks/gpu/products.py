@@ -17,8 +17,8 @@ from benchmarks.gpu.correctness import check_decode, check_product
 from benchmarks.gpu.energy import meter
 from benchmarks.gpu.timing import Call, Timer
 from benchmarks.measure import Row, ratios
+from xorpack.cuda.device import CudaDevice
 from xorpack.decoders.gpu import GpuTensor
-from xorpack.decoders.gpu.device import CudaDevice
 from xorpack.decoders.gpu.packed import pack
 from xorpack.encoded import EncodedTensor
 

@@ -213,7 +213,7 @@ def test_same_tensor_on_a_gpu(options):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
 def test_same_bits_on_a_gpu(name):
-    from xorpack.decoders.gpu.device import device
+    from xorpack.cuda.device import device
 
     args, options = CASES[name]
     on_cpu, on_device = codes(search_of(*args, **options), device())
@@ -223,7 +223,7 @@ def test_same_bits_on_a_gpu(name):
 @pytest.mark.gpu
 @pytest.mark.parametrize(("rate", "window"), [("2", None), ("1/2", 16), ("1", 18)])
 def test_many_long_columns_on_a_gpu(rate, window):
-    from xorpack.decoders.gpu.device import device
+    from xorpack.cuda.device import device
 
     on_cpu, on_device = codes(search_of(rate, window, 1000, 64 if window else 2000), device())
     assert same(on_device, on_cpu)

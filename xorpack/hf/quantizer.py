@@ -10,7 +10,7 @@ import torch
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.quantizers import HfQuantizer, register_quantizer
 
-from xorpack.decoders.gpu.device import import_cupy
+from xorpack.cuda.device import import_cupy
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files.model import GUARD_KEY, METHOD
 from xorpack.files.record import VERSION

@@ -52,7 +52,7 @@ class XorpackQuantizationConfig(QuantizationConfig):  # type: ignore[misc]
     @classmethod
     def get_min_capability(cls) -> int:
         """Of a GPU, as xorpack's own decoder for these needs."""
-        from xorpack.decoders.gpu.device import MIN_COMPUTE_CAPABILITY
+        from xorpack.cuda.device import MIN_COMPUTE_CAPABILITY
 
         major, minor = MIN_COMPUTE_CAPABILITY
         return 10 * major + minor

@@ -7,7 +7,7 @@ from fractions import Fraction
 import nvrtc
 import pytest
 
-from xorpack.decoders.gpu.sources import FILES, Kernel, network_macros
+from xorpack.cuda.sources import FILES, Kernel, network_macros
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: kernels are not compiled")
 

@@ -10,9 +10,9 @@ from gpu_cases import BCQ, LOSSLESS, TRELLIS, check_product, coded_words
 from samples import bcq, same
 
 import xorpack
+from xorpack.cuda.device import device, import_cupy
 from xorpack.decoders import gpu, reference
 from xorpack.decoders.gpu import products
-from xorpack.decoders.gpu.device import device, import_cupy
 from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES
 
@@ -56,7 +56,7 @@ class AsBfloat:
     def __dlpack__(self, *, stream=None):
         import ctypes
 
-        from xorpack.decoders.gpu import arrays
+        from xorpack.cuda import arrays
 
         capsule = self.bits.__dlpack__(stream=stream)
         arrays._Tensor.from_address(arrays._get_pointer(ctypes.py_object(capsule), b"dltensor")).code = 4

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from xorpack.cli.doctor import doctor
+from xorpack.cuda.device import device
 from xorpack.decoders.gpu import doctor as module
-from xorpack.decoders.gpu.device import device
 from xorpack.errors import DeviceError
 
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from xorpack.code import depths
 from xorpack.code.layout import Layout
+from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.lists import bit_lists
 from xorpack.decoders.gpu.order import order_values
 from xorpack.decoders.gpu.passes import Argument, Pass
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.store import Store
 
 
@@ -52,7 +52,7 @@ def stride(n_depths: int) -> int:
 
 
 def code_tables(codes: Sequence[Sequence[tuple[int, int, int]]], max_length: int) -> NDArray[np.uint32]:
-    """uint32 (codes, runs, 2), a power of two of runs, as ``xp_symbol`` of ``kernels/common.cu`` reads them.
+    """uint32 (codes, runs, 2), a power of two of runs, as ``xp_symbol`` of ``kernels/depths.cu`` reads them.
 
     A run is ``(first codeword, free bits, rank of the first symbol)``, codewords followed by zeros to ``max_length``.
     """

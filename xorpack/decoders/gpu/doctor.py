@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from xorpack.decoders.gpu.device import MIN_COMPUTE_CAPABILITY, describe, import_cupy
+from xorpack.cuda.device import MIN_COMPUTE_CAPABILITY, describe, import_cupy
 from xorpack.decoders.gpu.products.tables import table_fields
 from xorpack.errors import DeviceError
 

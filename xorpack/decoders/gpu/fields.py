@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu import depth_planes, launches
-from xorpack.decoders.gpu.launches import Launch
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
+from xorpack.decoders.gpu import depth_planes
 from xorpack.decoders.gpu.order import is_skewed
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.store import Store
 from xorpack.fields.field import Field, FieldCode
 
@@ -72,7 +72,7 @@ class DeviceField:
     def symbols_step(self, n_rows: int) -> tuple[Kernel, Launch]:
         """Kernel and launch over that many row indices."""
         macros = {"SKEW": int(is_skewed(self.layout)), "MASK": int(self.masked), "LOSSLESS": self.itemsize}
-        return Kernel.of("decode_field", macros), launches.warp_launch(n_rows * self.layout.n_panels)
+        return Kernel.of("decode_field", macros), Launch.of_warps(n_rows * self.layout.n_panels)
 
 
 def code_table(code: FieldCode) -> NDArray[np.uint32]:

@@ -1,13 +1,12 @@
-"""How kernels are specialised and launched: plain numbers, no device."""
+"""How kernels that decode are specialised and launched: plain numbers, no device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import network_macros
 from xorpack.decoders.gpu.order import can_unroll, is_skewed
-from xorpack.decoders.gpu.sources import network_macros
 from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
 
@@ -16,15 +15,6 @@ MAX_GROUP = 32 * 4000
 TILE_ROWS = 16
 TILE_STRIDE = 36
 DECODE_WARPS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """``grid`` in blocks, ``block`` in threads, dynamic shared memory of a block in bytes."""
-
-    grid: tuple[int, int, int]
-    block: int
-    shared_bytes: int = 0
 
 
 def tile_bytes(n_planes: int) -> int:
@@ -69,13 +59,3 @@ def decode_launch(
     items = -(-n_rows // TILE_ROWS) * layout.n_panels
     blocks = max(1, min(-(-items // warps), 64 * n_multiprocessors))
     return Launch(grid=(blocks, 1, 1), block=32 * warps, shared_bytes=warps * tile_bytes(n_planes))
-
-
-def flat_launch(n: int) -> Launch:
-    """The launch of a kernel that gives every item a thread."""
-    return Launch(grid=(max(1, min(-(-n // 256), 1 << 20)), 1, 1), block=256)
-
-
-def warp_launch(n: int) -> Launch:
-    """The launch of a kernel that gives every item a warp."""
-    return Launch(grid=(max(1, min(-(-n // 8), 1 << 20)), 1, 1), block=256)

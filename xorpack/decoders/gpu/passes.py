@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xorpack.decoders.gpu.launches import Launch
-from xorpack.decoders.gpu.sources import Kernel
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
 
 Argument = np.generic | str
 """A number, or the name of a workspace: its pointer."""

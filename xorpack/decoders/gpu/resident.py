@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from xorpack.cuda.arrays import TYPES
+from xorpack.cuda.device import Device
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel, Macros
 from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.arrays import TYPES
-from xorpack.decoders.gpu.device import Device
-from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.order import coded_order
 from xorpack.decoders.gpu.packed import Packed
 from xorpack.decoders.gpu.passes import Prelude
-from xorpack.decoders.gpu.sources import Kernel, Macros
 from xorpack.decoders.gpu.store import Store
 from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
@@ -161,7 +161,7 @@ class CodedResident(Resident):
         if self.packed.field is not None:
             steps.append(self.packed.field.symbols_step(n_rows))
         if self.packed.n_corrections:
-            steps.append((correct, launches.flat_launch(self.packed.n_corrections)))
+            steps.append((correct, Launch.of_threads(self.packed.n_corrections)))
         return steps
 
     def decode(
@@ -178,4 +178,4 @@ class CodedResident(Resident):
         n = self.packed.n_corrections
         if n:
             args = (*self.order, *self.scales, *self.corrections, np.int64(n), *span)
-            self.device.launch(correct, launches.flat_launch(n), args, stream)
+            self.device.launch(correct, Launch.of_threads(n), args, stream)

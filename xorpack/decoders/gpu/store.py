@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
+from xorpack.cuda.device import Device
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.device import Device
-from xorpack.decoders.gpu.launches import Launch
 from xorpack.decoders.gpu.order import tap_table
 from xorpack.decoders.gpu.passes import Pass, Prelude
-from xorpack.decoders.gpu.sources import Kernel
 
 
 class Store:
@@ -61,7 +61,7 @@ class Store:
             return []
         n, n_lists = self.arrays[entries].size, self.arrays[starts].size - 1
         args = (self.pointer(starts), np.int64(n_lists), self.pointer(entries), np.int64(n), words)
-        return [Pass(kernel=Kernel.of("flip", {}), launch=launches.flat_launch(n), args=args)]
+        return [Pass(kernel=Kernel.of("flip", {}), launch=Launch.of_threads(n), args=args)]
 
     def run(self, prelude: Prelude, stream: Any) -> None:
         """Launch all passes of ``prelude``."""

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from xorpack.cuda.arrays import TYPES, ArrayView, is_dense
+from xorpack.cuda.device import Device, device
 from xorpack.decoders.cpu import check_encoded
-from xorpack.decoders.gpu.arrays import TYPES, ArrayView, is_dense
-from xorpack.decoders.gpu.device import Device, device
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
 from xorpack.decoders.gpu.products import Product, algorithm_of, choose
 from xorpack.decoders.gpu.resident import CodedResident, Resident, Step

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from xorpack.code.trellis import TrellisNetwork
-from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.arrays import TYPES
-from xorpack.decoders.gpu.device import Device
-from xorpack.decoders.gpu.launches import TILE_ROWS, Launch
+from xorpack.cuda.arrays import TYPES
+from xorpack.cuda.device import Device
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel, trellis_macros
+from xorpack.decoders.gpu.launches import TILE_ROWS
 from xorpack.decoders.gpu.order import is_skewed, reciprocal
 from xorpack.decoders.gpu.packed import Packed
 from xorpack.decoders.gpu.resident import Resident, Step
-from xorpack.decoders.gpu.sources import Kernel, trellis_macros
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import n_groups
 
@@ -55,14 +55,14 @@ class TrellisResident(Resident):
         return Kernel.of("trellis_decode", macros), Kernel.of("trellis_outliers", macros)
 
     def _decode_launch(self, n_rows: int) -> Launch:
-        return launches.warp_launch(-(-n_rows // TILE_ROWS) * self.layout.n_panels)
+        return Launch.of_warps(-(-n_rows // TILE_ROWS) * self.layout.n_panels)
 
     def decode_steps(self, dtype: str, n_rows: int) -> list[Step]:
         """See :class:`Resident`."""
         decode, outliers = self._decode_kernels(dtype)
         steps = [(decode, self._decode_launch(n_rows))]
         if self.packed.n_corrections:
-            steps.append((outliers, launches.flat_launch(self.packed.n_corrections)))
+            steps.append((outliers, Launch.of_threads(self.packed.n_corrections)))
         return steps
 
     def decode(

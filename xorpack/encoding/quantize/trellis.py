@@ -40,7 +40,7 @@ from xorpack.tensors import TrellisTensor, as_matrix, dtype_name
 from xorpack.vector.threads import for_each
 
 if TYPE_CHECKING:
-    from xorpack.decoders.gpu.device import Device
+    from xorpack.cuda.device import Device
 
 SAMPLE = 1 << 17
 """Weights on which codes are fitted before all columns are searched, about."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.words import Words
-from xorpack.decoders.gpu.device import Device
-from xorpack.decoders.gpu.launches import Launch, warp_launch
-from xorpack.decoders.gpu.sources import Kernel
+from xorpack.cuda.device import Device
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
 from xorpack.vector.threads import for_each
 
 BATCH_WEIGHTS = 1 << 26
@@ -184,7 +184,7 @@ class DeviceSearch:
         found = at(*columns, self.levels, self.firsts, self.news)
         device.launch(self.plan.kernel, launch, (*found, *sizes, *at(survivors, costs, path)), stream)
         words = *at(path, columns[2], self.news, self.places), np.int64(n), np.int64(n_steps), *at(code)
-        device.launch(WORDS, warp_launch(n // 32 * -(-n_steps // 32)), words, stream)
+        device.launch(WORDS, Launch.of_warps(n // 32 * -(-n_steps // 32)), words, stream)
         return code
 
     def _take(self, part: list[int], found: Any, code: Words) -> None:

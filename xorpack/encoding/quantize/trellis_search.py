@@ -18,7 +18,7 @@ from xorpack.tensors import as_matrix
 from xorpack.vector.threads import for_each
 
 if TYPE_CHECKING:
-    from xorpack.decoders.gpu.device import Device
+    from xorpack.cuda.device import Device
     from xorpack.encoding.quantize.trellis_gpu import DeviceSearch
 
 UNIT = 6500.0
@@ -57,7 +57,7 @@ def find_device(name: str) -> Device | None:
     found = re.fullmatch(r"cuda(?::(\d+))?", str(name))
     if found is None:
         raise ParameterError(f"device {name!r} is not cpu, cuda or cuda:NUMBER")
-    from xorpack.decoders.gpu.device import device
+    from xorpack.cuda.device import device
 
     return device(None if found[1] is None else int(found[1]))
 

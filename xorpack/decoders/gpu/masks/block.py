@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.decoders.gpu import depth_planes, launches
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
+from xorpack.decoders.gpu import depth_planes
 from xorpack.decoders.gpu.lists import as_words, visit_lists
 from xorpack.decoders.gpu.masks.mask import DeviceMask
 from xorpack.decoders.gpu.order import is_skewed
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.store import Store
 from xorpack.masks import Block
 from xorpack.masks.block import prefix
@@ -59,7 +60,7 @@ class DeviceBlock(DeviceMask[Block]):
         passes += depth_planes.passes(store, "plane", plane, self.mask.m_lane, "mask plane")
         passes.append(self._join(store))
         if code.by_column:
-            launch = launches.warp_launch(layout.n_panels * layout.rows)
+            launch = Launch.of_warps(layout.n_panels * layout.rows)
             moved: tuple[Argument, ...] = (*self.order, "mask joined", "mask columns", "mask")
             passes.append(Pass(kernel=self._kernel("block_move"), launch=launch, args=moved))
         passes.extend(store.flip_passes("flip_starts", "flips", "mask"))
@@ -81,7 +82,7 @@ class DeviceBlock(DeviceMask[Block]):
         args += map(np.int64, (code.by_column, code.block, code.n_blocks))
         args += ["mask rows", "mask levels", "mask columns" if code.by_column else np.uint64(0)]
         groups = [-(-n // CLASS_GROUP) for n in (code.rows, code.cols * code.by_column, code.n_blocks)]
-        launch = launches.warp_launch(sum(groups))
+        launch = Launch.of_warps(sum(groups))
         return Pass(kernel=self._kernel("block_tables"), launch=launch, args=tuple(args))
 
     def _join(self, store: Store) -> Pass:
@@ -100,7 +101,7 @@ class DeviceBlock(DeviceMask[Block]):
             "mask joined" if code.by_column else np.uint64(0),
             "mask",
         )
-        return Pass(kernel=self._kernel("block_join"), launch=launches.warp_launch(code.rows), args=args)
+        return Pass(kernel=self._kernel("block_join"), launch=Launch.of_warps(code.rows), args=args)
 
     def _kernel(self, name: str) -> Kernel:
         """The same macros for all, so that they are one text, which is compiled once."""

@@ -6,12 +6,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.lists import visit_lists
 from xorpack.decoders.gpu.masks.mask import DeviceMask
 from xorpack.decoders.gpu.order import order_values, side_by_side
 from xorpack.decoders.gpu.passes import Argument, Pass, Prelude
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.store import Store
 from xorpack.masks import Cascade
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xorpack.decoders.gpu.arrays import TYPES, ArrayView
-from xorpack.decoders.gpu.launches import Launch
+from xorpack.cuda.arrays import TYPES, ArrayView
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel, Macros
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import Step
-from xorpack.decoders.gpu.sources import Kernel, Macros
 
 MAX_COLUMNS = 8
 

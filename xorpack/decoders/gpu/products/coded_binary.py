@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from xorpack.code.layout import PANEL_CHUNKS, Layout
-from xorpack.decoders.gpu.launches import Launch, tensor_macros
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel, Macros
+from xorpack.decoders.gpu.launches import tensor_macros
 from xorpack.decoders.gpu.order import ScaleOrder
 from xorpack.decoders.gpu.products.binary import MAX_COLUMNS, Binary
 from xorpack.decoders.gpu.resident import CodedResident, Step
-from xorpack.decoders.gpu.sources import Kernel, Macros
 from xorpack.encoded import EncodedTensor
 
 ROWS = 16

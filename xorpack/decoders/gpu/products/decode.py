@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu.arrays import ArrayView
+from xorpack.cuda.arrays import ArrayView
 from xorpack.decoders.gpu.launches import TILE_ROWS
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import Step

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu.arrays import TYPES, ArrayView
-from xorpack.decoders.gpu.launches import Launch
+from xorpack.cuda.arrays import TYPES, ArrayView
+from xorpack.cuda.launches import Launch
 from xorpack.decoders.gpu.resident import Resident, Step
 from xorpack.encoded import EncodedTensor
 

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xorpack.code.layout import Layout
-from xorpack.decoders.gpu.arrays import TYPES, ArrayView
-from xorpack.decoders.gpu.launches import TILE_ROWS, Launch, tile_bytes
+from xorpack.cuda.arrays import TYPES, ArrayView
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
+from xorpack.decoders.gpu.launches import TILE_ROWS, tile_bytes
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import CodedResident, Step
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.encoded import EncodedTensor
 from xorpack.tensors import n_groups
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from xorpack.code.planes import TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
-from xorpack.decoders.gpu.launches import Launch
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu.products.binary import MAX_COLUMNS, Binary
 from xorpack.decoders.gpu.resident import Step
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.encoded import EncodedTensor
 

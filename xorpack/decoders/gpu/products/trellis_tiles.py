@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xorpack.code.planes import TrellisPlanes
-from xorpack.decoders.gpu.arrays import TYPES, ArrayView
-from xorpack.decoders.gpu.launches import Launch, flat_launch
+from xorpack.cuda.arrays import TYPES, ArrayView
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import Step
-from xorpack.decoders.gpu.sources import Kernel
 from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.elements import Trellis
 from xorpack.encoded import EncodedTensor
@@ -69,7 +69,7 @@ class TrellisTiles(Product):
             shared_bytes=128 << resident.network.n_planes,
         )
         self._steps = (
-            (Kernel.of("trellis_fragments", macros), flat_launch(words // 2)),
+            (Kernel.of("trellis_fragments", macros), Launch.of_threads(words // 2)),
             (Kernel.of("trellis_matmul", macros), launch),
         )
         return list(self._steps)

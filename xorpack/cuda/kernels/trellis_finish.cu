@@ -1,4 +1,4 @@
-// trellis_finish: partial sums of a trellis tensor and its outliers to the product. Behind common.cu and trellis.cu.
+// trellis_finish: partial sums of a trellis tensor and its outliers to the product. Behind trellis.cu.
 //
 // In:     partial[(column * parts + part) * rows + r], float32; weights (trellis.cu); x as in matvec.
 //         per_part 0: partial sums are of the weights themselves. Else of weights without their scale, per_part

@@ -1,4 +1,4 @@
-// decode_dense, then correct_dense: code to weights. Behind common.cu.
+// decode_dense, then correct_dense: code to weights.
 //
 //   XP_LOSSLESS  0: bcq; 1, 2, 4: bytes of an element whose bits are the planes
 //   XP_OWN       bcq: type of the tensor, 0 float32, 1 float16, 2 bfloat16, that sums are rounded to first

@@ -1,4 +1,4 @@
-// decode_field: the first bits of codewords in lossless elements to symbols. Behind common.cu.
+// decode_field: the first bits of codewords in lossless elements to symbols.
 //
 //   XP_LOSSLESS  1, 2, 4: bytes of an element
 //

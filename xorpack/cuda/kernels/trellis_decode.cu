@@ -1,4 +1,4 @@
-// trellis_decode, then trellis_outliers: a trellis tensor to weights. Behind common.cu and trellis.cu.
+// trellis_decode, then trellis_outliers: a trellis tensor to weights. Behind trellis.cu.
 //
 //   XP_OWN, XP_ELEMENT   as in decode_dense.cu
 //

@@ -1,5 +1,5 @@
 // trellis_fragments, trellis_matmul, then trellis_finish: a trellis tensor without a mask by many columns, on tensor cores.
-// Behind common.cu and trellis.cu.
+// Behind trellis.cu.
 //
 //   XP_X       activations, and what weights are rounded to: 1 float16; 2 bfloat16
 //   XP_TILES   groups of 8 columns at a time; `tiles`, of all columns, is a multiple of it

@@ -1,4 +1,4 @@
-// What products by binary tensor cores have in common. Between common.cu and them.
+// What products by binary tensor cores have in common. In front of them.
 //
 // Activations (times gains) of a panel are whole numbers of 24 bits of the panel's unit, in four digits d = -32 .. 31 of
 // base 64, the lowest first: rounded to nearest they differ by half a unit, 2^-24 of the panel's largest, and sums of them

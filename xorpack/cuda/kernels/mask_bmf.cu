@@ -1,4 +1,4 @@
-// The mask codec `bmf`: one kernel. Behind common.cu.
+// The mask codec `bmf`: one kernel.
 //
 // In:     order; left, right: the bits of the factors as they stand in the file, from the first bit of a word each,
 //         one word of padding behind. Bit ((r * n_tiles + tile) * rank + q) of left: row r is in pattern q of its

@@ -1,4 +1,4 @@
-// flip: inverts bits of words. Behind common.cu.
+// flip: inverts bits of words.
 //
 // In:     items 0 .. n - 1 in lists, one for every 2^16 bits: list l is entries[starts[l]] .. entries[starts[l + 1] - 1],
 //         an entry is a bit's place in its 2^16. Bit b of the words is words[b / 32] >> b % 32 & 1.

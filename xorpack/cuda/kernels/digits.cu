@@ -1,4 +1,4 @@
-// digits: activations as operands of binary tensor cores (binary.cu). Behind common.cu.
+// digits: activations as operands of binary tensor cores (binary.cu).
 //
 //   XP_PANEL     chunks of a panel that have a place, a multiple of 8; the first panel_chunks of them exist
 //   XP_RUN       chunks of a lane that lie side by side: lane t of four has chunks k with k / XP_RUN % 4 = t, the 2 p-th

@@ -1,4 +1,4 @@
-"""Text of the kernels: macros, ``common.cu``, one more file. Nothing is included, so that caches see every byte."""
+"""Text of the kernels: macros, files in front of all, one more. Nothing is included, so that caches see every byte."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ FILES: Mapping[str, str] = {
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
+FRONT = ("common", "elements", "words", "scales", "depths", "walk")
+"""Files in front of every kernel."""
+
 PREFACES: Mapping[str, Sequence[str]] = {
     "matmul": ("mma",),
     "trellis_decode": ("trellis",),
@@ -46,7 +49,7 @@ PREFACES: Mapping[str, Sequence[str]] = {
     "trellis_product": ("binary", "trellis"),
     "coded_product": ("binary",),
 }
-"""Files that stand between ``common.cu`` and a file."""
+"""Files that stand between those and a file."""
 
 OPTIONS = ("-std=c++17", "-default-device")
 """Options of the compiler besides the architecture; the second one is for generic lambdas. CuPy adds ``-ftz=true``,
@@ -71,7 +74,7 @@ class Kernel:
         """The text to compile."""
         head = "".join(f"#define XP_{name} {value}\n" for name, value in self.macros)
         file = FILES[self.name]
-        files = ("common", *PREFACES.get(file, ()), file)
+        files = (*FRONT, *PREFACES.get(file, ()), file)
         return head + "\n".join(map(_text, files))
 
 

@@ -1,4 +1,4 @@
-// matmul, then finish (finish.cu): the fused product on tensor cores, 8 * XP_TILES columns at a time. Behind common.cu.
+// matmul, then finish (finish.cu): the fused product on tensor cores, 8 * XP_TILES columns at a time.
 //
 //   XP_X       activations: 0 float32, as three bfloat16 parts that sum to it exactly; 1 float16; 2 bfloat16
 //   XP_TILES   groups of 8 columns: 1, 2, 4

@@ -1,5 +1,5 @@
 // trellis_product, then trellis_finish: the fused product of a trellis tensor without a mask, by binary tensor cores.
-// Behind common.cu, binary.cu and trellis.cu; digits goes before it.
+// Behind binary.cu and trellis.cu; digits goes before it.
 //
 //   XP_CHUNKS    chunks of a lane: 2 or 4; a panel is 4 * XP_CHUNKS chunks of 32 columns
 //   XP_VECTOR    1: rows of code are whole groups of XP_CHUNKS words, 8 or 16 bytes a load; 0: words one by one

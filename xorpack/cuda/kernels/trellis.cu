@@ -1,4 +1,4 @@
-// In front of the trellis kernels, behind common.cu: the network as constants, and the words of a row.
+// In front of the trellis kernels: the network as constants, and the words of a row.
 //
 //   XP_BITS              planes (q)
 //   XP_N_IN, XP_N_OUT    stored bits for so many weights

@@ -1,4 +1,4 @@
-// The mask codec `cascade`: two kernels, in this order, then flip. Behind common.cu.
+// The mask codec `cascade`: two kernels, in this order, then flip.
 //
 // cascade_candidates  XP_PLANES = n_filters; order and code of the filters. Writes the positions where every filter
 //                     agrees with its target: all visits, all panel_chunks.

@@ -1,4 +1,4 @@
-// matvec, then finish: the fused product by tables of sums, one column of activations at a time. Behind common.cu.
+// matvec, then finish: the fused product by tables of sums, one column of activations at a time.
 //
 //   y[r] = sum_k alpha_k * (2 * <b_k & m, x> - <m, x>)      per group of columns that share scales, m the mask
 //

@@ -1,4 +1,4 @@
-// finish: partial sums and corrections to the product. Behind common.cu.
+// finish: partial sums and corrections to the product.
 //
 // In:     partial[column * parts * rows + part * rows + i], float32, parts of row index i; corrections in tiles
 //         (common.cu); x and scales as in matvec.

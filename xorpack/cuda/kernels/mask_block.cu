@@ -1,4 +1,4 @@
-// The mask codec `block`: prefix-coded blocks of mask bits (FORMAT.md, 8.2). Behind common.cu. In this order:
+// The mask codec `block`: prefix-coded blocks of mask bits (FORMAT.md, 8.2). In this order:
 //
 //   block_tables   places and levels, from the classes of rows and columns
 //   decode_words   the plane of the deep codeword bits, of its own order; then flip

@@ -1,4 +1,4 @@
-// decode_words: code to plane words. Behind common.cu.
+// decode_words: code to plane words.
 //
 // In:     order, code, taps, mask (see common.cu).
 // Out:    out[(plane * rows + r) * chunks + chunk], uint32, ANDed with the mask; every word is written once.

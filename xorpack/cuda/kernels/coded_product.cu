@@ -1,5 +1,5 @@
 // coded_product, then finish: the fused product by binary tensor cores, of planes that are coded one by one. Behind
-// common.cu and binary.cu; digits goes before it.
+// binary.cu; digits goes before it.
 //
 //   y[r] = sum_k alpha_k * (2 * <b_k & m, X> - <m, X>)      per group of columns that share scales, m the mask
 //

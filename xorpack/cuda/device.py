@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.decoders.gpu.arrays import ArrayView, view
-from xorpack.decoders.gpu.launches import Launch
-from xorpack.decoders.gpu.sources import OPTIONS, Kernel
+from xorpack.cuda.arrays import ArrayView, view
+from xorpack.cuda.launches import Launch
+from xorpack.cuda.sources import OPTIONS, Kernel
 from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES
 
