@@ -115,6 +115,16 @@ def test_an_interrupt_ends_all(
     assert [process.returncode for process in started] == [-9, -9]
 
 
+def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "queue").write_bytes(b"\0")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    script = f'"$0" -m {ahead.__name__} $$ "$1" <"$2" & exec sleep 2'
+    kernels = json.dumps([("slow", "kernel", "()")])
+    command = ["sh", "-c", script, sys.executable, kernels, str(tmp_path / "queue")]
+    subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=55)  # as long as any holds its output
+
+
 def test_without_who_started_it_a_process_takes_nothing(kernels: list[Kernel]) -> None:
     queue, filling = os.pipe()
     os.write(filling, bytes(3))

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -110,8 +111,16 @@ def _compile_from(queue: int, kernels: Sequence[Kernel]) -> None:
 def _help() -> None:
     """What another process does, for as long as that which started it lives."""
     parent, kernels = int(sys.argv[1]), [Kernel(*kernel) for kernel in json.loads(sys.argv[2])]
-    while os.getppid() == parent and (number := os.read(0, 1)):
-        kernels[number[0]].compile()
+    if os.getppid() == parent:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+        _compile_from(0, kernels)
+
+
+def _end_after(parent: int) -> None:
+    """Wait for the end of the process that started this one, and end it too, whatever it does."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 if __name__ == "__main__":
