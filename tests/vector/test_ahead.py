@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from xorpack.vector import ahead
-from xorpack.vector.ahead import Kernel, compile_missing
+from xorpack.vector.ahead import Specialization, compile_missing
 
 TOY = """
 from xorpack.vector.compiled import njit
@@ -32,7 +32,7 @@ def third(x):
 
 
 @pytest.fixture
-def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Kernel]:
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Specialization]:
     """Three that nothing has compiled, in a module of its own."""
     import numba
 
@@ -41,7 +41,7 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Kernel]:
     name = f"toy_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
-    return [Kernel(name, function, "(int64,)") for function in ("first", "second", "third")]
+    return [Specialization(name, function, "(int64,)") for function in ("first", "second", "third")]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
 
 
 def test_what_others_compile_is_loaded(
-    kernels: list[Kernel], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+    kernels: list[Specialization], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "_compile_from", lambda *_: None)  # this process leaves all to the other
     compile_missing(kernels, 2)
@@ -72,7 +72,7 @@ def test_what_others_compile_is_loaded(
 
 
 def test_this_process_shares_the_work_or_does_it_all(
-    kernels: list[Kernel], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+    kernels: list[Specialization], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile_missing(kernels, 1)
     assert all(kernel.is_missing() for kernel in kernels)
@@ -85,16 +85,18 @@ def test_this_process_shares_the_work_or_does_it_all(
 
 
 def test_a_process_that_fails_leaves_kernels_to_be_compiled_when_called(
-    kernels: list[Kernel], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+    kernels: list[Specialization], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    compile_missing([*kernels, Kernel(kernels[0].module, "first", "(unknown,)")], 9)
+    compile_missing([*kernels, Specialization(kernels[0].module, "first", "(unknown,)")], 9)
     assert len(started) == 3
     assert all(process.returncode == 1 for process in started)
     assert kernels[2].find()(1) == 4
 
 
-def test_a_process_that_never_ends_is_stopped(kernels: list[Kernel], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_never_ends_is_stopped(
+    kernels: list[Specialization], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sleeping = subprocess.Popen(["sleep", "60"])
     monkeypatch.setattr(ahead, "_start", lambda *_: sleeping)
     monkeypatch.setattr(ahead, "WAIT_SECONDS", 0.1)
@@ -104,7 +106,7 @@ def test_a_process_that_never_ends_is_stopped(kernels: list[Kernel], monkeypatch
 
 
 def test_an_interrupt_ends_all(
-    kernels: list[Kernel], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+    kernels: list[Specialization], started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -125,7 +127,7 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path, monkeypatch
     subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=55)  # as long as any holds its output
 
 
-def test_without_who_started_it_a_process_takes_nothing(kernels: list[Kernel]) -> None:
+def test_without_who_started_it_a_process_takes_nothing(kernels: list[Specialization]) -> None:
     queue, filling = os.pipe()
     os.write(filling, bytes(3))
     os.close(filling)

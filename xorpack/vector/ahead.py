@@ -30,7 +30,7 @@ WAIT_SECONDS = 120
 """Time from which on a process that has not ended is stopped."""
 
 
-class Kernel(NamedTuple):
+class Specialization(NamedTuple):
     """A kernel and the types that it is to be compiled for."""
 
     module: str
@@ -53,7 +53,7 @@ class Kernel(NamedTuple):
             self.find().compile(types)
 
 
-def compile_missing(kernels: Sequence[Kernel], processes: int) -> None:
+def compile_missing(kernels: Sequence[Specialization], processes: int) -> None:
     """Compile those of ``kernels`` that are not kept yet, in the order given, so that all are when this returns.
 
     This process compiles too; the others have ended when this returns, or raises. With nobody to share with nothing
@@ -88,7 +88,7 @@ def compile_missing(kernels: Sequence[Kernel], processes: int) -> None:
             helper.wait()
 
 
-def _start(kernels: Sequence[Kernel], queue: int) -> subprocess.Popen[bytes]:
+def _start(kernels: Sequence[Specialization], queue: int) -> subprocess.Popen[bytes]:
     """A process like this one that takes kernels from the queue."""
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError("no interpreter to start")
@@ -103,14 +103,14 @@ def _start(kernels: Sequence[Kernel], queue: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _compile_from(queue: int, kernels: Sequence[Kernel]) -> None:
+def _compile_from(queue: int, kernels: Sequence[Specialization]) -> None:
     while number := os.read(queue, 1):
         kernels[number[0]].compile()
 
 
 def _help() -> None:
     """What another process does, for as long as that which started it lives."""
-    parent, kernels = int(sys.argv[1]), [Kernel(*kernel) for kernel in json.loads(sys.argv[2])]
+    parent, kernels = int(sys.argv[1]), [Specialization(*kernel) for kernel in json.loads(sys.argv[2])]
     if os.getppid() == parent:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
         _compile_from(0, kernels)
