@@ -48,7 +48,7 @@ class Specialization(NamedTuple):
 
     def compile(self) -> None:
         """Compile it; what numba has to say against that, it says when the kernel is called."""
-        with suppress(NumbaError):
+        with suppress(NumbaError, NameError, TypeError):
             types, _ = normalize_signature(self.signature)  # a text would be kept under another name
             self.find().compile(types)
 
