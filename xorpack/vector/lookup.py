@@ -30,6 +30,9 @@ ENTRIES = 1 << GROUP
 TABLE = 32 // GROUP * ENTRIES
 """Entries of the tables of one word's columns."""
 
+AHEAD = 32 * ROWS
+"""Words of the mask that are fetched before they are needed: those of the next panel, while its planes are expanded."""
+
 _WORD, _FLOAT, _INDEX = ir.IntType(32), ir.FloatType(), ir.IntType(64)
 _WORDS, _FLOATS = ir.VectorType(_WORD, ROWS), ir.VectorType(_FLOAT, ROWS)
 _SHORTS = ir.VectorType(ir.IntType(16), 2 * ROWS)
@@ -154,13 +157,24 @@ def _xor_rows(
     return types.none(target, integer, source, integer, offsets, integer, integer), codegen
 
 
+def _fetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
+    """Have what stands at ``index`` of a flat array, or past its end, brought nearer, and do not wait."""
+    pointer = pointer_to(context, builder, kind, array, index, ir.IntType(8))
+    number = ir.IntType(32)
+    fetch = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [pointer.type, *[number] * 3]), "llvm.prefetch.p0i8"
+    )
+    builder.call(fetch, [pointer, *(ir.Constant(number, how) for how in (0, 3, 1))])
+
+
 @emits(and_rows)
 def _and_rows(target: Any, to: Any, n: Any, mask: Any, at: Any, n_words: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows = ir.Constant(_INDEX, ROWS)
+        rows, ahead = ir.Constant(_INDEX, ROWS), ir.Constant(_INDEX, AHEAD)
         n_planes = builder.add(args[2], ir.Constant(_INDEX, 1))
         with cgutils.for_range(builder, args[5]) as words:
             begin = builder.add(args[4], builder.mul(words.index, rows))
+            _fetch(context, builder, signature.args[3], args[3], builder.add(begin, ahead))
             kept = builder.load(
                 pointer_to(context, builder, signature.args[3], args[3], begin, _WORDS), align=4
             )
