@@ -40,6 +40,7 @@
 #define XP_SOON 16
 #endif
 #define XP_WORDS (XP_ARRAY + XP_MASK)  // of a chunk: those of the planes, then the mask's
+#define XP_OPERANDS (4 * XP_PRODUCTS * XP_COPIES)
 
 #if XP_UNROLLED
 // The words of 16 visits on their way from lanes that decode rows to lanes that have operands. Words n and n + 1 of a
@@ -119,32 +120,68 @@ __device__ __forceinline__ void xp_decode(const Order& o, Walk& walk, const Tile
     }
 }
 
+// The scales of a row's groups in a panel, as they lie in memory.
+struct RowScales {
+    static constexpr int count = (32 >> XP_GROUP_SHIFT) * XP_BITS, words = XP_SCALE ? (count + 1) / 2 : count;
+    // Words at a time, 0 where they may begin in the middle of one: rows are side by side, and full where XP_SKEW.
+    static constexpr int whole = count * XP_SCALE_BYTES % 4 == 0 ? words % 4 == 0 ? 4 : words % 2 == 0 ? 2 : 1 : 0;
+    static constexpr int wide = XP_SKEW ? whole : !XP_SCALE || XP_BITS % 2 == 0;
+
+    u32 raw[words];
+
+    __device__ __forceinline__ void load(const char* from) {
+        if (wide == 4) {
+#pragma unroll
+            for (int n = 0; n + 3 < words; n += 4) {
+                const uint4 found = ((const uint4*)from)[n / 4];
+                raw[n] = found.x, raw[n + 1] = found.y, raw[n + 2] = found.z, raw[n + 3] = found.w;
+            }
+        } else if (wide == 2) {
+#pragma unroll
+            for (int n = 0; n + 1 < words; n += 2) {
+                const uint2 found = ((const uint2*)from)[n / 2];
+                raw[n] = found.x, raw[n + 1] = found.y;
+            }
+        } else {
+#pragma unroll
+            for (int n = 0; n < words; ++n) {
+                const unsigned short* halves = (const unsigned short*)from + 2 * n;
+                if (wide) raw[n] = ((const u32*)from)[n];
+                else raw[n] = halves[0] | (2 * n + 1 < count ? (u32)halves[1] << 16 : 0);
+            }
+        }
+    }
+
+    __device__ __forceinline__ float alpha(int group, int j) const {
+        const int n = group * XP_BITS + j;
+        return XP_SCALE ? xp_from_half((unsigned short)(raw[n / 2] >> 16 * (n & 1))) : __uint_as_float(raw[n]);
+    }
+};
+
 // The digits of one column times the words of a tile, added to y of rows g and g + 8, digit t.
 template <class Digits>
-__device__ __forceinline__ void xp_multiply(const Tile& tile, const Digits& digits, const char* const (&scales)[2],
+__device__ __forceinline__ void xp_multiply(const Tile& tile, const Digits& digits, const RowScales (&scales)[2],
                                             float (&y)[2]) {
     constexpr int groups = 32 >> XP_GROUP_SHIFT, parts = XP_GROUP_SHIFT <= 3 ? 1 : 4 / groups;
 #pragma unroll
     for (int group = 0; group < groups; ++group) {
         const int first = XP_GROUP_SHIFT == 2 ? group / 2 : group * parts;
-        Alphas alphas[2];
-#pragma unroll
-        for (int eight = 0; eight < 2; ++eight) alphas[eight].load(scales[eight] + group * (XP_BITS * XP_SCALE_BYTES));
         int sums[2][XP_WORDS + 1];  // of the planes and the mask
         auto count = [&](int n, int eight, int (&found)[2]) {
-            int c[3][4];
+            int c[XP_PRODUCTS][4];
 #pragma unroll
-            for (int e = 0; e < 12; ++e) c[e / 4][e % 4] = 0;
+            for (int e = 0; e < 4 * XP_PRODUCTS; ++e) c[e / 4][e % 4] = 0;
 #pragma unroll
             for (int part = first; part < first + parts; ++part) {
                 u32 a[4] = {0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF};
                 if (n < XP_WORDS) tile.load(n, eight, part, a);
 #pragma unroll
-                for (int i = 0; i < 3; ++i) {
-                    const uint2 b = digits(part * 3 + i);
-                    if (XP_GROUP_SHIFT > 2) xp_count(c[i], a, b);
-                    else if (group % 2 == 0) xp_count_half(c[i], a[0], a[1], b.x);
-                    else xp_count_half(c[i], a[2], a[3], b.y);
+                for (int f = 0; f < XP_PRODUCTS * XP_COPIES; ++f) {
+                    int(&sum)[4] = c[f / XP_COPIES];
+                    const uint2 b = digits(part * XP_PRODUCTS * XP_COPIES + f);
+                    if (XP_GROUP_SHIFT > 2) xp_count(sum, a, b);
+                    else if (group % 2 == 0) xp_count_half(sum, a[0], a[1], b.x);
+                    else xp_count_half(sum, a[2], a[3], b.y);
                 }
             }
             xp_digit(c, found);
@@ -174,7 +211,7 @@ __device__ __forceinline__ void xp_multiply(const Tile& tile, const Digits& digi
                 int sum = all;
                 if ((u32)XP_ZEROS >> j & 1) sum = -all;
                 else if (!((u32)XP_ONES >> j & 1)) sum = 2 * sums[eight][coded++] - all;
-                y[eight] = fmaf(alphas[eight].alpha(j), (float)sum, y[eight]);
+                y[eight] = fmaf(scales[eight].alpha(group, j), (float)sum, y[eight]);
             }
         }
     }
@@ -204,12 +241,12 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
 #pragma unroll
     for (int e = 0; e < XP_SOON; ++e) kept[e] = kept_words.load(o, block + e, (turned + block + e) & 31);
     const char* alphas = (const char*)scales.data + (p * scales.panel + i_first * scales.row) * XP_SCALE_BYTES;
-    fragments += p * (12 * 32) + lane;
+    fragments += p * (XP_OPERANDS * 32) + lane;
 #if XP_ONE
-    uint2 digits[12];
+    uint2 digits[XP_OPERANDS];
 #pragma unroll
-    for (int f = 0; f < 12; ++f) digits[f] = fragments[f * 32];
-    const float weight = units[p] * (float)(1 << 6 * t);
+    for (int f = 0; f < XP_OPERANDS; ++f) digits[f] = fragments[f * 32];
+    const float weight = units[p] * xp_worth(t);
 #endif
     partial += p * o.rows + i_first;
     for (; block < n; block += 16) {
@@ -220,11 +257,11 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         tile.go_on();
         begins = 16 - begins;
         __syncwarp();
-        const char* rows[2];
+        RowScales found[2];
 #pragma unroll
         for (int eight = 0; eight < 2; ++eight) {
             const int at = max(0, min(block + (lane >> 2) + 8 * eight, n - 1));
-            rows[eight] = alphas + (u64)(u32)at * (u32)(scales.row * XP_SCALE_BYTES);
+            found[eight].load(alphas + (u64)(u32)at * (u32)(scales.row * XP_SCALE_BYTES));
         }
         // Digits are summed over the four lanes of a row; lane t = 0 ends with row g, 1 with g + 8.
         const int own = block + (lane >> 2) + 8 * t;
@@ -232,8 +269,8 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
 #if !XP_ONE
 #pragma unroll 1
         for (i64 column = 0; column < n_columns; ++column) {
-            const uint2* from = fragments + column * o.n_panels * (12 * 32);
-            const float weight = units[column * o.n_panels + p] * (float)(1 << 6 * t);
+            const uint2* from = fragments + column * o.n_panels * (XP_OPERANDS * 32);
+            const float weight = units[column * o.n_panels + p] * xp_worth(t);
             float* to = partial + column * o.n_panels * o.rows;
             auto digit = [&](int f) { return from[f * 32]; };
 #else
@@ -242,7 +279,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
             auto digit = [&](int f) { return digits[f]; };
 #endif
             float y[2] = {0.0f, 0.0f};
-            xp_multiply(tile, digit, rows, y);
+            xp_multiply(tile, digit, found, y);
             const float give = t & 1 ? y[0] : y[1], keep = t & 1 ? y[1] : y[0];
             float sum = weight * keep;
             sum += __shfl_xor_sync(0xFFFFFFFF, give * weight, 1);

@@ -70,12 +70,18 @@ class CodedBinary(Binary):
 def coded_macros(n_planes: int, group_shift: int, n: int) -> dict[str, int | str]:
     """How ``coded_product`` is specialised for ``n`` columns, besides the tensor."""
     return {
+        **digit_macros(group_shift),
         "GROUP_SHIFT": group_shift,
         "BLOCKS": 12 if n_planes <= MAX_NARROW else 8,
-        "SOON": ROWS if n == 1 else 8,
+        "SOON": ROWS if n == 1 and group_shift == 5 else 8,
         "AHEAD": AHEAD,
         "ONE": int(n == 1),
     }
+
+
+def digit_macros(group_shift: int) -> dict[str, int]:
+    """Digits of 24 bits: with fewer sums and more products where there are many groups, of ``2^group_shift`` chunks."""
+    return {"PRODUCTS": 2, "COPIES": 2} if group_shift < 5 else {"PRODUCTS": 3, "COPIES": 1}
 
 
 def coded_launch(layout: Layout, macros: Macros, n_multiprocessors: int) -> Launch:
