@@ -47,29 +47,33 @@
 // chunk are stored at once and are rows g and g + 8 of an operand; of an odd number of words the last has rows u and
 // u + 8 there instead. Row u of a pair is 16 operands of 16 bytes, (part, t) at place part * 4 + t ^ (u & 1) << 2, which
 // no two lanes take from the same banks, nor store to; two lanes store the word without a partner to one bank.
+//
+// A tile later lanes have other chunks: 16 more, modulo 32. Words go where they went before; what moves is where parts are.
 struct Tile {
     char* bytes;
-    int fixed[4], moving[4];  // of visits e with e % 4 = j: bits 4 and 5 of a chunk's place; 3, 6 and 7, which count
+    u32 places[4];  // of visits 4 n .. 4 n + 3, in bytes: where a chunk lies in a row
+    u32 parts[4];   // where an operand's words of row u lie
 
     // `k`: the chunk of this lane in the first of 16 visits.
     __device__ __forceinline__ void begin(int k) {
+        const u32 u = threadIdx.x >> 2 & 7, t = threadIdx.x & 3;
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            fixed[j] = (k + j & 3) << 4 | (j & 1) << 6;
-            moving[j] = (k + j & 4) << 1 | (k + j & 24) << 3 | 0x30;  // ones let a carry through
+        for (int n = 0; n < 4; ++n) {
+            const u32 chunks = (k & 31) * 0x01010101u + 0x04040404u * n + 0x03020100u & 0x1F1F1F1Fu;
+            places[n] = ((chunks & 0x03030303u) << 4 | (chunks & 0x04040404u) << 1 | (chunks & 0x18181818u) << 3) ^ 0x40004000u;
+            parts[n] = u * 256 + ((n ^ u & 1) << 6 | t << 4);
         }
     }
 
     // To the next 16 visits.
     __device__ __forceinline__ void go_on() {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) moving[j] += 0x80;
+        for (int n = 0; n < 4; ++n) parts[n] ^= 0x80;
     }
 
     // All words of a chunk in visit e.
     __device__ __forceinline__ void store(int e, const u32 (&all)[XP_WORDS]) const {
-        const int count = (e >> 2 & 1) << 3 | (e >> 3) << 6;
-        char* to = bytes + ((moving[e & 3] + count & 0xC8) ^ fixed[e & 3]);
+        char* to = bytes + __byte_perm(places[e >> 2], 0, 0x4440 + (e & 3));
 #pragma unroll
         for (int n = 0; n + 1 < XP_WORDS; n += 2) *(uint2*)(to + n * 2048 + e * 256) = make_uint2(all[n], all[n + 1]);
         if (XP_WORDS & 1) *(u32*)(to + (XP_WORDS - 1) * 2048 + (e & 7) * 256 + (e >> 3) * 4) = all[XP_WORDS - 1];
@@ -77,8 +81,7 @@ struct Tile {
 
     // An operand: chunks 8 part + t and 8 part + 4 + t. Of words n and n + 1 in visit g + 8 eight, or of the last word.
     __device__ __forceinline__ void load(int n, int eight, int part, u32 (&a)[4]) const {
-        const int lane = threadIdx.x & 31, u = lane >> 2;
-        const uint4 found = *(const uint4*)(bytes + n * 2048 + eight * 2048 + u * 256 + ((part ^ (u & 1)) << 6 | (lane & 3) << 4));
+        const uint4 found = *(const uint4*)(bytes + parts[part] + (n + eight) * 2048);
         a[0] = found.x, a[1] = found.y, a[2] = found.z, a[3] = found.w;
     }
 };
@@ -254,7 +257,6 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         const int k = turned + block;
         if (XP_DISTINCT <= 16 || begins == 0) xp_decode<0>(o, walk, tile, k, kept_words, block, soon, kept);
         else xp_decode<16>(o, walk, tile, k, kept_words, block, soon, kept);
-        tile.go_on();
         begins = 16 - begins;
         __syncwarp();
         RowScales found[2];
@@ -286,6 +288,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
             sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
             if (stores) to[own] = sum;
         }
+        tile.go_on();
         __syncwarp();
     }
 }
