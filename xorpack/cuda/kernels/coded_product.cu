@@ -113,11 +113,11 @@ __device__ __forceinline__ void xp_decode(const Order& o, Walk& walk, const Tile
         u32 words[XP_ARRAY], all[XP_WORDS];
         u32& own = kept[e % XP_SOON];
         walk.words((First + e) % XP_DISTINCT, own, words);
-        walk.step((First + e) % XP_DISTINCT);
 #pragma unroll
         for (int j = 0; j < XP_ARRAY; ++j) all[j] = words[j];
         if (XP_MASK) all[XP_WORDS - 1] = own;
         tile.store(e, all);
+        walk.step((First + e) % XP_DISTINCT);
         const int next = e + XP_SOON;
         own = mask.load(o, next < 16 ? block + next : soon + (next - 16), (k + next) & 31);
     }
