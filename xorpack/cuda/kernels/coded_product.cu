@@ -41,6 +41,7 @@
 #endif
 #define XP_WORDS (XP_ARRAY + XP_MASK)  // of a chunk: those of the planes, then the mask's
 #define XP_OPERANDS (4 * XP_PRODUCTS * XP_COPIES)
+#define XP_SCARCE (XP_BLOCKS > 8 && XP_GROUP_SHIFT < 5 && !XP_TURNED)  // of 168 registers 32 hold digits
 
 #if XP_UNROLLED
 // The words of 16 visits on their way from lanes that decode rows to lanes that have operands. Words n and n + 1 of a
@@ -48,7 +49,8 @@
 // u + 8 there instead. Row u of a pair is 16 operands of 16 bytes, (part, t) at place part * 4 + t ^ (u & 1) << 2, which
 // no two lanes take from the same banks, nor store to; two lanes store the word without a partner to one bank.
 //
-// A tile later lanes have other chunks: 16 more, modulo 32. Words go where they went before; what moves is where parts are.
+// A tile later lanes have other chunks: 16 more, modulo 32. Words go where they went before, so that 16 registers know the
+// places once and for all, and parts have moved. Where registers are scarce, places move: they must be found in each visit.
 struct Tile {
     char* bytes;
     u32 places[4];  // of visits 4 n .. 4 n + 3, in bytes: where a chunk lies in a row
@@ -68,7 +70,10 @@ struct Tile {
     // To the next 16 visits.
     __device__ __forceinline__ void go_on() {
 #pragma unroll
-        for (int n = 0; n < 4; ++n) parts[n] ^= 0x80;
+        for (int n = 0; n < 4; ++n) {
+            if (XP_SCARCE) places[n] ^= 0x80808080u;
+            else parts[n] ^= 0x80;
+        }
     }
 
     // All words of a chunk in visit e.
@@ -217,6 +222,7 @@ __device__ __forceinline__ void xp_multiply(const Tile& tile, const Digits& digi
                 y[eight] = fmaf(scales[eight].alpha(group, j), (float)sum, y[eight]);
             }
         }
+        if (groups > 1) __syncwarp();  // mixed by the compiler, groups take more registers than there are
     }
 }
 

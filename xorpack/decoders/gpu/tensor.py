@@ -178,8 +178,8 @@ class GpuTensor:
             stream: to launch on; default: CuPy's current one.
             algorithm: ``auto``, or one of :data:`xorpack.decoders.gpu.products.ALGORITHMS`.
             precision: ``float32``: no worse than sums in float32. ``fast``: ``binary`` with fewer products; activations
-                (times gains) are rounded to 2^-15, with groups of scales below a panel 2^-16, of the panel's largest, half
-                a float16's rounding of that one or less.
+                (times gains) are rounded to 1/30583, with groups of scales below a panel 1/65104, of the largest of 1024
+                (trellis tensors: 512 or 256) columns or less.
 
         Raises:
             ParameterError: a wrong shape, type or layout, or an algorithm or precision that cannot run, and why.

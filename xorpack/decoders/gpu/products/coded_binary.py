@@ -23,7 +23,8 @@ AHEAD = 4
 PANEL_SHIFT = 5
 """``log2`` of the chunks of a group that is a panel or more."""
 MAX_NARROW = 2
-"""Planes whose windows leave twelve warps of a multiprocessor their registers, else it has eight."""
+"""Planes whose windows leave twelve warps of a multiprocessor their registers, else it has eight, as where scales of
+groups are held for many columns."""
 
 
 class CodedBinary(Binary):
@@ -74,11 +75,12 @@ def coded_macros(
     n_planes: int, group_shift: int, n: int, precision: str = PRECISIONS[0]
 ) -> dict[str, int | str]:
     """How ``coded_product`` is specialised for ``n`` columns, besides the tensor."""
+    groups = group_shift < PANEL_SHIFT
     return {
-        **digit_macros(precision, often=group_shift < PANEL_SHIFT),
+        **digit_macros(precision, often=groups),
         "GROUP_SHIFT": group_shift,
-        "BLOCKS": 12 if n_planes <= MAX_NARROW else 8,
-        "SOON": ROWS if n == 1 and group_shift == PANEL_SHIFT else 8,
+        "BLOCKS": 8 if n_planes > MAX_NARROW or (groups and n > 1) else 12,
+        "SOON": 8 if groups or n > 1 else ROWS,
         "AHEAD": AHEAD,
         "ONE": int(n == 1),
     }
