@@ -64,5 +64,6 @@ __device__ __forceinline__ void xp_digit(const int (&c)[XP_PRODUCTS][4], int (&s
 
 // What digit t counts, in units.
 __device__ __forceinline__ float xp_worth(int t) {
-    return (t & 1 ? (float)XP_BASE : 1.0f) * (t & 2 ? (float)(XP_BASE * XP_BASE) : 1.0f);
+    if (XP_COPIES == 1) return (float)(1 << 2 * XP_PRODUCTS * t);
+    return (float)((t & 1 ? XP_BASE : 1) * (t & 2 ? XP_BASE * XP_BASE : 1));
 }

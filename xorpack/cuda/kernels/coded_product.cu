@@ -6,6 +6,7 @@
 //   XP_GROUP_SHIFT   groups of 2^XP_GROUP_SHIFT chunks begin with the panel: 2, 3 or 4; 5: a panel has one
 //   XP_BLOCKS        blocks that a multiprocessor has registers for
 //   XP_SOON          visits before its own that a word of the mask is loaded: 8 or 16
+//   XP_PRODUCTS, XP_COPIES   as digits has them
 //   XP_ONE           1: one column of activations, whose digits stay in registers; 0: any number of columns
 //
 // X are the digits of binary.cu. Needs XP_UNROLLED, and XP_DISTINCT that divides 32.
@@ -16,15 +17,18 @@
 //
 // Numbers whose sums are taken are whole until they are multiplied by a scale: of a digit, below 2^17. Sums over planes
 // and groups, then digits, then panels and corrections are float32 in a fixed order: the same input gives the same bits,
-// whatever the launch. Where an activation of a panel is infinite or NaN, products of all rows are NaN.
+// whatever the launch. Where every group has sums to be joined, digits of few figures are cheaper, which are counted twice
+// by two products each (XP_COPIES 2): 4 products and 6 instructions join what takes 3 and 10 otherwise. Where an activation of a panel is infinite or NaN,
+// products of all rows are NaN.
 //
 // Out:    partial[(column * n_panels + p) * rows + i], float32
 // Launch: grid (blocks), 32 threads, 2048 * XP_WORDS bytes of shared memory. Blocks share out visits in order. They are
 //         warps, so that the compiler knows that branches are taken by all lanes alike.
 // Bytes:  code + mask + scales once from memory; partial written and read, 4 * n_panels bytes a row and column.
-// Instructions for 1024 weights: 27 at q 2, 34 at q 3 with row scales and a turned network on sm_90, counted in the machine
-//         code by tests/sass.py; of them 10 and 15 rotations and XORs, 2.25 and 3 products. Where the window moves by a word
-//         43 and 59 more; each column more takes 10 and 12. Quasi-cyclic networks: 40 and 51, of them 21 and 31.
+// Instructions for 1024 weights: 22 at q 2, 28 at q 3 with row scales and a turned network on sm_90, 41 and 55 with groups
+//         of 128, counted in the machine code by tests/sass.py; of them 10 and 15 rotations and XORs, 2.25 and 3
+//         products, of groups 6 and 8 of half the depth. Where the window moves by a word 43 and 59 more; each column
+//         more takes 10 and 12. Quasi-cyclic networks: 36 and 47, of them 21 and 31.
 // Oracle: reference.decode_planes and a product in float64.
 
 #ifndef XP_GROUP_SHIFT
@@ -222,7 +226,7 @@ __device__ __forceinline__ void xp_multiply(const Tile& tile, const Digits& digi
                 y[eight] = fmaf(scales[eight].alpha(group, j), (float)sum, y[eight]);
             }
         }
-        if (groups > 1) __syncwarp();  // mixed by the compiler, groups take more registers than there are
+        if (groups > 1) __syncwarp();  // mixed by the compiler, two take more registers than there are
     }
 }
 
