@@ -107,9 +107,7 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
                 yield coded_kernel(macros, shift, n, precision)
 
 
-def coded_kernel(
-    macros: Macros, shift: int, n: int, precision: str = PRECISIONS[0]
-) -> tuple[Kernel, Launch]:
+def coded_kernel(macros: Macros, shift: int, n: int, precision: str = PRECISIONS[0]) -> tuple[Kernel, Launch]:
     """The product of ``n`` columns by binary tensor cores, of groups of ``2^shift`` chunks; 5: row scales."""
     own = {**macros, **coded_macros(int(macros["PLANES"]), shift, n, precision)}
     return Kernel.of("coded_product", own), coded_launch(LAYOUT, own, MULTIPROCESSORS)

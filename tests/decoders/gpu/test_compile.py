@@ -17,8 +17,8 @@ SPILLED = {
     ("quasi-cyclic", "matvec", "sm_120"): 128,
     ("default", "coded_product", "sm_80"): 16,
 }
-"""Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread. What ``matvec`` spills
-its loop does not need."""
+"""Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread. What
+``matvec`` spills its loop does not need."""
 TRELLIS_SPILLED = 64
 """Of trellis_product: numbers that are read once in a body of some 1000 instructions, for 12 warps instead of 8."""
 TILES_SPILLED = 96

@@ -178,8 +178,8 @@ class GpuTensor:
             stream: to launch on; default: CuPy's current one.
             algorithm: ``auto``, or one of :data:`xorpack.decoders.gpu.products.ALGORITHMS`.
             precision: ``float32``: no worse than sums in float32. ``fast``: ``binary`` with fewer products; activations
-                (times gains) are rounded to 1/30583, with groups of scales below a panel 1/65104, of the largest of 1024
-                (trellis tensors: 512 or 256) columns or less.
+                (times gains) are rounded to 1/30583, with groups of scales below a panel 1/65104, of the largest of
+                1024 (trellis tensors: 512 or 256) columns.
 
         Raises:
             ParameterError: a wrong shape, type or layout, or an algorithm or precision that cannot run, and why.
