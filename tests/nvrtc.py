@@ -270,6 +270,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
             name = kernel.name
             if name == "matmul":
                 name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
+            if name == "digits":
+                name += f", {macros.get('PRODUCTS', 3)} x {macros.get('COPIES', 1)}"
             if name == "coded_product":
                 scales = "row" if macros["GROUP_SHIFT"] == 5 else "groups of 128"
                 name += f", {scales}, {'1' if macros['ONE'] else 'up to 8'} columns"
