@@ -230,6 +230,8 @@ inline int __reduce_min_sync(unsigned mask, int value) {
 }
 
 inline int __popc(unsigned word) { return __builtin_popcount(word); }
+inline int __ffs(int word) { return __builtin_ffs(word); }
+inline int __clz(int word) { return word ? __builtin_clz(word) : 32; }
 
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned left) {
     left &= 31;

@@ -10,6 +10,7 @@ from xorpack.code.corrections import Corrections, pack, packed_sizes
 from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import CodedPlanes, StoredPlanes
+from xorpack.cuda.choice import find_device
 from xorpack.encoding.constants import merge
 from xorpack.encoding.masks.bitmap import BitmapProposal
 from xorpack.encoding.masks.choice import encode_mask, split_riders
@@ -35,8 +36,9 @@ def encode_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
     n_coded, n_weights = source.n_planes, layout.rows * layout.cols
     riders = proposal.riders()
     whole = source if riders is None else FilteredSource(source, riders)
+    device = find_device(options.device)
     code, found = encode_planes(
-        network, whole, layout, plan.n_kept, options.encoder, options.rate, options.jobs
+        network, whole, layout, plan.n_kept, options.encoder, options.rate, options.jobs, device
     )
     own, missing = split_riders(found, n_coded)
     n_bytes = code[:n_coded].nbytes + sum(packed_sizes(len(own), n_weights, n_coded))

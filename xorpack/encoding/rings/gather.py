@@ -30,6 +30,9 @@ class RingSource(Protocol):
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """``(care, planes)`` of a segment: uint32 (lanes, n_steps) and (n_planes, lanes, n_steps)."""
 
+    def words(self) -> tuple[Words, Words]:
+        """``(care, planes)`` of the whole matrix: uint32 (rows, chunks) and (n_planes, rows, chunks)."""
+
 
 class PlaneSource:
     """Planes that are already packed: BCQ, and the planes of masks."""
@@ -71,6 +74,10 @@ class PlaneSource:
     def blocks(self) -> Iterator[tuple[Words, Words]]:
         """Blocks of rows of mask and coded planes: (n, chunks), (n_planes, n, chunks)."""
         yield self.mask, self.planes if self.n_planes == len(self.planes) else self.planes[self.coded]
+
+    def words(self) -> tuple[Words, Words]:
+        """See :class:`RingSource`."""
+        return next(self.blocks())
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`RingSource`."""
@@ -132,6 +139,10 @@ class ElementSource:
         self._gather(layout, segment, planes)
         return care, planes if self.n_planes == self.n_bits else planes[self.coded]
 
+    def words(self) -> tuple[Words, Words]:
+        """See :class:`RingSource`."""
+        return self.mask, np.concatenate([planes for _, planes in self.blocks()], axis=1)
+
     def blocks(self) -> Iterator[tuple[Words, Words]]:
         """See :class:`PlaneSource`."""
         rows, cols = self.elements.shape
@@ -161,6 +172,11 @@ class FilteredSource:
     def n_planes(self) -> int:
         """See :class:`RingSource`."""
         return self.source.n_planes + len(self.filters)
+
+    def words(self) -> tuple[Words, Words]:
+        """See :class:`RingSource`."""
+        care, own = self.source.words()
+        return care, np.concatenate([own, self.filters])
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`RingSource`."""
