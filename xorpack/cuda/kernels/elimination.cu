@@ -96,6 +96,14 @@ ring_equations(const u32* __restrict__ mask, const u32* __restrict__ planes, i64
     if (!threadIdx.x) counts[blockIdx.x] = begin - origin;
 }
 
+__device__ __forceinline__ void xp_read(const u32* from, u32 (&row)[XP_ROW]) {
+#pragma unroll
+    for (int a = 0; a < XP_ROW; a += 4) {
+        const uint4 four = *(const uint4*)(from + a);
+        row[a] = four.x, row[a + 1] = four.y, row[a + 2] = four.z, row[a + 3] = four.w;
+    }
+}
+
 // A thread's equation: stored words from that of the warp's turn on, the border, the right-hand side.
 struct Equation {
     u32 band[XP_WINDOW + XP_SPAN], border[XP_BORDER ? XP_WINDOW : 1], value[XP_VALUES];
@@ -109,7 +117,8 @@ struct Equation {
         for (int v = 0; v < XP_VALUES; ++v) value[v] = 0;
     }
 
-    __device__ __forceinline__ void pack(u32 (&row)[XP_ROW]) const {
+    __device__ __forceinline__ void store(u32* to) const {
+        u32 row[XP_ROW];
 #pragma unroll
         for (int a = 0; a < XP_ROW; ++a) row[a] = 0;
 #pragma unroll
@@ -120,17 +129,23 @@ struct Equation {
 #endif
 #pragma unroll
         for (int v = 0; v < XP_VALUES; ++v) row[XP_WINDOW * (1 + XP_BORDER) + v] = value[v];
+#pragma unroll
+        for (int a = 0; a < XP_ROW; a += 4) *(uint4*)(to + a) = make_uint4(row[a], row[a + 1], row[a + 2], row[a + 3]);
     }
 
-    __device__ __forceinline__ void add(const u32 (&row)[XP_ROW]) {
+    // Adds the pivot at `from` where column b of the word is 1; not a branch, for lanes differ.
+    __device__ __forceinline__ void add(const u32* from, int b) {
+        u32 row[XP_ROW];
+        xp_read(from, row);
+        const u32 hit = (u32)((int)(band[0] << (31 - b)) >> 31);
 #pragma unroll
-        for (int a = 0; a < XP_WINDOW; ++a) band[a] ^= row[a];
+        for (int a = 0; a < XP_WINDOW; ++a) band[a] ^= row[a] & hit;
 #if XP_BORDER
 #pragma unroll
-        for (int a = 0; a < XP_WINDOW; ++a) border[a] ^= row[XP_WINDOW + a];
+        for (int a = 0; a < XP_WINDOW; ++a) border[a] ^= row[XP_WINDOW + a] & hit;
 #endif
 #pragma unroll
-        for (int v = 0; v < XP_VALUES; ++v) value[v] ^= row[XP_WINDOW * (1 + XP_BORDER) + v];
+        for (int v = 0; v < XP_VALUES; ++v) value[v] ^= row[XP_WINDOW * (1 + XP_BORDER) + v] & hit;
     }
 
     // Words of the band, or of the border, that are not 0, in one.
@@ -147,14 +162,6 @@ struct Equation {
     }
 };
 
-__device__ __forceinline__ void xp_read(const u32* from, u32 (&row)[XP_ROW]) {
-#pragma unroll
-    for (int a = 0; a < XP_ROW; a += 4) {
-        const uint4 four = *(const uint4*)(from + a);
-        row[a] = four.x, row[a + 1] = four.y, row[a + 2] = four.z, row[a + 3] = four.w;
-    }
-}
-
 // All columns of one word: the warp's rows are reduced by its pivots, and give those that it lacks. `tile` is the warp's.
 __device__ __forceinline__ void xp_reduce(Equation& own, u32* has, u32* pivots, u32* tile) {
     const int lane = threadIdx.x & 31;
@@ -163,25 +170,21 @@ __device__ __forceinline__ void xp_reduce(Equation& own, u32* has, u32* pivots, 
 #pragma unroll
     for (int a = 0; a < XP_ROW / 4; ++a) ((uint4*)tile)[32 * a + lane] = ((const uint4*)pivots)[32 * a + lane];
     __syncwarp();
-#pragma unroll 4
-    for (int b = 0; b < 32; ++b) {
-        const u32 hit = own.band[0] >> b & 1;
-        if (!(standing >> b & 1)) {
-            const u32 votes = __ballot_sync(XP_ALL, hit);
-            if (!votes) continue;
-            if (lane == __ffs((int)votes) - 1) {
-                u32 row[XP_ROW];
-                own.pack(row);
-#pragma unroll
-                for (int a = 0; a < XP_ROW; a += 4)
-                    *(uint4*)(tile + b * XP_ROW + a) = make_uint4(row[a], row[a + 1], row[a + 2], row[a + 3]);
+    if (standing == XP_ALL) {  // no votes, so that pivots are loaded ahead
+#pragma unroll 8
+        for (int b = 0; b < 32; ++b) own.add(tile + b * XP_ROW, b);
+    } else {
+#pragma unroll 1
+        for (int b = 0; b < 32; ++b) {
+            if (!(standing >> b & 1)) {
+                const u32 votes = __ballot_sync(XP_ALL, own.band[0] >> b & 1);
+                if (!votes) continue;
+                if (lane == __ffs((int)votes) - 1) own.store(tile + b * XP_ROW);
+                standing |= 1u << b;
+                __syncwarp();
             }
-            standing |= 1u << b;
-            __syncwarp();
+            own.add(tile + b * XP_ROW, b);
         }
-        u32 row[XP_ROW];
-        xp_read(tile + b * XP_ROW, row);
-        if (hit) own.add(row);
     }
     if (standing != before) {
 #pragma unroll
