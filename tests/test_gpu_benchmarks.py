@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks.gpu import encoding, energy, goals, peers, products, stack
 from benchmarks.gpu.timing import Timer
-from xorpack.encoding.quantize import trellis
 
 on_cpu = pytest.mark.skipif(
     host_device.COMPILER is None, reason="no C++ compiler: kernels are not run on the CPU"
@@ -145,7 +144,7 @@ def test_a_stack_of_layers(monkeypatch):
 @on_cpu
 def test_encoding(monkeypatch):
     device = host_device.HostDevice()
-    monkeypatch.setattr(trellis, "find_device", lambda name: device)
+    monkeypatch.setattr("xorpack.cuda.device.device", lambda number: device)
     monkeypatch.setattr(encoding, "RATES", {2.0: 100.0})
     monkeypatch.setattr(encoding, "ROWS", 32)
     monkeypatch.setattr(encoding, "COLS", 33)

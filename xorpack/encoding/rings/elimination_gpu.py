@@ -1,4 +1,4 @@
-"""Elimination of many rings on a GPU: the codes and corrections of :mod:`xorpack.encoding.rings.elimination`, bit for bit.
+"""Elimination of many rings on a GPU: the codes and corrections of :mod:`xorpack.encoding.rings.elimination`, all bits.
 
 Mask and planes are on the device as they are in memory; equations are gathered there, ring by ring, for every try anew.
 """
@@ -18,7 +18,7 @@ from xorpack.cuda.device import Device
 from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import Kernel, tap_table
 from xorpack.encoding.rings.elimination import LARGE_RING, GivenUpError, RingCode
-from xorpack.encoding.rings.gather import RingSource
+from xorpack.encoding.rings.gather import WordSource
 from xorpack.errors import ParameterError
 
 WARPS = 8
@@ -82,8 +82,7 @@ class RingPlan:
         """Kernels and their launches: equations, elimination, solution."""
         for name, threads in (("ring_equations", 256), ("ring_eliminate", 32 * WARPS), ("ring_solve", 32)):
             launch = Launch(grid=(n_rings, 1, 1), block=threads, shared_bytes=self.shared_bytes[name])
-            macros = dict(self.macros)
-            yield Kernel.of(name, macros if threads != 256 or name == "ring_eliminate" else {"PLANES": macros["PLANES"]}), launch
+            yield Kernel.of(name, dict(self.macros)), launch
 
 
 class DeviceRings:
@@ -97,7 +96,7 @@ class DeviceRings:
         ParameterError: a window that is too wide.
     """
 
-    def __init__(self, device: Device, network: XorNetwork, source: RingSource, layout: Layout) -> None:
+    def __init__(self, device: Device, network: XorNetwork, source: WordSource, layout: Layout) -> None:
         check_window(network)
         self.device, self.network, self.layout = device, network, layout
         mask, planes = source.words()
@@ -131,12 +130,12 @@ class DeviceRings:
         n_care = max(int(ends[-1]), 1)
         offsets, on_device = device.upload(ends - counts), device.upload(counts)
         equations, wrong = (
-            tuple(device.empty((n_care * words,), "U32") for words in (1, plan.value_words)) for _ in range(2)
+            [device.empty((n_care * words,), "U32") for words in (1, plan.value_words)] for _ in range(2)
         )
         has = device.empty((max(n * plan.n_ids, 1),), "U32")
         pivots = device.empty((max(n * plan.pivot_words, 1),), "U32")
         code, wrongs = device.empty((n, self.n_planes, m), "U32"), device.upload(np.zeros(n, np.int64))
-        self._equations(segments, (offsets, *equations))
+        self._equations(segments, [offsets, *equations])
         device.fill_zero(device.pointer(has), 4 * n * plan.n_ids, stream)
         _, eliminate, solve = plan.steps(n)
         network, layout = self.network, self.layout
@@ -157,12 +156,12 @@ class DeviceRings:
         for ring, begin, n_wrong in zip(codes, (ends - counts).tolist(), found.tolist(), strict=True):
             yield _ring_code(device, ring, wrong, slice(begin, begin + n_wrong), plan.value_words)
 
-    def _equations(self, segments: Sequence[int], into: tuple[Any, Any, Any] | None) -> NDArray[np.int64]:
+    def _equations(self, segments: Sequence[int], into: Sequence[Any] | None) -> NDArray[np.int64]:
         """Write equations of rings at ``(offsets, where, values)``; or count them."""
         device, n = self.device, len(segments)
         if not n:
             return np.zeros(0, np.int64)
-        kernel, launch = next(RingPlan.of(self.network, self.n_planes, 0).steps(n))
+        kernel, launch = next(RingPlan.of(self.network, self.n_planes, 0, large=0).steps(n))
         chosen, counts = device.upload(np.array(segments, np.int64)), device.upload(np.zeros(n, np.int64))
         order = [np.int64(size) for size in self.layout.params()]
         to = [np.uint64(0)] * 3 if into is None else self._pointers(*into)
@@ -176,7 +175,7 @@ class DeviceRings:
 
 
 def _ring_code(
-    device: Device, code: NDArray[np.uint32], wrong: tuple[Any, ...], own: slice, value_words: int
+    device: Device, code: NDArray[np.uint32], wrong: Sequence[Any], own: slice, value_words: int
 ) -> RingCode:
     """One ring's: its corrections stand at ``own``, in any order."""
     if own.start == own.stop:

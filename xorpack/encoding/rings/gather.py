@@ -30,8 +30,12 @@ class RingSource(Protocol):
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """``(care, planes)`` of a segment: uint32 (lanes, n_steps) and (n_planes, lanes, n_steps)."""
 
+
+class WordSource(RingSource, Protocol):
+    """Planes of which all words are there, in the order of the matrix."""
+
     def words(self) -> tuple[Words, Words]:
-        """``(care, planes)`` of the whole matrix: uint32 (rows, chunks) and (n_planes, rows, chunks)."""
+        """``(care, planes)``: uint32 (rows, chunks) and (n_planes, rows, chunks)."""
 
 
 class PlaneSource:
@@ -76,7 +80,7 @@ class PlaneSource:
         yield self.mask, self.planes if self.n_planes == len(self.planes) else self.planes[self.coded]
 
     def words(self) -> tuple[Words, Words]:
-        """See :class:`RingSource`."""
+        """See :class:`WordSource`."""
         return next(self.blocks())
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
@@ -140,7 +144,7 @@ class ElementSource:
         return care, planes if self.n_planes == self.n_bits else planes[self.coded]
 
     def words(self) -> tuple[Words, Words]:
-        """See :class:`RingSource`."""
+        """See :class:`WordSource`."""
         return self.mask, np.concatenate([planes for _, planes in self.blocks()], axis=1)
 
     def blocks(self) -> Iterator[tuple[Words, Words]]:
@@ -163,7 +167,7 @@ class ElementSource:
 class FilteredSource:
     """A source with more planes after its own: the filters of a mask cascade."""
 
-    def __init__(self, source: RingSource, filters: Words) -> None:
+    def __init__(self, source: WordSource, filters: Words) -> None:
         """``filters``: uint32 (n_filters, rows, chunks)."""
         self.source = source
         self.filters = filters
@@ -174,7 +178,7 @@ class FilteredSource:
         return self.source.n_planes + len(self.filters)
 
     def words(self) -> tuple[Words, Words]:
-        """See :class:`RingSource`."""
+        """See :class:`WordSource`."""
         care, own = self.source.words()
         return care, np.concatenate([own, self.filters])
 

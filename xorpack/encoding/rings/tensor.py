@@ -18,7 +18,6 @@ from xorpack.encoding.rings.rate import choose_m_lane
 from xorpack.vector.threads import for_each
 
 if TYPE_CHECKING:
-    from xorpack.cuda.device import Device
     from xorpack.encoding.rings.elimination_gpu import DeviceRings
 
 RingEncoder = Callable[[XorNetwork, NDArray[np.uint32], NDArray[np.uint32], int], RingCode]
@@ -37,20 +36,11 @@ def encode_planes(
     encoder: str,
     rate: float | None,
     jobs: int,
-    device: Device | None = None,
+    on_device: DeviceRings | None = None,
 ) -> tuple[NDArray[np.uint32], Corrections]:
-    """``(code, corrections)`` of all rings; by elimination on ``device``, if there is one.
-
-    Raises:
-        DeviceError: out of memory, or another error of CUDA.
-    """
+    """``(code, corrections)`` of all rings; ``on_device``: the same ones, where they are to be encoded there."""
     q = source.n_planes
     rings: dict[int, RingCode] = {}
-    on_device: DeviceRings | None = None
-    if device is not None and n_kept and q and network.family != "identity":
-        from xorpack.encoding.rings.elimination_gpu import DeviceRings
-
-        on_device = DeviceRings(device, network, source, layout)
     if n_kept == 0 or q == 0:
         m_lane = 0
     elif rate is None and network.any_rate:
@@ -74,8 +64,7 @@ def encode_planes(
 
     if m_lane and on_device is not None:
         others = [segment for segment in range(layout.n_segments) if segment not in rings]
-        for segment, ring in zip(others, on_device.encode(others, m_lane), strict=True):
-            rings[segment] = ring
+        rings |= zip(others, on_device.encode(others, m_lane), strict=True)
     if m_lane:
         found += for_each(place, range(layout.n_segments), jobs)
     positions = np.concatenate([part.positions for part in found])
