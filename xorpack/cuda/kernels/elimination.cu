@@ -133,11 +133,11 @@ struct Equation {
         for (int a = 0; a < XP_ROW; a += 4) *(uint4*)(to + a) = make_uint4(row[a], row[a + 1], row[a + 2], row[a + 3]);
     }
 
-    // Adds the pivot at `from` where column b of the word is 1; not a branch, for lanes differ.
-    __device__ __forceinline__ void add(const u32* from, int b) {
+    // Adds the pivot at `from` where bit 31 of `hits` is 1; not a branch, for lanes differ.
+    __device__ __forceinline__ void add(const u32* from, u32 hits) {
         u32 row[XP_ROW];
         xp_read(from, row);
-        const u32 hit = (u32)((int)(band[0] << (31 - b)) >> 31);
+        const u32 hit = (u32)((int)hits >> 31);
 #pragma unroll
         for (int a = 0; a < XP_WINDOW; ++a) band[a] ^= row[a] & hit;
 #if XP_BORDER
@@ -170,21 +170,21 @@ __device__ __forceinline__ void xp_reduce(Equation& own, u32* has, u32* pivots, 
 #pragma unroll
     for (int a = 0; a < XP_ROW / 4; ++a) ((uint4*)tile)[32 * a + lane] = ((const uint4*)pivots)[32 * a + lane];
     __syncwarp();
-    if (standing == XP_ALL) {  // no votes, so that pivots are loaded ahead
-#pragma unroll 8
-        for (int b = 0; b < 32; ++b) own.add(tile + b * XP_ROW, b);
-    } else {
-#pragma unroll 1
-        for (int b = 0; b < 32; ++b) {
-            if (!(standing >> b & 1)) {
-                const u32 votes = __ballot_sync(XP_ALL, own.band[0] >> b & 1);
-                if (!votes) continue;
-                if (lane == __ffs((int)votes) - 1) own.store(tile + b * XP_ROW);
-                standing |= 1u << b;
-                __syncwarp();
-            }
-            own.add(tile + b * XP_ROW, b);
-        }
+#pragma unroll
+    for (int first = 0; first < 32; first += 8) {
+        if (!(before >> first & 255)) continue;
+#pragma unroll
+        for (int b = first; b < first + 8; ++b)  // no branch: pivots are loaded ahead
+            own.add(tile + b * XP_ROW, (own.band[0] & before) << (31 - b));
+    }
+    // What is left has no bit in a pivot's column, and cannot get any.
+    for (u32 some; (some = __reduce_or_sync(XP_ALL, own.band[0]));) {
+        const int b = __ffs((int)some) - 1;
+        const u32 hit = own.band[0] >> b & 1, votes = __ballot_sync(XP_ALL, hit);
+        if (lane == __ffs((int)votes) - 1) own.store(tile + b * XP_ROW);
+        standing |= 1u << b;
+        __syncwarp();
+        own.add(tile + b * XP_ROW, hit << 31);
     }
     if (standing != before) {
 #pragma unroll
