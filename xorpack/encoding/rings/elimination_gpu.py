@@ -31,7 +31,7 @@ WIDEST = 16
 """Words of the widest window: what registers hold."""
 
 PIVOT_BYTES = 1 << 33
-"""Memory for pivots, about: fewer rings are eliminated at once where they need more."""
+"""Memory for pivots, about, of each thread that encodes: fewer rings are eliminated at once where they need more."""
 
 ALL = np.iinfo(np.int64).max
 
@@ -101,10 +101,10 @@ class DeviceRings:
         self.device, self.network, self.layout = device, network, layout
         mask, planes = source.words()
         self.n_planes = len(planes)
-        self._words = device.upload(mask), device.upload(planes)
-        self._taps = device.constant(network, lambda: tap_table(network).reshape(-1))
-        self.counts = np.zeros(layout.n_segments, np.int64)
-        self.counts[:] = self._equations(range(layout.n_segments), None)
+        with device.beside():
+            self._words = device.upload(mask), device.upload(planes)
+            self._taps = device.constant(network, lambda: tap_table(network).reshape(-1))
+            self.counts = self._equations(range(layout.n_segments), None)
 
     def encode(
         self, segments: Sequence[int], m_lane: int, *, most: int | None = None, large: int = LARGE_RING
@@ -118,11 +118,13 @@ class DeviceRings:
         plan = RingPlan.of(self.network, self.n_planes, self.layout.lanes * m_lane, large=large)
         at_once = max(1, PIVOT_BYTES // (4 * plan.pivot_words + 1))
         for begin in range(0, len(segments), at_once):
-            yield from self._encode(segments[begin : begin + at_once], m_lane, plan, most)
+            with self.device.beside():
+                found = self._encode(segments[begin : begin + at_once], m_lane, plan, most)
+            yield from found
 
     def _encode(
         self, segments: Sequence[int], m_lane: int, plan: RingPlan, most: int | None
-    ) -> Iterator[RingCode]:
+    ) -> list[RingCode]:
         device, n, m = self.device, len(segments), self.layout.lanes * m_lane
         stream, at = device.stream(None), self._pointers
         counts = self.counts[list(segments)]
@@ -153,8 +155,11 @@ class DeviceRings:
             raise GivenUpError(f"{found.max()} corrections")
         device.launch(*solve, (*at(has, pivots), width, np.int64(m), *at(code)), stream)
         codes = device.download(code)
-        for ring, begin, n_wrong in zip(codes, (ends - counts).tolist(), found.tolist(), strict=True):
-            yield _ring_code(device, ring, wrong, slice(begin, begin + n_wrong), plan.value_words)
+        own = [slice(end - n, end - n + some) for end, n, some in zip(ends, counts, found, strict=True)]
+        return [
+            _ring_code(device, ring, wrong, part, plan.value_words)
+            for ring, part in zip(codes, own, strict=True)
+        ]
 
     def _equations(self, segments: Sequence[int], into: Sequence[Any] | None) -> NDArray[np.int64]:
         """Write equations of rings at ``(offsets, where, values)``; or count them."""
