@@ -53,13 +53,23 @@ CASES = {
     "lanes and rings, fixed": ((QUASI_CYCLIC, (30, 1000), 0.5, 1, 0.5), {"lanes": 32, "n_rings": 2, "large": FIXED}),
     "crowds": ((TURNED, (40, 400), "crowds", 2, 0.2), {"lanes": 1, "large": FIXED}),
     "crowds, border": ((TURNED, (40, 400), "crowds", 2, 0.25), {"lanes": 2}),
+    "bursts": ((XorNetwork.turned(window=16, hold=2), (800, 32), "bursts", 2, 0.2), {"lanes": 1, "large": FIXED}),
 }  # fmt: skip
 
 
 def mask_of(shape, kept):
-    """A mask; one of crowds has rows that keep all weights, and rows that keep next to none."""
+    """A mask; one of crowds has rows that keep all weights, and rows that keep next to none.
+
+    One of bursts keeps many for 40 steps, more than code holds, then none for 30: equations of a batch begin far from
+    each other, and those of the next one where the last of these do.
+    """
     rng = np.random.default_rng([1, *shape])
-    if kept == "crowds":
+    if kept == "bursts":
+        steps = np.arange(shape[0])
+        rows = steps * Layout.choose(*shape, 1000, lanes=1).row_stride % shape[0]
+        kept = np.zeros((shape[0], 1))
+        kept[rows, 0] = np.where(steps % 70 < 40, 0.9, 0)
+    elif kept == "crowds":
         kept = np.where(rng.random((shape[0], 1)) < 0.2, 1.0, 0.003)
     return pack(rng.random(shape) < kept)
 
