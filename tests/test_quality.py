@@ -8,6 +8,7 @@ import torch
 from safetensors.numpy import save_file
 
 import xorpack
+from benchmarks.quality import __main__ as command
 from benchmarks.quality.calibrated import hessians_of
 from benchmarks.quality.gptq import gptq
 from benchmarks.quality.incoherence import rotation
@@ -109,6 +110,17 @@ def test_settings_that_know_activations_lose_less_of_the_output():
     assert errors["fit:rate=2,window=9"] < 0.7 * min(others)
     plain = np.abs(weight - gptq(weight, np.eye(64), bits=8)[0]).max()
     assert plain < np.ptp(weight) / 255
+
+
+def test_errors_of_outputs_are_summed_over_layers_that_statistics_know():
+    hessian = np.diag([1.0, 4.0])
+    sums = [0.0, 0.0]
+    command._add(sums, np.ones((1, 2)), np.ones((1, 2)), None)
+    assert command._said(sums) == ""
+    command._add(sums, np.array([[1.0, 2.0]]), np.array([[1.0, 1.0]]), hessian)
+    command._add(sums, np.array([[2.0, 0.0]]), np.array([[3.0, 0.0]]), hessian)
+    assert sums == [5.0, 14.0]
+    assert command._said(sums) == ", outputs' error 0.35714"
 
 
 def test_guided_settings_know_what_outputs_count(tmp_path):

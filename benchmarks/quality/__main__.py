@@ -64,7 +64,8 @@ def main() -> None:
     parser.add_argument(
         "--stats",
         type=Path,
-        help="what fit and gptq know of activations; collected, for some minutes, if it is not there",
+        help="what fit and gptq know of activations, and errors of outputs are told by; collected, for some minutes, "
+        "if it is not there",
     )
     parser.add_argument(
         "--directory", type=Path, help="measure what xorpack encode or tune wrote, instead of settings"
@@ -103,7 +104,8 @@ def main() -> None:
             stats = hessians_of(model.module, model.calibration(), options.stats, guided=guided.pop())
         rows = measured(model, settings, options.every, options.jobs, stats)
     else:
-        rows = iter([of_directory(model, options.directory, options.called)])
+        known = None if options.stats is None else Hessians(options.stats)
+        rows = iter([of_directory(model, options.directory, options.called, known)])
     for row in rows:
         print(f"{row.what}: {row.measured} ({row.note})", file=sys.stderr, flush=True)
         if options.save:
@@ -120,9 +122,15 @@ def save(row: Row) -> None:
     report.save("quality", {"quality": found})
 
 
-def of_directory(model: Model, path: Path, called: str) -> Row:
+def of_directory(model: Model, path: Path, called: str, stats: Hessians | None) -> Row:
     """The row of an encoded directory."""
+    dense = model.weights()
+    outputs = [0.0, 0.0]
     with xorpack.open(path) as checkpoint:
+        for name, tensor in checkpoint.items() if stats is not None else ():
+            if (layer := name.removesuffix(".weight")) in dense:
+                found = xorpack.decode(tensor).dequantize()
+                _add(outputs, found, dense[layer], _known(stats, name)[0])
         n_bytes = sum(sum(tensor.section_bytes().values()) for tensor in checkpoint.values())
         bits = 8 * n_bytes / checkpoint.n_weights
         size = sum(file.n_bytes for file in checkpoint.files) / 1e6
@@ -133,7 +141,7 @@ def of_directory(model: Model, path: Path, called: str) -> Row:
         what=f"{model.measure}, {called}",
         samples=[score.value],
         digits=model.digits,
-        note=f"{interval}; {bits:.3f} bits stored, files of {size:.1f} MB",
+        note=f"{interval}; {bits:.3f} bits stored, files of {size:.1f} MB{_said(outputs)}",
     )
 
 
@@ -146,6 +154,7 @@ def measured(
     n_weights = sum(dense[name].size for name in chosen)
     for setting in settings:
         began, n_bytes, error, energy = time.perf_counter(), 0.0, 0.0, 0.0
+        outputs = [0.0, 0.0]
         with ThreadPoolExecutor(jobs if setting.is_calibrated else 1) as pool:
             results = pool.map(
                 lambda name, setting=setting: setting.apply(
@@ -165,6 +174,7 @@ def measured(
             n_bytes += applied[name][1]
             error += float(((found[name] - dense[name]).astype(np.float64) ** 2).sum())
             energy += float((dense[name].astype(np.float64) ** 2).sum())
+            _add(outputs, found[name], dense[name], _known(stats, f"{name}.weight")[0])
         seconds = time.perf_counter() - began
         model.set(found)
         score = model.score()
@@ -175,10 +185,22 @@ def measured(
             samples=[score.value],
             digits=model.digits,
             at_most=model.goals.get(round(bits)) if setting.method == "trellis" else None,
-            note=f"{interval}; {bits:.3f} bits stored, D {error / energy:.5f}, {seconds:.0f} s to quantize",
+            note=f"{interval}; {bits:.3f} bits stored, D {error / energy:.5f}{_said(outputs)}, "
+            f"{seconds:.0f} s to quantize",
         )
         if untouched is not None:
             model.module.load_state_dict(untouched)
+
+
+def _add(sums: list[float], found: NDArray[Any], dense: NDArray[Any], hessian: NDArray[Any] | None) -> None:
+    """Add a layer's squared error of its outputs, and their squares, to ``sums``."""
+    if hessian is not None:
+        for k, weight in enumerate((found - dense, dense)):
+            sums[k] += float(np.vdot(weight @ hessian, weight))
+
+
+def _said(sums: list[float]) -> str:
+    return f", outputs' error {sums[0] / sums[1]:.5f}" if sums[1] else ""
 
 
 def _known(stats: Hessians | None, name: str) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import xorpack
 import xorpack.hf
-from xorpack.decoders.gpu import device
+from xorpack.cuda import device
 from xorpack.errors import CorruptError, DeviceError, FormatError, MismatchError, ParameterError
 from xorpack.files import model as files
 from xorpack.files.record import pack_record, unpack_record

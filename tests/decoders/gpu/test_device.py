@@ -56,7 +56,7 @@ class AsBfloat:
     def __dlpack__(self, *, stream=None):
         import ctypes
 
-        from xorpack.decoders.gpu import arrays
+        from xorpack.cuda import arrays
 
         capsule = self.bits.__dlpack__(stream=stream)
         arrays._Tensor.from_address(arrays._get_pointer(ctypes.py_object(capsule), b"dltensor")).code = 4

@@ -10,9 +10,9 @@ import pytest
 from host_device import bfloat
 
 import xorpack
+from xorpack.cuda import arrays
 from xorpack.cuda.device import CudaDevice
 from xorpack.decoders import gpu
-from xorpack.decoders.gpu import arrays
 from xorpack.errors import DeviceError, ParameterError
 
 
