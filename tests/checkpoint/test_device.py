@@ -27,9 +27,9 @@ def source(tmp_path):
 @pytest.mark.parametrize(
     ("options", "kernels"),
     [
-        ({"rate": 2}, ["trellis_search", "trellis_words"]),
+        ({"rate": 2.0}, ["trellis_search", "trellis_words"]),
         ({"bits": 1, "sparsity": 0.5}, ["ring_equations", "ring_eliminate", "ring_solve"]),
-        ({"rate": 2, "sparsity": 0.5, "prefer": "speed"}, ["trellis_search", "trellis_words"]),
+        ({"rate": 2.0, "sparsity": 0.5, "prefer": "speed"}, ["trellis_search", "trellis_words"]),
     ],
     ids=["trellis", "XOR code", "trellis, bitmap"],
 )
