@@ -229,7 +229,14 @@ inline int __reduce_min_sync(unsigned mask, int value) {
     return value;
 }
 
+inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
+    for (int distance = 16; distance; distance /= 2) value |= __shfl_xor_sync(mask, value, distance);
+    return value;
+}
+
 inline int __popc(unsigned word) { return __builtin_popcount(word); }
+inline int __ffs(int word) { return __builtin_ffs(word); }
+inline int __clz(int word) { return word ? __builtin_clz(word) : 32; }
 
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned left) {
     left &= 31;

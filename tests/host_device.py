@@ -6,6 +6,7 @@ process, and is poisoned before it is handed out.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,9 @@ class HostDevice:
 
     def stream(self, stream: Any) -> Any:
         return stream
+
+    def beside(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def prepare(self, kernel: Kernel, shared_bytes: int) -> None:
         compiled(kernel)

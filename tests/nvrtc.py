@@ -29,6 +29,8 @@ from xorpack.decoders.gpu.products.trellis_binary import plan
 from xorpack.encoding.quantize.trellis_design import design
 from xorpack.encoding.quantize.trellis_gpu import WORDS, SearchPlan
 from xorpack.encoding.quantize.trellis_search import FINE_RATE
+from xorpack.encoding.rings.elimination import LARGE_RING
+from xorpack.encoding.rings.elimination_gpu import RingPlan
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
@@ -176,6 +178,11 @@ def search_kernels(rate: Fraction, arch: str, window: int | None = None) -> Iter
     yield WORDS, Launch.of_warps(1 << 20)
 
 
+def ring_kernels(n_planes: int, m: int, window: int = 12) -> Iterator[tuple[Kernel, Launch]]:
+    """The kernels that encode rings of ``m`` stored words, on any architecture."""
+    yield from RingPlan.of(XorNetwork.quasi_cyclic(window=window), n_planes, m).steps(MULTIPROCESSORS)
+
+
 def compile_kernel(kernel: Kernel, arch: str) -> Resources:
     """Compile for one architecture, as CuPy would; a warning is an error."""
     return _compile(kernel, arch)[0]
@@ -262,6 +269,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
         tiles = tiles_kernels(rate, 64)
         members = chain(trellis_kernels(rate, arch), tiles, search_kernels(rate, arch))
         groups.append((f"trellis, R {rate}", bits, members))
+    for bits, m, of in ((2, LARGE_RING, "fixed"), (2, LARGE_RING - 1, "border"), (16, LARGE_RING, "fixed")):
+        groups.append((f"rings, {of}", bits, ring_kernels(bits, m)))
     groups += [("lossless", 8 * n, lossless_kernels(n)) for n in (1, 4)]
     for kind, bits, members in groups:
         for kernel, launch in members:

@@ -29,6 +29,7 @@ from xorpack.decoders.gpu.products.binary import digit_macros
 from xorpack.decoders.gpu.products.product import PRECISIONS
 from xorpack.decoders.gpu.products.trellis_binary import plan
 from xorpack.encoding.quantize.trellis_design import design
+from xorpack.encoding.rings.elimination import LARGE_RING
 
 ARCH = "sm_90"
 TRELLIS = {
@@ -38,6 +39,8 @@ TRELLIS = {
     "trellis R 2, q 6": Fraction(2),
     "trellis R 3, q 7": Fraction(3),
 }
+WINDOWS = (12, 16)
+"""Of networks whose rings are eliminated."""
 SEARCHES = (2, 3)
 """Rates of searches."""
 CODED_STEPS = 16
@@ -130,6 +133,25 @@ def window_count(rate: int, arch: str = ARCH) -> float:
     return min(after - before for before, after in pairwise(loads)) / (1 << rate)
 
 
+def column_count(window: int, arch: str = ARCH) -> float:
+    """Instructions of an elimination for a column of 32 equations, in large rings."""
+    kernel, _ = list(nvrtc.ring_kernels(2, LARGE_RING, window))[1]
+    text = disassemble(nvrtc.cubin(kernel, arch)).split(f".text.{kernel.name}:")[1].split("\n.text.")[0]
+    block = straight(text, "LDS.128")
+    return len(block) * (window // 4) / sum("LDS.128" in text for text in block)
+
+
+def straight(text: str, marker: str) -> list[str]:
+    """The instructions between two labels or jumps that have the most ``marker``."""
+    blocks: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if found := re.search(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
+            blocks[-1].append(found[1])
+        if re.match(r"\s*\.L_\w+:", line) or (found and re.search(r"\bBRA\b", found[1])):
+            blocks.append([])
+    return max(blocks, key=lambda block: sum(marker in text for text in block))
+
+
 def trellis_kernel(rate: Fraction, n: int = 1, precision: str = PRECISIONS[0]) -> tuple[Kernel, int]:
     """The product of ``n`` columns with a matrix of many columns and row scales, and the steps of its loop."""
     network = design(rate).network
@@ -175,6 +197,9 @@ def main() -> None:
         kinds = sorted(found.kinds.items(), key=lambda item: -item[1])[:8]
         listed = ", ".join(f"{kind} {n / steps:.1f}" for kind, n in kinds)
         print(f"| {name} | {found.per_step:.1f} | {found.inner} | {steps} | {listed} |", flush=True)
+    print("\n| elimination | instructions a column of 32 equations |\n|---|---|")
+    for window in WINDOWS:
+        print(f"| window {window} | {column_count(window):.1f} |", flush=True)
     print("\n| search | instructions a state and step |\n|---|---|")
     for rate in SEARCHES:
         print(f"| trellis R {rate} | {window_count(rate):.1f} |", flush=True)

@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks.gpu import encoding, energy, goals, peers, products, stack
 from benchmarks.gpu.timing import Timer
-from xorpack.encoding.quantize import trellis
 
 on_cpu = pytest.mark.skipif(
     host_device.COMPILER is None, reason="no C++ compiler: kernels are not run on the CPU"
@@ -145,14 +144,15 @@ def test_a_stack_of_layers(monkeypatch):
 @on_cpu
 def test_encoding(monkeypatch):
     device = host_device.HostDevice()
-    monkeypatch.setattr(trellis, "find_device", lambda name: device)
+    monkeypatch.setattr("xorpack.cuda.device.device", lambda number: device)
     monkeypatch.setattr(encoding, "RATES", {2.0: 100.0})
     monkeypatch.setattr(encoding, "ROWS", 32)
     monkeypatch.setattr(encoding, "COLS", 33)
     rows = list(encoding.run(bench(device), quick=False))
     assert rows[0].what == goals.unmeasured()["encoding"][0].what
     assert rows[0].samples == [pytest.approx(32 * 33 / 1e3)]
-    assert len(rows) == 2
+    assert len(rows) == 2 + len(encoding.CODES)
+    assert all(row.samples for row in rows)
 
 
 def test_others_that_are_not_there_say_so():

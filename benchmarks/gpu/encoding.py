@@ -1,4 +1,4 @@
-"""Trellises searched on a GPU: the kernels alone, and a whole quantization, whose rest is the CPU's."""
+"""Trellises searched on a GPU: the kernels alone, and a whole quantization, whose rest is the CPU's; XOR codes, too."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ import numpy as np
 from benchmarks.gpu import goals
 from benchmarks.gpu.products import Bench
 from benchmarks.measure import Checks, Row
-from xorpack.code.words import n_chunks, pack
+from xorpack.code.layout import Layout
+from xorpack.code.words import n_chunks, pack, popcount
+from xorpack.encoding.plan import default_network
 from xorpack.encoding.quantize.trellis import quantize_trellis
 from xorpack.encoding.quantize.trellis_design import design, exact_rate
 from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search
+from xorpack.encoding.rings.elimination import encode_ring
+from xorpack.encoding.rings.elimination_gpu import DeviceRings
+from xorpack.encoding.rings.gather import PlaneSource
 
 ROWS, COLS = 4096, 8192
 CHECKED = 64
 """Columns that are compared with what the CPU finds."""
+CODES = ((0.5, 3), (0.9, 2))
+"""Sparsities and planes of XOR codes."""
+RUNS = 5
 RATES = {2.0: 100.0, 1.0: None, 3.0: None, 0.5: None}
 """Goals of the kernels at the default windows, M weights/s, by rate."""
 
@@ -61,6 +69,35 @@ def run(bench: Bench, *, quick: bool) -> Iterator[Row]:
         unit="M weights/s",
         digits=1,
         note="scales, targets and least squares by the CPU's threads",
+    )
+    for sparsity, bits in CODES:
+        yield _elimination(bench, 2 * shape[0], 2 * shape[1], sparsity, bits)
+
+
+def _elimination(bench: Bench, rows: int, cols: int, sparsity: float, bits: int) -> Row:
+    """All rings of a matrix of random planes, at the rate that is right for most."""
+    rng, n_bytes = np.random.default_rng(0), rows * -(-cols // 32) * 4
+    mask = pack(rng.random((rows, cols), np.float32) >= sparsity)
+    planes = np.frombuffer(rng.bytes(bits * n_bytes), np.uint32).reshape(bits, *mask.shape) & mask
+    source, n_kept = PlaneSource(mask, planes), popcount(mask)
+    network, layout = default_network(n_kept, rows * cols), Layout.choose(rows, cols, n_kept)
+    m_lane = network.n_code_words(
+        layout.n_steps, 1.01 * n_kept / (32 * layout.ring_words * layout.n_segments)
+    )
+    rings, seconds = DeviceRings(bench.target, network, source, layout), []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        found = list(rings.encode(range(layout.n_segments), m_lane))
+        seconds.append(time.perf_counter() - began)
+    wanted = encode_ring(network, *source.ring(layout, 0), m_lane)
+    same = all(np.array_equal(a, b) for a, b in zip(found[0], wanted, strict=True))
+    Checks.require(same, f"elimination at S {sparsity}: the GPU's code is not the CPU's")
+    return Row(
+        what=f"elimination of all rings, S {sparsity}, {bits} bits, {rows} x {cols}",
+        samples=[n_kept / s / 1e6 for s in seconds],
+        unit="M kept weights/s",
+        digits=0,
+        note=f"{layout.n_segments} rings side by side, codes downloaded",
     )
 
 

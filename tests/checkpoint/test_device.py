@@ -1,4 +1,4 @@
-"""A checkpoint whose trellises are searched on a GPU: the same bytes; and what has no search there is refused."""
+"""A checkpoint encoded on a GPU: the same bytes; and what nothing is to be done for there is refused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 import xorpack
-from xorpack.checkpoint import task
 from xorpack.cli.commands import cli
-from xorpack.encoding.quantize import trellis
 from xorpack.errors import DeviceError, ParameterError
 
 
@@ -26,16 +24,25 @@ def source(tmp_path):
 
 
 @pytest.mark.skipif(host_device.COMPILER is None, reason="no C++ compiler: kernels are not run on the CPU")
-def test_same_bytes(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "kernels"),
+    [
+        ({"rate": 2.0}, ["trellis_search", "trellis_words"]),
+        ({"bits": 1, "sparsity": 0.5}, ["ring_equations", "ring_eliminate", "ring_solve"]),
+        ({"rate": 2.0, "sparsity": 0.5, "prefer": "speed"}, ["trellis_search", "trellis_words"]),
+    ],
+    ids=["trellis", "XOR code", "trellis, bitmap"],
+)
+def test_same_bytes(source, tmp_path, monkeypatch, options, kernels):
     device = host_device.HostDevice()
-    for module in (task, trellis):
-        monkeypatch.setattr(module, "find_device", lambda name: device if name == "cuda:0" else None)
-    xorpack.encode_checkpoint(source, tmp_path / "x", rate=2.0)
+    monkeypatch.setattr("xorpack.cuda.device.device", lambda number: [device][number])
+    xorpack.encode_checkpoint(source, tmp_path / "x", **options)
     assert device.launched == []
-    arguments = ["encode", source, tmp_path / "y", "--rate", 2, "--device", "cuda:0"]
+    arguments = ["encode", source, tmp_path / "y", "--device", "cuda:0"]
+    arguments += [part for name, value in options.items() for part in (f"--{name}", value)]
     done = CliRunner().invoke(cli, [*map(str, arguments)])
     assert done.exit_code == 0, done.output
-    assert len(device.launched) == 2 * 2 * (trellis.SAMPLE_TURNS + 1)
+    assert set(device.launched) == {*kernels}
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
 
 
@@ -43,10 +50,15 @@ def test_same_bytes(source, tmp_path, monkeypatch):
     ("options", "error", "message"),
     [
         ({"rate": 2, "device": "gpu"}, ParameterError, "device 'gpu' is not cpu, cuda or cuda:NUMBER"),
-        ({"device": "cuda"}, ParameterError, "device cuda is of a trellis, and no rate"),
-        ({"lossless": True, "device": "cuda"}, ParameterError, "device cuda is of a trellis, and no rate"),
+        ({"prefer": "speed", "device": "cuda"}, ParameterError, "the XOR code, and bits are packed"),
+        (
+            {"lossless": True, "payload": "packed", "device": "cuda"},
+            ParameterError,
+            "the XOR code, and bits are packed",
+        ),
         ({"rate": 2, "device": "cuda", "hessian": "h"}, ParameterError, "hessian fits one after another"),
         ({"rate": 2, "device": "cuda"}, DeviceError, "needs CuPy"),
+        ({"lossless": True, "device": "cuda"}, DeviceError, "needs CuPy"),
     ],
 )
 def test_what_is_refused_before_anything_is_written(source, tmp_path, monkeypatch, options, error, message):

@@ -87,7 +87,8 @@ def encode_checkpoint(
             ``src`` and ``dst`` under the same absolute paths. Extra ``dask``.
         workers: instead, how many processes to start for that on this machine, with ``jobs`` threads together. A script
             that asks for them begins with ``if __name__ == "__main__":``.
-        device: where trellises are searched, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. The bytes are the same.
+        device: where trellises are searched, and the XOR code of other tensors is found: ``"cpu"``, ``"cuda"`` or
+            ``"cuda:1"``. The bytes are the same.
         compile_aside: where the kernels of these settings are not compiled yet, start up to ``jobs`` - 1 processes that
             help to, and end before weights are read; the command line does.
         progress: told of every tensor that is done.

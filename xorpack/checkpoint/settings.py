@@ -162,8 +162,13 @@ class Settings:
     @property
     def packs(self) -> bool:
         """Whether bits of kept weights are packed: :mod:`xorpack.code.packed`."""
+        return not self.is_trellis and self.packs_planes
+
+    @property
+    def packs_planes(self) -> bool:
+        """The same of tensors that are no trellis, though others may be."""
         fast = self.payload == "auto" and self.prefer == "speed" and self.mask_codec != "cascade"
-        return not self.is_trellis and (self.payload == "packed" or fast)
+        return self.payload == "packed" or fast
 
     @property
     def has_budget(self) -> bool:

@@ -17,6 +17,7 @@ from xorpack.checkpoint.budget import Quantizer
 from xorpack.checkpoint.plan import FLOATS, choose_factors
 from xorpack.checkpoint.settings import Settings
 from xorpack.code.words import Words
+from xorpack.cuda.choice import find_device
 from xorpack.decoders.content import content_sha256
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.encoder import encode
@@ -24,7 +25,6 @@ from xorpack.encoding.fitting.hessian import believed, output_error
 from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import PRUNED_FROM, quantize
 from xorpack.encoding.quantize.pruning import GlobalThreshold
-from xorpack.encoding.quantize.trellis_search import find_device
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
 from xorpack.files import container
 from xorpack.files.safetensors_file import StoredTensor
@@ -50,7 +50,7 @@ class TensorTask:
         target: what the weights are fitted to be, in the place of those that are stored.
         outputs: what squared errors of each output of its layer count, where that is known.
         jobs: threads.
-        device: where a trellis that is not fitted is searched.
+        device: where a trellis that is not fitted is searched, and the XOR code found.
     """
 
     name: str
@@ -143,14 +143,12 @@ def check_device(device: str, settings: Settings, *, fitted: bool, elsewhere: bo
     """Raise unless the device is there (but for workers on other machines) and has something to do."""
     if device == "cpu":
         return
-    if fitted:
+    if fitted and settings.is_trellis:
         raise ParameterError(
             f"device {device} searches all columns at once, and hessian fits one after another: leave it out"
         )
-    if not settings.is_trellis:
-        raise ParameterError(
-            f"device {device} is of a trellis, and no rate, target_bits or max_size is given"
-        )
+    if settings.packs:
+        raise ParameterError(f"device {device} is of trellises and of the XOR code, and bits are packed")
     if not elsewhere:
         find_device(device)
 
@@ -168,6 +166,8 @@ def _encode(task: TensorTask) -> _Made:
     settings, array = task.settings, task.stored.array()
     how: dict[str, Any] = {name: getattr(settings, name) for name in ("mask_codec", "prefer", "payload")}
     how["jobs"] = task.jobs
+    if not settings.packs_planes:
+        how["device"] = task.device
     if settings.lossless:
         array, count = _zeros(array, positive=settings.positive_zeros)
         if settings.mask_codec == Bmf.NAME:
@@ -180,6 +180,8 @@ def _encode(task: TensorTask) -> _Made:
         how["factors"] = choose_factors(settings, array, task.jobs)
         mask = how["factors"].mask()
     quantized, error = _quantized(task, array, mask)
+    if isinstance(quantized, TrellisTensor):
+        how["device"] = "cpu"  # its code is there already
     return _Made(encode(quantized, **how), array, output_error=error)
 
 

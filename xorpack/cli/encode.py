@@ -154,7 +154,7 @@ from xorpack.cli.common import (
     metavar="DEVICE",
     default="cpu",
     show_default=True,
-    help="Where trellises are searched: cpu, cuda or cuda:NUMBER; the bytes are the same.",
+    help="Where trellises are searched, and XOR codes found: cpu, cuda or cuda:NUMBER; the bytes are the same.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and check, estimate sizes, write nothing.")
 def encode(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -55,6 +55,9 @@ class Device(Protocol):
 
     def stream(self, stream: Any) -> Any:
         """The stream to launch on: the caller's, or the current one for None."""
+
+    def beside(self) -> AbstractContextManager[None]:
+        """Inside, the current stream is one of this thread's own: its work runs beside that of other threads."""
 
     def prepare(self, kernel: Kernel, shared_bytes: int) -> None:
         """Compile and load a kernel."""
@@ -127,6 +130,7 @@ class CudaDevice:
         self._constants: dict[Hashable, Any] = {}
         self._workspaces: dict[tuple[int, str], Any] = {}
         self._kept: list[Any] = []
+        self._own = threading.local()
 
     @contextmanager
     def _here(self, stream: Any = None) -> Iterator[None]:
@@ -249,6 +253,15 @@ class CudaDevice:
         if hasattr(cuda.Stream, "from_external"):
             return cuda.Stream.from_external(_StreamPointer(pointer))
         return cuda.ExternalStream(pointer, self.number)  # before CuPy 14
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """See :class:`Device`."""
+        with self._here():
+            if not hasattr(self._own, "stream"):
+                self._own.stream = self._cupy.cuda.Stream(non_blocking=True)
+        with self._here(self._own.stream):
+            yield
 
     def _function(self, kernel: Kernel, shared_bytes: int) -> Any:
         found = self._functions.get(kernel)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xorpack.code.network import SETS, XorNetwork
 from xorpack.code.trellis import TrellisNetwork
 
@@ -35,6 +38,9 @@ FILES: Mapping[str, str] = {
     "trellis_matmul": "trellis_matmul",
     "trellis_search": "trellis_search",
     "trellis_words": "trellis_search",
+    "ring_equations": "elimination",
+    "ring_eliminate": "elimination",
+    "ring_solve": "elimination",
 }
 """Kernels, and the file of each under ``kernels/``, without ``.cu``."""
 
@@ -102,6 +108,15 @@ def network_macros(network: XorNetwork, *, unrolled: bool) -> dict[str, int | st
         macros["DISTINCT"] = offsets.shape[0]
         macros["OFFSETS"] = _braces(offsets.tolist())
     return macros
+
+
+def tap_table(network: XorNetwork) -> NDArray[np.uint32]:
+    """uint32 (R, K + 1): number of taps of a row, then ``offset << 5 | rotation`` of each."""
+    offsets, rotations, counts = network.taps()
+    table = np.zeros((offsets.shape[0], offsets.shape[1] + 1), np.uint32)
+    table[:, 0] = counts
+    table[:, 1:] = offsets << 5 | rotations
+    return table
 
 
 def trellis_macros(network: TrellisNetwork) -> dict[str, int | str]:

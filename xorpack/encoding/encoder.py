@@ -39,6 +39,7 @@ def encode(
     factors: Factors | None = None,
     field: FieldChoice = "auto",
     jobs: int = 1,
+    device: str = "cpu",
 ) -> EncodedTensor:
     """Encode a quantized tensor, or any array losslessly.
 
@@ -65,9 +66,12 @@ def encode(
             ``auto``, where that saves bytes; ``always``, if they differ at all; ``none``. See
             :mod:`xorpack.fields.field`.
         jobs: threads. The result does not depend on it.
+        device: where the XOR code is found, ``"cpu"``, ``"cuda"`` (CuPy's current GPU) or ``"cuda:1"``. The result does
+            not depend on it. Networks whose window is 16 words at the most.
 
     Raises:
         ParameterError: an argument breaks its rule.
+        DeviceError: no such GPU, no CuPy, or too little memory.
     """
     if not isinstance(tensor, BCQTensor | TrellisTensor | np.ndarray):
         raise ParameterError(
@@ -84,6 +88,7 @@ def encode(
         factors=factors,
         field=field,
         jobs=jobs,
+        device=device,
     )
     if field == "always" and not isinstance(tensor, np.ndarray):
         raise ParameterError("field is of lossless arrays; a quantized tensor has none")

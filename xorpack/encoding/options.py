@@ -8,8 +8,10 @@ from typing import Literal, get_args
 from xorpack import checks
 from xorpack.code.layout import MAX_LANES
 from xorpack.code.network import XorNetwork
+from xorpack.cuda.choice import find_device
 from xorpack.encoding.fields.choice import FieldChoice
 from xorpack.encoding.masks.choice import Choice, Prefer
+from xorpack.encoding.rings.elimination_gpu import check_window
 from xorpack.encoding.rings.tensor import ENCODERS
 from xorpack.errors import ParameterError
 from xorpack.masks import Bmf, Cascade
@@ -35,6 +37,7 @@ class EncodingOptions:
     factors: Factors | None = None
     field: FieldChoice = "auto"
     jobs: int = 1
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.network is not None and not isinstance(self.network, XorNetwork):
@@ -50,6 +53,8 @@ class EncodingOptions:
         checks.choice("payload", self.payload, get_args(Payload))
         checks.whole("jobs", self.jobs, 1)
         self._check_together()
+        if find_device(self.device) is not None:
+            self._check_on_device()
 
     @property
     def packs(self) -> bool:
@@ -63,6 +68,17 @@ class EncodingOptions:
         found = [name for name in ("network", "rate", "lanes") if getattr(self, name) is not None]
         found += ["encoder viterbi"] if self.encoder == "viterbi" else []
         return found + (["mask codec cascade"] if self.mask_codec == Cascade.NAME else [])
+
+    def _check_on_device(self) -> None:
+        """Refuse what no device encodes."""
+        if self.packs:
+            raise ParameterError(f"device {self.device} finds the XOR code, and bits are packed")
+        if self.encoder != "elimination":
+            raise ParameterError(
+                f"device {self.device} eliminates, and encoder {self.encoder!r} is asked for"
+            )
+        if self.network is not None:
+            check_window(self.network)
 
     def _check_together(self) -> None:
         """Refuse what cannot apply."""

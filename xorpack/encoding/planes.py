@@ -10,11 +10,13 @@ from xorpack.code.corrections import Corrections, pack, packed_sizes
 from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import CodedPlanes, StoredPlanes
+from xorpack.cuda.choice import find_device
 from xorpack.encoding.constants import merge
 from xorpack.encoding.masks.bitmap import BitmapProposal
 from xorpack.encoding.masks.choice import encode_mask, split_riders
 from xorpack.encoding.options import EncodingOptions
 from xorpack.encoding.plan import TensorPlan, raw_bytes
+from xorpack.encoding.rings.elimination_gpu import DeviceRings
 from xorpack.encoding.rings.gather import FilteredSource
 from xorpack.encoding.rings.tensor import encode_planes
 from xorpack.masks import Mask
@@ -35,8 +37,11 @@ def encode_plan(plan: TensorPlan, options: EncodingOptions) -> Coded:
     n_coded, n_weights = source.n_planes, layout.rows * layout.cols
     riders = proposal.riders()
     whole = source if riders is None else FilteredSource(source, riders)
+    device, on_device = find_device(options.device), None
+    if device is not None and plan.n_kept and whole.n_planes and network.family != "identity":
+        on_device = DeviceRings(device, network, whole, layout)
     code, found = encode_planes(
-        network, whole, layout, plan.n_kept, options.encoder, options.rate, options.jobs
+        network, whole, layout, plan.n_kept, options.encoder, options.rate, options.jobs, on_device
     )
     own, missing = split_riders(found, n_coded)
     n_bytes = code[:n_coded].nbytes + sum(packed_sizes(len(own), n_weights, n_coded))

@@ -27,6 +27,8 @@ def encode_trellis(tensor: TrellisTensor, options: EncodingOptions) -> EncodedTe
         raise ParameterError(
             "network, rate, lanes and payload say how planes are coded, and a trellis tensor has its code"
         )
+    if options.device != "cpu":
+        raise ParameterError(f"device {options.device} finds the XOR code, and a trellis tensor has its code")
     rows, cols = as_matrix(tensor.shape)
     kept = np.tile(tail_mask(cols), (rows, 1)) if tensor.mask is None else tensor.mask
     planes = TrellisPlanes(network=tensor.network, shape=(rows, cols), n_kept=tensor.n_kept, code=tensor.code)

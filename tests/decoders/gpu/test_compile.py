@@ -74,6 +74,18 @@ def test_search_compiles_without_a_spill(rate, window, arch):
         assert launch.shared_bytes <= nvrtc.SHARED_LIMIT[arch] << 10
 
 
+@pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("bits", "m", "window"), [(2, 32768, 12), (2, 1000, 12), (16, 32768, 16), (64, 1000, 16)]
+)
+def test_rings_compile_without_a_spill(bits, m, window, arch):
+    for kernel, launch in nvrtc.ring_kernels(bits, m, window):
+        used = nvrtc.compile_kernel(kernel, arch)
+        assert used.spilled == 0, used
+        assert used.registers * launch.block * 2 <= 65536, used
+        assert launch.shared_bytes <= nvrtc.SHARED_LIMIT[arch] << 10
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_the_unrolled_window_stays_in_registers(bits):
     """An index that is not a constant after unrolling would put the window into local memory."""

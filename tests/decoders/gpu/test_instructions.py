@@ -40,6 +40,27 @@ def test_no_more_instructions_of_a_search_than_recorded(rate):
     assert sass.window_count(rate) <= SLACK * BUDGET["per_state_step"][str(rate)]
 
 
+@pytest.mark.skipif(
+    sass.disassembler() is None, reason="nvdisasm is not installed: instructions are not counted"
+)
+@pytest.mark.parametrize("window", sass.WINDOWS)
+def test_no_more_instructions_of_an_elimination_than_recorded(window):
+    assert sass.column_count(window) <= SLACK * BUDGET["per_column"][str(window)]
+
+
+def test_straight_code_is_found():
+    text = """
+        /*0010*/ LDS.128 R4, [R2] ;
+        /*0020*/ @P1 BRA `(.L_x_2) ;
+        /*0030*/ LDS.128 R4, [R2] ;
+        /*0040*/ LDS.128 R8, [R2] ;
+.L_x_2:
+        /*0050*/ LDS.128 R8, [R2] ;
+        /*0060*/ MOV R1, R1 ;
+"""
+    assert sass.straight(text, "LDS.128") == ["LDS.128 R4, [R2] ", "LDS.128 R8, [R2] "]
+
+
 def test_loops_are_found():
     text = """
 .L_x_1:

@@ -84,15 +84,6 @@ def side_by_side(code: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.ascontiguousarray(code.transpose(1, 2, 0, 3)).reshape(-1)
 
 
-def tap_table(network: XorNetwork) -> NDArray[np.uint32]:
-    """uint32 (R, K + 1): number of taps of a row, then ``offset << 5 | rotation`` of each."""
-    offsets, rotations, counts = network.taps()
-    table = np.zeros((offsets.shape[0], offsets.shape[1] + 1), np.uint32)
-    table[:, 0] = counts
-    table[:, 1:] = offsets << 5 | rotations
-    return table
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleOrder:
     """Where the scales of a column lie, in elements: ``panel * p + row * i + q * g``.

@@ -12,9 +12,8 @@ from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.cuda.device import Device
 from xorpack.cuda.launches import Launch
-from xorpack.cuda.sources import Kernel
+from xorpack.cuda.sources import Kernel, tap_table
 from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.order import tap_table
 from xorpack.decoders.gpu.passes import Pass, Prelude
 
 

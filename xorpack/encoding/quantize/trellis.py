@@ -20,6 +20,7 @@ from xorpack import checks
 from xorpack.code.scales import LOWEST, ROUNDING, scale_octets, scale_values
 from xorpack.code.trellis_kernels import expand_trellis
 from xorpack.code.words import Words, n_chunks, popcount, tail_mask
+from xorpack.cuda.choice import find_device
 from xorpack.encoding.quantize.bcq import packed_mask
 from xorpack.encoding.quantize.pruning import block_starts, check_float, float_rows, rows_of
 from xorpack.encoding.quantize.trellis_design import (
@@ -34,7 +35,7 @@ from xorpack.encoding.quantize.trellis_design import (
 from xorpack.encoding.quantize.trellis_fit import care_words, fit_scales, pooled, solve
 from xorpack.encoding.quantize.trellis_fit_kernels import normal_kernel
 from xorpack.encoding.quantize.trellis_scales import HEADROOM, Scaling, find_scales
-from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search, find_device
+from xorpack.encoding.quantize.trellis_search import FINE_RATE, Search
 from xorpack.errors import DataError, ParameterError
 from xorpack.tensors import TrellisTensor, as_matrix, dtype_name
 from xorpack.vector.threads import for_each

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.trellis_kernels import expand_trellis
 from xorpack.code.words import Words, unpack
 from xorpack.encoding.quantize.trellis_kernels import search_kernel
-from xorpack.errors import ParameterError
 from xorpack.tensors import as_matrix
 from xorpack.vector.threads import for_each
 
@@ -43,23 +41,6 @@ EVEN = 0.95
 """Ratio of the least to the largest weight of an error from which all are taken as equal."""
 
 FULL = 32767
-
-
-def find_device(name: str) -> Device | None:
-    """The device of a name: None for ``"cpu"``, a GPU for ``"cuda"`` (CuPy's current one) or ``"cuda:1"``.
-
-    Raises:
-        ParameterError: another name.
-        DeviceError: no CuPy, no driver, no such GPU, or one that is too old.
-    """
-    if name == "cpu":
-        return None
-    found = re.fullmatch(r"cuda(?::(\d+))?", str(name))
-    if found is None:
-        raise ParameterError(f"device {name!r} is not cpu, cuda or cuda:NUMBER")
-    from xorpack.cuda.device import device
-
-    return device(None if found[1] is None else int(found[1]))
 
 
 class Search:

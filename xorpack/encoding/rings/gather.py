@@ -31,6 +31,13 @@ class RingSource(Protocol):
         """``(care, planes)`` of a segment: uint32 (lanes, n_steps) and (n_planes, lanes, n_steps)."""
 
 
+class WordSource(RingSource, Protocol):
+    """Planes of which all words are there, in the order of the matrix."""
+
+    def words(self) -> tuple[Words, Words]:
+        """``(care, planes)``: uint32 (rows, chunks) and (n_planes, rows, chunks)."""
+
+
 class PlaneSource:
     """Planes that are already packed: BCQ, and the planes of masks."""
 
@@ -71,6 +78,10 @@ class PlaneSource:
     def blocks(self) -> Iterator[tuple[Words, Words]]:
         """Blocks of rows of mask and coded planes: (n, chunks), (n_planes, n, chunks)."""
         yield self.mask, self.planes if self.n_planes == len(self.planes) else self.planes[self.coded]
+
+    def words(self) -> tuple[Words, Words]:
+        """See :class:`WordSource`."""
+        return next(self.blocks())
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`RingSource`."""
@@ -132,6 +143,10 @@ class ElementSource:
         self._gather(layout, segment, planes)
         return care, planes if self.n_planes == self.n_bits else planes[self.coded]
 
+    def words(self) -> tuple[Words, Words]:
+        """See :class:`WordSource`."""
+        return self.mask, np.concatenate([planes for _, planes in self.blocks()], axis=1)
+
     def blocks(self) -> Iterator[tuple[Words, Words]]:
         """See :class:`PlaneSource`."""
         rows, cols = self.elements.shape
@@ -152,7 +167,7 @@ class ElementSource:
 class FilteredSource:
     """A source with more planes after its own: the filters of a mask cascade."""
 
-    def __init__(self, source: RingSource, filters: Words) -> None:
+    def __init__(self, source: WordSource, filters: Words) -> None:
         """``filters``: uint32 (n_filters, rows, chunks)."""
         self.source = source
         self.filters = filters
@@ -161,6 +176,11 @@ class FilteredSource:
     def n_planes(self) -> int:
         """See :class:`RingSource`."""
         return self.source.n_planes + len(self.filters)
+
+    def words(self) -> tuple[Words, Words]:
+        """See :class:`WordSource`."""
+        care, own = self.source.words()
+        return care, np.concatenate([own, self.filters])
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`RingSource`."""

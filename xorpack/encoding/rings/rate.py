@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings.elimination import GivenUpError, RingCode, encode_ring
 from xorpack.encoding.rings.gather import RingSource
 from xorpack.vector.threads import for_each
+
+if TYPE_CHECKING:
+    from xorpack.encoding.rings.elimination_gpu import DeviceRings
 
 SOFTNESS = 0.0045
 """In care bits; measured on i.i.d. masks, 12 words of window, S .5 to .9."""
@@ -90,24 +94,38 @@ class CorrectionCurve:
 
 
 def choose_m_lane(
-    network: XorNetwork, source: RingSource, layout: Layout, n_kept: int, jobs: int
+    network: XorNetwork,
+    source: RingSource,
+    layout: Layout,
+    n_kept: int,
+    jobs: int,
+    on_device: DeviceRings | None = None,
 ) -> tuple[int, dict[int, RingCode]]:
-    """Stored words per lane, and the codes at that rate of those segments that were encoded on the way."""
+    """Stored words per lane, and the codes at that rate of those segments that were encoded on the way.
+
+    ``on_device``: the same rings, where they are to be encoded there.
+    """
     n_lanes = layout.n_segments * layout.lanes
     if n_kept == 0:
         return 0, {}
     curve = CorrectionCurve(source.n_planes, n_kept, n_lanes, layout.n_steps)
     whole = n_kept < 32 * SMALL
     probes = range(layout.n_segments if whole else min(N_PROBES, layout.n_segments))
-    rings = [source.ring(layout, segment) for segment in probes]
-    n_care = sum(int(np.bitwise_count(care).sum(dtype=np.int64)) for care, _ in rings)
+    if on_device is None:
+        rings = [source.ring(layout, segment) for segment in probes]
+        n_care = sum(int(np.bitwise_count(care).sum(dtype=np.int64)) for care, _ in rings)
+    else:
+        n_care = int(on_device.counts[list(probes)].sum())
     tried: dict[int, dict[int, RingCode]] = {}
     costs: dict[int, float] = {}
     m, _ = curve.best()
     while True:
         lost = None if not tried else _lost(curve, m, min(costs.values()), n_kept / max(n_care, 1))
         try:
-            codes = for_each(partial(_encode, network, m, lost), rings, jobs)
+            if on_device is None:
+                codes = for_each(partial(_encode, network, m, lost), rings, jobs)
+            else:
+                codes = list(on_device.encode(probes, m, most=lost))
         except GivenUpError:
             least = min(costs, key=lambda m: (costs[m], m))
             return least, tried[least]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from xorpack.encoding.rings.elimination import RingCode
 from xorpack.encoding.rings.gather import RingSource
 from xorpack.encoding.rings.rate import choose_m_lane
 from xorpack.vector.threads import for_each
+
+if TYPE_CHECKING:
+    from xorpack.encoding.rings.elimination_gpu import DeviceRings
 
 RingEncoder = Callable[[XorNetwork, NDArray[np.uint32], NDArray[np.uint32], int], RingCode]
 
@@ -32,14 +36,15 @@ def encode_planes(
     encoder: str,
     rate: float | None,
     jobs: int,
+    on_device: DeviceRings | None = None,
 ) -> tuple[NDArray[np.uint32], Corrections]:
-    """``(code, corrections)`` of all rings."""
+    """``(code, corrections)`` of all rings; ``on_device``: the same ones, where they are to be encoded there."""
     q = source.n_planes
     rings: dict[int, RingCode] = {}
     if n_kept == 0 or q == 0:
         m_lane = 0
     elif rate is None and network.any_rate:
-        m_lane, rings = choose_m_lane(network, source, layout, n_kept, jobs)
+        m_lane, rings = choose_m_lane(network, source, layout, n_kept, jobs, on_device)
     else:
         m_lane = max(1, network.n_code_words(layout.n_steps, 1.0 if rate is None else rate))
     code = np.zeros((q, layout.n_segments, m_lane, layout.lanes), np.uint32)
@@ -57,6 +62,9 @@ def encode_planes(
         code[:, segment] = ring.code.reshape(q, layout.lanes, m_lane).transpose(0, 2, 1)
         return _to_elements(ring, layout, segment)
 
+    if m_lane and on_device is not None:
+        others = [segment for segment in range(layout.n_segments) if segment not in rings]
+        rings |= zip(others, on_device.encode(others, m_lane), strict=True)
     if m_lane:
         found += for_each(place, range(layout.n_segments), jobs)
     positions = np.concatenate([part.positions for part in found])
