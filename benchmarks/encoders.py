@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -10,7 +11,14 @@ from typing import Any
 import numpy as np
 
 import xorpack
-from benchmarks.data import random_bcq, random_lossless, random_ring
+from benchmarks.data import (
+    NOT_INSTALLED,
+    model_directory,
+    model_matrices,
+    random_bcq,
+    random_lossless,
+    random_ring,
+)
 from benchmarks.measure import Checks, Row, check_decodes, interleaved, ratios, times
 from xorpack.code.network import XorNetwork
 from xorpack.encoded import EncodedTensor
@@ -39,6 +47,7 @@ def run(quick: bool) -> Iterator[Row]:
     for sparsity, fast_enough in SPEED:
         for bits in (4,) if quick else (1, 2, 3, 4):
             yield from _elimination(sparsity, bits, fast_enough, 2 if quick else 5)
+    yield from _as_by_default(2 if quick else 5)
     for sparsity, bits in ((0.5, 3), (0.9, 2)):
         yield from _two_cores(sparsity, bits, 2 if quick else 7)
     for dtype, sparsity in (
@@ -111,6 +120,30 @@ def _elimination(sparsity: float, bits: int, goal: float, n: int) -> Iterator[Ro
     for how, found in (("encode, end to end", whole), ("elimination alone", alone)):
         speeds = [SIZE * SIZE / s / 1e6 for s in found]
         yield Row(what=f"{how}, {where}", samples=speeds, unit="M weights/s", at_least=goal)
+
+
+def _as_by_default(n: int) -> Iterator[Row]:
+    """Of sparse tensors, whose masks are coded, too: a large one, and many small ones."""
+    where = "encode, end to end, mask and all by default"
+    large = f"{where}, {SIZE} x {SIZE}, S 0.9, q 2, one core"
+    yield _speed(large, [random_bcq(SIZE, 0.9, 2)], n, 50)
+    small = f"{where}, 36 matrices of all-MiniLM-L6-v2, S 0.9, q 2, one core"
+    directory = model_directory()
+    if directory is None:
+        yield Row(what=small, note=NOT_INSTALLED)
+        return
+    weights = [weight for _, weight in model_matrices(directory)]
+    yield _speed(small, [xorpack.quantize(weight, sparsity=0.9, bits=2) for weight in weights], n, 15)
+
+
+def _speed(what: str, tensors: list[BCQTensor], n: int, goal: float) -> Row:
+    """How fast ``tensors`` are encoded, one after another."""
+    for tensor in tensors:
+        check_decodes(xorpack.encode(tensor), tensor)
+    found = times(lambda: [xorpack.encode(tensor) for tensor in tensors], n)
+    n_weights = sum(math.prod(tensor.shape) for tensor in tensors)
+    speeds = [n_weights / s / 1e6 for s in found]
+    return Row(what=what, samples=speeds, unit="M weights/s", at_least=goal)
 
 
 def _two_cores(sparsity: float, bits: int, n: int) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Start-up: processor seconds of a first command, that finds no compiled kernels, and of a second.
+"""Start-up: seconds by the clock, and of processors, of a first command, that finds no kernels, and of a second.
 
 ``python -m benchmarks.startup encode MODEL OUT ...`` runs a command of xorpack and lists what was compiled meanwhile,
 with the seconds of each without, and with, what it calls. An empty ``NUMBA_CACHE_DIR`` makes it the first one.
@@ -13,8 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.data import NOT_INSTALLED, model_directory
 from benchmarks.measure import Row
@@ -27,43 +26,51 @@ COMMANDS = {
 
 def run(quick: bool) -> Iterator[Row]:
     """Rows of this theme."""
-    helping = [_processor_seconds(["-m", "xorpack", "--help"]) for _ in range(2 if quick else 7)]
+    helping = [_seconds(["-m", "xorpack", "--help"]).processors for _ in range(2 if quick else 7)]
     yield Row(what="xorpack --help", samples=helping, unit="s", at_most=0.15)
     model = model_directory()
-    for what, options in COMMANDS.items():
-        name = f"xorpack encode all-MiniLM-L6-v2 {what}, nothing compiled"
+    for name, options in COMMANDS.items():
         goal = 6 if "--sparsity" in options else None  # a trellis's search alone takes longer
         if model is None:
-            yield Row(what=name, at_most=goal, unit="s", note=NOT_INSTALLED)
+            what = f"xorpack encode all-MiniLM-L6-v2 {name}, nothing compiled: by the clock"
+            yield Row(what=what, at_most=goal, unit="s", note=NOT_INSTALLED)
             continue
         with tempfile.TemporaryDirectory() as place:
-            command = [
-                "-m",
-                "benchmarks.startup",
-                "encode",
-                str(model),
-                f"{place}/out",
-                "--jobs",
-                "1",
-                *options,
-            ]
-            seconds = [_processor_seconds([*command, "--overwrite"], place) for _ in range(2)]
-            listed = Path(place, "listed").read_text().splitlines()
-        yield Row(what=name, samples=seconds[:1], unit="s", at_most=goal, note="; ".join(listed[:4]))
-        yield Row(what=name.replace("nothing", "all"), samples=seconds[1:], unit="s")
+            command = ["encode", str(model), f"{place}/out", "--overwrite", *options]
+            first, second = (_seconds(["-m", "xorpack", *command], f"{place}/kernels") for _ in range(2))
+            one_job = ["-m", "benchmarks.startup", *command, "--jobs", "1"]
+            alone = _seconds(one_job, f"{place}/others")
+        for kind, found, note in (
+            (f"nothing compiled, {os.cpu_count()} cores", first, ""),
+            (f"all compiled, {os.cpu_count()} cores", second, ""),
+            ("nothing compiled, --jobs 1", alone, "; ".join(alone.listed[:4])),
+        ):
+            what = f"xorpack encode all-MiniLM-L6-v2 {name}, {kind}"
+            at_most = goal if found is first else None
+            yield Row(
+                what=f"{what}: by the clock", samples=[found.clock], unit="s", at_most=at_most, note=note
+            )
+            yield Row(what=f"{what}: of processors", samples=[found.processors], unit="s")
 
 
-def _processor_seconds(command: list[str], place: str | None = None) -> float:
-    """Of a program; its standard output, of the first one for a ``place``, goes to a file there."""
-    environment = dict(os.environ) if place is None else {**os.environ, "NUMBA_CACHE_DIR": f"{place}/kernels"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+class _Seconds(NamedTuple):
+    """What a program took, and the lines of its standard error."""
+
+    clock: float
+    processors: float
+    listed: list[str]
+
+
+def _seconds(command: list[str], kernels: str | None = None) -> _Seconds:
+    """Run a program of Python's and what it starts, with compiled kernels kept in ``kernels``."""
+    environment = dict(os.environ) if kernels is None else {**os.environ, "NUMBA_CACHE_DIR": kernels}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *command], env=environment, check=True, capture_output=True, text=True
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if place is not None and not Path(place, "listed").exists():
-        Path(place, "listed").write_text(done.stderr)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    clock, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processors = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return _Seconds(clock, processors, done.stderr.splitlines())
 
 
 def main() -> None:

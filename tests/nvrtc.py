@@ -20,9 +20,9 @@ from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.decoders.gpu import launches
 from xorpack.decoders.gpu.products import trellis_tiles
-from xorpack.decoders.gpu.products.binary import digits_step
+from xorpack.decoders.gpu.products.binary import DIGITS, digit_macros, digits_step
 from xorpack.decoders.gpu.products.coded_binary import coded_launch, coded_macros
-from xorpack.decoders.gpu.products.product import finish_launch
+from xorpack.decoders.gpu.products.product import PRECISIONS, finish_launch
 from xorpack.decoders.gpu.products.tables import matvec_launch, table_fields
 from xorpack.decoders.gpu.products.tensor_cores import matmul_plan
 from xorpack.decoders.gpu.products.trellis_binary import plan
@@ -101,14 +101,17 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
         )
     yield Kernel.of("finish", macros), finish_launch(LAYOUT, 8)
     if kind in UNROLLED:
-        yield digits_step(LAYOUT.n_panels, 1, {"PANEL": 32, "RUN": 1, "COLUMNS": 1})
+        for precision, often in DIGITS:
+            digits = digit_macros(precision, often=often)
+            yield digits_step(LAYOUT.n_panels, 1, {"PANEL": 32, "RUN": 1, "COLUMNS": 1} | digits)
         for shift, n in ((5, 1), (2, 1), (2, 8)):
-            yield coded_kernel(macros, shift, n)
+            for precision in PRECISIONS:
+                yield coded_kernel(macros, shift, n, precision)
 
 
-def coded_kernel(macros: Macros, shift: int, n: int) -> tuple[Kernel, Launch]:
+def coded_kernel(macros: Macros, shift: int, n: int, precision: str = PRECISIONS[0]) -> tuple[Kernel, Launch]:
     """The product of ``n`` columns by binary tensor cores, of groups of ``2^shift`` chunks; 5: row scales."""
-    own = {**macros, **coded_macros(int(macros["PLANES"]), shift, n)}
+    own = {**macros, **coded_macros(int(macros["PLANES"]), shift, n, precision)}
     return Kernel.of("coded_product", own), coded_launch(LAYOUT, own, MULTIPROCESSORS)
 
 
@@ -276,9 +279,13 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
             name = kernel.name
             if name == "matmul":
                 name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
+            if name == "digits":
+                name += f", {macros.get('PRODUCTS', 3)} x {macros.get('COPIES', 1)}"
             if name == "coded_product":
                 scales = "row" if macros["GROUP_SHIFT"] == 5 else "groups of 128"
                 name += f", {scales}, {'1' if macros['ONE'] else 'up to 8'} columns"
+                kinds = {digits: precision for (precision, _), digits in DIGITS.items()}
+                name += ", fast" if kinds[macros["PRODUCTS"], macros["COPIES"]] == "fast" else ""
             counts = (used.registers, used.stack, used.spilled, launch.shared_bytes)
             warps = occupancy(used.registers, launch, arch)
             yield name, kind, str(bits), *map(str, (*counts, warps, used.code_bytes)), f"{used.seconds:.1f}"

@@ -25,6 +25,8 @@ import nvrtc
 
 from xorpack import XorNetwork
 from xorpack.cuda.sources import Kernel, network_macros, trellis_macros
+from xorpack.decoders.gpu.products.binary import digit_macros
+from xorpack.decoders.gpu.products.product import PRECISIONS
 from xorpack.decoders.gpu.products.trellis_binary import plan
 from xorpack.encoding.quantize.trellis_design import design
 from xorpack.encoding.rings.elimination import LARGE_RING
@@ -150,11 +152,12 @@ def straight(text: str, marker: str) -> list[str]:
     return max(blocks, key=lambda block: sum(marker in text for text in block))
 
 
-def trellis_kernel(rate: Fraction, n: int = 1) -> tuple[Kernel, int]:
+def trellis_kernel(rate: Fraction, n: int = 1, precision: str = PRECISIONS[0]) -> tuple[Kernel, int]:
     """The product of ``n`` columns with a matrix of many columns and row scales, and the steps of its loop."""
     network = design(rate).network
     chosen = plan(network, 12288, 0, n)
     macros = trellis_macros(network) | {"SCALE": 1, "MASK": 0, "SKEW": 1} | chosen.macros(384)
+    macros |= digit_macros(precision, often=False)
     return Kernel.of("trellis_product", macros), chosen.body * chosen.chunks
 
 
@@ -162,19 +165,22 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
     """What is counted, by name, with the steps of a main loop."""
     found = {name: trellis_kernel(rate) for name, rate in TRELLIS.items()}
     found["trellis R 2, q 6, 4 columns"] = trellis_kernel(Fraction(2), 4)
+    found["trellis R 2, q 6, fast"] = trellis_kernel(Fraction(2), precision="fast")
     for n in (16, 64):
         found[f"trellis R 2, q 6, tiles of {n} columns"] = list(nvrtc.tiles_kernels(Fraction(2), n))[1][0], 4
     for (what, network), bits in product(CODED.items(), (2, 3)):
-        for name, shift, n in (
-            ("row scales", 5, 1),
-            ("groups of 128", 2, 1),
-            ("row scales, a column more", 5, 8),
+        for name, shift, n, precision in (
+            ("row scales", 5, 1, "float32"),
+            ("groups of 128", 2, 1, "float32"),
+            ("row scales, a column more", 5, 8, "float32"),
+            ("row scales, fast", 5, 1, "fast"),
+            ("groups of 128, fast", 2, 1, "fast"),
         ):
-            if n > 1 and what != "coded":
+            if what != "coded" and (n > 1 or precision == "fast"):
                 continue
             macros = network_macros(network, unrolled=True) | {"PLANES": bits, "SKEW": 1}
             macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
-            kernel, _ = nvrtc.coded_kernel(macros, shift, n)
+            kernel, _ = nvrtc.coded_kernel(macros, shift, n, precision)
             found[f"{what}, q {bits}, {name}"] = kernel, CODED_STEPS
     for kind, bits in product(("default", "quasi-cyclic"), (2, 3)):
         matvec = next(each for each, _ in nvrtc.kernels(kind, bits, ARCH) if each.name == "matvec")

@@ -46,34 +46,74 @@ def cpu(request, monkeypatch):
         monkeypatch.setattr(cpus, "target", lambda: (name, found))
 
 
-@pytest.mark.parametrize(("width", "half"), [(8, 7), (8, 3), (16, 9)])
-def test_reduce_rows(cpu, width, half):
+def shape_of(half, tail):
+    return (0,) * half, (0,) * tail
+
+
+def in_groups(half, tail):
+    """Random groups, whose rows have nothing between window and tail, and the rows: (n, bytes)."""
+    rows = random(8 * (2 * half + tail) * gf2_bytes.N_GROUPS, np.uint64).view(np.uint8)
+    rows = rows.reshape(8 * gf2_bytes.N_GROUPS, -1)
+    rows[:, 8 * half : 16 * half] = 0
+    groups = aligned(rows.size, np.uint8)
+    groups[:] = gf2_bytes.sliced(rows)
+    return groups, rows
+
+
+SHAPES = [(7, 1), (3, 1), (7, 7), (2, 2), (15, 1)]
+
+
+@pytest.mark.parametrize("first", [6, 7])
+@pytest.mark.parametrize(("half", "tail"), SHAPES)
+def test_reduce_rows(cpu, half, tail, first):
+    shape = shape_of(half, tail)
+    width = gf2_bytes.sizes(shape)[2]
     rows = random(8 * width * gf2_bytes.N_GROUPS, np.uint64)
-    maps, has = random(64 * width * 4 * 20, np.uint8), random(24, np.uint32) & np.uint32(0xFF00FFFF)
-    has[7], has[9] = 0, 0xFF0000FF
+    maps, has = random(gf2_bytes.map_size(shape) * 8 * 20, np.uint8), random(20, np.uint64)
+    has[3:5] &= np.uint64(0xFF00FFFF00FFFFFF)
+    has[4] = 0
 
     def body(groups, rows, maps, has, shape):
-        gf2_bytes.reduce_rows(rows, groups, maps, has, 6, 13, 3, 2 * half, shape)
+        gf2_bytes.reduce_rows(rows, groups, maps, has, first, 2, shape)
 
-    out = both(body, np.zeros(8 * rows.size, np.uint8), rows, maps, has, (0,) * width)
-    assert not np.array_equal(out[8::8][:40], rows.view(np.uint8)[1:41])
+    n = gf2_bytes.N_GROUPS * gf2_bytes.group_size(shape)
+    groups = both(body, np.zeros(n, np.uint8), rows, maps, has, shape)
+    found = gf2_bytes.joined(groups, shape)
+    before = rows.view(np.uint8).reshape(len(found), -1)
+    assert not found[:, 8 * half : 16 * half].any()
+    assert not np.array_equal(found[:, : 8 * half], before[:, : 8 * half])
+    has[3] &= np.uint64(0xFFFFFFFF00000000)  # the maps of a word before the first one are not asked
+    without = both(body, np.zeros(n, np.uint8), rows, maps, has, shape)
+    assert np.array_equal(groups, without) == (first == 7)
+    # Linear: of the sum of two rows comes the sum of what comes of each.
+    rows[:width] = rows[width : 2 * width] ^ rows[2 * width : 3 * width]
+    found = gf2_bytes.joined(both(body, np.zeros(n, np.uint8), rows, maps, has, shape), shape)
+    assert np.array_equal(found[0], found[1] ^ found[2])
 
 
-@pytest.mark.parametrize(("width", "n"), [(8, 14), (8, 16), (16, 18)])
-def test_put_equation(cpu, width, n):
-    patterns = random(50, np.uint32)
+@pytest.mark.parametrize("width", [8, 16])
+def test_put_equations(cpu, width):
+    patterns, shape, n = random(50, np.uint32), shape_of(width // 2, width // 2), 5
+    bits, pairs = 1 | 1 << 1 | 1 << 16 | 1 << 31, random(2, np.uint64)
 
-    def body(rows, patterns, shape):
-        for turn in (0, 1, 31):
-            gf2_bytes.put_equation(rows, turn % 29 * len(shape), patterns, 5, n, turn, 7 + turn, shape)
+    def body(out, patterns, pairs, shape):
+        rows, where = out[: n * width], out[n * width :].view(np.int64)
+        left = gf2_bytes.put_equations(rows, 0, patterns, 5, np.uint32(bits), pairs, where[:4], 100, shape)
+        again = gf2_bytes.put_equations(rows, 3, patterns, 5, np.uint32(bits), pairs, where, 100, shape)
+        return left, again
 
-    rows = both(body, np.zeros(3 * width, np.uint64), patterns, (0,) * width).reshape(3, width)
-    assert rows[:, -1].tolist() == [7, 8, 38]
-    words = rows.view(np.uint32)[:, : 2 * width - 2]
-    for k, turn in enumerate((0, 1, 31)):
-        turned = [(int(word) << turn | int(word) >> (32 - turn)) & 0xFFFFFFFF for word in patterns[5 : 5 + n]]
-        assert words[k, :n].tolist() == turned[: 2 * width - 2]
-        assert not words[k, n:].any()
+    plain, compiled = (aligned(n * width + n, np.uint64) for _ in range(2))
+    for out, run in ((plain, body), (compiled, njit(body))):
+        out[:] = 0
+        assert run(out, patterns, pairs, shape) == (0, 1 << 16 | 1 << 31)  # two rows have room
+    assert np.array_equal(plain, compiled)
+    assert plain[n * width :].tolist() == [100, 101, 116, 100, 101]
+    rows = plain[: n * width].reshape(n, width)
+    for row, j in zip(rows, (0, 1, 16, 0, 1), strict=True):
+        turned = [(int(word) << j | int(word) >> (32 - j)) & 0xFFFFFFFF for word in patterns[5:]]
+        assert row.view(np.uint32)[: 2 * width - 2].tolist() == turned[: 2 * width - 2]
+        planes = [int(pairs[k // 2]) >> 2 * j + k % 2 & 1 for k in range(4)]
+        assert row[-1] == sum(bit << k for k, bit in enumerate(planes))
 
 
 def test_free_bytes(cpu):
@@ -86,48 +126,52 @@ def test_free_bytes(cpu):
     assert both(body, np.zeros(1, np.uint64), has)[0] == 1 << 1 | 15 << 8 | 1 << 63
 
 
-@pytest.mark.parametrize("width", [8, 16])
-def test_used_bytes(cpu, width):
-    n = 8 * gf2_bytes.N_GROUPS
-    rows = np.zeros((n, 8 * width), np.uint8)
-    rows[1, 0], rows[n - 1, 37], rows[3, 63], rows[3, 8 * width - 1] = 1, 128, 16, 1
+@pytest.mark.parametrize(("half", "used"), [(15, 1 | 1 << 37 | 1 << 63), (7, 1 | 1 << 37), (2, 1)])
+def test_used_bytes(cpu, half, used):
+    n, shape = 8 * gf2_bytes.N_GROUPS, shape_of(half, 1)
+    rows = np.zeros((n, 8 * (2 * half + 1)), np.uint8)
+    rows[1, 0], rows[3, -1] = 1, 1
+    for r, k in ((n - 1, 37), (3, 63)):
+        if k < 8 * half:
+            rows[r, k] = 16
     groups = gf2_bytes.sliced(rows)
 
     def body(out, groups, shape):
         out[0] = gf2_bytes.used_bytes(groups, shape)
 
-    assert both(body, np.zeros(1, np.uint64), groups, (0,) * width)[0] == 1 | 1 << 37 | 1 << 63
+    assert both(body, np.zeros(1, np.uint64), groups, shape)[0] == used
 
 
-@pytest.mark.parametrize("width", [8, 16])
-def test_join_groups(cpu, width):
-    groups = random(64 * width * gf2_bytes.N_GROUPS, np.uint8)
+@pytest.mark.parametrize(("half", "tail"), SHAPES)
+def test_join_tails(cpu, half, tail):
+    groups, rows = in_groups(half, tail)
 
-    def body(rows, groups, shape):
-        gf2_bytes.join_groups(groups, rows, shape)
+    def body(tails, groups, shape):
+        gf2_bytes.join_tails(groups, tails, shape)
 
-    rows = both(body, np.zeros(groups.size // 8, np.uint64), groups, (0,) * width)
+    tails = both(body, np.zeros(64 * gf2_bytes.N_GROUPS, np.uint64), groups, shape_of(half, tail))
+    tails = tails.view(np.uint8).reshape(len(rows), 64)
+    assert np.array_equal(tails[:, : 8 * tail], rows[:, 16 * half :])
+    assert not tails[:, 8 * tail :].any()
     bits = [int(groups[8 * 5 + 7 - i]) >> (7 - 1) & 1 for i in range(8)]  # byte 5 of row 1
-    assert rows.view(np.uint8)[8 * width + 5] == sum(bit << i for i, bit in enumerate(bits))
-    again = gf2_bytes.sliced(rows.view(np.uint8).reshape(-1, 8 * width))
-    assert np.array_equal(again, groups)
+    assert rows[1, 5] == sum(bit << i for i, bit in enumerate(bits))
+    assert np.array_equal(gf2_bytes.joined(groups, shape_of(half, tail)), rows)
 
 
-@pytest.mark.parametrize(("width", "first", "ring"), [(8, 3, 56), (8, 53, 56), (16, 70, 72)])
-def test_find_pivots(cpu, width, first, ring):
-    rows = random(8 * width * gf2_bytes.N_GROUPS, np.uint64)
-    table = rows.view(np.uint8).reshape(-1, 8 * width)
+@pytest.mark.parametrize(("half", "tail", "first"), [(7, 1, 3), (7, 7, 50), (15, 1, 70)])
+def test_find_pivots(cpu, half, tail, first):
+    _, table = in_groups(half, tail)
     table[2], table[5] = table[1] ^ table[0], 0
-    groups = gf2_bytes.sliced(table)
+    groups, shape = gf2_bytes.sliced(table), shape_of(half, tail)
 
     n = gf2_bytes.N_GROUPS
-    places, octets = (first + np.arange(6)) % ring, random(6, np.uint64)
+    places, octets = first + np.arange(6), random(6, np.uint64)
     places[4], octets[4] = places[0], octets[0]
 
     def body(out, groups, places, octets, shape):
         out[20] = gf2_pivots.find_pivots(groups, places, octets, out, out[16:], shape)
 
-    out = both(body, np.zeros(21, np.uint64), groups, places, octets, (0,) * width)
+    out = both(body, np.zeros(21, np.uint64), groups, places, octets, shape)
     taken = int(out[20])
     assert taken >> 48 == (1 << 8 * n) - 1 - 0b100100  # neither the sum of two rows nor nothing
     assert (taken & (1 << 48) - 1).bit_count() == 8 * n - 2
@@ -137,57 +181,74 @@ def test_find_pivots(cpu, width, first, ring):
         chosen[[2, 5]], np.eye(8 * n, dtype=np.uint8)[[2, 5]] | [[1, 1] + [0] * (8 * n - 2), [0] * 8 * n]
     )
     assert not np.delete(chosen, [2, 5], axis=0).any()
-    maps = aligned(64 * width, np.uint8)
+    maps = aligned(gf2_bytes.map_size(shape), np.uint8)
     for k in range(6):
-        gf2_pivots.add_to_map(maps, 0, groups, out, k, True, (0,) * width)
-        own = maps[8 * places[k] : 8 * places[k] + 8]
+        gf2_pivots.add_to_map(maps, 0, groups, out, k, places[k] // 8, True, shape)
+        own = maps[8 * (places[k] % 8) : 8 * (places[k] % 8) + 8]
         for i in range(8):
             if taken >> 8 * k + i & 1:  # the new pivot is added where this bit is 1 after the old ones were
                 assert own[7 - i] == int(octets[k]) >> 8 * (7 - i) & 255 | 1 << i
 
 
-@pytest.mark.parametrize("width", [8, 16])
+@pytest.mark.parametrize("begin", [0, 1])
+@pytest.mark.parametrize(("half", "tail"), SHAPES)
 @pytest.mark.parametrize("fresh", [False, True])
-def test_add_to_map(cpu, width, fresh):
-    n = gf2_bytes.N_GROUPS
-    rows = random(8 * width * n, np.uint64)
-    groups = gf2_bytes.sliced(rows.view(np.uint8).reshape(-1, 8 * width))
+def test_add_to_map(cpu, half, tail, fresh, begin):
+    n, shape = gf2_bytes.N_GROUPS, shape_of(half, tail)
+    groups, rows = in_groups(half, tail)
     sums = np.zeros(16, np.uint64)
     for b in (1, 2, 5):  # row 3 of the last group, by an odd number of these bits
         sums[8 * n - 7] |= np.uint64(1 << 8 * (7 - b) + 7 - 3)
+    size = gf2_bytes.map_size(shape)
 
     def body(maps, groups, sums, fresh, shape):
-        gf2_pivots.add_to_map(maps, 64 * len(shape), groups, sums, 1, fresh, shape)
+        gf2_pivots.add_to_map(maps, size, groups, sums, 1, begin, fresh, shape)
 
-    maps = random(3 * 64 * width, np.uint8)
-    out = both(body, maps, groups, sums, fresh, (0,) * width)
-    assert np.array_equal(out[: 64 * width], maps[: 64 * width])
-    row = rows.reshape(-1, width)[8 * n - 5].view(np.uint8)
+    maps = random(3 * size, np.uint8)
+    out = both(body, maps, groups, sums, fresh, shape)
+    assert np.array_equal(out[:size], maps[:size])
+    row = np.concatenate([rows[8 * n - 5, 8 * begin : 8 * (begin + half)], rows[8 * n - 5, 16 * half :]])
     chosen = np.unpackbits(row.reshape(-1, 1), axis=1).reshape(-1) * np.uint8(0b100110)
-    before = maps[64 * width : 128 * width] * np.uint8(not fresh)
-    assert np.array_equal(out[64 * width : 128 * width], before ^ chosen)
+    before = maps[size : 2 * size] * np.uint8(not fresh)
+    assert np.array_equal(out[size : 2 * size], before ^ chosen)
 
 
-@pytest.mark.parametrize("width", [8, 16])
-def test_mix_groups(cpu, width):
-    n = gf2_bytes.N_GROUPS
-    rows = random(8 * width * n, np.uint64).reshape(-1, width)
-    groups = aligned(64 * width * n, np.uint8)
-    groups[:] = gf2_bytes.sliced(rows.view(np.uint8))
+@pytest.mark.parametrize(("half", "tail"), SHAPES)
+def test_mix_groups(cpu, half, tail):
+    n, shape = gf2_bytes.N_GROUPS, shape_of(half, tail)
+    groups, rows = in_groups(half, tail)
     mixing = np.zeros(n * n, np.uint64)
     mixing[-1] = 0b1000_0010 << 8 * 4  # of the last group, row 4 becomes the sum of rows 0 and 6
 
     def body(groups, mixing, shape):
         gf2_pivots.mix_groups(groups, mixing, shape)
 
-    mixed = gf2_bytes.joined(both(body, groups, mixing, (0,) * width), width).view(np.uint64)
+    mixed = gf2_bytes.joined(both(body, groups, mixing, shape), shape)
     assert np.array_equal(mixed[8 * n - 4], rows[8 * n - 8] ^ rows[8 * n - 2])
     assert not np.delete(mixed, 8 * n - 4, axis=0).any()
 
 
-@pytest.mark.parametrize("width", [8, 16])
-def test_solve_byte(cpu, width):
-    def body(maps, solved, shape):
-        return gf2_pivots.solve_byte(maps, 64 * len(shape), solved, len(shape), shape)
+@pytest.mark.parametrize("q", [1, 3])
+@pytest.mark.parametrize(("half", "tail"), SHAPES)
+def test_solve_pair(cpu, half, tail, q):
+    """Compiled code is plain code; and the pair with what follows it is what its maps make of it."""
+    shape = shape_of(half, tail)
+    size, stride, standing = gf2_bytes.map_size(shape), half + 3, int(random(1, np.uint64)[0])
+    maps, tails = random(9 * size, np.uint8), random(q * tail, np.uint64)
 
-    both(body, random(2 * 64 * width, np.uint8), random(2 * width, np.uint64), (0,) * width)
+    def body(out, maps, tails, shape):
+        gf2_pivots.solve_pair(maps, size, np.uint64(standing), out[q:], 1, stride, tails, out[:q], shape)
+
+    before = random(q + q * stride, np.uint64)
+    out = both(body, before, maps, tails, shape)
+    written = [*range(q), *range(q + 1, out.size, stride)]
+    assert np.array_equal(np.delete(out, written), np.delete(before, written))
+    for p in range(q):
+        assert int(out[p]) & ~standing == 0
+        known = np.concatenate([out[q + 1 + p * stride :][:half], tails[p * tail : (p + 1) * tail]])
+        bits = np.unpackbits(known.view(np.uint8), bitorder="little")
+        for b in range(8):
+            later = bits.copy()
+            later[: 8 * b + 8] = 0
+            made = np.bitwise_xor.reduce(maps[size * (b + 1) : size * (b + 2)] * later)
+            assert int(out[p]) >> 8 * b & 255 == int(made) & standing >> 8 * b & 255

@@ -40,15 +40,17 @@ def test_xor_rows(n):
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_and_rows(n):
-    words, mask = (rng.integers(0, 1 << 32, 80, dtype=np.uint32) for _ in range(2))
+    words, mask = (rng.integers(0, 1 << 32, 200, dtype=np.uint32) for _ in range(2))
 
     def body(words, mask):
-        lookup.and_rows(words, 1, n, mask, 5)
+        lookup.and_rows(words, 1, n, mask, 5, 3)
 
     out = both(body, words, mask)
-    assert (out[1 + 16 * n : 17 + 16 * n] == mask[5:21]).all()
-    assert n == 0 or (out[1:17] == words[1:17] & mask[5:21]).all()
-    assert (out[17 + 16 * n :] == words[17 + 16 * n :]).all()
+    for word in range(3):
+        at, kept = 1 + 16 * (n + 1) * word, mask[5 + 16 * word :][:16]
+        assert (out[at + 16 * n :][:16] == kept).all()
+        assert n == 0 or (out[at : at + 16] == words[at : at + 16] & kept).all()
+    assert (out[1 + 48 * (n + 1) :] == words[1 + 48 * (n + 1) :]).all()
 
 
 def test_turn_rows():
@@ -65,33 +67,37 @@ def test_turn_rows():
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_add_lookups(n):
-    words = rng.integers(0, 1 << 32, 60, dtype=np.uint32)
-    tables = rng.standard_normal(140).astype(np.float32)
+    words = rng.integers(0, 1 << 32, 120, dtype=np.uint32)
+    tables = rng.standard_normal(270).astype(np.float32)
 
     def body(sums, words, tables):
-        lookup.add_lookups(sums, 1, words, 2, tables, 3, n)
+        lookup.add_lookups(sums, 1, words, 2, tables, 3, n, 2)
 
     sums = np.ones(60, np.float32)
     out = both(body, sums, words, tables)
     for j, i in np.ndindex(n, 16):
-        word = int(words[2 + 16 * j + i])
-        found = [tables[3 + 16 * g + (word >> 4 * g & 15)] for g in range(8)]
+        pair = [int(words[2 + 16 * j + i + 16 * n * k]) for k in range(2)]
+        found = [tables[3 + 128 * k + 16 * g + (pair[k] >> 4 * g & 15)] for k in range(2) for g in range(8)]
         assert out[1 + 16 * j + i] == pytest.approx(1 + sum(found), abs=1e-5)
     assert (out[1 + 16 * n :] == 1).all()
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_add_lookups_of_integers(n):
-    words = rng.integers(0, 1 << 32, 60, dtype=np.uint32)
-    tables = rng.integers(-8191, 8192, 140).astype(np.int16)
+    words = rng.integers(0, 1 << 32, 120, dtype=np.uint32)
+    tables = rng.integers(-8191, 8192, 270).astype(np.int16)
 
     def body(sums, words, tables):
-        lookup.add_lookups(sums, 1, words, 2, tables, 3, n)
+        lookup.add_lookups(sums, 1, words, 2, tables, 3, n, 2)
 
     out = both(body, np.ones(60, np.int32), words, tables)
     for j, i in np.ndindex(n, 16):
-        word = int(words[2 + 16 * j + i])
-        found = [int(tables[3 + 16 * lookup.place_of_table(g) + (word >> 4 * g & 15)]) for g in range(8)]
+        pair = [int(words[2 + 16 * j + i + 16 * n * k]) for k in range(2)]
+        found = [
+            int(tables[3 + 128 * k + 16 * lookup.place_of_table(g) + (pair[k] >> 4 * g & 15)])
+            for k in range(2)
+            for g in range(8)
+        ]
         assert out[1 + 16 * j + i] == 1 + sum(found)
     assert (out[1 + 16 * n :] == 1).all()
 

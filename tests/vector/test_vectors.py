@@ -53,21 +53,23 @@ def test_and_lanes():
     ("n_taps", "n_alike"), [(0, 0), (4, 0), *((n, 0) for n in xor.USUAL_TAPS), xor.ALIKE]
 )
 @pytest.mark.parametrize("n_planes", [0, 1, 3])
-def test_xor_taps(n_taps, n_alike, n_planes):
+@pytest.mark.parametrize("n_steps", [0, 1, 3])
+def test_xor_taps(n_taps, n_alike, n_planes, n_steps):
     source = rng.integers(0, 1 << 32, 32 * 9 + 2 * 77, dtype=np.uint32)
-    offsets = np.array([0, 3, 7, 7, 1, 2, 5], np.int32)
-    rotations = np.array([0, 31, 1, 16, 5, 0, 9], np.int32)
+    offsets = np.append(np.int32(0), rng.permutation(np.arange(18, dtype=np.int32) % 8))
+    rotations = np.append(np.int32(0), rng.permutation(np.arange(18, dtype=np.int32)))
+    rotations[1] = 31
     if n_alike:
-        rotations[1:] = [31] * n_alike + [0] * (n_taps - n_alike)
+        rotations[1:] = ([31] * n_alike + [0] * (n_taps - n_alike)) * 3
 
     def body(target, source, offsets, rotations):
-        xor.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, n_taps, n_alike, n_planes, 77)
+        xor.xor_taps(target, 3, source, 30, 29, offsets, rotations, 1, n_taps, n_alike, n_planes, 77, n_steps)
 
-    (out,) = _both(body, [np.zeros(6 + 64 * n_planes, np.uint32)], source, offsets, rotations)
-    for plane in range(n_planes):
+    (out,) = _both(body, [np.zeros(6 + 64 * n_planes * n_steps, np.uint32)], source, offsets, rotations)
+    for plane in range(n_planes if n_steps else 0):
         at = 3 + 64 * plane
         assert (out[at : at + 32] == out[at + 32 : at + 64]).all()
-        first = source[30 + 77 * plane + 29 * 3 :][:32]
+        first = source[30 + 77 * plane + 29 * offsets[1] :][:32]
         assert n_taps != 1 or (out[at : at + 32] == (first << np.uint32(31) | first >> np.uint32(1))).all()
     assert not out[:3].any()
     assert not out[-3:].any()

@@ -18,6 +18,7 @@ from xorpack.checkpoint import parallel
 from xorpack.checkpoint.budget import Curve, Quantizer
 from xorpack.checkpoint.cluster import absolute, check_options, executor
 from xorpack.checkpoint.costs import costs
+from xorpack.checkpoint.first_kernels import first_kernels
 from xorpack.checkpoint.journal import Journal, identity
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
@@ -36,6 +37,7 @@ from xorpack.files.remote import destination, staged
 from xorpack.files.safetensors_file import SafetensorsFile
 from xorpack.files.tree import write_instead
 from xorpack.tensors import as_matrix
+from xorpack.vector.ahead import compile_missing
 
 
 def encode_checkpoint(
@@ -56,6 +58,7 @@ def encode_checkpoint(
     scheduler: str | None = None,
     workers: int | None = None,
     device: str = "cpu",
+    compile_aside: bool = False,
     progress: Progress | None = None,
     **options: Unpack[SettingsOptions],
 ) -> EncodeReport:
@@ -86,6 +89,8 @@ def encode_checkpoint(
             that asks for them begins with ``if __name__ == "__main__":``.
         device: where trellises are searched, and the XOR code of other tensors is found: ``"cpu"``, ``"cuda"`` or
             ``"cuda:1"``. The bytes are the same.
+        compile_aside: where the kernels of these settings are not compiled yet, start up to ``jobs`` - 1 processes that
+            help to, and end before weights are read; the command line does.
         progress: told of every tensor that is done.
         options: fields of :class:`Settings`.
 
@@ -133,6 +138,8 @@ def encode_checkpoint(
         if dry_run:
             run.choose_quantizers(quantizers)
             return run.estimate()
+        if compile_aside and not clustered and device == "cpu" and stats is None:
+            compile_missing(first_kernels(chosen_settings), jobs)
         pool = None
         if clustered:
             paths = [*source.paths, target.parent, *(file.path for file in run.hessian_sources)]

@@ -190,6 +190,7 @@ def encode(
             scheduler=scheduler,
             workers=workers,
             device=device,
+            compile_aside=True,
             progress=progress,
             **{name: value for name, value in options.items() if value is not None},
         )

@@ -90,56 +90,69 @@ def make_words(word, code, q, m_lane, p, indices, n, order, schedule, taps, reac
     offsets, rotations, counts = taps
     size = code.size // q
     flat_offsets, flat_rotations = offsets.reshape(-1), rotations.reshape(-1)
-    n_distinct = offsets.shape[0]
+    n_distinct, n_taps = offsets.shape
+    last = (size - 32) // lanes  # word of lane 0 from which on 32 can be read
     made = np.int64(0)  # with a literal, what is called below would be compiled twice
     segment, step, start, row, rest, held, expected = 0, 0, 0, 0, 0, 0, -1
-    for y in range(n):
-        for c in range(n_sub):
-            t = step_of(p, indices[y], c, rows, n_sub)
-            if t == expected and step + 1 < n_steps:  # the next step, as a rule: no division
-                step += 1
-                row = row + 1 if row + 1 < n_distinct else 0
-                held += 1
-                if held == hold:
-                    held = 0
-                    rest += hold * num
-                    while rest >= den:
-                        rest -= den
-                        start += n_in
-            else:
-                segment = t // n_steps
-                step = t - segment * n_steps
-                row = step % n_distinct
-                held = step % hold
-                start = (step - held) * num // den
-                rest = (step - held) * num - start * den
-                start *= n_in
-            expected = t + 1
-            # All taps before the ring's end, and 32 words to read at each of them.
-            furthest = (segment * m_lane + start + reach[row]) * lanes + 32
-            here = (segment * m_lane + start) * lanes
-            tap = row * offsets.shape[1]
-            if start + reach[row] < m_lane and furthest <= size:
-                xor_taps(
-                    word,
-                    made,
-                    code,
-                    here,
-                    lanes,
-                    flat_offsets,
-                    flat_rotations,
-                    tap,
-                    counts[row],
-                    n_alike,
-                    q,
-                    size,
-                )
-            else:
-                wrap_taps(
-                    word, made, code, q, segment * m_lane * lanes, lanes, start, m_lane, flat_offsets,
-                    flat_rotations, tap, counts[row], n_alike, reach[row] + 1, window,
-                )  # fmt: skip
-            made += 64 * q
+    y, c = 0, 0
+    while y < n:
+        t = step_of(p, indices[y], c, rows, n_sub)
+        if t == expected and step + 1 < n_steps:  # the next step, as a rule: no division
+            step += 1
+            row = row + 1 if row + 1 < n_distinct else 0
+            held += 1
+            if held == hold:
+                held = 0
+                rest += hold * num
+                while rest >= den:
+                    rest -= den
+                    start += n_in
+        else:
+            segment = t // n_steps
+            step = t - segment * n_steps
+            row = step % n_distinct
+            held = step % hold
+            start = (step - held) * num // den
+            rest = (step - held) * num - start * den
+            start *= n_in
+        # All taps before the ring's end, and 32 words to read at each of them.
+        room = (m_lane - 1 if m_lane - 1 < last - segment * m_lane else last - segment * m_lane) - start
+        here = (segment * m_lane + start) * lanes
+        tap = row * n_taps
+        done = np.int64(1)
+        if reach[row] <= room:
+            # As many steps as follow each other and read from the same place on.
+            most = hold - held if hold - held < n_steps - step else n_steps - step
+            most = most if most < n_distinct - row else n_distinct - row
+            left = n - y if n_sub == 1 else n_sub - c
+            most = most if most < left else left
+            most = most if counts[row] == n_taps else 1
+            while (
+                done < most
+                and (n_sub > 1 or indices[y + done] == indices[y] + done)
+                and reach[row + done] <= room
+                and counts[row + done] == n_taps
+            ):
+                done += 1
+            xor_taps(
+                word, made, code, here, lanes, flat_offsets, flat_rotations, tap, counts[row], n_alike, q, size, done,
+            )  # fmt: skip
+        else:
+            wrap_taps(
+                word, made, code, q, segment * m_lane * lanes, lanes, start, m_lane, flat_offsets,
+                flat_rotations, tap, counts[row], n_alike, reach[row] + 1, window,
+            )  # fmt: skip
+        step += done - 1
+        row += done - 1
+        held += done - 1
+        expected = t + done
+        made += 64 * q * done
+        if n_sub == 1:
+            y += done
+        else:
+            c += done
+            if c == n_sub:
+                y, c = y + 1, 0
 
 
 @part
@@ -159,7 +172,8 @@ def wrap_taps(
             into = plane * width + k * lanes
             copy_words(window, into, code, there + on, lanes - on)
             copy_words(window, into + lanes - on, code, there, on)
-    xor_taps(word, to, window, 0, lanes, offsets, rotations, first, n_taps, n_alike, q, width)
+    one = np.int64(1)
+    xor_taps(word, to, window, 0, lanes, offsets, rotations, first, n_taps, n_alike, q, width, one)
 
 
 @njit(cache=True, nogil=True, inline="always")

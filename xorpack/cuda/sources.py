@@ -54,6 +54,7 @@ PREFACES: Mapping[str, Sequence[str]] = {
     "trellis_matmul": ("mma", "trellis"),
     "trellis_product": ("binary", "trellis"),
     "coded_product": ("binary",),
+    "digits": ("binary",),
 }
 """Files that stand between those and a file."""
 

@@ -41,9 +41,10 @@ _IMPORTS = re.compile(r"^from +([\w.]+) +import +(\([^)]*\)|[^\n]*)|^import +([\
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """:func:`numba.njit` whose cache, if ``options`` ask for one, is kept in :func:`directory`.
 
-    No kernel is passed to another as a value: what that would take is not compiled.
+    No kernel is passed to another as a value: what that would take is not compiled, nor that a divisor is looked at
+    before each division.
     """
-    options = {"no_cfunc_wrapper": True, **options}
+    options = {"no_cfunc_wrapper": True, "error_model": "numpy", **options}
 
     def decorate(function: Callable[..., Any]) -> Any:
         place = directory(Path(function.__code__.co_filename)) if options.get("cache") else None
@@ -66,7 +67,9 @@ def part(function: Kernel) -> Kernel:
     It is compiled along with each kernel that calls it, without what Python would need to call it: half of the time
     that a short one takes.
     """
-    compiled = numba.njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)(function)
+    compiled = numba.njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, error_model="numpy")(
+        function
+    )
     infer_global(function, numba.types.Dispatcher(compiled))
     _PARTS.append(compiled)  # of which numba's types hold weak references
     return function

@@ -1,13 +1,19 @@
 """GF(2) algebra of rows in slices of a byte, inside numba kernels: ``vgf2p8affineqb`` where the CPU has it.
 
-A *group* is 8 rows of ``width`` 64-bit words, sliced: bit ``7 - r`` of byte ``8 * c + 7 - i`` of its ``64 * width`` is
-bit i of byte c of row r. A *map* takes the 8 bits that a row has in one byte to a row: for each of its ``8 * width``
-bytes 8 octets, of which octet ``7 - i`` says which of the 8 bits bit i is the sum of. To multiply one byte of 8 rows by
-a map, and to add what comes to the rows, is one instruction for 64 columns.
+A row is a *window* of a stream of 32-bit words, which begins at an even one, and a *tail*: of so many 64-bit words
+each as the two tuples of ``shape`` are long, so that this is known where code is made. Rows that lie one after another
+have ``width`` words, a multiple of 8: the window first, the tail (8 words at the most) last, zeros between them.
+
+A *group* is 8 rows, sliced: bit ``7 - r`` of byte ``8 * c + 7 - i`` is bit i of byte c of row r, where bytes are those
+of the window, as many zeros, and the tail. So what begins later in the window has the window's length, too.
+
+A *map* takes the 8 bits that a row has in one byte of the stream to what is to be added to the row: for each byte of a
+window that begins with the pair of words of that byte, and of the tail, 8 octets, of which octet ``7 - i`` says which
+of the 8 bits bit i is the sum of. To multiply one byte of 8 rows by a map, and to add what comes to the rows, is one
+instruction for 64 columns.
 
 Functions are plain numpy, for which kernels emit LLVM, as in :mod:`xorpack.vector.llvm`. Arrays are flat and
-contiguous; indices are not checked. ``width``, a multiple of 8, is the length of the tuple ``shape``, so that it is
-known where code is made. Pivots are found and maps are made by :mod:`xorpack.vector.gf2_pivots`.
+contiguous; indices are not checked. Pivots are found and maps are made by :mod:`xorpack.vector.gf2_pivots`.
 """
 
 from __future__ import annotations
@@ -23,27 +29,29 @@ from numpy.typing import NDArray
 
 from xorpack.vector import cpu
 from xorpack.vector.gf2_llvm import (
-    BYTES_TURNED,
     INDEX,
     SLICE,
     WORD,
     WORDS,
     affine,
-    lanes,
     number,
     spread,
     spread_lane,
     turn_bits,
+    turn_bytes,
     turn_words,
 )
 from xorpack.vector.llvm import emits, pointer_to
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
-Shape = tuple[int, ...]
+Shape = tuple[tuple[int, ...], tuple[int, ...]]
 
 N_GROUPS = 2
 """Groups that are treated together."""
+
+REGISTERS = 28
+"""Vectors of groups that are reduced side by side at the most."""
 
 
 def is_fast() -> bool:
@@ -51,56 +59,94 @@ def is_fast() -> bool:
     return cpu.has("gfni", "avx2")
 
 
-def put_equation(
-    rows: Words, at: int, patterns: NDArray[np.uint32], begin: int, n: int, turn: int, rhs: int, shape: Shape
-) -> None:
-    """A row at ``at``: ``n`` words of ``patterns`` from ``begin`` on, each turned left; then zeros; last ``rhs``."""
-    pattern = np.zeros(2 * len(shape), np.uint64)
-    pattern[:n] = patterns[begin : begin + n]
-    pattern <<= np.uint64(turn)
-    rows[at : at + len(shape)] = (pattern | pattern >> np.uint64(32)).astype(np.uint32).view(np.uint64)
-    rows[at + len(shape) - 1] = rhs
+def sizes(shape: Shape) -> tuple[int, int, int, int]:
+    """Words of the window, of the tail, of a row, bytes of a map."""
+    half, tail = len(shape[0]), len(shape[1])
+    return half, tail, 8 * -(-(half + tail) // 8), 64 * (half + tail)
+
+
+def put_equations(
+    rows: Words,
+    row: int,
+    patterns: NDArray[np.uint32],
+    begin: int,
+    bits: int,
+    pairs: Words,
+    where: NDArray[np.int64],
+    place: int,
+    shape: Shape,
+) -> np.uint32:
+    """Rows from the one numbered ``row`` on, for each bit j of ``bits`` while there is room, the lowest first.
+
+    Each is words of ``patterns`` from ``begin`` on, all turned left by j; last, bits ``2 * j`` and ``2 * j + 1`` of
+    the first two of ``pairs``. Their places, ``place + j``, go into ``where``, which says how much room there is.
+
+    Returns:
+        The bits that are left.
+    """
+    _, _, width, _ = sizes(shape)
+    left = int(bits)
+    while left and row < where.size:
+        j = (left & -left).bit_length() - 1
+        left &= left - 1
+        pattern = patterns[begin : begin + 2 * width].astype(np.uint64) << np.uint64(j)
+        rows[row * width : (row + 1) * width] = (
+            (pattern | pattern >> np.uint64(32)).astype(np.uint32).view(np.uint64)
+        )
+        first, second = (int(word) >> 2 * j & 3 for word in pairs[:2])
+        rows[(row + 1) * width - 1] = first | second << 2
+        where[row] = place + j
+        row += 1
+    return np.uint32(left)
 
 
 def sliced(rows: Bytes) -> Bytes:
-    """Groups of ``rows`` (n, 8 * width)."""
+    """Groups of ``rows`` (n, bytes), all of whose bytes there are."""
     bits = np.unpackbits(rows.reshape(-1, 8, rows.shape[1], 1), axis=3, bitorder="little")  # (g, r, c, i)
     return np.packbits(bits[..., ::-1].transpose(0, 2, 3, 1), axis=3).reshape(-1)
 
 
-def joined(groups: Bytes, width: int) -> Bytes:
-    """Inverse of :func:`sliced`."""
-    bits = np.unpackbits(groups.reshape(-1, 8 * width, 8, 1), axis=3)  # (g, c, 7 - i, r)
-    rows = np.packbits(bits[:, :, ::-1].transpose(0, 3, 1, 2), axis=3, bitorder="little")
-    return rows.reshape(-1, 8 * width)
+def joined(groups: Bytes, shape: Shape) -> Bytes:
+    """Inverse of :func:`sliced`: uint8 (n, bytes of a row in a group)."""
+    bits = np.unpackbits(groups[: N_GROUPS * group_size(shape)].reshape(N_GROUPS, -1, 8, 1), axis=3)
+    rows = np.packbits(
+        bits[:, :, ::-1].transpose(0, 3, 1, 2), axis=3, bitorder="little"
+    )  # (g, c, 7 - i, r) before
+    return rows.reshape(8 * N_GROUPS, -1)
+
+
+def map_size(shape: Shape) -> int:
+    """Bytes of a map."""
+    return 64 * (len(shape[0]) + len(shape[1]))
+
+
+def group_size(shape: Shape) -> int:
+    """Bytes of a group."""
+    return 64 * (2 * len(shape[0]) + len(shape[1]))
 
 
 def reduce_rows(
-    rows: Words,
-    groups: Bytes,
-    maps: Bytes,
-    has: NDArray[np.uint32],
-    first: int,
-    last: int,
-    base: int,
-    slots: int,
-    shape: Shape,
+    rows: Words, groups: Bytes, maps: Bytes, has: Words, first: int, base: int, shape: Shape
 ) -> None:
-    """Add to every row the maps of its bytes in words ``first .. last - 1`` of a stream, one byte after another.
+    """Add to every row the maps of its bytes from word ``first`` of the stream on, one byte after another.
 
-    ``rows``, one after another, become ``groups``. 32-bit word w of the stream is bytes ``4 * (w % slots) + y`` of a
-    row; byte y of it has a map, at ``64 * width * (4 * (w - base) + y)``, where byte y of ``has[w]`` is not 0.
+    ``rows``, one after another, become ``groups``. Windows begin with the pair of words of ``first``. Byte b of pair p
+    of the stream has a map, the one numbered ``8 * (p - base) + b``, where byte b of ``has[p]`` is not 0.
     """
-    size = 64 * len(shape)
-    table = rows[: N_GROUPS * size // 8].view(np.uint8).reshape(-1, size // 8).copy()
-    for w in range(first, last):
-        for y in range(4):
-            if has[w] >> np.uint32(8 * y) & np.uint32(255):
-                at = size * (4 * (w - base) + y)
-                octets = maps[at : at + size].reshape(-1, 8)[:, ::-1]
-                x = table[:, 4 * (w % slots) + y, None, None]
-                table ^= np.packbits(np.bitwise_count(octets & x) & 1, axis=2, bitorder="little")[..., 0]
-    groups[: N_GROUPS * size] = sliced(table)
+    half, tail, width, size = sizes(shape)
+    table = rows[: 8 * N_GROUPS * width].view(np.uint8).reshape(-1, 8 * width)
+    ends = table[:, 8 * (width - tail) :]
+    table = np.concatenate([table[:, : 8 * half], np.zeros((len(table), 8 * half), np.uint8), ends], axis=1)
+    for k in range(8 * half):
+        p, b = first // 2 + k // 8, k % 8
+        if has[p] >> np.uint64(8 * b) & np.uint64(255) and (k >= 4 or first % 2 == 0):
+            at = size * (8 * (p - base) + b)
+            octets, x = maps[at : at + size].reshape(-1, 8)[:, ::-1], table[:, k, None, None]
+            added = np.packbits(np.bitwise_count(octets & x) & 1, axis=2, bitorder="little")[..., 0]
+            table[:, k - b : k - b + 8 * half] ^= added[:, : 8 * half]
+            table[:, 16 * half :] ^= added[:, 8 * half :]
+            table[:, 8 * half : 16 * half] = 0
+    groups[: N_GROUPS * group_size(shape)] = sliced(table)
 
 
 def free_bytes(has: NDArray[np.uint32], first: int) -> np.uint64:
@@ -110,53 +156,83 @@ def free_bytes(has: NDArray[np.uint32], first: int) -> np.uint64:
 
 
 def used_bytes(groups: Bytes, shape: Shape) -> np.uint64:
-    """A word with bit k set where a row has a 1 in its byte k < 64."""
-    parts = groups[: N_GROUPS * 64 * len(shape)].reshape(N_GROUPS, -1, 8)
-    return np.uint64(np.packbits(parts[:, :64].any(axis=(0, 2)), bitorder="little").view(np.uint64)[0])
+    """A word with bit k set where a row has a 1 in byte k < 64 of its window."""
+    parts = groups[: N_GROUPS * group_size(shape)].reshape(N_GROUPS, -1, 8)
+    used = np.zeros(64, np.bool_)
+    n = min(64, 8 * len(shape[0]))
+    used[:n] = parts[:, :n].any(axis=(0, 2))
+    return np.uint64(np.packbits(used, bitorder="little").view(np.uint64)[0])
 
 
-def join_groups(groups: Bytes, rows: Words, shape: Shape) -> None:
-    """Rows of ``width`` words, one after another, of groups."""
-    found = joined(groups[: N_GROUPS * 64 * len(shape)], len(shape)).reshape(-1).view(np.uint64)
-    rows[: found.size] = found
+def join_tails(groups: Bytes, tails: Words, shape: Shape) -> None:
+    """The tail of each row of the groups: 8 words, those that it does not have are 0."""
+    found = joined(groups, shape)[:, 16 * len(shape[0]) :]
+    spread_out = np.zeros((8 * N_GROUPS, 64), np.uint8)
+    spread_out[:, : found.shape[1]] = found
+    tails[: 64 * N_GROUPS] = spread_out.reshape(-1).view(np.uint64)
 
 
-@emits(put_equation)
-def _put_equation(
-    rows: Any, at: Any, patterns: Any, begin: Any, n: Any, turn: Any, rhs: Any, shape: Any
+def parts_of(shape: Any) -> tuple[int, int, int, list[int]]:
+    """Words of the window, of the tail, of a row; where the vectors of a map stand in a group."""
+    half, tail = (part.count for part in shape.types)
+    return half, tail, 8 * -(-(half + tail) // 8), [*range(half), *range(2 * half, 2 * half + tail)]
+
+
+@emits(put_equations)
+def _put_equations(
+    rows: Any, row: Any, patterns: Any, begin: Any, bits: Any, pairs: Any, where: Any, place: Any, shape: Any
 ) -> tuple[Signature, Any]:
-    width = shape.count
+    _, _, width, _ = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = signature.args
+        def at(k: int, index: Any, kind: Any) -> Any:
+            return pointer_to(context, builder, signature.args[k], args[k], index, kind)
+
         vector = ir.VectorType(WORD, 16)
         rotate = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(vector, [vector] * 3), "llvm.fshl.v16i32"
         )
-        amount = spread(builder, builder.trunc(args[5], WORD), 16)
-        n_words = spread(builder, builder.trunc(args[4], WORD), 16)
-        for block in range(0, width, 8):
-            place = builder.add(args[3], number(2 * block))
-            words = builder.load(pointer_to(context, builder, kinds[2], args[2], place, vector), align=4)
-            chosen = builder.icmp_unsigned("<", lanes(range(2 * block, 2 * block + 16)), n_words)
-            words = builder.select(chosen, words, ir.Constant(vector, [0] * 16))
+        starts = [builder.add(args[3], number(2 * block)) for block in range(0, width, 8)]
+        pattern = [builder.load(at(2, start, vector), align=4) for start in starts]
+        first, second = (builder.load(at(5, number(k), INDEX)) for k in range(2))
+        room = cgutils.create_struct_proxy(signature.args[6])(context, builder, args[6]).nitems
+        n, left = (cgutils.alloca_once_value(builder, value) for value in (args[1], args[4]))
+        test, body, after = (builder.append_basic_block(name) for name in ("test", "body", "after"))
+        builder.branch(test)
+        builder.position_at_end(test)
+        rest, r = builder.load(left), builder.load(n)
+        some = builder.icmp_unsigned("!=", rest, ir.Constant(WORD, 0))
+        builder.cbranch(builder.and_(some, builder.icmp_signed("<", r, room)), body, after)
+        builder.position_at_end(body)
+        j = builder.cttz(rest, ir.Constant(ir.IntType(1), 1))
+        wide, amount = builder.zext(j, INDEX), spread(builder, j, 16)
+        by = builder.shl(wide, number(1))
+        low = builder.and_(builder.lshr(first, by), number(3))
+        high = builder.and_(builder.lshr(second, by), number(3))
+        rhs = builder.or_(low, builder.shl(high, number(2)))
+        for block, words in enumerate(pattern):
             turned = builder.bitcast(builder.call(rotate, [words, words, amount]), WORDS)
-            if block + 8 == width:
-                turned = builder.insert_element(turned, args[6], ir.Constant(WORD, 7))
-            into = pointer_to(context, builder, kinds[0], args[0], builder.add(args[1], number(block)), WORDS)
-            builder.store(turned, into, align=8)
-        return context.get_dummy_value()
+            if block == len(pattern) - 1:
+                turned = builder.insert_element(turned, rhs, ir.Constant(WORD, 7))
+            start = builder.add(builder.mul(r, number(width)), number(8 * block))
+            builder.store(turned, at(0, start, WORDS), align=8)
+        builder.store(builder.add(args[7], wide), at(6, r, INDEX))
+        builder.store(builder.add(r, number(1)), n)
+        builder.store(builder.and_(rest, builder.sub(rest, ir.Constant(WORD, 1))), left)
+        builder.branch(test)
+        builder.position_at_end(after)
+        return builder.load(left)
 
     index = types.int64
-    return types.none(rows, index, patterns, index, index, index, types.uint64, shape), codegen
+    return types.uint32(rows, index, patterns, index, types.uint32, pairs, where, index, shape), codegen
 
 
 @emits(reduce_rows)
 def _reduce_rows(
-    rows: Any, groups: Any, maps: Any, has: Any, first: Any, last: Any, base: Any, slots: Any,
-    shape: Any,
-) -> tuple[Signature, Any]:  # fmt: skip
-    width = shape.count
+    rows: Any, groups: Any, maps: Any, has: Any, first: Any, base: Any, shape: Any
+) -> tuple[Signature, Any]:
+    half, tail, width, in_group = parts_of(shape)
+    n_all = half + tail
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
@@ -164,69 +240,59 @@ def _reduce_rows(
         def at(k: int, where: Any, kind: Any) -> Any:
             return pointer_to(context, builder, kinds[k], args[k], where, kind)
 
-        beside = N_GROUPS if width == 8 else 1  # as registers hold
-        state = [[cgutils.alloca_once(builder, SLICE) for _ in range(width)] for _ in range(beside)]
+        beside = N_GROUPS if N_GROUPS * n_all <= REGISTERS else 1
+        state = [[cgutils.alloca_once(builder, SLICE) for _ in range(n_all)] for _ in range(beside)]
+        rest = cgutils.alloca_once(builder, INDEX)
+        pair = builder.lshr(args[4], number(1))
+        block = builder.mul(builder.sub(pair, args[5]), number(8 * 64 * n_all))
+        passed = builder.shl(builder.and_(args[4], number(1)), number(5))
         with cgutils.for_range(builder, number(N_GROUPS // beside), intp=INDEX) as turn:
             first_row = builder.mul(turn.index, number(8 * beside * width))
-            first_byte = builder.mul(first_row, number(8))
+            first_byte = builder.mul(turn.index, number(64 * beside * (2 * half + tail)))
             for g, vectors in enumerate(state):
-                for block in range(0, width, 8):
-                    places = [builder.add(first_row, number((8 * g + r) * width + block)) for r in range(8)]
+                for begin in range(0, width, 8):
+                    places = [builder.add(first_row, number((8 * g + r) * width + begin)) for r in range(8)]
                     found = [builder.load(at(0, place, WORDS), align=8) for place in places]
-                    for k, words in enumerate(turn_words(builder, found)):
-                        whole = builder.bitcast(words, SLICE)
-                        whole = builder.shuffle_vector(whole, whole, lanes(BYTES_TURNED))
-                        builder.store(whole, vectors[block + k])
-            slot = cgutils.alloca_once_value(builder, builder.urem(args[4], args[7]))
-            with cgutils.for_range_slice(builder, args[4], args[5], number(1), INDEX) as (w, _):
-                standing = builder.load(at(3, w, WORD))
-                s = builder.load(slot)
-                with builder.if_then(builder.icmp_unsigned("!=", standing, ir.Constant(WORD, 0))):
-                    block = builder.mul(builder.sub(w, args[6]), number(4))
-                    lane0 = builder.shl(builder.and_(s, number(1)), number(2))
-                    after = builder.append_basic_block("after")
-                    switch = builder.switch(builder.lshr(s, number(1)), after)
-                    for z in range(width - 1):
-                        case = builder.append_basic_block(f"word{z}")
-                        switch.add_case(number(z), case)
-                        builder.position_at_end(case)
-                        with cgutils.for_range(builder, number(4), intp=INDEX) as loop:
-                            shift = builder.trunc(builder.mul(loop.index, number(8)), WORD)
-                            byte = builder.and_(builder.lshr(standing, shift), ir.Constant(WORD, 255))
-                            with builder.if_then(builder.icmp_unsigned("!=", byte, ir.Constant(WORD, 0))):
-                                lane = builder.add(lane0, loop.index)
-                                xs = [
-                                    spread_lane(
-                                        builder, builder.bitcast(builder.load(vectors[z]), WORDS), lane
-                                    )
-                                    for vectors in state
-                                ]
-                                where = builder.mul(builder.add(block, loop.index), number(64 * width))
-                                for k in range(width):
-                                    matrix = builder.load(
-                                        at(2, builder.add(where, number(64 * k)), SLICE), align=64
-                                    )
-                                    for x, vectors in zip(xs, state, strict=True):
-                                        added = affine(builder, x, matrix)
-                                        builder.store(
-                                            builder.xor(builder.load(vectors[k]), added), vectors[k]
-                                        )
-                        builder.branch(after)
-                    builder.position_at_end(after)
-                following = builder.add(s, number(1))
-                wrapped = builder.icmp_unsigned("==", following, args[7])
-                builder.store(builder.select(wrapped, number(0), following), slot)
+                    for k, words in enumerate(turn_words(builder, found), begin):
+                        if k < half or k >= width - tail:
+                            into = vectors[k if k < half else k - width + n_all]
+                            builder.store(turn_bytes(builder, words), into)
+            for z in range(half):
+                standing = builder.load(at(3, builder.add(pair, number(z)), INDEX))
+                if z == 0:
+                    standing = builder.shl(builder.lshr(standing, passed), passed)
+                builder.store(standing, rest)
+                test, body, after = (
+                    builder.append_basic_block(f"{name}{z}") for name in ("test", "body", "after")
+                )
+                builder.branch(test)
+                builder.position_at_end(test)
+                left = builder.load(rest)
+                builder.cbranch(builder.icmp_unsigned("!=", left, number(0)), body, after)
+                builder.position_at_end(body)
+                bit = builder.and_(builder.cttz(left, ir.Constant(ir.IntType(1), 1)), number(56))
+                builder.store(builder.and_(left, builder.not_(builder.shl(number(255), bit))), rest)
+                lane = builder.lshr(bit, number(3))
+                xs = [
+                    spread_lane(builder, builder.bitcast(builder.load(vectors[z]), WORDS), lane)
+                    for vectors in state
+                ]
+                where = builder.add(builder.mul(builder.add(lane, number(8 * z)), number(64 * n_all)), block)
+                for k in [*range(half - z), *range(half, n_all)]:
+                    matrix = builder.load(at(2, builder.add(where, number(64 * k)), SLICE), align=64)
+                    for x, vectors in zip(xs, state, strict=True):
+                        into = vectors[z + k if k < half else k]
+                        builder.store(builder.xor(builder.load(into), affine(builder, x, matrix)), into)
+                builder.branch(test)
+                builder.position_at_end(after)
             for g, vectors in enumerate(state):
-                for k, vector in enumerate(vectors):
-                    builder.store(
-                        turn_bits(builder, builder.load(vector)),
-                        at(1, builder.add(first_byte, number(64 * (g * width + k))), SLICE),
-                        align=1,
-                    )
+                for k, vector in zip(in_group, vectors, strict=True):
+                    place = builder.add(first_byte, number(64 * (g * (2 * half + tail) + k)))
+                    builder.store(turn_bits(builder, builder.load(vector)), at(1, place, SLICE), align=1)
         return context.get_dummy_value()
 
     n = types.int64
-    return types.none(rows, groups, maps, has, n, n, n, n, shape), codegen
+    return types.none(rows, groups, maps, has, n, n, shape), codegen
 
 
 @emits(free_bytes)
@@ -242,14 +308,14 @@ def _free_bytes(has: Any, first: Any) -> tuple[Signature, Any]:
 
 @emits(used_bytes)
 def _used_bytes(groups: Any, shape: Any) -> tuple[Signature, Any]:
-    width = shape.count
+    half, tail, _, _ = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         found = number(0)
-        for k in range(8):
+        for k in range(min(8, half)):
             part = ir.Constant(WORDS, [0] * 8)
             for g in range(N_GROUPS):
-                place = number(64 * (g * width + k))
+                place = number(64 * (g * (2 * half + tail) + k))
                 where = pointer_to(context, builder, signature.args[0], args[0], place, WORDS)
                 part = builder.or_(part, builder.load(where, align=1))
             used = builder.icmp_unsigned("!=", part, ir.Constant(WORDS, [0] * 8))
@@ -260,24 +326,23 @@ def _used_bytes(groups: Any, shape: Any) -> tuple[Signature, Any]:
     return types.uint64(groups, shape), codegen
 
 
-@emits(join_groups)
-def _join_groups(groups: Any, rows: Any, shape: Any) -> tuple[Signature, Any]:
-    width = shape.count
+@emits(join_tails)
+def _join_tails(groups: Any, tails: Any, shape: Any) -> tuple[Signature, Any]:
+    half, tail, _, _ = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for g in range(N_GROUPS):
-            for block in range(0, width, 8):
-                words = []
-                for k in range(block, block + 8):
-                    place = number(64 * (g * width + k))
-                    where = pointer_to(context, builder, signature.args[0], args[0], place, SLICE)
-                    part = turn_bits(builder, builder.load(where, align=1))
-                    part = builder.shuffle_vector(part, part, lanes(BYTES_TURNED))
-                    words.append(builder.bitcast(part, WORDS))
-                for r, row in enumerate(turn_words(builder, words)):
-                    place = number((8 * g + r) * width + block)
-                    where = pointer_to(context, builder, signature.args[1], args[1], place, WORDS)
-                    builder.store(row, where, align=8)
+            words = [ir.Constant(WORDS, [0] * 8)] * 8
+            for k in range(tail):
+                place = number(64 * (g * (2 * half + tail) + 2 * half + k))
+                where = pointer_to(context, builder, signature.args[0], args[0], place, SLICE)
+                part = turn_bytes(builder, turn_bits(builder, builder.load(where, align=1)))
+                words[k] = builder.bitcast(part, WORDS)
+            for r, row in enumerate(turn_words(builder, words)):
+                where = pointer_to(
+                    context, builder, signature.args[1], args[1], number(8 * (8 * g + r)), WORDS
+                )
+                builder.store(row, where, align=8)
         return context.get_dummy_value()
 
-    return types.none(groups, rows, shape), codegen
+    return types.none(groups, tails, shape), codegen

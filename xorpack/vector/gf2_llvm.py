@@ -13,9 +13,6 @@ BYTE, WORD, INDEX = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 SLICE = ir.VectorType(BYTE, 64)
 WORDS = ir.VectorType(INDEX, 8)
 
-BYTES_TURNED = [8 * (i % 8) + i // 8 for i in range(64)]
-"""Bytes of 8 words: byte r of word c becomes byte c of word r."""
-
 
 def number(value: int) -> Any:
     """A 64-bit constant."""
@@ -69,6 +66,12 @@ def turn_bits(builder: Any, words: Any) -> Any:
     """8 x 8 bits each: bit i of byte r becomes bit ``7 - r`` of byte ``7 - i``, and back."""
     ones = ir.Constant(SLICE, [128 >> i % 8 for i in range(64)])
     return builder.bitcast(affine(builder, ones, builder.bitcast(words, SLICE)), words.type)
+
+
+def turn_bytes(builder: Any, words: Any) -> Any:
+    """8 x 8 bytes: byte r of word c becomes byte c of word r."""
+    octets = builder.bitcast(words, SLICE)
+    return builder.shuffle_vector(octets, octets, lanes([8 * (i % 8) + i // 8 for i in range(64)]))
 
 
 def turn_words(builder: Any, vectors: list[Any]) -> list[Any]:

@@ -16,10 +16,19 @@ from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numpy.typing import NDArray
 
-from xorpack.vector.gf2_bytes import N_GROUPS, Bytes, Shape, Words, joined, sliced
+from xorpack.vector.gf2_bytes import (
+    N_GROUPS,
+    Bytes,
+    Shape,
+    Words,
+    group_size,
+    joined,
+    parts_of,
+    sizes,
+    sliced,
+)
 from xorpack.vector.gf2_llvm import (
     BYTE,
-    BYTES_TURNED,
     INDEX,
     SLICE,
     WORD,
@@ -29,11 +38,16 @@ from xorpack.vector.gf2_llvm import (
     number,
     spread,
     turn_bits,
+    turn_bytes,
+    turn_words,
 )
 from xorpack.vector.llvm import emits, pointer_to
 
 VIEW = 6
 """Bytes of a row in which its pivot is sought."""
+
+AHEAD = 6
+"""Pairs of words whose maps are on their way while one is solved."""
 
 SEEN = (1 << 8 * VIEW) - 1
 
@@ -56,8 +70,7 @@ def find_pivots(
     Returns:
         A word with bit ``8 * k + i`` set where bit i of place k was taken, bit ``8 * VIEW + r`` where row r took one.
     """
-    width, n = len(shape), N_GROUPS
-    rows = joined(groups[: n * 64 * width], width)
+    n, rows = N_GROUPS, joined(groups, shape)
     seen = [int.from_bytes(bytes(row[places[:VIEW]]), "little") for row in rows]
     found = [x | 1 << 8 * (VIEW + r // 8) + 7 - r % 8 for r, x in enumerate(seen)]
     for r in range(len(found)):
@@ -81,18 +94,20 @@ def find_pivots(
 
 
 def add_to_map(
-    maps: Bytes, at: int, groups: Bytes, sums: Words, place: int, fresh: bool, shape: Shape
+    maps: Bytes, at: int, groups: Bytes, sums: Words, place: int, begin: int, fresh: bool, shape: Shape
 ) -> None:
     """Let a map at ``at`` add, for bit b, those rows s of group h for which bit ``7 - s`` of byte ``7 - b`` is set.
 
-    Of ``sums[8 * h + place]``, that is. ``fresh``: whether the map was nothing before.
+    Of ``sums[8 * h + place]``, that is. ``begin``: the word of the rows' windows that the map's byte is in. ``fresh``:
+    whether the map was nothing before.
     """
-    size = 64 * len(shape)
+    half, _, _, size = sizes(shape)
     if fresh:
         maps[at : at + size] = 0
-    for h in range(N_GROUPS):
+    for h, group in enumerate(groups[: N_GROUPS * group_size(shape)].reshape(N_GROUPS, -1)):
         chosen = sums[8 * h + place : 8 * h + place + 1].view(np.uint8)[::-1]
-        bits = np.bitwise_count(groups[h * size : (h + 1) * size, None] & chosen) & 1
+        rows = np.concatenate([group[64 * begin : 64 * (begin + half)], group[128 * half :]])
+        bits = np.bitwise_count(rows[:, None] & chosen) & 1
         maps[at : at + size] ^= np.packbits(bits, axis=1, bitorder="little")[:, 0]
 
 
@@ -101,28 +116,61 @@ def mix_groups(groups: Bytes, mixing: Words, shape: Shape) -> None:
 
     That is byte r of ``mixing[N_GROUPS * g + h]``.
     """
-    n, size = N_GROUPS, 64 * len(shape)
-    rows = joined(groups[: n * size], len(shape))
+    n, rows = N_GROUPS, joined(groups, shape)
     chosen = np.unpackbits(mixing[: n * n].view(np.uint8).reshape(n, n, 8, 1), axis=3)  # (g, h, r, s)
     chosen = chosen.transpose(0, 2, 1, 3).reshape(8 * n, 8 * n)
     mixed = [np.bitwise_xor.reduce(rows[each != 0], axis=0, initial=np.uint8(0)) for each in chosen]
-    groups[: n * size] = sliced(np.array(mixed))
+    groups[: n * group_size(shape)] = sliced(np.array(mixed))
 
 
-def solve_byte(maps: Bytes, at: int, solved: Words, row: int, shape: Shape) -> np.uint8:
-    """Bit b: the parity of what the map at ``at`` makes of bit b, where ``solved`` is set.
+def solve_pair(
+    maps: Bytes,
+    at: int,
+    standing: int,
+    stream: Words,
+    place: int,
+    stride: int,
+    tails: Words,
+    found: Words,
+    shape: Shape,
+) -> None:
+    """What the maps of a pair of words, from ``at`` on, make of the words after it: its columns that have pivots.
 
-    The bits of each byte of ``solved[row : row + width]`` stand in reverse order.
+    Maps of pairs before it are brought near on the way: memory is slower than what is done with them.
+
+    Args:
+        maps: see the module.
+        at: where the first of the pair's 8 maps begins.
+        standing: the pair's columns that have pivots.
+        stream: pairs of words, the bits of each byte in reverse order, of ``found.size`` planes that are ``stride``
+            apart; those after ``place`` are known, this one is written.
+        place: the pair's place in the first plane.
+        stride: see ``stream``.
+        tails: the tails of all planes, one after another, the bits of each byte in reverse order.
+        found: out: the pair itself, of each plane.
+        shape: see the module.
     """
-    chosen = np.unpackbits(solved[row : row + len(shape)].view(np.uint8), bitorder="little")
-    return np.uint8(np.bitwise_xor.reduce(maps[at : at + chosen.size][chosen != 0], initial=np.uint8(0)))
+    half, tail, _, size = sizes(shape)
+    for p in range(found.size):
+        begin = place + p * stride
+        known = np.concatenate([stream[begin : begin + half], tails[p * tail : (p + 1) * tail]])
+        known[0] = 0
+        bits = np.unpackbits(known.view(np.uint8), bitorder="little")
+        pair = np.zeros(8, np.uint8)
+        for b in range(7, -1, -1):
+            octets = maps[at + size * b : at + size * (b + 1)]
+            total = np.bitwise_xor.reduce(octets[bits != 0], initial=np.uint8(0))
+            pair[b] = total & np.uint8(int(standing) >> 8 * b & 255)
+            bits[8 * b : 8 * b + 8] = np.unpackbits(pair[b : b + 1])
+        found[p] = pair.view(np.uint64)[0]
+        stream[begin] = np.packbits(bits[:64], bitorder="little").view(np.uint64)[0]
 
 
 @emits(find_pivots)
 def _find_pivots(
     groups: Any, places: Any, octets: Any, sums: Any, mixing: Any, shape: Any
 ) -> tuple[Signature, Any]:
-    width = shape.count
+    half, tail, _, _ = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def at(k: int, where: Any, kind: Any) -> Any:
@@ -134,60 +182,52 @@ def _find_pivots(
             where, lane = builder.mul(builder.load(at(1, number(k), INDEX)), number(8)), ir.Constant(WORD, k)
             own = builder.insert_element(own, builder.load(at(2, number(k), INDEX)), lane)
             for g in range(n):
-                word = builder.load(at(0, builder.add(where, number(64 * width * g)), INDEX), align=8)
+                word = builder.load(
+                    at(0, builder.add(where, number(64 * (2 * half + tail) * g)), INDEX), align=8
+                )
                 found[g] = builder.insert_element(found[g], word, lane)
         for g, words in enumerate(found):
-            seen = builder.bitcast(turn_bits(builder, words), SLICE)
-            seen = builder.bitcast(builder.shuffle_vector(seen, seen, lanes(BYTES_TURNED)), WORDS)
+            seen = builder.bitcast(turn_bytes(builder, turn_bits(builder, words)), WORDS)
             unit = ir.Constant(WORDS, [1 << 8 * (VIEW + g) + 7 - r for r in range(8)])
             found[g] = builder.or_(seen, unit)
 
-        def lowest_seen(words: Any) -> Any:
-            seen = builder.and_(words, ir.Constant(WORDS, [SEEN] * 8))
-            return builder.and_(seen, builder.sub(nothing, seen))
-
+        # All bits of a row are at its lowest one or above: nothing less the bit that a row shares with it chooses them.
         for r in range(8 * n):
             mine = builder.shuffle_vector(found[r // 8], found[r // 8], lanes([r % 8] * 8))
-            lowest = lowest_seen(mine)
+            lowest = builder.and_(mine, builder.sub(nothing, mine))
             for g, others in enumerate(found):
-                hit = builder.icmp_unsigned("!=", builder.and_(others, lowest), nothing)
-                if g == r // 8:
-                    rest = ir.Constant(ir.VectorType(ir.IntType(1), 8), [int(k != r % 8) for k in range(8)])
-                    hit = builder.and_(hit, rest)
-                found[g] = builder.xor(others, builder.select(hit, mine, nothing))
+                looks = ir.Constant(WORDS, [SEEN * (8 * g + k != r) for k in range(8)])
+                hit = builder.and_(builder.and_(others, looks), lowest)
+                found[g] = builder.xor(others, builder.and_(mine, builder.sub(nothing, hit)))
 
-        # Sums by column: byte 8 * k + 7 - i is that of the row which took bit i of place k; last, of those without.
-        by_column = [cgutils.alloca_once(builder, ir.ArrayType(BYTE, 128)) for _ in range(n)]
-        columns, took = nothing, number(0)
+        columns, took, matrices, chosen = nothing, number(0), [], []
         for g, words in enumerate(found):
-            lowest = lowest_seen(words)
+            seen = builder.and_(words, ir.Constant(WORDS, [SEEN] * 8))
+            lowest = builder.and_(seen, builder.sub(nothing, seen))
             columns = builder.or_(columns, lowest)
             some = builder.icmp_unsigned("!=", lowest, nothing)
             mask = builder.zext(builder.bitcast(some, BYTE), INDEX)
             took = builder.or_(took, builder.shl(mask, number(8 * (VIEW + g))))
-            for r in range(8):
-                x = builder.extract_element(words, ir.Constant(WORD, r))
-                column = builder.cttz(builder.and_(x, number(SEEN)), ir.Constant(ir.IntType(1), 0))
-                place = builder.xor(column, number(7))
-                for h, into in enumerate(by_column):
-                    chosen = builder.trunc(builder.lshr(x, number(8 * (VIEW + h))), BYTE)
-                    builder.store(chosen, builder.gep(into, [number(0), place]))
+            matrices.append(turn_bytes(builder, lowest))
+            chosen.append(turn_bits(builder, builder.bitcast(turn_bytes(builder, words), WORDS)))
             others = builder.bitcast(builder.select(some, nothing, words), SLICE)
             for h in range(n):
-                chosen = builder.shuffle_vector(others, others, lanes(range(VIEW + h, 64, 8)))
-                builder.store(builder.bitcast(chosen, INDEX), at(4, number(n * g + h), INDEX))
+                rest = builder.shuffle_vector(others, others, lanes(range(VIEW + h, 64, 8)))
+                builder.store(builder.bitcast(rest, INDEX), at(4, number(n * g + h), INDEX))
         for step in (4, 2, 1):
             moved = builder.shuffle_vector(columns, columns, lanes([(k + step) % 8 for k in range(8)]))
             columns = builder.or_(columns, moved)
         taken = builder.extract_element(columns, ir.Constant(WORD, 0))
-        chosen = builder.sext(builder.bitcast(taken, ir.VectorType(ir.IntType(1), 64)), SLICE)
-        chosen = builder.shuffle_vector(chosen, chosen, lanes([i ^ 7 for i in range(64)]))
         own = builder.or_(builder.bitcast(own, SLICE), ir.Constant(SLICE, [128 >> i % 8 for i in range(64)]))
-        bits = turn_bits(builder, builder.and_(own, chosen))
-        for h, place in enumerate(by_column):
-            rows = builder.load(builder.bitcast(place, SLICE.as_pointer()), align=1)
-            found_sums = affine(builder, bits, turn_bits(builder, rows))
-            builder.store(found_sums, at(3, number(8 * h), SLICE), align=8)
+        # By bit of a place's byte, the rows that took the bits it is the sum of; then what those are the sums of.
+        takers = [affine(builder, turn_bits(builder, own), matrix) for matrix in matrices]
+        for h in range(n):
+            total = None
+            for rows, words in zip(takers, chosen, strict=True):
+                word = builder.shuffle_vector(words, words, lanes([VIEW + h] * 8))
+                part = affine(builder, rows, builder.bitcast(word, SLICE))
+                total = part if total is None else builder.xor(total, part)
+            builder.store(total, at(3, number(8 * h), SLICE), align=8)
         return builder.or_(taken, took)
 
     return types.uint64(groups, places, octets, sums, mixing, shape), codegen
@@ -195,9 +235,9 @@ def _find_pivots(
 
 @emits(add_to_map)
 def _add_to_map(
-    maps: Any, at: Any, groups: Any, sums: Any, place: Any, fresh: Any, shape: Any
+    maps: Any, at: Any, groups: Any, sums: Any, place: Any, begin: Any, fresh: Any, shape: Any
 ) -> tuple[Signature, Any]:
-    width = shape.count
+    half, tail, _, in_group = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
@@ -206,15 +246,16 @@ def _add_to_map(
             place = builder.add(args[4], number(8 * h))
             word = builder.load(pointer_to(context, builder, kinds[3], args[3], place, INDEX))
             matrices.append(builder.bitcast(spread(builder, word, 8), SLICE))
+        moved = builder.mul(args[5], number(64))
 
         def add(is_fresh: bool) -> None:
-            for k in range(width):
-                into = pointer_to(
-                    context, builder, kinds[0], args[0], builder.add(args[1], number(64 * k)), SLICE
-                )
+            for k, vector in enumerate(in_group):
+                where = builder.add(args[1], number(64 * k))
+                into = pointer_to(context, builder, kinds[0], args[0], where, SLICE)
                 total = None if is_fresh else builder.load(into, align=64)
                 for h, matrix in enumerate(matrices):
-                    place = number(64 * (h * width + k))
+                    place = number(64 * (h * (2 * half + tail) + vector))
+                    place = builder.add(place, moved) if k < half else place
                     rows = builder.load(
                         pointer_to(context, builder, kinds[2], args[2], place, SLICE), align=1
                     )
@@ -222,7 +263,7 @@ def _add_to_map(
                     total = part if total is None else builder.xor(total, part)
                 builder.store(total, into, align=64)
 
-        with builder.if_else(builder.icmp_unsigned("!=", args[5], ir.Constant(args[5].type, 0))) as (yes, no):
+        with builder.if_else(builder.icmp_unsigned("!=", args[6], ir.Constant(args[6].type, 0))) as (yes, no):
             with yes:
                 add(True)
             with no:
@@ -230,12 +271,12 @@ def _add_to_map(
         return context.get_dummy_value()
 
     index = types.int64
-    return types.none(maps, index, groups, sums, index, types.boolean, shape), codegen
+    return types.none(maps, index, groups, sums, index, index, types.boolean, shape), codegen
 
 
 @emits(mix_groups)
 def _mix_groups(groups: Any, mixing: Any, shape: Any) -> tuple[Signature, Any]:
-    width = shape.count
+    half, tail, _, in_group = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds, n = signature.args, N_GROUPS
@@ -243,9 +284,11 @@ def _mix_groups(groups: Any, mixing: Any, shape: Any) -> tuple[Signature, Any]:
         for k in range(n * n):
             word = builder.load(pointer_to(context, builder, kinds[1], args[1], number(k), INDEX))
             matrices.append(builder.bitcast(spread(builder, word, 8), SLICE))
-        for k in range(width):
+        for k in in_group:
             places = [
-                pointer_to(context, builder, kinds[0], args[0], number(64 * (h * width + k)), SLICE)
+                pointer_to(
+                    context, builder, kinds[0], args[0], number(64 * (h * (2 * half + tail) + k)), SLICE
+                )
                 for h in range(n)
             ]
             rows = [builder.load(place, align=1) for place in places]
@@ -259,30 +302,86 @@ def _mix_groups(groups: Any, mixing: Any, shape: Any) -> tuple[Signature, Any]:
     return types.none(groups, mixing, shape), codegen
 
 
-@emits(solve_byte)
-def _solve_byte(maps: Any, at: Any, solved: Any, row: Any, shape: Any) -> tuple[Signature, Any]:
-    width = shape.count
+@emits(solve_pair)
+def _solve_pair(
+    maps: Any,
+    at: Any,
+    standing: Any,
+    stream: Any,
+    place: Any,
+    stride: Any,
+    tails: Any,
+    found: Any,
+    shape: Any,
+) -> tuple[Signature, Any]:
+    half, tail, _, _ = parts_of(shape)
+    ones, nothing = ir.Constant(SLICE, [255] * 64), ir.Constant(WORDS, [0] * 8)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds = signature.args
-        nothing = ir.Constant(SLICE, [0] * 64)
-        total = nothing
-        for k in range(width):
-            word = builder.load(
-                pointer_to(context, builder, kinds[2], args[2], builder.add(args[3], number(k)), INDEX)
-            )
-            chosen = builder.bitcast(word, ir.VectorType(ir.IntType(1), 64))
-            place = builder.add(args[1], number(64 * k))
-            octets = builder.load(pointer_to(context, builder, kinds[0], args[0], place, SLICE), align=64)
-            total = builder.xor(total, builder.select(chosen, octets, nothing))
-        words = builder.bitcast(total, WORDS)
-        for step in (4, 2, 1):
-            moved = builder.shuffle_vector(words, words, lanes([(i + step) % 8 for i in range(8)]))
-            words = builder.xor(words, moved)
-        folded = builder.extract_element(words, ir.Constant(WORD, 0))
-        for shift in (32, 16, 8):
-            folded = builder.xor(folded, builder.lshr(folded, number(shift)))
-        return builder.trunc(folded, BYTE)
+        def at(k: int, where: Any, kind: Any) -> Any:
+            return pointer_to(context, builder, signature.args[k], args[k], where, kind)
+
+        def octets(b: int, k: int) -> Any:
+            where = builder.add(args[1], number(64 * ((half + tail) * b + k)))
+            return builder.load(at(0, where, WORDS), align=64)
+
+        def every_byte(word: Any, of: int) -> Any:
+            return builder.shuffle_vector(word, word, lanes([of] * 8))
+
+        # Of byte b of the pair, what it adds to those before it, all at once: a matrix for each.
+        inner = []
+        for b, words in enumerate(turn_words(builder, [octets(b, 0) for b in range(8)])):
+            earlier = ir.Constant(WORDS, [(1 << 64) - 1 if a < b else 0 for a in range(8)])
+            inner.append(builder.bitcast(builder.and_(turn_bits(builder, words), earlier), SLICE))
+        stands = builder.bitcast(spread(builder, args[2], 8), SLICE)
+        stands = builder.shuffle_vector(stands, stands, lanes([i // 8 for i in range(64)]))
+        n_planes = cgutils.create_struct_proxy(signature.args[7])(context, builder, args[7]).nitems
+        kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), WORD, WORD, WORD])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        reads, near, data = (ir.Constant(WORD, value) for value in (0, 2, 1))
+        # A pair's maps, some for each plane: all at once would hold up what is loaded.
+        lines, soon = 8 * (half + tail), builder.sub(args[1], number(64 * 8 * (half + tail) * AHEAD))
+        share = builder.udiv(builder.add(n_planes, number(lines - 1)), n_planes)
+        share = builder.mul(share, number(64))
+        with cgutils.for_range(builder, n_planes, intp=INDEX) as plane:
+            begin = builder.add(args[4], builder.mul(plane.index, args[5]))
+            first = builder.mul(plane.index, number(tail))
+            known = [(k, 3, builder.add(begin, number(k))) for k in range(half - 1, 0, -1)]
+            known += [(half + k, 6, builder.add(first, number(k))) for k in range(tail)]
+            totals = [nothing] * 8
+            for k, array, where in sorted(known, key=lambda each: -each[0]):
+                bits = builder.bitcast(
+                    builder.load(at(array, where, INDEX)), ir.VectorType(ir.IntType(1), 64)
+                )
+                mask = builder.bitcast(builder.sext(bits, SLICE), WORDS)
+                totals = [
+                    builder.xor(total, builder.and_(octets(b, k), mask)) for b, total in enumerate(totals)
+                ]
+            for step in (1, 2, 4):  # word b: the sum of all words of total b
+                low = lanes([i - step + 8 if i & step else i for i in range(8)])
+                high = lanes([i + 8 if i & step else i + step for i in range(8)])
+                pairs = zip(totals[::2], totals[1::2], strict=True)
+                totals = [
+                    builder.xor(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high))
+                    for a, b in pairs
+                ]
+            fetched = builder.add(soon, builder.mul(plane.index, share))
+            with cgutils.for_range_slice(
+                builder, fetched, builder.add(fetched, share), number(64), INDEX
+            ) as (line, _):
+                builder.call(fetch, [at(0, line, BYTE), reads, near, data])
+            sums = affine(builder, ones, builder.bitcast(turn_bits(builder, totals[0]), SLICE))
+            for b in range(7, 0, -1):
+                solved = builder.bitcast(builder.and_(sums, stands), WORDS)
+                added = affine(builder, builder.bitcast(every_byte(solved, b), SLICE), inner[b])
+                sums = builder.xor(sums, added)
+            solved = builder.and_(sums, stands)
+            turned = affine(builder, solved, ir.Constant(SLICE, [1 << i % 8 for i in range(64)]))
+            for octet, array, where in ((solved, 7, plane.index), (turned, 3, begin)):
+                chosen = builder.shuffle_vector(octet, octet, lanes([8 * i % 64 for i in range(64)]))
+                word = builder.extract_element(builder.bitcast(chosen, WORDS), ir.Constant(WORD, 0))
+                builder.store(word, at(array, where, INDEX))
+        return context.get_dummy_value()
 
     n = types.int64
-    return types.uint8(maps, n, solved, n, shape), codegen
+    return types.none(maps, n, types.uint64, stream, n, n, tails, found, shape), codegen

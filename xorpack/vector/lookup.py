@@ -30,6 +30,9 @@ ENTRIES = 1 << GROUP
 TABLE = 32 // GROUP * ENTRIES
 """Entries of the tables of one word's columns."""
 
+AHEAD = 32 * ROWS
+"""Words of the mask that are fetched before they are needed: those of the next panel, while its planes are expanded."""
+
 _WORD, _FLOAT, _INDEX = ir.IntType(32), ir.FloatType(), ir.IntType(64)
 _WORDS, _FLOATS = ir.VectorType(_WORD, ROWS), ir.VectorType(_FLOAT, ROWS)
 _SHORTS = ir.VectorType(ir.IntType(16), 2 * ROWS)
@@ -52,10 +55,18 @@ def xor_rows(
     target[to : to + ROWS] = total
 
 
-def and_rows(target: NDArray[np.uint32], to: int, n: int, mask: NDArray[np.uint32], at: int) -> None:
-    """``target[to + 16 * j + i] &= mask[at + i]``, for j < n and i < 16; then ``mask`` as plane n."""
-    target[to : to + ROWS * n].reshape(n, ROWS)[...] &= mask[at : at + ROWS]
-    target[to + ROWS * n : to + ROWS * (n + 1)] = mask[at : at + ROWS]
+def and_rows(
+    target: NDArray[np.uint32], to: int, n: int, mask: NDArray[np.uint32], at: int, n_words: int
+) -> None:
+    """``target[to + 16 * j + i] &= mask[at + i]``, for j < n and i < 16; then ``mask`` as plane n.
+
+    The same for ``n_words`` in turn, planes and masks one behind another.
+    """
+    for _ in range(n_words):
+        target[to : to + ROWS * n].reshape(n, ROWS)[...] &= mask[at : at + ROWS]
+        target[to + ROWS * n : to + ROWS * (n + 1)] = mask[at : at + ROWS]
+        to += ROWS * (n + 1)
+        at += ROWS
 
 
 def turn_rows(
@@ -80,23 +91,26 @@ def add_lookups(
     tables: NDArray[Any],
     first: int,
     n: int,
+    n_words: int,
 ) -> None:
     """``sums[to + 16 * j + i] += sum over g < 8 of tables[first + 16 * place(g) + e]``, j < n planes and i < 16 rows.
 
     ``e`` is the g-th group of 4 bits of ``words[at + 16 * j + i]``. Of float32 tables, for float32 sums, ``place(g)``
     is g; the eight are added pairwise, then to the sum. Of int16 tables, for int32 sums, it is :func:`place_of_table`;
-    four entries must add up to an int16.
+    four entries must add up to an int16. The same for ``n_words`` in turn, planes and tables one behind another.
     """
     groups = np.arange(8, dtype=np.uint32)
-    found = words[at : at + ROWS * n, None] >> (GROUP * groups) & np.uint32(ENTRIES - 1)
-    if tables.dtype == np.int16:
-        places = np.array([place_of_table(g) for g in range(8)])
-        sums[to : to + ROWS * n] += tables[first + ENTRIES * places + found].sum(axis=1, dtype=np.int32)
-        return
-    parts = tables[first + ENTRIES * groups.astype(np.int64) + found]
-    while parts.shape[1] > 1:
-        parts = parts[:, ::2] + parts[:, 1::2]
-    sums[to : to + ROWS * n] += parts[:, 0]
+    places = np.array([place_of_table(g) if tables.dtype == np.int16 else g for g in range(8)])
+    for word in range(n_words):
+        begin = at + ROWS * n * word
+        found = words[begin : begin + ROWS * n, None] >> (GROUP * groups) & np.uint32(ENTRIES - 1)
+        parts = tables[first + TABLE * word + ENTRIES * places + found]
+        if tables.dtype == np.int16:
+            sums[to : to + ROWS * n] += parts.sum(axis=1, dtype=np.int32)
+            continue
+        while parts.shape[1] > 1:
+            parts = parts[:, ::2] + parts[:, 1::2]
+        sums[to : to + ROWS * n] += parts[:, 0]
 
 
 def place_of_table(group: int) -> int:
@@ -143,26 +157,41 @@ def _xor_rows(
     return types.none(target, integer, source, integer, offsets, integer, integer), codegen
 
 
+def _fetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
+    """Have what stands at ``index`` of a flat array, or past its end, brought nearer, and do not wait."""
+    pointer = pointer_to(context, builder, kind, array, index, ir.IntType(8))
+    number = ir.IntType(32)
+    fetch = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [pointer.type, *[number] * 3]), "llvm.prefetch.p0i8"
+    )
+    builder.call(fetch, [pointer, *(ir.Constant(number, how) for how in (0, 3, 1))])
+
+
 @emits(and_rows)
-def _and_rows(target: Any, to: Any, n: Any, mask: Any, at: Any) -> tuple[Signature, Any]:
+def _and_rows(target: Any, to: Any, n: Any, mask: Any, at: Any, n_words: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows = ir.Constant(_INDEX, ROWS)
-        kept = builder.load(
-            pointer_to(context, builder, signature.args[3], args[3], args[4], _WORDS), align=4
-        )
+        rows, ahead = ir.Constant(_INDEX, ROWS), ir.Constant(_INDEX, AHEAD)
+        n_planes = builder.add(args[2], ir.Constant(_INDEX, 1))
+        with cgutils.for_range(builder, args[5]) as words:
+            begin = builder.add(args[4], builder.mul(words.index, rows))
+            _fetch(context, builder, signature.args[3], args[3], builder.add(begin, ahead))
+            kept = builder.load(
+                pointer_to(context, builder, signature.args[3], args[3], begin, _WORDS), align=4
+            )
+            planes = builder.mul(words.index, n_planes)
 
-        def plane(j: Any) -> Any:
-            where = builder.add(args[1], builder.mul(j, rows))
-            return pointer_to(context, builder, signature.args[0], args[0], where, _WORDS)
+            def plane(j: Any, planes: Any = planes) -> Any:
+                where = builder.add(args[1], builder.mul(builder.add(planes, j), rows))
+                return pointer_to(context, builder, signature.args[0], args[0], where, _WORDS)
 
-        with cgutils.for_range(builder, args[2]) as loop:
-            place = plane(loop.index)
-            builder.store(builder.and_(builder.load(place, align=4), kept), place, align=4)
-        builder.store(kept, plane(args[2]), align=4)
+            with cgutils.for_range(builder, args[2]) as loop:
+                place = plane(loop.index)
+                builder.store(builder.and_(builder.load(place, align=4), kept), place, align=4)
+            builder.store(kept, plane(args[2]), align=4)
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.none(target, integer, integer, mask, integer), codegen
+    return types.none(target, integer, integer, mask, integer, integer), codegen
 
 
 @emits(turn_rows)
@@ -190,7 +219,22 @@ def _turn_rows(target: Any, to: Any, step: Any, source: Any, at: Any, starts: An
     return types.none(target, integer, integer, source, integer, starts), codegen
 
 
-def _add_floats(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+def _each_word(add: Any) -> Any:
+    """The code generator of :func:`add_lookups`, of one, ``add``, that adds those of a word."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums, to, words, at, tables, first, n, n_words = args
+        planes = builder.mul(n, ir.Constant(_INDEX, ROWS))
+        with cgutils.for_range(builder, n_words) as loop:
+            here = builder.add(at, builder.mul(loop.index, planes))
+            table = builder.add(first, builder.mul(loop.index, ir.Constant(_INDEX, TABLE)))
+            add(context, builder, signature, (sums, to, words, here, tables, table, n))
+        return context.get_dummy_value()
+
+    return codegen
+
+
+def _add_floats(context: Any, builder: Any, signature: Any, args: Any) -> None:
     def pointer(k: int, index: Any, kind: Any) -> Any:
         return pointer_to(context, builder, signature.args[k], args[k], index, kind)
 
@@ -207,7 +251,6 @@ def _add_floats(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
         target = pointer(0, builder.add(args[1], step), _FLOATS)
         builder.store(builder.fadd(builder.load(target, align=4), parts[0]), target, align=4)
-    return context.get_dummy_value()
 
 
 def _add_halves(builder: Any, shorts: Any) -> Any:
@@ -235,7 +278,7 @@ def _look_up_shorts(builder: Any, pointer: Any, table: Any, index: Any) -> Any:
     return found
 
 
-def _add_shorts(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+def _add_shorts(context: Any, builder: Any, signature: Any, args: Any) -> None:
     def pointer(k: int, index: Any, kind: Any) -> Any:
         return pointer_to(context, builder, signature.args[k], args[k], index, kind)
 
@@ -258,13 +301,12 @@ def _add_shorts(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target = pointer(0, builder.add(args[1], step), _WORDS)
         total = builder.add(builder.load(target, align=4), _add_halves(builder, whole))
         builder.store(total, target, align=4)
-    return context.get_dummy_value()
 
 
 @emits(add_lookups)
 def _add_lookups(
-    sums: Any, to: Any, words: Any, at: Any, tables: Any, first: Any, n: Any
+    sums: Any, to: Any, words: Any, at: Any, tables: Any, first: Any, n: Any, n_words: Any
 ) -> tuple[Signature, Any]:
     integer = types.int64
     add = _add_shorts if tables.dtype == types.int16 else _add_floats
-    return types.none(sums, integer, words, integer, tables, integer, integer), add
+    return types.none(sums, integer, words, integer, tables, integer, integer, integer), _each_word(add)

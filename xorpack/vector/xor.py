@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -40,22 +42,27 @@ def xor_taps(
     n_alike: int,
     n_planes: int,
     size: int,
+    n_steps: int,
 ) -> None:
-    """One step of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[to : to + 64]``.
+    """Steps of 32 lanes: the XOR of ``n_taps`` rotated rows of ``source``, twice into ``target[to : to + 64]``.
 
     ``target[to + lane] = XOR over k of rotl(source[here + stride * offsets[first + k] + lane], rotations[first + k])``,
     and the same 32 further, so that any rotation of the lanes is 32 neighbours. Of each plane: those of ``source`` are
     ``size`` words apart, those of ``target`` 64. Where ``n_alike`` is not 0, the first so many taps have one rotation
-    and the others none. Flat contiguous arrays, unchecked.
+    and the others none. The same of ``n_steps`` in turn, their taps and what is made of them one behind another.
+    Flat contiguous arrays, unchecked.
     """
-    for plane in range(n_planes):
-        total = np.zeros(LANES, np.uint32)
-        for k in range(first, first + n_taps):
-            at = plane * size + here + stride * int(offsets[k])
-            words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
-            total ^= (words | words >> np.uint64(32)).astype(np.uint32)
-        target[to + 64 * plane : to + 64 * plane + LANES] = total
-        target[to + 64 * plane + LANES : to + 64 * plane + 2 * LANES] = total
+    for _ in range(n_steps):
+        for plane in range(n_planes):
+            total = np.zeros(LANES, np.uint32)
+            for k in range(first, first + n_taps):
+                at = plane * size + here + stride * int(offsets[k])
+                words = source[at : at + LANES].astype(np.uint64) << np.uint64(rotations[k])
+                total ^= (words | words >> np.uint64(32)).astype(np.uint32)
+            target[to + 64 * plane : to + 64 * plane + LANES] = total
+            target[to + 64 * plane + LANES : to + 64 * plane + 2 * LANES] = total
+        first += n_taps
+        to += 64 * n_planes
 
 
 def and_lanes(
@@ -84,6 +91,7 @@ def _xor_taps(
     n_alike: Any,
     n_planes: Any,
     size: Any,
+    n_steps: Any,
 ) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word, index = ir.IntType(32), ir.IntType(64)
@@ -108,25 +116,34 @@ def _xor_taps(
             words = plain(found, plane)
             return builder.call(rotate, [words, words, found[1]])
 
-        def store(total: Any, plane: Any) -> None:
+        def store(total: Any, step: Any, plane: Any) -> None:
+            number = builder.add(builder.mul(step, args[10]), plane)
             for half in (0, LANES):
-                where = builder.add(args[1], builder.mul(plane, ir.Constant(index, 2 * LANES)))
+                where = builder.add(args[1], builder.mul(number, ir.Constant(index, 2 * LANES)))
                 where = builder.add(where, ir.Constant(index, half))
                 builder.store(total, at(0, where, vector), align=4)
 
+        @contextmanager
+        def steps() -> Iterator[tuple[Any, Any]]:
+            """Loop over steps: which one it is, and its first tap."""
+            with cgutils.for_range(builder, args[12]) as loop:
+                yield loop.index, builder.add(args[7], builder.mul(loop.index, args[8]))
+
         def straight(n: int) -> None:
-            known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(n)]
-            with cgutils.for_range(builder, args[10]) as planes:
-                begin = builder.mul(planes.index, args[11])
-                store(reduce(builder.xor, [turned(each, begin) for each in known]), planes.index)
+            with steps() as (step, first):
+                known = [tap(builder.add(first, ir.Constant(index, k))) for k in range(n)]
+                with cgutils.for_range(builder, args[10]) as planes:
+                    begin = builder.mul(planes.index, args[11])
+                    store(reduce(builder.xor, [turned(each, begin) for each in known]), step, planes.index)
 
         def alike(n: int, n_turned: int) -> None:
-            known = [tap(builder.add(args[7], ir.Constant(index, k))) for k in range(n)]
-            with cgutils.for_range(builder, args[10]) as planes:
-                words = [plain(each, builder.mul(planes.index, args[11])) for each in known]
-                sums = [reduce(builder.xor, part) for part in (words[:n_turned], words[n_turned:])]
-                rotated = builder.call(rotate, [sums[0], sums[0], known[0][1]])
-                store(builder.xor(rotated, sums[1]), planes.index)
+            with steps() as (step, first):
+                known = [tap(builder.add(first, ir.Constant(index, k))) for k in range(n)]
+                with cgutils.for_range(builder, args[10]) as planes:
+                    words = [plain(each, builder.mul(planes.index, args[11])) for each in known]
+                    sums = [reduce(builder.xor, part) for part in (words[:n_turned], words[n_turned:])]
+                    rotated = builder.call(rotate, [sums[0], sums[0], known[0][1]])
+                    store(builder.xor(rotated, sums[1]), step, planes.index)
 
         def any_number(usual: tuple[int, ...]) -> None:
             if usual:
@@ -137,14 +154,14 @@ def _xor_taps(
                     with no:
                         any_number(usual[1:])
                 return
-            with cgutils.for_range(builder, args[10]) as planes:
+            with steps() as (step, first), cgutils.for_range(builder, args[10]) as planes:
                 total = cgutils.alloca_once_value(builder, zero)
                 builder.store(zero, total)
                 begin = builder.mul(planes.index, args[11])
                 with cgutils.for_range(builder, args[8]) as loop:
-                    found = turned(tap(builder.add(args[7], loop.index)), begin)
+                    found = turned(tap(builder.add(first, loop.index)), begin)
                     builder.store(builder.xor(builder.load(total), found), total)
-                store(builder.load(total), planes.index)
+                store(builder.load(total), step, planes.index)
 
         with builder.if_else(builder.icmp_signed("==", args[9], ir.Constant(index, ALIKE[1]))) as (yes, no):
             with yes:
@@ -156,7 +173,7 @@ def _xor_taps(
     integer = types.int64
     return types.none(
         *(target, integer, source, integer, integer, offsets, rotations),
-        *(integer, integer, integer, integer, integer),
+        *(integer, integer, integer, integer, integer, integer),
     ), codegen
 
 

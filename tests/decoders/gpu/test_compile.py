@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import nvrtc
 import pytest
+import sass
 
 from xorpack.cuda.sources import FILES, Kernel, network_macros
 
@@ -14,13 +15,10 @@ pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: kerne
 SPILLED = {
     ("default", "matvec", "sm_120"): 224,
     ("quasi-cyclic", "matvec", "sm_120"): 128,
-    ("default", "coded_product", "sm_100"): 64,
-    ("default", "coded_product", "sm_120"): 64,
-    ("quasi-cyclic", "coded_product", "sm_100"): 64,
-    ("quasi-cyclic", "coded_product", "sm_120"): 64,
+    ("default", "coded_product", "sm_80"): 16,
 }
-"""Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread, and emulated binary
-tensor cores, which nothing chooses by itself, take many."""
+"""Bytes of spill loads and stores that are allowed: a block of 16 warps has 128 registers a thread. What
+``matvec`` spills its loop does not need."""
 TRELLIS_SPILLED = 64
 """Of trellis_product: numbers that are read once in a body of some 1000 instructions, for 12 warps instead of 8."""
 TILES_SPILLED = 96
@@ -43,6 +41,15 @@ def test_compiles_without_a_warning(group, arch):
         assert used.registers * launch.block <= 65536, used
         assert launch.shared_bytes <= nvrtc.SHARED_LIMIT[arch] << 10
         assert used.spilled <= SPILLED.get((group, kernel.name, arch), 0), used
+
+
+@pytest.mark.skipif(sass.disassembler() is None, reason="nvdisasm is not installed: loops are not read")
+@pytest.mark.parametrize("kind", ["default", "quasi-cyclic"])
+def test_the_loop_of_tables_has_no_spill(kind):
+    (kernel,) = (each for each, _ in nvrtc.kernels(kind, 2, "sm_120") if each.name == "matvec")
+    found = sass.count(kernel, sass.CODED_STEPS, "sm_120")
+    assert found.kinds["LDS"] >= 3 * 5 * sass.CODED_STEPS
+    assert not {"LDL", "STL"} & set(found.kinds)
 
 
 @pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)

@@ -288,6 +288,47 @@ def test_binary_tensor_cores_take_every_way():
     assert any(int(macros["BITS"]) > int(macros["PLANES"]) for macros in taken.values())
 
 
+FAST = {"unrolled": 65104, "unrolled, groups of 512": 65104, "unrolled, row scales": 30583}
+"""Half a unit of activations is less than the panel's largest by this, where groups are below a panel, and others."""
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("name", FAST)
+def test_fast_products(name, n):
+    """Within what rounding of activations explains, ten times as far from exact as the default at least."""
+    encoded, tensor = encoded_case(name), loaded(name)
+    x = activations(n, encoded.cols, "F32")
+    x[:, 7] = 1.999 * np.abs(x).max()  # near the largest number that digits hold
+    wanted, sizes = gpu_cases.products(encoded, x)
+    largest = np.abs(x).reshape(n, -1, 1024).max(axis=2).repeat(1024, axis=1)
+    bound = gpu_cases.products(encoded, largest)[1] / FAST[name] + 2.0**-22 * sizes
+    error = np.abs(tensor.matmul(x, precision="fast") - wanted)
+    exact = np.abs(tensor.matmul(x, algorithm="binary") - wanted)
+    assert (error <= bound).all()
+    assert np.sqrt((error**2).mean()) > 10 * np.sqrt((exact**2).mean())
+
+
+def test_a_fast_product_says_why_not():
+    x = activations(1, 1024, "F16")
+    with pytest.raises(ParameterError, match="the GPU has no binary tensor cores"):
+        host_device.load(encoded_case("unrolled"), counts_bits=False).matvec(x, precision="fast")
+    with pytest.raises(ParameterError, match="it is for algorithm 'binary', not 'tables'"):
+        loaded("unrolled").matvec(x, precision="fast", algorithm="tables")
+    with pytest.raises(ParameterError, match="9 columns are more than 8"):
+        loaded("unrolled").prepare(9, precision="fast")
+    with pytest.raises(ParameterError, match="'int8' is not one of float32, fast"):
+        loaded("unrolled").matvec(x, precision="int8")
+
+
+@pytest.mark.parametrize("largest", [1.0, 1.6677, 1.6678, 1.9677734375, 1.96826171875, 1.9999998807907104])
+@pytest.mark.parametrize("name", ["unrolled", "unrolled, row scales"])
+def test_digits_hold_the_largest_number(name, largest):
+    encoded = encoded_case(name)
+    for sign in (-1, 1):
+        x = np.full((1, encoded.cols), sign * largest, np.float32)
+        check_product(loaded(name).matvec(x, algorithm="binary"), encoded, x, "F32")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_activations_that_are_not_finite_reach_all_rows(value):
     x = activations(2, 1024, "F16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
+import gpu_cases
 import host_device
 import numpy as np
 import pytest
@@ -146,6 +147,19 @@ def test_digits_hold_the_largest_number(largest):
     for sign in (-1, 1):
         x = np.full((1, encoded.cols), sign * largest, np.float32)
         check_product(loaded("trellis").matvec(x, algorithm="binary"), encoded, x, "F32")
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fast_products(name):
+    """Within what rounding of activations explains, ten times as far from exact as the default at least."""
+    encoded, tensor = encoded_case(name), loaded(name)
+    x = np.clip(activations(3, encoded.cols, "F32"), -2, 2)
+    x[:, ::128] = 2
+    wanted, sizes = gpu_cases.products(encoded, x)
+    error = np.abs(tensor.matvec(x, precision="fast") - wanted)
+    exact = np.abs(tensor.matvec(x) - wanted)
+    assert (error <= gpu_cases.products(encoded, 0 * x + 2)[1] / 30583 + 2.0**-22 * sizes).all()
+    assert np.sqrt((error**2).mean()) > 10 * np.sqrt((exact**2).mean())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

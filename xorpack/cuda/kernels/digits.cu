@@ -1,13 +1,13 @@
-// digits: activations as operands of binary tensor cores (binary.cu).
+// digits: activations as operands of binary tensor cores. Behind binary.cu.
 //
 //   XP_PANEL     chunks of a panel that have a place, a multiple of 8; the first panel_chunks of them exist
 //   XP_RUN       chunks of a lane that lie side by side: lane t of four has chunks k with k / XP_RUN % 4 = t, the 2 p-th
-//                and the one behind it for product `part` p
+//                and the one behind it for operands of `part` p
 //   XP_COLUMNS   columns whose operands lie side by side
 //
 // In:     gains or null; x (n, cols), type x_type, x_stride elements from row to row.
-// Out:    fragments[((at * XP_PANEL / 8 + part) * 3 + i) * 32 + lane] and units[at], where columns z * XP_COLUMNS + c of a
-//         panel lie side by side: at = (z * n_panels + p) * XP_COLUMNS + c.
+// Out:    fragments[(((at * XP_PANEL / 8 + part) * XP_PRODUCTS + i) * XP_COPIES + copy) * 32 + lane] and units[at], where
+//         columns z * XP_COLUMNS + c of a panel lie side by side: at = (z * n_panels + p) * XP_COLUMNS + c.
 // Launch: grid (n_panels, n), XP_PANEL warps, 4 * XP_PANEL bytes of shared memory. A thread has an activation, a ballot
 //         makes a word of bits.
 #ifndef XP_PANEL
@@ -19,6 +19,14 @@
 #ifndef XP_COLUMNS
 #define XP_COLUMNS 1
 #endif
+#define XP_FIGURES (2 * XP_PRODUCTS)
+
+// The largest number that digits have, as all four are at their most; and the power of two below it.
+__device__ constexpr int xp_most() {
+    const int top = xp_power(XP_COPIES + 1, XP_FIGURES - 1), ones = 1 + XP_BASE * (1 + XP_BASE * (1 + XP_BASE));
+    return (top - 1) * ones;
+}
+__device__ constexpr int xp_log2(u32 n) { return n > 1 ? 1 + xp_log2(n / 2) : 0; }
 
 extern "C" __global__ void __launch_bounds__(XP_PANEL * 32, 1)
 digits(i64 cols, i64 panel_chunks, const unsigned short* __restrict__ gains, const void* __restrict__ x, i64 x_type, i64 x_stride,
@@ -40,22 +48,34 @@ digits(i64 cols, i64 panel_chunks, const unsigned short* __restrict__ gains, con
     __syncthreads();
 #pragma unroll
     for (int warp = 0; warp < XP_PANEL; ++warp) most = max(most, largest[warp]);
-    // The unit is a power of two by which the largest is at most 8255455 = 31 * (1 + 64 + 64^2 + 64^3).
+    // The unit is a power of two by which the largest is at most xp_most().
+    constexpr int limit = xp_most(), bits = xp_log2(limit);
+    constexpr u32 fraction = ((u32)limit << (23 - bits)) - (1u << 23);
     const bool finite = most < 0x7F800000;
-    const u32 exponent = max(most >> 23, 24u) + ((most & 0x7FFFFF) > 0x7BEF00);
-    const float inverse = __uint_as_float((276 - exponent) << 23);
-    const u32 digits = finite ? ((u32)(int)rintf(value * inverse) + 0x820820) ^ 0x820820 : 0;  // 6 bits each
+    const u32 exponent = max(most >> 23, (u32)bits + 2) + ((most & 0x7FFFFF) > fraction);
+    const float inverse = __uint_as_float((254 + bits - exponent) << 23);
+    // Digits count from their least.
+    constexpr int base = XP_COPIES + 1, least = xp_power(base, XP_FIGURES - 1) * XP_COPIES;
+    u32 rest = finite ? (u32)((int)rintf(value * inverse) + limit / (xp_power(base, XP_FIGURES - 1) - 1) * least) : 0;
     u32 mine = 0;
 #pragma unroll
-    for (int bit = 0; bit < 24; ++bit) {
-        const u32 word = __ballot_sync(0xFFFFFFFF, digits >> bit & 1);
-        if (lane == bit) mine = word;
+    for (int figure = 0; figure < 4 * XP_FIGURES; ++figure) {
+        const u32 higher = rest / base;
+        u32 ones = rest - higher * base;
+        if (figure % XP_FIGURES == XP_FIGURES - 1) ones = XP_COPIES - ones;
+        rest = higher;
+#pragma unroll
+        for (int copy = 0; copy < XP_COPIES; ++copy) {
+            const u32 word = __ballot_sync(0xFFFFFFFF, ones > copy);
+            if (lane == figure * XP_COPIES + copy) mine = word;
+        }
     }
-    if (lane < 24) {
-        const int digit = lane / 6, bit = lane % 6, column = 2 * digit + (bit & 1);
+    if (lane < 4 * XP_FIGURES * XP_COPIES) {
+        const int copy = lane % XP_COPIES, figure = lane / XP_COPIES % XP_FIGURES, digit = lane / XP_COPIES / XP_FIGURES;
         const int t = k / XP_RUN % 4, own = k / (4 * XP_RUN) * XP_RUN + k % XP_RUN;  // the lane, and which of its chunks
-        const i64 fragment = (at * (XP_PANEL / 8) + own / 2) * 3 + (bit >> 1);
+        const int i = figure >> 1, column = 2 * digit + (figure & 1);
+        const i64 fragment = ((at * (XP_PANEL / 8) + own / 2) * XP_PRODUCTS + i) * XP_COPIES + copy;
         fragments[(fragment * 32 + column * 4 + t) * 2 + (own & 1)] = mine;
     }
-    if (threadIdx.x == 0) units[at] = __uint_as_float(finite ? (exponent - 22) << 23 : 0x7FC00000);
+    if (threadIdx.x == 0) units[at] = __uint_as_float(finite ? (exponent - bits) << 23 : 0x7FC00000);
 }

@@ -45,19 +45,19 @@
 #endif
 #define XP_PANEL (4 * XP_CHUNKS)
 #define XP_PARTS (XP_CHUNKS / 2)
-#define XP_FRAGMENTS (XP_PARTS * 3)
+#define XP_FRAGMENTS (XP_PARTS * XP_PRODUCTS)
 #define XP_NEW (XP_BODY * XP_N_IN / XP_N_OUT)
 #define XP_END(u) (((u) + 1) * XP_N_IN / XP_N_OUT + (((u) + 1) * XP_N_IN % XP_N_OUT != 0))
 
 // A lane's digit, summed over the columns of the panel where its two rows have ones.
 __device__ __forceinline__ void xp_sums(const u32 (&ones)[XP_PARTS][4], const uint2* b, int stride, int (&sums)[2]) {
-    int c[3][4];
+    int c[XP_PRODUCTS][4];
 #pragma unroll
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < XP_PRODUCTS; ++i) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) c[i][e] = 0;
 #pragma unroll
-        for (int part = 0; part < XP_PARTS; ++part) xp_count(c[i], ones[part], b[(part * 3 + i) * stride]);
+        for (int part = 0; part < XP_PARTS; ++part) xp_count(c[i], ones[part], b[(part * XP_PRODUCTS + i) * stride]);
     }
     xp_digit(c, sums);
 }
@@ -106,7 +106,7 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
         int sums[2];
         xp_sums(ones, fragments + column * XP_FRAGMENTS * 32, 32, sums);
         minus[column] = -all * (float)sums[0];
-        weight[column] = units[first + column] * (float)(1 << 6 * t);
+        weight[column] = units[first + column] * xp_worth(t);
     }
     if (XP_COLUMNS == 1) {  // registers are saved
         minus[0] *= weight[0];

@@ -23,8 +23,9 @@ VISIT_PADDING = 8
 """Visits before and behind a run whose scales a warp may read, for nothing: it takes 8 at a time."""
 MASK_PADDING = 16
 """Visits behind the last whose mask a warp may read, for nothing: it takes 8 or 16 at a time."""
-GROUP_PADDING = 33
-"""Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks, for nothing."""
+GROUP_PADDING = 40
+"""Groups behind the last one that a warp may read, where a panel has fewer than 32 chunks, for nothing: 33, and as many
+as leave the first scale on a multiple of 16 bytes."""
 
 
 def reciprocal(n: int) -> int:

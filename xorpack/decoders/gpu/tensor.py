@@ -16,7 +16,7 @@ from xorpack.cuda.arrays import TYPES, ArrayView, is_dense
 from xorpack.cuda.device import Device, device
 from xorpack.decoders.cpu import check_encoded
 from xorpack.decoders.gpu.packed import MaskForm, Packed, pack
-from xorpack.decoders.gpu.products import Product, algorithm_of, choose
+from xorpack.decoders.gpu.products import PRECISIONS, Product, algorithm_of, choose
 from xorpack.decoders.gpu.resident import CodedResident, Resident, Step
 from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.elements import Lossless
@@ -63,7 +63,7 @@ class GpuTensor:
         self._stored = sum(encoded.section_bytes().values())
         self._device = target
         self._resident = resident(packed.encoded, packed, target)
-        self._products: dict[tuple[str, int, str], Product] = {}
+        self._products: dict[tuple[str, str, int, str], Product] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -141,11 +141,27 @@ class GpuTensor:
             held.decode_words(to.pointer, on)
         return result
 
-    def matvec(self, x: Any, *, out: Any = None, stream: Any = None, algorithm: str = "auto") -> Any:
+    def matvec(
+        self,
+        x: Any,
+        *,
+        out: Any = None,
+        stream: Any = None,
+        algorithm: str = "auto",
+        precision: str = PRECISIONS[0],
+    ) -> Any:
         """``W x``: as :meth:`matmul`, for x of shape (cols,) or (n, cols) with n up to 8."""
-        return self._product(x, out, stream, algorithm, MAX_MATVEC)
+        return self._product(x, out, stream, (algorithm, precision), MAX_MATVEC)
 
-    def matmul(self, x: Any, *, out: Any = None, stream: Any = None, algorithm: str = "auto") -> Any:
+    def matmul(
+        self,
+        x: Any,
+        *,
+        out: Any = None,
+        stream: Any = None,
+        algorithm: str = "auto",
+        precision: str = PRECISIONS[0],
+    ) -> Any:
         """``x W^T``: x (n, cols) to (n, rows), or (cols,) to (rows,).
 
         Sums run in float32 in a fixed order: the same input gives the same bits on the same device. ``tables`` and
@@ -161,17 +177,28 @@ class GpuTensor:
                 new CuPy array of x's type.
             stream: to launch on; default: CuPy's current one.
             algorithm: ``auto``, or one of :data:`xorpack.decoders.gpu.products.ALGORITHMS`.
+            precision: ``float32``: no worse than sums in float32. ``fast``: ``binary`` with fewer products; activations
+                (times gains) are rounded to 1/30583, with groups of scales below a panel 1/65104, of the largest of
+                1024 (trellis tensors: 512 or 256) columns.
 
         Raises:
-            ParameterError: a wrong shape, type or layout, or an algorithm that cannot run, and why.
+            ParameterError: a wrong shape, type or layout, or an algorithm or precision that cannot run, and why.
             DeviceError: an array or stream of another device; not enough memory.
         """
-        return self._product(x, out, stream, algorithm, None)
+        return self._product(x, out, stream, (algorithm, precision), None)
 
-    def prepare(self, n: int, dtype: str = "F16", *, stream: Any = None, algorithm: str = "auto") -> None:
+    def prepare(
+        self,
+        n: int,
+        dtype: str = "F16",
+        *,
+        stream: Any = None,
+        algorithm: str = "auto",
+        precision: str = PRECISIONS[0],
+    ) -> None:
         """Compile what a product of ``n`` columns of ``dtype`` takes and reserve its workspace on ``stream``."""
         on = self._device.stream(stream)
-        product = self._planned(algorithm, n, dtype)
+        product = self._planned(algorithm, precision, n, dtype)
         if self._resident.is_zero:
             return
         for kernel, launch in product.steps:
@@ -179,27 +206,37 @@ class GpuTensor:
         for what, n_bytes in product.workspace.items():
             self._device.workspace(on, what, n_bytes)
 
-    def workspace_bytes(self, n: int, dtype: str = "F16", *, algorithm: str = "auto") -> dict[str, int]:
+    def workspace_bytes(
+        self, n: int, dtype: str = "F16", *, algorithm: str = "auto", precision: str = PRECISIONS[0]
+    ) -> dict[str, int]:
         """Scratch memory of a product by purpose; the next call on the stream, of any tensor, uses the same."""
-        return dict(self._planned(algorithm, n, dtype).workspace)
+        return dict(self._planned(algorithm, precision, n, dtype).workspace)
 
-    def kernels(self, n: int, dtype: str = "F16", *, algorithm: str = "auto") -> list[Step]:
+    def kernels(
+        self, n: int, dtype: str = "F16", *, algorithm: str = "auto", precision: str = PRECISIONS[0]
+    ) -> list[Step]:
         """The kernels of a product with their launches, in order."""
-        return list(self._planned(algorithm, n, dtype).steps)
+        return list(self._planned(algorithm, precision, n, dtype).steps)
 
-    def _planned(self, algorithm: str, n: int, dtype: str) -> Product:
-        key = (algorithm, n, dtype)
+    def _planned(self, algorithm: str, precision: str, n: int, dtype: str) -> Product:
+        key = (algorithm, precision, n, dtype)
         if key not in self._products:
             if dtype not in TYPES:
                 raise ParameterError(f"dtype {dtype!r} is not one of {', '.join(TYPES)}")
             target = self._device
             chosen = choose(
-                algorithm, self._encoded, n, dtype, target.shared_limit, counts_bits=target.counts_bits
+                algorithm,
+                self._encoded,
+                n,
+                dtype,
+                target.shared_limit,
+                counts_bits=target.counts_bits,
+                precision=precision,
             )
-            self._products[key] = algorithm_of(chosen, self._encoded)(self._resident, n, dtype)
+            self._products[key] = algorithm_of(chosen, self._encoded)(self._resident, n, dtype, precision)
         return self._products[key]
 
-    def _product(self, x: Any, out: Any, stream: Any, algorithm: str, limit: int | None) -> Any:
+    def _product(self, x: Any, out: Any, stream: Any, how: tuple[str, str], limit: int | None) -> Any:
         encoded = self._encoded
         seen = self._device.view(x, "x")
         if len(seen.shape) not in (1, 2) or seen.shape[-1] != encoded.cols:
@@ -210,7 +247,7 @@ class GpuTensor:
         n = matrix.shape[0]
         if limit is not None and n > limit:
             raise ParameterError(f"matvec takes up to {limit} rows of x, not {n}: use matmul")
-        product = self._planned(algorithm, n, seen.dtype)
+        product = self._planned(*how, n, seen.dtype)
         shape = (*seen.shape[:-1], encoded.rows)
         on = self._device.stream(stream)
         result = self._device.empty(shape, seen.dtype) if out is None else out

@@ -62,7 +62,7 @@ class PlaneRows:
             network.n_alike,
             furthest(network),
             np.array([0xFFFFFFFF * (ones >> k & 1) for k in constant], np.uint32),
-            _by_rows(corrections, rows, cols, planes),
+            _by_units(corrections, order, cols, planes),
             masks,
             fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1),
             fused.chunks_of_group(self.group_size, cols),
@@ -86,12 +86,20 @@ class PlaneRows:
         planes_kernel(0, self.n_units, helpers, team, *self._how, *few[1:], out)
 
 
-def _by_rows(
-    corrections: Corrections, rows: int, cols: int, planes: list[int]
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """Where the corrections of each row begin, their columns, and their values with bits in the order of ``planes``."""
-    starts = np.searchsorted(corrections.positions, np.arange(rows + 1) * cols).astype(np.int64)
+def _by_units(
+    corrections: Corrections, order: NDArray[np.int64], cols: int, planes: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Corrections by unit and column: where each unit's begin; their columns, which of its rows they are in, values.
+
+    Bits of values stand in the order of ``planes``. ``order``: the rows as they are coded.
+    """
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    rows, columns = np.divmod(corrections.positions, max(cols, 1))
+    units, lanes = np.divmod(places[rows], ROWS)
+    found = np.lexsort((columns, units))
+    starts = np.searchsorted(units[found], np.arange(-(-len(order) // ROWS) + 1)).astype(np.int64)
     values = np.zeros(len(corrections), np.int64)
     for j, k in enumerate(planes):
         values |= (corrections.values.astype(np.int64) >> k & 1) << j
-    return starts, (corrections.positions % max(cols, 1)).astype(np.int32), values
+    return starts, columns[found].astype(np.int32), lanes[found], values[found]

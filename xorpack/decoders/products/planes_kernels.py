@@ -31,7 +31,7 @@ def planes_kernel(
     n_alike,  # XorNetwork.n_alike
     furthest,  # offset of all taps
     constants,  # (q - n_coded,) uint32: words of the planes that are not coded; they come last
-    wrong,  # (starts, columns, values): corrections of row r are those from starts[r] to starts[r + 1]
+    wrong,  # (starts, columns, lanes, values): corrections of unit u, by column, from starts[u] to starts[u + 1]
     masks,  # (units, chunks, 16) uint32 flat, or empty: nothing is pruned
     alphas,  # (units, n_groups, q, 16) float32 flat
     chunks_of_group,
@@ -50,7 +50,7 @@ def planes_kernel(
     n_coded = q - constants.size
     masked = masks.size > 0
     n_planes = q + 1 if masked else q
-    firsts, columns, values = wrong
+    firsts, columns, wrong_lanes, values = wrong
     # Where all lanes are a turn, any skew of them is 32 neighbours of what was made: nothing need be placed.
     packed = bits.size > 0
     straight = lanes == 32 and n_sub == 1 and not packed
@@ -60,17 +60,16 @@ def planes_kernel(
     rest = aligned(16 * constants.size * 32)
     everything = aligned(32)
     everything[:] = 0xFFFFFFFF
-    words = aligned(16 * (q + 1) * 16)
+    words = aligned(16 * n_planes * 16)
     sums = aligned(n * n_planes * 16).view(totals.dtype)
     total, kept = np.empty((n, 16), np.float32), np.empty(16, totals.dtype)
-    indices, slots, cursors = np.zeros(16, np.int64), np.zeros(16, np.int64), np.zeros(16, np.int64)
+    indices, slots = np.zeros(16, np.int64), np.zeros(16, np.int64)
     starts, places, nexts = np.zeros((q, 16), np.int64), np.zeros(16, np.int64), np.zeros(16, np.int64)
     for unit in range(begin, end):
         n_rows = min(16, rows - 16 * unit)
         for y in range(n_rows):
             indices[y], slots[y] = 16 * unit + y, place_of(0, 16 * unit + y, lanes, n_sub)
             places[y] = indices[y] * row_stride % rows
-            cursors[y] = firsts[places[y]]
             if packed:
                 nexts[y] = bits[places[y]]
         for y in range(16):
@@ -82,9 +81,9 @@ def planes_kernel(
                 else:
                     starts[j, y] = (j * 16 + y) * 32
         total[:] = 0
-        p, c, g, left = -1, panel_chunks - 1, 0, chunks_of_group
-        for chunk in range(chunks):
-            c += 1
+        cursor, until = firsts[unit], firsts[unit + 1]
+        p, c, g, left, chunk = -1, panel_chunks, 0, chunks_of_group, 0
+        while chunk < chunks:
             if c == panel_chunks:
                 p, c = p + 1, 0
                 limit = min(panel_chunks, chunks - chunk)
@@ -111,28 +110,28 @@ def planes_kernel(
                 for j in range(constants.size):
                     rest[j * 512 : (j + 1) * 512] = constants[j]
                 coded = made if straight else placed
-                for y in range(n_rows):
-                    until = firsts[places[y] + 1]
-                    while cursors[y] < until and columns[cursors[y]] < 32 * (chunk + panel_chunks):
-                        column, value = columns[cursors[y]], values[cursors[y]]
-                        bit = np.uint32(1) << np.uint32(column & 31)
-                        for j in range(q):
-                            if value >> j & 1:
-                                target = coded if j < n_coded else rest
-                                target[starts[j, y] + (column >> 5) - chunk] ^= bit
-                        cursors[y] += 1
+                while cursor < until and columns[cursor] < 32 * (chunk + panel_chunks):
+                    column, y, value = columns[cursor], wrong_lanes[cursor], values[cursor]
+                    bit = np.uint32(1) << np.uint32(column & 31)
+                    for j in range(q):
+                        if value >> j & 1:
+                            target = coded if j < n_coded else rest
+                            target[starts[j, y] + (column >> 5) - chunk] ^= bit
+                    cursor += 1
             if c & 15 == 0:
                 for j in range(q):
-                    turn_rows(words, 16 * j, 16 * (q + 1), coded if j < n_coded else rest, c, starts[j])
+                    turn_rows(words, 16 * j, 16 * n_planes, coded if j < n_coded else rest, c, starts[j])
             if left == chunks_of_group:
                 sums[:] = 0
-            at = (c & 15) * (q + 1) * 16
+            at = (c & 15) * n_planes * 16
+            many = min(16 - (c & 15), limit - c, left)  # words that are turned, of one panel and of one group
             if masked:
-                and_rows(words, at, q, masks, (unit * chunks + chunk) * 16)
+                and_rows(words, at, q, masks, (unit * chunks + chunk) * 16, many)
             for k in range(n):
-                add_lookups(sums, k * n_planes * 16, words, at, tables, (k * chunks + chunk) * 128, n_planes)
-            left -= 1
-            if left and chunk + 1 < chunks:
+                first = (k * chunks + chunk) * 128
+                add_lookups(sums, k * n_planes * 16, words, at, tables, first, n_planes, many)
+            chunk, c, left = chunk + many, c + many, left - many
+            if left and chunk < chunks:
                 continue
             for k in range(n):
                 at = k * n_planes * 16

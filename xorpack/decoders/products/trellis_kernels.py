@@ -61,10 +61,10 @@ def trellis_kernel(
                             tap = bounds[v * q + j]
                             xor_rows(words, 16 * j, code, here, offsets, tap, bounds[v * q + j + 1] - tap)
                         if masked:
-                            and_rows(words, 0, q, masks, ((unit * n_out + v) * chunks + chunk) * 16)
+                            and_rows(words, 0, q, masks, ((unit * n_out + v) * chunks + chunk) * 16, 1)
                         for k in range(n):
                             at = (unit - first) * size + k * n_planes * 16
-                            add_lookups(sums, at, words, 0, tables, (k * chunks + chunk) * 128, n_planes)
+                            add_lookups(sums, at, words, 0, tables, (k * chunks + chunk) * 128, n_planes, 1)
                 for unit in range(first, last):
                     scale = ((unit * n_out + v) * n_groups + g) * 16
                     for k in range(n):

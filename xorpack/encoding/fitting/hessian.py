@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky
-from scipy.linalg.lapack import dtrtri
 
 from xorpack.errors import DataError, ParameterError
 
@@ -146,6 +145,9 @@ def inverse_factor(h: NDArray[np.float64]) -> NDArray[np.float64]:
     Raises:
         LinAlgError: ``h`` is not positive definite.
     """
+    from scipy.linalg import cholesky  # a third of a second, which commands without a Hessian need not wait
+    from scipy.linalg.lapack import dtrtri
+
     if not len(h):
         return h.copy()
     v = cholesky(h[::-1, ::-1], lower=True, check_finite=False)[::-1, ::-1]

@@ -43,8 +43,9 @@ BATCH = 32
 LARGE_RING = 16384
 """Stored words from which on a ring's first window is fixed to 0."""
 
-MAPPED = (8, 16)
-"""64-bit words of the rows that are reduced by maps where the CPU is fast at that."""
+MAPPED = ((7, 1), (15, 1), (4, 4), (7, 7), (8, 8))
+"""64-bit words of window and tail of the rows that are reduced by maps where the CPU is fast at that: code is made for
+each that is used. The tail ends with the border and the right-hand side."""
 
 
 class GivenUpError(Exception):
@@ -84,7 +85,7 @@ def encode_ring(
         m_lane: stored words per lane.
         most: corrections with which the ring is given up; default: any number will do.
         large: stored words from which on the border is fixed to 0.
-        maps: whether to reduce by maps, where rows are of :data:`MAPPED` words; default: whether that is fast.
+        maps: whether to reduce by maps, where rows fit one of :data:`MAPPED`; default: whether that is fast.
 
     Raises:
         GivenUpError: there are ``most`` corrections, or more.
@@ -100,26 +101,31 @@ def encode_ring(
     n_care = int(np.bitwise_count(care).sum(dtype=np.int64))
     positions = np.empty(n_care, np.int64)
     values = np.empty(n_care, np.uint64)
-    pivots = scratch.take(max(m - window, 0) * 32 * width)
     ring = np.ascontiguousarray(care), np.ascontiguousarray(planes), m_lane
     wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
-    has = np.zeros(m + 16, np.uint32)
+    has = np.zeros((m + 64) // 2 * 2, np.uint32)
     enough = n_care + 1 if most is None else most
-    if width in MAPPED and (gf2_bytes.is_fast() if maps is None else maps):
-        n = 8 * gf2_bytes.N_GROUPS
-        words = _words(2 * n * width + 64)
-        groups, rows, work = words[: n * width].view(np.uint8), words[n * width : -64], words[-64:]
-        shape, maps_of, taps_of = (0,) * width, pivots.view(np.uint8), patterns_of(network, 2 * half, width)
+    fitting = [shape for shape in MAPPED if shape[0] > -(-window // 2) and shape[1] > n_border]
+    if fitting and (gf2_bytes.is_fast() if maps is None else maps):
+        shape: gf2_bytes.Shape = (0,) * fitting[0][0], (0,) * fitting[0][1]
+        n, n_pairs = 8 * gf2_bytes.N_GROUPS, max((m + 1) // 2 - window // 2, 0)
+        pivots = scratch.take(n_pairs * gf2_bytes.map_size(shape))
+        words = _words(n * width + 64)
+        groups = np.zeros(gf2_bytes.N_GROUPS * gf2_bytes.group_size(shape), np.uint8)
+        maps_of, pairs = pivots.view(np.uint8), has.view(np.uint64)
         border = np.empty((64 * n_border, n_border + 1), np.uint64), np.zeros(n_border + 1, np.uint64)
-        scratches = np.empty(n, np.int64), work, np.zeros(32, np.int64)
+        scratches = np.empty(n, np.int64), words[-64:], np.zeros(32, np.int64)
         n_wrong = eliminate_maps(
-            *ring, *wiring, shape, taps_of.copy(), maps_of, pivots, has, has.view(np.uint8), groups, rows,
-            *scratches, *border, enough, positions, values,
+            *ring, *wiring, shape, patterns_of(network, *fitting[0]).copy(), maps_of, pivots, has, pairs,
+            has.view(np.uint8), groups, words[:-64], *scratches, *border, enough, positions, values,
         )  # fmt: skip
-        if n_wrong < enough:
-            solved = np.zeros((q, width), np.uint64)
-            solve_maps(maps_of, has, window, n_border, shape, *border, solved, solved.reshape(-1), code)
+        if n_wrong < enough and q:
+            solved = np.zeros((q, len(shape[1])), np.uint64)
+            stream = np.zeros(q * (n_pairs + len(shape[0])), np.uint64)
+            known = solved, solved.reshape(-1), stream, np.empty(q, np.uint64)
+            solve_maps(maps_of, pairs, window, n_border, shape, *border, *known, code)
     else:
+        pivots = scratch.take(max(m - window, 0) * 32 * width)
         rows, tables = _words((BATCH + 1) * width), _words(2 * half * 8 * 16 * width)
         out = enough, code, positions, values
         n_wrong = eliminate(*ring, *wiring, width, pivots, has, rows, tables, *out)
@@ -131,16 +137,16 @@ def encode_ring(
 
 
 @lru_cache(16)
-def patterns_of(network: XorNetwork, slots: int, width: int) -> NDArray[np.uint32]:
-    """The equation of bit 0 for each row of the network, twice its slots; room for one more of whole rows."""
+def patterns_of(network: XorNetwork, half: int, tail: int) -> NDArray[np.uint32]:
+    """The equation of bit 0 for each row of the network, after as many words as a window may begin late; one more."""
     offsets, rotations, counts = network.taps()
-    size = slots + 2 * width
+    lead = 2 * half - network.window
+    size = lead + 2 * VECTOR * -(-(half + tail) // VECTOR)
     patterns = np.zeros((offsets.shape[0] + 1, size), np.uint32)
     for k in range(offsets.shape[1]):
         (rows,) = np.nonzero(k < counts)
         bits = np.uint32(1) << (-rotations[rows, k] & 31).astype(np.uint32)
-        patterns[rows, offsets[rows, k]] ^= bits
-        patterns[rows, slots + offsets[rows, k]] ^= bits
+        patterns[rows, lead + offsets[rows, k]] ^= bits
     return patterns.reshape(-1)
 
 

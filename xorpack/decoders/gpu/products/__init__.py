@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from xorpack.checks import choice
+from xorpack.decoders.gpu.products.binary import Binary
 from xorpack.decoders.gpu.products.coded_binary import CodedBinary
 from xorpack.decoders.gpu.products.decode import Decode
-from xorpack.decoders.gpu.products.product import Product
+from xorpack.decoders.gpu.products.product import PRECISIONS, Product
 from xorpack.decoders.gpu.products.tables import Tables
 from xorpack.decoders.gpu.products.tensor_cores import TensorCores
 from xorpack.decoders.gpu.products.trellis_binary import TrellisBinary
@@ -15,7 +17,7 @@ from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
 
-__all__ = ["ALGORITHMS", "MAX_FUSED", "Product", "algorithm_of", "choose", "why_not"]
+__all__ = ["ALGORITHMS", "MAX_FUSED", "PRECISIONS", "Product", "algorithm_of", "choose", "why_not"]
 
 ALGORITHMS: Mapping[str, type[Product]] = {
     each.NAME: each for each in (Tables, TensorCores, CodedBinary, TrellisTiles, Decode)
@@ -52,18 +54,32 @@ def choose(
     shared_limit: int,
     *,
     counts_bits: bool = True,
+    precision: str = PRECISIONS[0],
 ) -> str:
     """The name of the algorithm of a product; ``auto``: by the number of columns.
 
     Args:
         algorithm, encoded, n, x_dtype, shared_limit: of the product.
         counts_bits: the device has binary tensor cores; where they are emulated, ``auto`` looks sums up instead.
+        precision: ``fast`` is a matter of binary tensor cores.
 
     Raises:
-        ParameterError: it is unknown, or cannot run, and why.
+        ParameterError: it is unknown, or cannot run, or not in that precision, and why.
     """
+    choice("precision", precision, PRECISIONS)
     if algorithm not in ("auto", *ALGORITHMS):
         raise ParameterError(f"algorithm {algorithm!r} is not one of auto, {', '.join(ALGORITHMS)}")
+    if precision != PRECISIONS[0]:
+        reason = (
+            f"it is for algorithm {Binary.NAME!r}, not {algorithm!r}"
+            if algorithm not in ("auto", Binary.NAME)
+            else "the GPU has no binary tensor cores (compute capability 8.0 to 9.0 has)"
+            if not counts_bits
+            else why_not(Binary.NAME, encoded, n, x_dtype, shared_limit)
+        )
+        if reason:
+            raise ParameterError(f"precision {precision!r} cannot be had here: {reason}")
+        return Binary.NAME
     if algorithm != "auto":
         reason = why_not(algorithm, encoded, n, x_dtype, shared_limit)
         if reason:

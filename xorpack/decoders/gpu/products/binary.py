@@ -14,10 +14,18 @@ from xorpack.decoders.gpu.products.product import Product
 from xorpack.decoders.gpu.resident import Step
 
 MAX_COLUMNS = 8
+DIGITS = {
+    ("float32", False): (3, 1),
+    ("float32", True): (2, 2),
+    ("fast", False): (2, 1),
+    ("fast", True): (1, 4),
+}
+"""Products and copies (``kernels/binary.cu``) by precision, and whether sums are joined so often that fewer of them are
+worth more products."""
 
 
 class Binary(Product):
-    """Unrounded values and activations of 24 bits (``kernels/binary.cu``), a panel a part."""
+    """Unrounded values and activations of 24 bits, ``fast`` of 16 (``kernels/binary.cu``), a panel a part."""
 
     NAME: ClassVar[str] = "binary"
 
@@ -40,9 +48,12 @@ class Binary(Product):
         self._main = self.main(n)
         _, places, run, columns = self.operands()
         panels = -(-n // columns) * columns * self.n_parts
-        self.workspace["activations"] = panels * places // 8 * 3 * 32 * 8
+        main = dict(self._main[0].macros)
+        digits = {name: int(main[name]) for name in ("PRODUCTS", "COPIES")}
+        self.workspace["activations"] = panels * places // 8 * digits["PRODUCTS"] * digits["COPIES"] * 32 * 8
         self.workspace["units"] = panels * 4
-        self._digits = digits_step(self.n_parts, n, {"PANEL": places, "RUN": run, "COLUMNS": columns})
+        macros = {"PANEL": places, "RUN": run, "COLUMNS": columns}
+        self._digits = digits_step(self.n_parts, n, macros | digits)
         return [self._digits, self._main]
 
     def multiply(self, x: ArrayView, partial: int, mask: np.uint64, stream: Any) -> None:
@@ -56,6 +67,12 @@ class Binary(Product):
         target.launch(*self._digits, (*panel, gains, *seen, activations, units), stream)
         values = self.main_values(x.shape[0], activations, units, mask)
         target.launch(*self._main, (*values, np.uint64(partial)), stream)
+
+
+def digit_macros(precision: str, *, often: bool) -> dict[str, int]:
+    """How activations are cut into digits, see :data:`DIGITS`."""
+    products, copies = DIGITS[precision, often]
+    return {"PRODUCTS": products, "COPIES": copies}
 
 
 def digits_step(n_panels: int, n: int, macros: Macros) -> Step:

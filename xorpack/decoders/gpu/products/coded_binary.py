@@ -11,7 +11,8 @@ from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import Kernel, Macros
 from xorpack.decoders.gpu.launches import tensor_macros
 from xorpack.decoders.gpu.order import ScaleOrder
-from xorpack.decoders.gpu.products.binary import MAX_COLUMNS, Binary
+from xorpack.decoders.gpu.products.binary import MAX_COLUMNS, Binary, digit_macros
+from xorpack.decoders.gpu.products.product import PRECISIONS
 from xorpack.decoders.gpu.resident import CodedResident, Step
 from xorpack.encoded import EncodedTensor
 
@@ -19,8 +20,11 @@ ROWS = 16
 """Rows that a warp decodes before it multiplies."""
 AHEAD = 4
 """Stored words that a lane has loaded ahead."""
+PANEL_SHIFT = 5
+"""``log2`` of the chunks of a group that is a panel or more."""
 MAX_NARROW = 2
-"""Planes whose windows leave twelve warps of a multiprocessor their registers, else it has eight."""
+"""Planes whose windows leave twelve warps of a multiprocessor their registers, else it has eight, as where scales of
+groups are held for many columns."""
 
 
 class CodedBinary(Binary):
@@ -48,7 +52,7 @@ class CodedBinary(Binary):
         resident, layout = self.resident, self.resident.layout
         self.n_parts = layout.n_panels
         shift = resident.packed.scale_order.shift(layout)
-        macros = resident.macros | coded_macros(resident.n_planes, shift, n)
+        macros = resident.macros | coded_macros(resident.n_planes, shift, n, self.precision)
         launch = coded_launch(layout, macros, self.device.n_multiprocessors)
         return Kernel.of("coded_product", macros), launch
 
@@ -67,12 +71,16 @@ class CodedBinary(Binary):
         )
 
 
-def coded_macros(n_planes: int, group_shift: int, n: int) -> dict[str, int | str]:
+def coded_macros(
+    n_planes: int, group_shift: int, n: int, precision: str = PRECISIONS[0]
+) -> dict[str, int | str]:
     """How ``coded_product`` is specialised for ``n`` columns, besides the tensor."""
+    groups = group_shift < PANEL_SHIFT
     return {
+        **digit_macros(precision, often=groups),
         "GROUP_SHIFT": group_shift,
-        "BLOCKS": 12 if n_planes <= MAX_NARROW else 8,
-        "SOON": ROWS if n == 1 else 8,
+        "BLOCKS": 8 if n_planes > MAX_NARROW or (groups and n > 1) else 12,
+        "SOON": 8 if groups or n > 1 else ROWS,
         "AHEAD": AHEAD,
         "ONE": int(n == 1),
     }

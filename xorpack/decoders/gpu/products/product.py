@@ -13,6 +13,9 @@ from xorpack.cuda.launches import Launch
 from xorpack.decoders.gpu.resident import Resident, Step
 from xorpack.encoded import EncodedTensor
 
+PRECISIONS = ("float32", "fast")
+"""Of products, see :meth:`xorpack.decoders.gpu.GpuTensor.matmul`."""
+
 
 class Product(ABC):
     """Products of a tensor by ``n`` columns of a type.
@@ -23,17 +26,18 @@ class Product(ABC):
         steps: kernels with their launches, in order.
         workspace: bytes of scratch memory by purpose.
         n_parts: partial sums of an output.
+        precision: one of :data:`PRECISIONS`, of which ``fast`` is for those that say so.
         part_cols: columns of a part, where its sums are still to be multiplied by the weights' scale; else 0.
     """
 
     NAME: ClassVar[str]
     CORRECTS: ClassVar[bool] = False
 
-    def __init__(self, resident: Resident, n: int, dtype: str) -> None:
+    def __init__(self, resident: Resident, n: int, dtype: str, precision: str = PRECISIONS[0]) -> None:
         """Plan for ``n`` columns of ``dtype``; the algorithm must be one that can run."""
         layout = resident.layout
         self.resident, self.device, self.n_parts = resident, resident.device, 1
-        self.part_cols = 0
+        self.part_cols, self.precision = 0, precision
         self.steps, self.workspace = resident.prelude()
         self.steps += self.set_up(n, dtype)
         self.workspace["partial"] = 4 * n * self.n_parts * layout.rows

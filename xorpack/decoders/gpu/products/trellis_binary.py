@@ -12,7 +12,7 @@ from xorpack.code.planes import TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
 from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import Kernel
-from xorpack.decoders.gpu.products.binary import MAX_COLUMNS, Binary
+from xorpack.decoders.gpu.products.binary import MAX_COLUMNS, Binary, digit_macros
 from xorpack.decoders.gpu.resident import Step
 from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.encoded import EncodedTensor
@@ -59,7 +59,9 @@ class TrellisBinary(Binary):
         self._plan = plan(resident.network, layout.cols, resident.encoded.group_size, n)
         self.part_cols, self.n_parts = self._plan.part_cols, -(-layout.cols // self._plan.part_cols)
         self._stripe, launch = self._plan.launch(layout.rows, layout.cols, self.device.n_multiprocessors)
-        macros = resident.macros | self._plan.macros(layout.chunks)
+        macros = (
+            resident.macros | self._plan.macros(layout.chunks) | digit_macros(self.precision, often=False)
+        )
         return Kernel.of("trellis_product", macros), launch
 
     def operands(self) -> tuple[int, int, int, int]:
