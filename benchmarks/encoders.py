@@ -59,6 +59,7 @@ def run(quick: bool) -> Iterator[Row]:
         ("F32", 0.9),
     ):
         yield _field(1024 if quick else 2048, dtype, sparsity, 2 if quick else 5)
+    yield _not_pruned(2 if quick else 5)
     # The E to beat is the one of the last row of Viterbi, n_s 2, whose ends weigh least.
     yield from _against_viterbi(found, 2 if quick else 5)
 
@@ -73,6 +74,18 @@ def _field(size: int, dtype: str, sparsity: float, n: int) -> Row:
     what = f"encode lossless {dtype}, {size} x {size}, S {sparsity}: time, with a field / without"
     note = f"{np.count_nonzero(array) / min(auto) / 1e6:.1f} M kept weights/s"
     return Row(what=what, samples=ratios(auto, none), unit="x", at_most=1.5, note=note)
+
+
+def _not_pruned(n: int) -> Row:
+    """Bfloat16 of which every weight is kept: what is left of the exponents is under a prefix code."""
+    array = random_lossless(SIZE, 0.0, "BF16")
+    encoded = xorpack.encode(array)
+    check_decodes(encoded, array)
+    found = times(partial(xorpack.encode, array), n)
+    what = f"encode, end to end, lossless BF16, not pruned, {SIZE} x {SIZE}, one core"
+    note = f"{8 * sum(encoded.section_bytes().values()) / array.size:.2f} bits per weight"
+    speeds = [array.size / s / 1e6 for s in found]
+    return Row(what=what, samples=speeds, unit="M weights/s", at_least=50, note=note)
 
 
 def _dense_ring(n_s: int, n_steps: int, q: int = 1) -> tuple[tuple[Any, ...], int]:
