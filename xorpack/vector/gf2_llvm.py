@@ -62,6 +62,14 @@ def spread_lane(builder: Any, words: Any, lane: Any) -> Any:
     return builder.bitcast(spread(builder, builder.extract_element(words, lane32), 8), SLICE)
 
 
+def as_words(builder: Any, octets: Any) -> Any:
+    """A slice as 64-bit words, for shuffles of words: LLVM 20 turns these into shuffles of bytes that it cannot select."""
+    words = builder.bitcast(octets, WORDS)
+    if cpu.has("avx512f"):  # no instruction, but LLVM does not know where the words come from
+        words = builder.asm(ir.FunctionType(WORDS, [WORDS]), "", "=v,0", [words], False)
+    return words
+
+
 def turn_bits(builder: Any, words: Any) -> Any:
     """8 x 8 bits each: bit i of byte r becomes bit ``7 - r`` of byte ``7 - i``, and back."""
     ones = ir.Constant(SLICE, [128 >> i % 8 for i in range(64)])

@@ -34,6 +34,7 @@ from xorpack.vector.gf2_llvm import (
     WORD,
     WORDS,
     affine,
+    as_words,
     lanes,
     number,
     spread,
@@ -325,8 +326,9 @@ def _solve_pair(
             where = builder.add(args[1], number(64 * ((half + tail) * b + k)))
             return builder.load(at(0, where, WORDS), align=64)
 
-        def every_byte(word: Any, of: int) -> Any:
-            return builder.shuffle_vector(word, word, lanes([of] * 8))
+        def every_byte(words: Any, of: int) -> Any:
+            words = as_words(builder, words)
+            return builder.shuffle_vector(words, words, lanes([of] * 8))
 
         # Of byte b of the pair, what it adds to those before it, all at once: a matrix for each.
         inner = []
@@ -372,8 +374,8 @@ def _solve_pair(
                 builder.call(fetch, [at(0, line, BYTE), reads, near, data])
             sums = affine(builder, ones, builder.bitcast(turn_bits(builder, totals[0]), SLICE))
             for b in range(7, 0, -1):
-                solved = builder.bitcast(builder.and_(sums, stands), WORDS)
-                added = affine(builder, builder.bitcast(every_byte(solved, b), SLICE), inner[b])
+                solved = builder.bitcast(every_byte(builder.and_(sums, stands), b), SLICE)
+                added = affine(builder, solved, inner[b])
                 sums = builder.xor(sums, added)
             solved = builder.and_(sums, stands)
             turned = affine(builder, solved, ir.Constant(SLICE, [1 << i % 8 for i in range(64)]))
