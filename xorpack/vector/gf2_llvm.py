@@ -63,7 +63,7 @@ def spread_lane(builder: Any, words: Any, lane: Any) -> Any:
 
 
 def as_words(builder: Any, octets: Any) -> Any:
-    """A slice as 64-bit words, for shuffles of words: LLVM 20 turns these into shuffles of bytes that it cannot select."""
+    """A slice as 64-bit words to be shuffled: LLVM 20 shuffles bytes instead, which it then cannot select."""
     words = builder.bitcast(octets, WORDS)
     if cpu.has("avx512f"):  # no instruction, but LLVM does not know where the words come from
         words = builder.asm(ir.FunctionType(WORDS, [WORDS]), "", "=v,0", [words], False)
