@@ -23,6 +23,7 @@ from benchmarks.quality.calibrated import hessians_of
 from benchmarks.quality.layers import Model
 from benchmarks.quality.score import SHARE
 from benchmarks.quality.setting import Setting
+from xorpack.encoding.fitting.hessian import output_energy
 from xorpack.files.hessians import Hessians
 
 MODELS = {
@@ -124,10 +125,10 @@ def save(row: Row) -> None:
 
 def of_directory(model: Model, path: Path, called: str, stats: Hessians | None) -> Row:
     """The row of an encoded directory."""
-    dense = model.weights()
+    dense = {} if stats is None else model.weights()
     outputs = [0.0, 0.0]
     with xorpack.open(path) as checkpoint:
-        for name, tensor in checkpoint.items() if stats is not None else ():
+        for name, tensor in checkpoint.items() if dense else ():
             if (layer := name.removesuffix(".weight")) in dense:
                 found = xorpack.decode(tensor).dequantize()
                 _add(outputs, found, dense[layer], _known(stats, name)[0])
@@ -196,7 +197,7 @@ def _add(sums: list[float], found: NDArray[Any], dense: NDArray[Any], hessian: N
     """Add a layer's squared error of its outputs, and their squares, to ``sums``."""
     if hessian is not None:
         for k, weight in enumerate((found - dense, dense)):
-            sums[k] += float(np.vdot(weight @ hessian, weight))
+            sums[k] += output_energy(weight, hessian)
 
 
 def _said(sums: list[float]) -> str:

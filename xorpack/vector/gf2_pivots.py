@@ -42,7 +42,7 @@ from xorpack.vector.gf2_llvm import (
     turn_bytes,
     turn_words,
 )
-from xorpack.vector.llvm import emits, pointer_to
+from xorpack.vector.llvm import emits, pointer_to, prefetch
 
 VIEW = 6
 """Bytes of a row in which its pivot is sought."""
@@ -338,9 +338,6 @@ def _solve_pair(
         stands = builder.bitcast(spread(builder, args[2], 8), SLICE)
         stands = builder.shuffle_vector(stands, stands, lanes([i // 8 for i in range(64)]))
         n_planes = cgutils.create_struct_proxy(signature.args[7])(context, builder, args[7]).nitems
-        kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer(), WORD, WORD, WORD])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        reads, near, data = (ir.Constant(WORD, value) for value in (0, 2, 1))
         # A pair's maps, some for each plane: all at once would hold up what is loaded.
         lines, soon = 8 * (half + tail), builder.sub(args[1], number(64 * 8 * (half + tail) * AHEAD))
         share = builder.udiv(builder.add(n_planes, number(lines - 1)), n_planes)
@@ -371,7 +368,7 @@ def _solve_pair(
             with cgutils.for_range_slice(
                 builder, fetched, builder.add(fetched, share), number(64), INDEX
             ) as (line, _):
-                builder.call(fetch, [at(0, line, BYTE), reads, near, data])
+                prefetch(builder, at(0, line, BYTE), 2)
             sums = affine(builder, ones, builder.bitcast(turn_bits(builder, totals[0]), SLICE))
             for b in range(7, 0, -1):
                 solved = builder.bitcast(every_byte(builder.and_(sums, stands), b), SLICE)

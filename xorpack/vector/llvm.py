@@ -57,6 +57,16 @@ def pointer_to(context: Any, builder: Any, kind: Any, array: Any, index: Any, ve
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
+def prefetch(builder: Any, pointer: Any, level: int) -> None:
+    """Have what stands at a pointer, even past an array's end, brought near (3: nearest), and do not wait."""
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    reads, data = 0, 1
+    how = [ir.Constant(number, value) for value in (reads, level, data)]
+    builder.call(fetch, [builder.bitcast(pointer, byte), *how])
+
+
 def bits_of(builder: Any, word: Any) -> Any:
     """A 32-bit word as 32 booleans, bit 0 first."""
     return builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))

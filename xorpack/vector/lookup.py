@@ -17,7 +17,7 @@ from numba.core.typing.templates import Signature
 from numpy.typing import NDArray
 
 from xorpack.vector import cpu
-from xorpack.vector.llvm import emits, pointer_to
+from xorpack.vector.llvm import emits, pointer_to, prefetch
 
 ROWS = 16
 """Rows that are treated at once."""
@@ -157,16 +157,6 @@ def _xor_rows(
     return types.none(target, integer, source, integer, offsets, integer, integer), codegen
 
 
-def _fetch(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> None:
-    """Have what stands at ``index`` of a flat array, or past its end, brought nearer, and do not wait."""
-    pointer = pointer_to(context, builder, kind, array, index, ir.IntType(8))
-    number = ir.IntType(32)
-    fetch = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [pointer.type, *[number] * 3]), "llvm.prefetch.p0i8"
-    )
-    builder.call(fetch, [pointer, *(ir.Constant(number, how) for how in (0, 3, 1))])
-
-
 @emits(and_rows)
 def _and_rows(target: Any, to: Any, n: Any, mask: Any, at: Any, n_words: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -174,10 +164,12 @@ def _and_rows(target: Any, to: Any, n: Any, mask: Any, at: Any, n_words: Any) ->
         n_planes = builder.add(args[2], ir.Constant(_INDEX, 1))
         with cgutils.for_range(builder, args[5]) as words:
             begin = builder.add(args[4], builder.mul(words.index, rows))
-            _fetch(context, builder, signature.args[3], args[3], builder.add(begin, ahead))
-            kept = builder.load(
-                pointer_to(context, builder, signature.args[3], args[3], begin, _WORDS), align=4
-            )
+
+            def masks(where: Any) -> Any:
+                return pointer_to(context, builder, signature.args[3], args[3], where, _WORDS)
+
+            prefetch(builder, masks(builder.add(begin, ahead)), 3)
+            kept = builder.load(masks(begin), align=4)
             planes = builder.mul(words.index, n_planes)
 
             def plane(j: Any, planes: Any = planes) -> Any:

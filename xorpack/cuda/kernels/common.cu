@@ -13,6 +13,8 @@
 //   XP_BITS, XP_ZEROS, XP_ONES   all planes, and the sets of those that are constant where kept
 //   XP_SCALE      type of the scales: 0 float32, 1 float16
 //   XP_SKEW       1: 32 lanes, one turn and 32 chunks a panel
+//   XP_OWN        where weights are decoded: the tensor's type, that sums are rounded to first, as XP_ELEMENT
+//   XP_ELEMENT    type of what is decoded, rounded to after that: 0 float32, 1 float16, 2 bfloat16
 //   XP_MASK       1: the mask is an array of words; 0: every weight is kept
 //
 // Order of coding (FORMAT.md, section 5). A *visit* v = p * rows + i is one row of one panel: panel p, row index
@@ -70,6 +72,12 @@ typedef long long i64;
 #endif
 #ifndef XP_MASK
 #define XP_MASK 1
+#endif
+#ifndef XP_OWN
+#define XP_OWN 1
+#endif
+#ifndef XP_ELEMENT
+#define XP_ELEMENT 1
 #endif
 #define XP_VALUE_BITS (XP_BITS <= 4 ? 4 : 8)
 #if XP_BITS <= 4

@@ -1,8 +1,7 @@
 // decode_dense, then correct_dense: code to weights.
 //
 //   XP_LOSSLESS  0: bcq; 1, 2, 4: bytes of an element whose bits are the planes
-//   XP_OWN       bcq: type of the tensor, 0 float32, 1 float16, 2 bfloat16, that sums are rounded to first
-//   XP_ELEMENT   bcq: type of out, rounded to after that
+//   XP_OWN, XP_ELEMENT   bcq: common.cu
 //
 // In:     order, code, taps, mask, scales (see common.cu); row indices i_first .. i_last - 1.
 // Out:    elements, row-major (rows, cols): row r where by_index is 0; row i - i_first where it is 1, for a product
@@ -19,12 +18,6 @@
 
 #ifndef XP_LOSSLESS
 #define XP_LOSSLESS 0
-#endif
-#ifndef XP_OWN
-#define XP_OWN 1
-#endif
-#ifndef XP_ELEMENT
-#define XP_ELEMENT 1
 #endif
 #if XP_LOSSLESS
 #define XP_BYTES XP_LOSSLESS

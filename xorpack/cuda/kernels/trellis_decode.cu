@@ -1,6 +1,6 @@
 // trellis_decode, then trellis_outliers: a trellis tensor to weights. Behind trellis.cu.
 //
-//   XP_OWN, XP_ELEMENT   as in decode_dense.cu
+//   XP_OWN, XP_ELEMENT   common.cu
 //
 // In:     weights (trellis.cu); the mask in order of visits with a row stride of 1 (common.cu); rows first .. last - 1.
 // Out:    elements, row-major, row r at r - first. Every element is written once, pruned ones +0; outliers are
@@ -12,12 +12,6 @@
 // Exact:  float32, one rounding an operation, subnormals kept whatever -ftz says, no contraction.
 // Oracle: reference.decode_dense.
 
-#ifndef XP_OWN
-#define XP_OWN 1
-#endif
-#ifndef XP_ELEMENT
-#define XP_ELEMENT 1
-#endif
 #if XP_ELEMENT == 0
 typedef u32 Element;
 #else

@@ -180,8 +180,13 @@ def pivots(hessian: NDArray[Any]) -> NDArray[np.float64]:
 
 def output_error(weight: NDArray[Any], approximation: NDArray[Any], hessian: NDArray[Any]) -> float:
     """``tr(E H E^T) / tr(W H W^T)`` of the error E: squared error of the output, relative; 0 for no output."""
-    w = np.asarray(weight, np.float32).reshape(-1, len(hessian))
+    w = np.asarray(weight, np.float32)
     e = w - np.asarray(approximation, np.float32).reshape(w.shape)
-    h = np.asarray(hessian, np.float32)
-    energy = float(np.vdot(w @ h, w))
-    return float(np.vdot(e @ h, e)) / energy if energy else 0.0
+    energy = output_energy(w, hessian)
+    return output_energy(e, hessian) / energy if energy else 0.0
+
+
+def output_energy(weight: NDArray[Any], hessian: NDArray[Any]) -> float:
+    """``tr(W H W^T)``: the squares of the output, summed."""
+    w, h = np.asarray(weight, np.float32).reshape(-1, len(hessian)), np.asarray(hessian, np.float32)
+    return float(np.vdot(w @ h, w))
