@@ -196,7 +196,7 @@ def cubin(kernel: Kernel, arch: str) -> bytes:
 def _compile(kernel: Kernel, arch: str) -> tuple[Resources, bytes]:
     from cuda.bindings import nvrtc
 
-    text = kernel.source().encode()
+    text, arch = kernel.source().encode(), kernel.architecture or arch
     _, program = nvrtc.nvrtcCreateProgram(text, f"{kernel.name}.cu".encode(), 0, [], [])
     options = [f"--gpu-architecture={arch}".encode(), b"-ftz=true", b"--ptxas-options=-v"]
     options += [option.encode() for option in OPTIONS]

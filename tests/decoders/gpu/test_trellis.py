@@ -72,6 +72,8 @@ PRODUCTS = [
     ("decode", 5, "F32"),
     ("trellis_tiles", 9, "F16"),
     ("trellis_tiles", 20, "BF16"),
+    ("wide", 3, "F16"),
+    ("wide", 257, "BF16"),
 ]
 
 
@@ -87,7 +89,7 @@ def test_products(name, algorithm, n, dtype):
         return
     y = tensor.matmul(x, algorithm=algorithm)
     assert y.shape == (n, encoded.rows)
-    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles") else None)
+    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles", "wide") else None)
 
 
 @pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])

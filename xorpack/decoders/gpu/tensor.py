@@ -231,6 +231,7 @@ class GpuTensor:
                 dtype,
                 target.shared_limit,
                 counts_bits=target.counts_bits,
+                warpgroups=target.warpgroups,
                 precision=precision,
             )
             self._products[key] = algorithm_of(chosen, self._encoded)(self._resident, n, dtype, precision)

@@ -13,6 +13,8 @@ from xorpack.decoders.gpu.products.tables import Tables
 from xorpack.decoders.gpu.products.tensor_cores import TensorCores
 from xorpack.decoders.gpu.products.trellis_binary import TrellisBinary
 from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles
+from xorpack.decoders.gpu.products.trellis_wide import TrellisWide
+from xorpack.decoders.gpu.products.wide import Wide
 from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import ParameterError
@@ -20,12 +22,12 @@ from xorpack.errors import ParameterError
 __all__ = ["ALGORITHMS", "MAX_FUSED", "PRECISIONS", "Product", "algorithm_of", "choose", "why_not"]
 
 ALGORITHMS: Mapping[str, type[Product]] = {
-    each.NAME: each for each in (Tables, TensorCores, CodedBinary, TrellisTiles, Decode)
+    each.NAME: each for each in (Tables, TensorCores, CodedBinary, TrellisTiles, TrellisWide, Decode)
 }
 """By name, of planes that are coded one by one, or of one code for all."""
 
 MAX_FUSED = 128
-"""Columns up to which ``auto`` takes ``tensor_cores``: by counted instructions, not measured."""
+"""Columns above which ``auto`` takes ``wide`` or ``decode``: by counted instructions, not measured."""
 
 
 def algorithm_of(name: str, encoded: EncodedTensor) -> type[Product]:
@@ -54,6 +56,7 @@ def choose(
     shared_limit: int,
     *,
     counts_bits: bool = True,
+    warpgroups: bool = True,
     precision: str = PRECISIONS[0],
 ) -> str:
     """The name of the algorithm of a product; ``auto``: by the number of columns.
@@ -61,6 +64,7 @@ def choose(
     Args:
         algorithm, encoded, n, x_dtype, shared_limit: of the product.
         counts_bits: the device has binary tensor cores; where they are emulated, ``auto`` looks sums up instead.
+        warpgroups: the device has tensor cores of warpgroups, which ``wide`` is for.
         precision: ``fast`` is a matter of binary tensor cores.
 
     Raises:
@@ -81,19 +85,23 @@ def choose(
             raise ParameterError(f"precision {precision!r} cannot be had here: {reason}")
         return Binary.NAME
     if algorithm != "auto":
-        reason = why_not(algorithm, encoded, n, x_dtype, shared_limit)
+        reason = (
+            "the GPU has no tensor cores of warpgroups (compute capability 9.0 has)"
+            if algorithm == Wide.NAME and not warpgroups
+            else why_not(algorithm, encoded, n, x_dtype, shared_limit)
+        )
         if reason:
             raise ParameterError(f"algorithm {algorithm!r} cannot run here: {reason}")
         return algorithm
     order = [Tables.NAME, TensorCores.NAME] if n == 1 else [TensorCores.NAME, Tables.NAME]
     if counts_bits:
         order.insert(0, CodedBinary.NAME)
-    if n > MAX_FUSED:
-        order = []
-    elif n > 8:
+    if n > 8:
         order = [TensorCores.NAME]
     if encoded.kind == "trellis":
-        order = [TrellisBinary.NAME, TrellisTiles.NAME] if n <= MAX_FUSED else []
+        order = [TrellisBinary.NAME, TrellisTiles.NAME]
+    if n > MAX_FUSED:
+        order = [Wide.NAME] if warpgroups else []
     for name in (*order, Decode.NAME):
         if not why_not(name, encoded, n, x_dtype, shared_limit):
             return name

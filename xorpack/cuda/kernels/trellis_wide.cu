@@ -1,0 +1,112 @@
+// wide_activations, trellis_wide, then trellis_finish: a trellis tensor without a mask by 256 columns at a time, weights
+// decoded once for them, into operands of asynchronous tensor cores. Behind wide.cu, trellis.cu and levels.cu.
+//
+//   XP_X        activations, and what weights are rounded to: 1 float16; 2 bfloat16
+//   XP_STAGES   of 32 KB that shared memory has room for beside the table
+//
+// Numbers are those of trellis_matmul.cu: levels in a table by the bits of planes, rounded, with the scale behind the
+// sum. The table has a level twice for each lane, as the lower and as the upper half of a word, at level * 256 + lane * 4
+// and 128 bytes further: no two lanes meet in a bank; the table begins at a multiple of 64 KB, so that one permutation
+// of bytes makes an address.
+//
+// Lane g has rows 2 g and 2 g + 1 of the warp's 16, whose windows overlap: needs XP_N_OUT 1 or 2. Stored words of the
+// next quad are loaded a quad ahead.
+//
+// Out:    partial[(column * parts + part) * rows + r], float32, of part_quads quads each, without the scale.
+// Launch: grid (ceil(rows / 128), parts, ceil(n / 256)), 384 threads; shared memory: 65536 + (256 << XP_BITS) +
+//         XP_STAGES * 32768 bytes. Compute capability 9.0 alone.
+// Oracle: reference.decode_planes and a product in float64.
+
+#ifndef XP_EARLY
+#define XP_EARLY 1
+#endif
+#define XP_LATER (XP_N_IN / XP_N_OUT)  // stored words that an odd row is behind an even one
+#define XP_LOADED (XP_WINDOW + XP_LATER)
+
+struct Levels {
+    const char* code;
+    i64 chunks;
+    u32 t, stride, m;  // bytes from a stored word to the next one of its chunk; stored words of a chunk
+    u32 newest;        // stored word of this lane's later row
+    u32 table;         // where this lane has levels
+    u32 next[XP_LOADED];
+    u32 places[2][8];
+
+    __device__ __forceinline__ void load(i64 quad) {
+        const char* first = code + 4 * min(4 * quad + t, chunks - 1);
+        u32 i = newest;
+#pragma unroll
+        for (int age = 0; age < XP_LOADED; ++age) {
+            next[age] = *(const u32*)(first + (u64)i * stride);
+            i = min(i - 1, m - 1);
+        }
+    }
+
+    __device__ __forceinline__ void begin(const Weights& w, i64 row0, u32 levels) {
+        const i64 later = min(row0 + (threadIdx.x >> 2 & 7) * 2, (w.rows - 1) & -2ll) + 1;
+        code = (const char*)w.code, chunks = w.chunks, t = threadIdx.x & 3;
+        stride = (u32)(4 * chunks), m = (u32)w.m;
+        newest = (u32)((((later + 1) * XP_N_IN + XP_N_OUT - 1) / XP_N_OUT - 1) % w.m);
+        table = levels + (threadIdx.x & 31) * 4;
+    }
+
+    __device__ __forceinline__ void quad(i64 quad) {
+        if (!XP_EARLY) load(quad);
+#pragma unroll
+        for (int row = 0; row < 2; ++row) {
+#pragma unroll
+            for (int j = 0; j < 8; ++j) {
+                u32 word = 0;
+#pragma unroll
+                for (int age = 0; age < XP_WINDOW; ++age)
+                    if (j < XP_BITS && xp_network[row % XP_N_OUT][j < XP_BITS ? j : 0] >> age & 1) word ^= next[age + (row ? 0 : XP_LATER)];
+                places[row][j] = word;
+            }
+            xp_transpose(places[row]);
+        }
+        if (XP_EARLY) load(quad + 1);
+    }
+
+    __device__ __forceinline__ void operands(int first, u32 (&a)[XP_GROUP][4]) const {
+#pragma unroll
+        for (int u = 0; u < XP_GROUP; ++u) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const u32 bytes = places[e & 1][first + u];
+                const u32 low = __byte_perm(bytes, table, 0x7604 + (2 * (e >> 1) << 4));
+                const u32 high = __byte_perm(bytes, table, 0x7604 + (2 * (e >> 1) + 1 << 4));
+                a[u][e] = xp_shared_word<0>(low) | xp_shared_word<128>(high);
+            }
+        }
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(XP_THREADS, 1)
+trellis_wide(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const float* __restrict__ a, u64 largest,
+             const char* __restrict__ activations, i64 n, i64 quads, i64 part_quads, float* __restrict__ partial) {
+    Weights w;
+    w.rows = rows, w.chunks = chunks, w.code = code, w.m = m;
+    u32* table = (u32*)xp_aligned();
+    const u32 exponent = xp_level_exponent(a);
+    for (int at = threadIdx.x; at < 64 << XP_BITS; at += XP_THREADS)
+        table[at] = xp_level(a, at >> 6, exponent) << (at & 32 ? 16 : 0);
+    Stages stages;
+    stages.begin((char*)xp_shared(), (char*)table + (256 << XP_BITS));
+    __syncthreads();
+    const i64 first = blockIdx.y * part_quads, last = min(quads, first + part_quads);
+    const int warp = threadIdx.x >> 5;
+    if (warp >= XP_COPIER) {
+        xp_registers_give();
+        if (threadIdx.x == 32 * XP_COPIER)
+            stages.copy(activations + (blockIdx.z * quads + first) * (2 * XP_STAGE_BYTES), 2 * (last - first));
+        return;
+    }
+    xp_registers_take();
+    const i64 row0 = blockIdx.x * (i64)XP_BLOCK_ROWS + warp * 16;
+    Levels weights;
+    weights.begin(w, row0, xp_shared_address(table));
+    if (XP_EARLY) weights.load(first);
+    float sums[128];
+    xp_multiply(weights, stages, first, last, sums);
+    xp_store_sums(sums, xp_level_factor(exponent, largest), row0, rows, n, partial);
+}

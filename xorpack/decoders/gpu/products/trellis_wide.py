@@ -1,0 +1,80 @@
+"""The algorithm ``wide`` for trellis tensors without a mask (``kernels/trellis_wide.cu``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xorpack.code.planes import TrellisPlanes
+from xorpack.code.trellis import TrellisNetwork
+from xorpack.cuda.arrays import TYPES
+from xorpack.cuda.sources import Kernel
+from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles, largest_gain
+from xorpack.decoders.gpu.products.wide import QUAD, STAGE_BYTES, Wide
+from xorpack.decoders.gpu.trellis import TrellisResident
+from xorpack.encoded import EncodedTensor
+
+ALIGNED = 64 << 10
+"""Of shared memory's addresses that at which the table of levels begins is a multiple."""
+MAX_STAGES = 4
+MAX_HELD = 23
+"""Stored words of two rows, and planes, together, for which registers hold the words of the next quad too."""
+EASY = (14, 6)
+"""Stored words and planes with which four products have registers at once, not two."""
+SHARED_BYTES = 227 << 10
+"""Shared memory that a block can have (CUDA C++ programming guide, compute capability 9.0)."""
+
+
+class TrellisWide(Wide):
+    """Levels rounded to the type of the activations, scaled in float32; no mask, scales of rows."""
+
+    resident: TrellisResident
+
+    @staticmethod
+    def why_not(encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
+        """See :class:`Product`."""
+        reason = TrellisTiles.why_not(encoded, 1, x_dtype, shared_limit)
+        reason = reason or Wide.why_not(encoded, n, x_dtype, shared_limit)
+        if reason:
+            return reason
+        assert isinstance(encoded.planes, TrellisPlanes)
+        network = encoded.planes.network
+        if network.n_out > 2:
+            return f"rows repeat their taps after {network.n_out}, more than 2"
+        if network.n_stored(encoded.rows) >= 1 << 31 or encoded.cols >= 1 << 34:
+            return "a column has 2^31 stored bits or more, or a row 2^34 weights"
+        if shared_limit < SHARED_BYTES:
+            return f"{SHARED_BYTES} bytes of shared memory are needed, the device has {shared_limit}"
+        return ""
+
+    def main(self, dtype: str) -> tuple[Kernel, int]:
+        """See :class:`Wide`."""
+        special, shared_bytes = specialised(self.resident.network)
+        macros = self.resident.macros | {"X": TYPES.index(dtype)} | special
+        self.part_cols = QUAD * self.part_quads
+        self._largest = np.uint64(largest_gain(self.resident.encoded))
+        return Kernel.of("trellis_wide", macros), shared_bytes
+
+    def gains(self) -> tuple[np.uint64, np.uint64]:
+        """See :class:`Wide`."""
+        return self.resident.store.pointer("gains"), self._largest
+
+    def main_values(self, mask: np.uint64) -> tuple[Any, ...]:
+        """See :class:`Wide`."""
+        resident, layout = self.resident, self.resident.layout
+        code = np.int64(layout.rows), np.int64(layout.chunks), resident.store.pointer("code")
+        stored = np.int64(resident.network.n_stored(layout.rows))
+        return (*code, stored, resident.store.pointer("a"), self._largest)
+
+
+def specialised(network: TrellisNetwork) -> tuple[dict[str, int], int]:
+    """Macros of ``trellis_wide`` for a network, and its shared memory in bytes: what leaves registers without a spill."""
+    loaded, planes = network.window + network.n_in // network.n_out, network.n_planes
+    early = loaded + planes <= MAX_HELD
+    easy = loaded <= EASY[0] and planes <= EASY[1]
+    before = ALIGNED + (256 << planes)
+    stages = min(MAX_STAGES, (SHARED_BYTES - before) // STAGE_BYTES)
+    macros = {"STAGES": stages, "GROUP": 4 if easy or not early else 2, "EARLY": int(early)}
+    return macros, before + stages * STAGE_BYTES
