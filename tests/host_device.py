@@ -41,6 +41,7 @@ WRONG = {
     1: "threads wait for each other",
     2: "a write behind shared memory",
     3: "another number of arguments",
+    4: "asynchronous work is not used as it must be",
 }
 TURNS = {"rising": 0, "falling": 1, "a warp ahead": 2}
 ONE_AT_A_TIME = threading.Lock()

@@ -8,11 +8,6 @@
 
 namespace cpu {
 
-[[noreturn]] inline void wrong(const char* what) {
-    std::fprintf(stderr, "thread %u: %s\n", current, what);
-    std::abort();
-}
-
 constexpr unsigned UNTOUCHED = 0x7FC0DEADu;
 
 struct Product {
@@ -45,6 +40,15 @@ struct Copy {
 static std::vector<Flight> flights(1024);
 static std::vector<std::vector<float>> activations(32);
 static std::vector<Copy> copies;
+
+// Ends the launch.
+[[noreturn]] inline void wrong(const char* what) {
+    std::fprintf(stderr, "thread %u: %s\n", current, what);
+    broken = what;
+    flights.assign(1024, Flight());
+    copies.clear();
+    _longjmp(scheduler, 1);
+}
 
 inline char* shared_begin() { return (char*)(((uintptr_t)shared.data() + 15) & ~(uintptr_t)15); }
 inline size_t shared_size() { return shared.size() * 4 - 16; }

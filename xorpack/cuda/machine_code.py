@@ -14,6 +14,11 @@ from types import ModuleType
 from xorpack.cuda.sources import OPTIONS, Kernel
 
 
+def cache_folder() -> Path:
+    """Where CuPy keeps kernels, by its documentation."""
+    return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+
+
 def machine_code(cupy: ModuleType, kernel: Kernel) -> Path:
     """A file with the machine code of a kernel that names an architecture, compiled at the first call.
 
@@ -26,7 +31,7 @@ def machine_code(cupy: ModuleType, kernel: Kernel) -> Path:
     options = (*OPTIONS, "-ftz=true", f"-arch={kernel.architecture}")
     text = kernel.source()
     digest = hashlib.sha256(repr((options, nvrtc.getVersion(), text)).encode()).hexdigest()
-    path = Path(compiler.get_cache_dir()) / f"xorpack-{digest}.cubin"
+    path = cache_folder() / f"xorpack-{digest}.cubin"
     if path.exists():
         return path
     program = nvrtc.createProgram(text, f"{kernel.name}.cu", (), ())

@@ -1,0 +1,215 @@
+"""Products of 256 columns, the kernels' own text run on the CPU: what holds for all kinds of tensors, and hazards."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import host_device
+import numpy as np
+import pytest
+from gpu_cases import TRELLIS, check_product
+from samples import same
+
+from xorpack.cuda import sources
+from xorpack.cuda.machine_code import machine_code
+from xorpack.cuda.sources import OPTIONS, Kernel
+from xorpack.decoders.gpu.products.wide import START_QUADS, part_quads
+from xorpack.errors import ParameterError
+from xorpack.tensors import DTYPES
+
+pytestmark = pytest.mark.skipif(
+    host_device.COMPILER is None, reason="no C++ compiler: kernels are not run on the CPU"
+)
+
+
+@functools.cache
+def encoded_case(name):
+    return TRELLIS[name]()
+
+
+def activations(n, cols, dtype="F16", seed=0):
+    return np.random.default_rng([seed, n, cols]).standard_normal((n, cols)).astype(DTYPES[dtype])
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 257])
+def test_any_number_of_columns(n):
+    encoded = encoded_case("trellis, odd")
+    x = activations(n + 2, encoded.cols + 9)[2:, : encoded.cols]
+    frame = np.full((n, encoded.rows + 5), 7, np.float32)
+    out = frame[:, : encoded.rows]
+    tensor = host_device.load(encoded)
+    tensor.matmul(x, out=out, algorithm="wide")
+    check_product(out, encoded, x, "F32", rounded="F16")
+    assert (frame[:, encoded.rows :] == 7).all()
+    before, tensor._device.allocations = out.copy(), 0
+    tensor._device.poison()
+    tensor.matmul(x, out=out, algorithm="wide")
+    assert same(out.copy(), before)
+    assert tensor._device.allocations == 0
+
+
+@pytest.mark.parametrize("name", ["trellis, row of panels", "trellis, period"])
+def test_same_bits_whatever_the_turns(name):
+    """Parts of a sum are as many as the device asks for: the sums differ by float32 rounding, never between turns."""
+    encoded = encoded_case(name)
+    x = activations(20, encoded.cols)
+    parts = set()
+    for n_multiprocessors in (1, 40):
+        found = []
+        for turns in ("rising", "falling", "a warp ahead"):
+            tensor = host_device.load(encoded, turns=turns, n_multiprocessors=n_multiprocessors)
+            found.append(tensor.matmul(x, algorithm="wide"))
+        parts.add(tensor.kernels(20, algorithm="wide")[1][1].grid[1])
+        assert same(found[0], found[1])
+        assert same(found[0], found[2])
+        check_product(found[0], encoded, x, "F16", rounded="F16")
+    assert len(parts) == 2
+
+
+@pytest.mark.parametrize("power", [-90, 12])
+def test_tiny_and_large_weights(power):
+    encoded = encoded_case("trellis, period")
+    x, out = activations(9, encoded.cols), np.empty((2, 9, encoded.rows), np.float32)
+    elements = replace(encoded.elements, outliers=np.zeros(0, np.uint8), n_outliers=0)
+    a = (elements.a * np.float32(2.0**power)).astype(np.float32)
+    for to, own in zip(out, (elements, replace(elements, a=a)), strict=True):
+        host_device.load(replace(encoded, elements=own)).matmul(x, out=to, algorithm="wide")
+    assert np.abs(out[0]).max() > 0
+    assert same(out[0] * np.float32(2.0**power), out[1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_activations_that_are_not_finite(value):
+    encoded = encoded_case("trellis, row of panels")
+    x = activations(3, encoded.cols)
+    x[1, 77] = value
+    y = host_device.load(encoded).matmul(x, algorithm="wide")
+    assert not np.isfinite(y[1]).any()
+    assert np.isfinite(y[[0, 2]]).all()
+
+
+def test_what_is_chosen():
+    tensor = host_device.load(encoded_case("trellis"))
+    names = [kernel.name for kernel, _ in tensor.kernels(129)]
+    assert names == ["wide_activations", "trellis_wide", "trellis_finish"]
+    assert tensor.kernels(256, algorithm="decode")[0][0].name == "trellis_decode"
+    for encoded, options, dtype in (
+        ("trellis", {"warpgroups": False}, "F16"),
+        ("trellis", {"shared_limit": 163 << 10}, "F16"),
+        ("trellis", {}, "F32"),
+        ("trellis, low rate", {}, "F16"),
+        ("trellis, groups", {}, "F16"),
+    ):
+        other = host_device.load(encoded_case(encoded), **options)
+        assert other.kernels(129, dtype)[0][0].name == "trellis_decode"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "dtype", "why"),
+    [
+        ("trellis", {"warpgroups": False}, "F16", "compute capability 9.0 has"),
+        ("trellis", {"shared_limit": 163 << 10}, "F16", "shared memory are needed"),
+        ("trellis", {}, "F32", "activations are float32"),
+        ("trellis, low rate", {}, "F16", "repeat their taps after 4"),
+        ("trellis, bitmap", {}, "F16", "some weights are pruned"),
+        ("trellis, groups", {}, "F16", "scales change within a row"),
+    ],
+)
+def test_what_it_does_not_take_says_why(name, options, dtype, why):
+    tensor = host_device.load(encoded_case(name), **options)
+    with pytest.raises(ParameterError, match=why):
+        tensor.matmul(activations(9, tensor.cols, dtype), algorithm="wide")
+
+
+@pytest.mark.parametrize(
+    ("quads", "blocks", "n_multiprocessors", "rounds"),
+    [(96, 384, 132, 3), (64, 224, 132, 2), (32, 112, 132, 1), (1, 1, 132, 1), (64, 40, 132, 1)],
+)
+def test_parts_fill_the_device(quads, blocks, n_multiprocessors, rounds):
+    part = part_quads(quads, blocks, n_multiprocessors)
+    parts = -(-quads // part)
+    assert -(-blocks * parts // n_multiprocessors) == rounds
+    time = rounds * (part + START_QUADS)
+    for other in range(1, quads + 1):
+        assert time <= -(-blocks * other // n_multiprocessors) * (-(-quads // other) + START_QUADS)
+
+
+HAZARDS = {
+    "operands overwritten while they are read": ("xp_products_wait<1>();", "xp_products_wait<2>();"),
+    "no fence of registers": ("            xp_products_begin();\n", ""),
+    "a stage overwritten while it is read": ("xp_barrier_arrive(stages.empty + before)", "xp_barrier_arrive(stages.empty + stages.at)"),
+    "a stage filled without room": ("if (stage >= XP_STAGES) xp_barrier_wait", "if (0) xp_barrier_wait"),
+    "a stage read before it is full": ("xp_barrier_wait(stages.full + stages.at, stages.phase)", "xp_barrier_wait(stages.full + stages.at, stages.phase ^ 1)"),
+    "sums read too early": ("    xp_products_wait<0>();\n", ""),
+    "steps of a descriptor exchanged": ("(4096 >> 4) << 16", "(128 >> 4) << 16"),
+}
+
+
+@pytest.mark.parametrize("hazard", HAZARDS)
+def test_emulation_sees(hazard, monkeypatch):
+    """What would be wrong on a GPU now and then is wrong on the CPU always."""
+    right, wrong = HAZARDS[hazard]
+    encoded = encoded_case("trellis, one row")
+    x = activations(2, encoded.cols)
+    text = sources._text
+
+    def broken(file):
+        return text(file).replace(right, wrong)
+
+    assert broken("wide") != text("wide")
+    monkeypatch.setattr(sources, "_text", broken)
+    monkeypatch.setattr(host_device, "compiled", functools.cache(host_device.compiled.__wrapped__))
+    with pytest.raises(AssertionError):
+        check_product(
+            host_device.load(encoded).matmul(x, algorithm="wide"), encoded, x, "F16", rounded="F16"
+        )
+
+
+class BrokenText(Exception):
+    """Of a compiler."""
+
+
+def fake_cupy(*, broken=False):
+    """CuPy as far as kernels are compiled past its modules."""
+    calls = []
+
+    def compile_program(program, options):
+        calls.append((program, options))
+        if broken:
+            raise BrokenText
+
+    nvrtc = SimpleNamespace(
+        NVRTCError=BrokenText,
+        getVersion=lambda: (12, 9),
+        createProgram=lambda text, name, headers, names: (text, name),
+        compileProgram=compile_program,
+        getCUBIN=lambda program: b"code",
+        getProgramLog=lambda program: "line 1: wrong",
+        destroyProgram=lambda program: None,
+    )
+    compiler = SimpleNamespace(CompileException=RuntimeError)
+    return SimpleNamespace(cuda=SimpleNamespace(nvrtc=nvrtc, compiler=compiler)), calls
+
+
+def test_compiled_once_for_its_architecture(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+    cupy, calls = fake_cupy()
+    kernels = [Kernel.of("trellis_wide", {"X": x}) for x in (1, 2)]
+    found = [machine_code(cupy, kernel) for kernel in (*kernels, *kernels)]
+    assert found[:2] == found[2:]
+    assert found[0] != found[1]
+    assert found[0].parent == tmp_path / "cache"
+    assert found[0].read_bytes() == b"code"
+    assert sorted(found[0].parent.iterdir()) == sorted(found[:2])
+    assert [options for _, options in calls] == 2 * [(*OPTIONS, "-ftz=true", "-arch=sm_90a")]
+    assert calls[0][0] == (kernels[0].source(), "trellis_wide.cu")
+
+
+def test_what_the_compiler_says_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+    cupy, _ = fake_cupy(broken=True)
+    with pytest.raises(RuntimeError, match="line 1: wrong"):
+        machine_code(cupy, Kernel.of("trellis_wide", {}))
+    assert not (tmp_path / "cache").exists()
