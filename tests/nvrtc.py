@@ -19,7 +19,7 @@ from xorpack.code.layout import Layout
 from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.products import trellis_tiles
+from xorpack.decoders.gpu.products import trellis_tiles, trellis_wide, wide
 from xorpack.decoders.gpu.products.binary import DIGITS, digit_macros, digits_step
 from xorpack.decoders.gpu.products.coded_binary import coded_launch, coded_macros
 from xorpack.decoders.gpu.products.product import PRECISIONS, finish_launch
@@ -171,6 +171,15 @@ def tiles_kernels(rate: Fraction, n: int) -> Iterator[tuple[Kernel, Launch]]:
     yield Kernel.of("trellis_matmul", macros), launch
 
 
+def wide_kernels(rate: Fraction, x_type: int = 1) -> Iterator[tuple[Kernel, Launch]]:
+    """The kernels that multiply a trellis tensor of that rate by 256 columns, for compute capability 9.0."""
+    special, shared_bytes = trellis_wide.specialised(design(rate).network)
+    yield Kernel.of("wide_activations", {"X": x_type}), Launch.of_threads(1 << 20)
+    macros = trellis_macros(design(rate).network) | {"SCALE": 1, "MASK": 0, "SKEW": 1, "X": x_type} | special
+    launch = Launch(grid=(384, 1, 1), block=wide.THREADS, shared_bytes=shared_bytes)
+    yield Kernel.of("trellis_wide", macros), launch
+
+
 def search_kernels(rate: Fraction, arch: str, window: int | None = None) -> Iterator[tuple[Kernel, Launch]]:
     """The kernels that search the columns of a trellis tensor of that rate."""
     found = SearchPlan.of(design(rate, window).network, SHARED_LIMIT[arch] << 10, fine=rate >= FINE_RATE)
@@ -267,7 +276,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
     for rate in RATES:
         bits = design(rate).network.n_planes
         tiles = tiles_kernels(rate, 64)
-        members = chain(trellis_kernels(rate, arch), tiles, search_kernels(rate, arch))
+        many = wide_kernels(rate) if arch == "sm_90" and bits <= trellis_tiles.MAX_PLANES else ()
+        members = chain(trellis_kernels(rate, arch), tiles, many, search_kernels(rate, arch))
         groups.append((f"trellis, R {rate}", bits, members))
     for bits, m, of in ((2, LARGE_RING, "fixed"), (2, LARGE_RING - 1, "border"), (16, LARGE_RING, "fixed")):
         groups.append((f"rings, {of}", bits, ring_kernels(bits, m)))

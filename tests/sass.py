@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, product
@@ -39,6 +39,15 @@ TRELLIS = {
     "trellis R 2, q 6": Fraction(2),
     "trellis R 3, q 7": Fraction(3),
 }
+WIDE = ("trellis R 1, q 4", "trellis R 2, q 6")
+"""Of those products of 256 columns."""
+MARKERS = {
+    "trellis_matmul": "HMMA",
+    "trellis_wide": "HGMMA",
+    "trellis_product": "BMMA",
+    "coded_product": "BMMA",
+}
+"""What a kernel's main loop is known by; of others it is "LDS"."""
 WINDOWS = (12, 16)
 """Of networks whose rings are eliminated."""
 SEARCHES = (2, 3)
@@ -90,14 +99,32 @@ def disassemble(cubin: bytes) -> str:
 def count(kernel: Kernel, steps: int, arch: str = ARCH) -> Count:
     """The count of a kernel whose main loop makes so many steps."""
     text = disassemble(nvrtc.cubin(kernel, arch))
-    marker = (
-        "HMMA" if kernel.name == "trellis_matmul" else "BMMA" if kernel.name.endswith("_product") else "LDS"
-    )
+    marker = MARKERS.get(kernel.name, "LDS")
     return main_loop(text.split(f".text.{kernel.name}:")[1].split("\n.text.")[0], marker, steps)
 
 
 def main_loop(text: str, marker: str, steps: int) -> Count:
     """The shortest loop in the machine code of one kernel that has as many instructions ``marker`` as any."""
+    code, loops = loops_of(text)
+    begin, end = _marked(code, loops, marker)
+    inner = {n for first, last in loops if begin < first and last < end for n in range(first, last + 1)}
+    names = [
+        re.sub(r"^@!?U?P\w+\s+", "", code[n]).split()[0].split(".")[0]
+        for n in range(begin, end + 1)
+        if n not in inner
+    ]
+    return Count(instructions=len(names), inner=len(inner), steps=steps, kinds=Counter(names))
+
+
+def main_block(text: str, marker: str) -> list[str]:
+    """The instructions of that loop, with loops in it."""
+    code, loops = loops_of(text)
+    begin, end = _marked(code, loops, marker)
+    return code[begin : end + 1]
+
+
+def loops_of(text: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """All instructions, and of every loop the first and the last one."""
     labels: dict[str, int] = {}
     code: list[str] = []
     for line in text.splitlines():
@@ -110,18 +137,61 @@ def main_loop(text: str, marker: str, steps: int) -> Count:
         jump = re.search(r"\bBRA\b.*?(\.L_\w+)", text)
         if jump and labels.get(jump[1], end + 1) <= end:
             loops.append((labels[jump[1]], end))
+    return code, loops
+
+
+def _marked(code: Sequence[str], loops: Sequence[tuple[int, int]], marker: str) -> tuple[int, int]:
     marked = [sum(marker in text for text in code[first : last + 1]) for first, last in loops]
-    begin, end = min(
+    return min(
         (loop for loop, n in zip(loops, marked, strict=True) if n == max(marked)),
         key=lambda loop: loop[1] - loop[0],
     )
-    inner = {n for first, last in loops if begin < first and last < end for n in range(first, last + 1)}
-    names = [
-        re.sub(r"^@!?U?P\w+\s+", "", code[n]).split()[0].split(".")[0]
-        for n in range(begin, end + 1)
-        if n not in inner
-    ]
-    return Count(instructions=len(names), inner=len(inner), steps=steps, kinds=Counter(names))
+
+
+def in_flight(kernel: Kernel, arch: str = ARCH) -> tuple[int, list[str]]:
+    """Asynchronous products in the main loop, and instructions that write a register while one may still use it.
+
+    A product's operands are read, its sums written, until a wait for its group; the loop is walked twice, as what it has in
+    flight at its end is so at its beginning.
+    """
+    text = disassemble(nvrtc.cubin(kernel, arch)).split(f".text.{kernel.name}:")[1].split("\n.text.")[0]
+    return overwritten(main_block(text, "HGMMA"))
+
+
+def overwritten(loop: Sequence[str]) -> tuple[int, list[str]]:
+    """See :func:`in_flight`; ``loop``: its instructions."""
+    groups: list[set[int]] = [set()]
+    products, wrong = 0, []
+    for text in (*loop, *loop):
+        text = re.sub(r"^@!?U?P\w+\s+", "", text)
+        name = text.split()[0]
+        if name.startswith("HGMMA"):
+            numbers = [int(number) for number in re.findall(r"\bR(\d+)", text)]
+            sums, operand = numbers[0], numbers[1]
+            groups[-1] |= {*range(sums, sums + 128), *range(operand, operand + 4)}
+            products += 1
+            if "gsb0" in text:
+                groups.append(set())
+            continue
+        if left := re.match(r"WARPGROUP\.DEPBAR\.LE gsb0, (?:0x)?(\w+)", text):
+            keep = int(left[1], 16)
+            groups = groups[max(0, len(groups) - 1 - keep) :]
+            continue
+        if written(text) & set().union(*groups):
+            wrong.append(text)
+    return products // 2, wrong
+
+
+def written(text: str) -> set[int]:
+    """Registers that an instruction writes: the first it names, and those behind it of one that writes several."""
+    name, _, operands = text.partition(" ")
+    if re.match(r"(ST|BRA|SYNCS|BAR|RED|NOP|WARPSYNC|BSSY|BSYNC|R2UR|EXIT|[IF]SETP|R2P|VOTEU)", name):
+        return set()
+    found = re.match(r"\s*(?:U?P\w+,\s*)*R(\d+)", operands)
+    if found is None:
+        return set()
+    width = 4 if ".128" in name else 2 if ".64" in name or ".WIDE" in name else 1
+    return set(range(int(found[1]), int(found[1]) + width))
 
 
 def window_count(rate: int, arch: str = ARCH) -> float:
@@ -168,6 +238,9 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
     found["trellis R 2, q 6, fast"] = trellis_kernel(Fraction(2), precision="fast")
     for n in (16, 64):
         found[f"trellis R 2, q 6, tiles of {n} columns"] = list(nvrtc.tiles_kernels(Fraction(2), n))[1][0], 4
+    for name in WIDE:
+        kernel = list(nvrtc.wide_kernels(TRELLIS[name]))[1][0]
+        found[f"{name}, 256 columns"] = kernel, 2
     for (what, network), bits in product(CODED.items(), (2, 3)):
         for name, shift, n, precision in (
             ("row scales", 5, 1, "float32"),

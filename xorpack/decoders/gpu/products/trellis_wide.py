@@ -19,8 +19,8 @@ from xorpack.encoded import EncodedTensor
 ALIGNED = 64 << 10
 """Of shared memory's addresses that at which the table of levels begins is a multiple."""
 MAX_STAGES = 4
-MAX_HELD = 23
-"""Stored words of two rows, and planes, together, for which registers hold the words of the next quad too."""
+HELD = (16, 23)
+"""Stored words of two rows, and those and planes, with which registers hold the words of the next quad too."""
 EASY = (14, 6)
 """Stored words and planes with which four products have registers at once, not two."""
 SHARED_BYTES = 227 << 10
@@ -72,7 +72,7 @@ class TrellisWide(Wide):
 def specialised(network: TrellisNetwork) -> tuple[dict[str, int], int]:
     """Macros of ``trellis_wide`` for a network, and its shared memory in bytes: what leaves registers without a spill."""
     loaded, planes = network.window + network.n_in // network.n_out, network.n_planes
-    early = loaded + planes <= MAX_HELD
+    early = loaded <= HELD[0] and loaded + planes <= HELD[1]
     easy = loaded <= EASY[0] and planes <= EASY[1]
     before = ALIGNED + (256 << planes)
     stages = min(MAX_STAGES, (SHARED_BYTES - before) // STAGE_BYTES)
