@@ -15,6 +15,7 @@ from samples import same
 from xorpack.cuda import sources
 from xorpack.cuda.machine_code import machine_code
 from xorpack.cuda.sources import OPTIONS, Kernel
+from xorpack.decoders.gpu.products.product import finish_launch
 from xorpack.decoders.gpu.products.wide import START_QUADS, part_quads
 from xorpack.errors import ParameterError
 from xorpack.tensors import DTYPES
@@ -48,6 +49,30 @@ def test_any_number_of_columns(n):
     tensor.matmul(x, out=out, algorithm="wide")
     assert same(out.copy(), before)
     assert tensor._device.allocations == 0
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("name", ["trellis", "trellis, one row", "trellis, one column"])
+def test_one_part_is_finished_at_once(name, dtype):
+    """The same bits as by partial sums and another kernel, wherever the output lies."""
+    encoded = encoded_case(name)
+    x = activations(7, encoded.cols)
+    tensor = host_device.load(encoded, n_multiprocessors=1)
+    assert [kernel.name for kernel, _ in tensor.kernels(7, algorithm="wide")] == ["wide_activations", "trellis_wide"]
+    other = host_device.load(encoded, n_multiprocessors=1)
+    product = other._planned("wide", "float32", 7, "F16")
+    product.finished = False
+    product.workspace["partial"] = 4 * 7 * encoded.rows
+    product._finish = (product.resident.finish_kernel(), finish_launch(product.resident.layout, 7))
+    wanted = np.empty((7, encoded.rows), DTYPES[dtype])
+    other.matmul(x, out=wanted, algorithm="wide")
+    check_product(wanted, encoded, x, dtype, rounded="F16")
+    for width, begin in ((encoded.rows, 0), (encoded.rows + 1, 0), (encoded.rows + 5, 1), (encoded.rows + 2, 2)):
+        frame = np.full((7, width), 7, DTYPES[dtype])
+        out = frame[:, begin : begin + encoded.rows]
+        tensor.matmul(x, out=out, algorithm="wide")
+        assert same(out.copy(), wanted)
+        assert (np.delete(frame, np.s_[begin : begin + encoded.rows], axis=1) == 7).all()
 
 
 @pytest.mark.parametrize("name", ["trellis, row of panels", "trellis, period"])

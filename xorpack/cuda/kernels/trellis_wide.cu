@@ -12,7 +12,8 @@
 // Lane g has rows 2 g and 2 g + 1 of the warp's 16, whose windows overlap: needs XP_N_OUT 1 or 2. Stored words of the
 // next quad are loaded a quad ahead.
 //
-// Out:    partial[(column * parts + part) * rows + r], float32, of part_quads quads each, without the scale.
+// Out:    scales null: out[(column * parts + part) * rows + r], float32, of part_quads quads each, without the scale. Else there
+//         is one part, and the product itself, as trellis_finish has it, goes to out[column * stride + r], of `type`.
 // Launch: grid (ceil(rows / 128), parts, ceil(n / 256)), 384 threads; shared memory: 65536 + (256 << XP_BITS) +
 //         XP_STAGES * 32768 bytes. Compute capability 9.0 alone.
 // Oracle: reference.decode_planes and a product in float64.
@@ -83,7 +84,8 @@ struct Levels {
 
 extern "C" __global__ void __launch_bounds__(XP_THREADS, 1)
 trellis_wide(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const float* __restrict__ a, u64 largest,
-             const char* __restrict__ activations, i64 n, i64 quads, i64 part_quads, float* __restrict__ partial) {
+             const void* __restrict__ scales, i64 type, i64 stride, const char* __restrict__ activations, i64 n, i64 quads,
+             i64 part_quads, void* __restrict__ out) {
     Weights w;
     w.rows = rows, w.chunks = chunks, w.code = code, w.m = m;
     u32* table = (u32*)xp_aligned();
@@ -108,5 +110,18 @@ trellis_wide(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const fl
     if (XP_EARLY) weights.load(first);
     float sums[128];
     xp_multiply(weights, stages, first, last, sums);
-    xp_store_sums(sums, xp_level_factor(exponent, largest), row0, rows, n, partial);
+    const float factor = xp_level_factor(exponent, largest);
+    float factors[2] = {factor, factor};
+    if (!scales) {
+        xp_store_sums<0>(sums, factors, row0, rows, n, (float*)out + blockIdx.y * rows, gridDim.y * rows);
+        return;
+    }
+    const i64 row = row0 + (threadIdx.x >> 2 & 7) * 2;
+#pragma unroll
+    for (int c = 0; c < 128; ++c) sums[c] *= factor;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) factors[c] = row + c < rows ? xp_load(scales, row + c, XP_SCALE) : 0.0f;
+    if (type == 0) xp_store_sums<0>(sums, factors, row0, rows, n, out, stride);
+    else if (type == 1) xp_store_sums<1>(sums, factors, row0, rows, n, out, stride);
+    else xp_store_sums<2>(sums, factors, row0, rows, n, out, stride);
 }

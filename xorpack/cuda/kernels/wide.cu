@@ -155,7 +155,7 @@ inline void xp_product(float (&sums)[128], const u32 (&a)[4], u32 b) {
 // What the tensor cores are told of a product's activations, its lower half: where they begin, and 4096 bytes to the other 8
 // numbers of a column. All in units of 16 bytes.
 __device__ __forceinline__ u32 xp_descriptor(u32 address) {
-    return address >> 4 | (4096 >> 4) << 16;
+    return (address & 0x3FFFF) >> 4 | (4096 >> 4) << 16;
 }
 
 // Where shared memory's addresses have no lower 16 bits, behind the barriers.
@@ -233,24 +233,20 @@ __device__ __forceinline__ void xp_multiply(Operands& weights, Stages& stages, i
     for (int c = 0; c < 128; ++c) xp_pin(sums[c]);
 }
 
-// Sums by `factor` to partial[(column * parts + part) * rows + row]: lane g has row0 + 2 g (its row g of the product) and
-// the next one (row g + 8).
-__device__ __forceinline__ void xp_store_sums(const float (&sums)[128], float factor, i64 row0, i64 rows, i64 n, float* partial) {
-    const int g = threadIdx.x >> 2 & 7, t = threadIdx.x & 3;
-    const i64 row = row0 + 2 * g, first = blockIdx.z * (i64)XP_COLUMNS + 2 * t, step = gridDim.y * rows;
-    if (row >= rows) return;
-    float* to = partial + (first * gridDim.y + blockIdx.y) * rows + row;
+// Sums by the factors of this lane's rows, row0 + 2 g (row g of the product) and the next one (row g + 8), to
+// out[column * stride + row], elements of a type.
+template <int Type>
+__device__ __forceinline__ void xp_store_sums(const float (&sums)[128], const float (&factors)[2], i64 row0, i64 rows, i64 n,
+                                              void* out, i64 stride) {
+    const i64 row = row0 + (threadIdx.x >> 2 & 7) * 2, first = blockIdx.z * (i64)XP_COLUMNS + 2 * (threadIdx.x & 3);
+    const int columns = row < rows ? (int)min(n - first, (i64)XP_COLUMNS) : 0;
+    const int both = row + 1 < rows ? columns : 0;
+    char* to = (char*)out + (first * stride + row) * (Type ? 2 : 4);
 #pragma unroll
     for (int c = 0; c < 64; ++c) {
-        const int at = c / 2 * 4 + (c & 1);
-        const i64 column = first + c / 2 * 8 + (c & 1);
-        if (column >= n) continue;
-        float* own = to + (c / 2 * 8 + (c & 1)) * step;
-        if (rows % 2 == 0) {
-            *(uint2*)own = make_uint2(__float_as_uint(factor * sums[at]), __float_as_uint(factor * sums[at + 2]));
-        } else {
-            own[0] = factor * sums[at];
-            if (row + 1 < rows) own[1] = factor * sums[at + 2];
-        }
+        const int from = c / 2 * 4 + (c & 1), column = c / 2 * 8 + (c & 1);
+        if (column < columns) xp_store(to, 0, Type, factors[0] * sums[from]);
+        if (column < both) xp_store(to, 1, Type, factors[1] * sums[from + 2]);
+        to += (c & 1 ? 7 : 1) * stride * (Type ? 2 : 4);
     }
 }

@@ -27,6 +27,7 @@ class Product(ABC):
         workspace: bytes of scratch memory by purpose.
         n_parts: partial sums of an output.
         precision: one of :data:`PRECISIONS`, of which ``fast`` is for those that say so.
+        finished: :meth:`multiply` gives the product itself.
         part_cols: columns of a part, where its sums are still to be multiplied by the weights' scale; else 0.
     """
 
@@ -37,9 +38,11 @@ class Product(ABC):
         """Plan for ``n`` columns of ``dtype``; the algorithm must be one that can run."""
         layout = resident.layout
         self.resident, self.device, self.n_parts = resident, resident.device, 1
-        self.part_cols, self.precision = 0, precision
+        self.part_cols, self.finished, self.precision = 0, False, precision
         self.steps, self.workspace = resident.prelude()
         self.steps += self.set_up(n, dtype)
+        if self.finished:
+            return
         self.workspace["partial"] = 4 * n * self.n_parts * layout.rows
         self._finish = (resident.finish_kernel(), finish_launch(layout, n))
         self.steps.append(self._finish)
@@ -57,9 +60,16 @@ class Product(ABC):
     def multiply(self, x: ArrayView, partial: int, mask: np.uint64, stream: Any) -> None:
         """Partial sums, float32 (n, n_parts, rows), to ``partial``; ``mask``: from :meth:`Resident.ready`."""
 
+    def complete(self, x: ArrayView, out: ArrayView, mask: np.uint64, stream: Any) -> None:
+        """The product, where :attr:`finished`."""
+        raise NotImplementedError
+
     def run(self, x: ArrayView, out: ArrayView, stream: Any) -> None:
         """``out = x W^T``."""
         resident, target = self.resident, self.device
+        if self.finished:
+            self.complete(x, out, resident.ready(stream), stream)
+            return
         partial = target.workspace(stream, "partial", self.workspace["partial"])
         self.multiply(x, partial, resident.ready(stream), stream)
         kernel, launch = self._finish

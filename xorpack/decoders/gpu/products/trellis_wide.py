@@ -9,7 +9,7 @@ import numpy as np
 
 from xorpack.code.planes import TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
-from xorpack.cuda.arrays import TYPES
+from xorpack.cuda.arrays import TYPES, ArrayView
 from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles, largest_gain
 from xorpack.decoders.gpu.products.wide import QUAD, STAGE_BYTES, Wide
@@ -53,6 +53,7 @@ class TrellisWide(Wide):
         """See :class:`Wide`."""
         special, shared_bytes = specialised(self.resident.network)
         macros = self.resident.macros | {"X": TYPES.index(dtype)} | special
+        self.finished = self.n_parts == 1 and not self.resident.packed.n_corrections
         self.part_cols = QUAD * self.part_quads
         self._largest = np.uint64(largest_gain(self.resident.encoded))
         return Kernel.of("trellis_wide", macros), shared_bytes
@@ -63,10 +64,20 @@ class TrellisWide(Wide):
 
     def main_values(self, mask: np.uint64) -> tuple[Any, ...]:
         """See :class:`Wide`."""
+        return self._values(np.uint64(0), 0, 0)
+
+    def complete(self, x: ArrayView, out: ArrayView, mask: np.uint64, stream: Any) -> None:
+        """See :class:`Product`."""
+        scales = self.resident.store.pointer("scales")
+        values = self._values(scales, TYPES.index(out.dtype), out.strides[0])
+        self.launch(x, values, out.pointer, stream)
+
+    def _values(self, scales: np.uint64, out_type: int, stride: int) -> tuple[Any, ...]:
         resident, layout = self.resident, self.resident.layout
         code = np.int64(layout.rows), np.int64(layout.chunks), resident.store.pointer("code")
         stored = np.int64(resident.network.n_stored(layout.rows))
-        return (*code, stored, resident.store.pointer("a"), self._largest)
+        out = scales, np.int64(out_type), np.int64(stride)
+        return (*code, stored, resident.store.pointer("a"), self._largest, *out)
 
 
 def specialised(network: TrellisNetwork) -> tuple[dict[str, int], int]:

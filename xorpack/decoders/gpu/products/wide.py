@@ -75,13 +75,17 @@ class Wide(Product):
 
     def multiply(self, x: ArrayView, partial: int, mask: np.uint64, stream: Any) -> None:
         """See :class:`Product`."""
+        self.launch(x, self.main_values(mask), partial, stream)
+
+    def launch(self, x: ArrayView, values: tuple[Any, ...], out: int, stream: Any) -> None:
+        """Order activations, and multiply to ``out`` by the kernel with arguments ``values``."""
         target, (fill, main) = self.device, self._steps
         activations = np.uint64(target.workspace(stream, "activations", self.workspace["activations"]))
         n, cols, passes = x.shape[0], self.resident.layout.cols, main[1].grid[2]
         seen = np.int64(x.strides[0]), np.int64(n), np.int64(cols), np.int64(self._quads)
         target.launch(*fill, (np.uint64(x.pointer), *self.gains(), *seen, np.int64(passes), activations), stream)
         span = np.int64(n), np.int64(self._quads), np.int64(self.part_quads)
-        target.launch(*main, (*self.main_values(mask), activations, *span, np.uint64(partial)), stream)
+        target.launch(*main, (*values, activations, *span, np.uint64(out)), stream)
 
 
 def part_quads(quads: int, blocks: int, n_multiprocessors: int) -> int:
