@@ -84,7 +84,8 @@ def _tensor_cores(kernel: Kernel) -> str:
     """What a kernel takes besides HEADER: products of elements of its type, and what warpgroups have."""
     if kernel.name not in ("matmul", "trellis_fragments", "trellis_matmul", *ARCHITECTURES):
         return ""
-    bits = "xp_from_half(bits)" if dict(kernel.macros)["X"] == 1 else "__uint_as_float(bits << 16)"
+    kernel_type = dict(kernel.macros)["X"]
+    bits = "xp_from_half(bits)" if kernel_type == 1 else "__uint_as_float(bits << 16)"
     value = f"[](unsigned bits) {{ return {bits}; }}"
     if kernel.name not in ARCHITECTURES:
         return (
@@ -93,6 +94,7 @@ def _tensor_cores(kernel: Kernel) -> str:
         )
     table = f"static const auto elements = [] {{ std::vector<float> all; for (unsigned n = 0; n < 65536; ++n) \
 all.push_back(({value})(n)); return all; }}();\n"
+    table += f"inline unsigned xp_two(unsigned a, unsigned b, unsigned c) {{ return cpu_two<{kernel_type}>(a, b, c, {value}); }}\n"
     wait = "{ cpu_products_wait<Left>([](unsigned bits) { return elements[bits & 0xFFFF]; }); }\n"
     return WARPGROUPS.read_text() + table + "template <int Left> void xp_products_wait() " + wait
 

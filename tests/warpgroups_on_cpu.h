@@ -205,3 +205,28 @@ template <int Left, class Convert> void cpu_products_wait(Convert value) {
         if (flight.groups.empty() && flight.open.empty()) std::memcpy(flight.sums, flight.kept, sizeof flight.kept);
     }
 }
+
+// A number rounded to float16 (Type 1) or bfloat16, to even.
+template <int Type> unsigned cpu_rounded(double value) {
+    constexpr int BITS = Type == 1 ? 11 : 8, LEAST = Type == 1 ? -24 : -133, INFINITE = Type == 1 ? 0x7C00 : 0x7F80;
+    const unsigned sign = std::signbit(value) ? 0x8000 : 0;
+    const double size = std::fabs(value);
+    if (std::isnan(value)) return 0x7FFF;
+    if (size == 0) return sign;
+    int exponent;
+    std::frexp(size, &exponent);  // size < 2^exponent
+    const int unit = exponent - BITS < LEAST ? LEAST : exponent - BITS;
+    const double steps = std::nearbyint(std::ldexp(size, -unit));
+    const unsigned bits = unsigned(steps) + (unit == LEAST ? 0 : unsigned(unit - LEAST) << (BITS - 1));
+    return sign | (bits < unsigned(INFINITE) ? bits : unsigned(INFINITE));
+}
+
+// a * b + c of both halves, with one rounding.
+template <int Type, class Convert> unsigned cpu_two(unsigned a, unsigned b, unsigned c, Convert value) {
+    unsigned sum = 0;
+    for (int half = 0; half < 32; half += 16) {
+        const auto of = [&](unsigned word) { return double(value(word >> half & 0xFFFF)); };
+        sum |= cpu_rounded<Type>(of(a) * of(b) + of(c)) << half;
+    }
+    return sum;
+}

@@ -38,6 +38,7 @@ FILES: Mapping[str, str] = {
     "trellis_matmul": "trellis_matmul",
     "wide_activations": "wide_activations",
     "trellis_wide": "trellis_wide",
+    "coded_wide": "coded_wide",
     "trellis_search": "trellis_search",
     "trellis_words": "trellis_search",
     "ring_equations": "elimination",
@@ -56,6 +57,7 @@ PREFACES: Mapping[str, Sequence[str]] = {
     "trellis_matmul": ("mma", "trellis", "levels"),
     "wide_activations": ("mma",),
     "trellis_wide": ("mma", "wide", "trellis", "levels"),
+    "coded_wide": ("mma", "wide"),
     "trellis_product": ("binary", "trellis"),
     "coded_product": ("binary",),
     "digits": ("binary",),
@@ -66,7 +68,7 @@ OPTIONS = ("-std=c++17", "-default-device")
 """Options of the compiler besides the architecture; the second one is for generic lambdas. CuPy adds ``-ftz=true``,
 which the kernels allow for."""
 
-ARCHITECTURES: Mapping[str, str] = {"trellis_wide": "sm_90a"}
+ARCHITECTURES: Mapping[str, str] = {"trellis_wide": "sm_90a", "coded_wide": "sm_90a"}
 """The architecture of kernels that are for one alone, whose instructions others lack."""
 
 Macros = Mapping[str, int | str]

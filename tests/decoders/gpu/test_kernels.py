@@ -210,6 +210,8 @@ PRODUCTS = [
     ("tensor_cores", 1, "F16"),
     ("tensor_cores", 8, "F32"),
     ("tensor_cores", 20, "BF16"),
+    ("wide", 3, "F16"),
+    ("wide", 4, "BF16"),
     ("decode", 5, "F32"),
 ]
 
@@ -235,7 +237,7 @@ def test_products(name, algorithm, n, dtype):
         return
     y = tensor.matmul(x, algorithm=algorithm)
     assert y.shape == (n, encoded.rows)
-    check_product(y, encoded, x, dtype, rounded=dtype if algorithm == "decode" else None)
+    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "wide") else None)
 
 
 @pytest.mark.parametrize("name", ["unrolled", "16 lanes of 18", "unrolled, corrections", "cascade"])

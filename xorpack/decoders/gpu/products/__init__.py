@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from xorpack.checks import choice
 from xorpack.decoders.gpu.products.binary import Binary
 from xorpack.decoders.gpu.products.coded_binary import CodedBinary
+from xorpack.decoders.gpu.products.coded_wide import CodedWide
 from xorpack.decoders.gpu.products.decode import Decode
 from xorpack.decoders.gpu.products.product import PRECISIONS, Product
 from xorpack.decoders.gpu.products.tables import Tables
@@ -22,9 +23,15 @@ from xorpack.errors import ParameterError
 __all__ = ["ALGORITHMS", "MAX_FUSED", "PRECISIONS", "Product", "algorithm_of", "choose", "why_not"]
 
 ALGORITHMS: Mapping[str, type[Product]] = {
-    each.NAME: each for each in (Tables, TensorCores, CodedBinary, TrellisTiles, TrellisWide, Decode)
+    each.NAME: each for each in (Tables, TensorCores, CodedBinary, TrellisTiles, CodedWide, Decode)
 }
-"""By name, of planes that are coded one by one, or of one code for all."""
+"""By name, of planes that are coded one by one."""
+
+TRELLIS: Mapping[str, type[Product]] = {
+    **ALGORITHMS,
+    **{each.NAME: each for each in (TrellisBinary, TrellisTiles, TrellisWide)},
+}
+"""The same, of one code for all planes."""
 
 MAX_FUSED = 128
 """Columns above which ``auto`` takes ``wide`` or ``decode``: by counted instructions, not measured."""
@@ -32,7 +39,7 @@ MAX_FUSED = 128
 
 def algorithm_of(name: str, encoded: EncodedTensor) -> type[Product]:
     """The algorithm of that name for a tensor."""
-    return TrellisBinary if (encoded.kind, name) == ("trellis", TrellisBinary.NAME) else ALGORITHMS[name]
+    return (TRELLIS if encoded.kind == "trellis" else ALGORITHMS)[name]
 
 
 def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from xorpack.code.trellis import TrellisNetwork
 from xorpack.cuda.arrays import TYPES, ArrayView
 from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles, largest_gain
-from xorpack.decoders.gpu.products.wide import QUAD, STAGE_BYTES, Wide
+from xorpack.decoders.gpu.products.wide import QUAD, SHARED_BYTES, STAGE_BYTES, Wide
 from xorpack.decoders.gpu.trellis import TrellisResident
 from xorpack.encoded import EncodedTensor
 
@@ -23,12 +23,12 @@ HELD = (16, 23)
 """Stored words of two rows, and those and planes, with which registers hold the words of the next quad too."""
 EASY = (14, 6)
 """Stored words and planes with which four products have registers at once, not two."""
-SHARED_BYTES = 227 << 10
-"""Shared memory that a block can have (CUDA C++ programming guide, compute capability 9.0)."""
 
 
 class TrellisWide(Wide):
     """Levels rounded to the type of the activations, scaled in float32; no mask, scales of rows."""
+
+    PAIRS: ClassVar[bool] = False
 
     resident: TrellisResident
 
@@ -45,8 +45,6 @@ class TrellisWide(Wide):
             return f"rows repeat their taps after {network.n_out}, more than 2"
         if network.n_stored(encoded.rows) >= 1 << 31 or encoded.cols >= 1 << 34:
             return "a column has 2^31 stored bits or more, or a row 2^34 weights"
-        if shared_limit < SHARED_BYTES:
-            return f"{SHARED_BYTES} bytes of shared memory are needed, the device has {shared_limit}"
         return ""
 
     def main(self, dtype: str) -> tuple[Kernel, int]:

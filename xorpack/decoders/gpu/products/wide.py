@@ -23,6 +23,8 @@ QUAD = 128
 """Columns of the weight that a step takes."""
 STAGE_BYTES = 32 << 10
 """Activations of half a step."""
+SHARED_BYTES = 227 << 10
+"""Shared memory that a block can have (CUDA C++ programming guide, compute capability 9.0)."""
 START_QUADS = 8
 """Quads in whose time a block begins, stores its sums, and these are added up: by counted bytes, not measured."""
 
@@ -31,10 +33,12 @@ class Wide(Product):
     """Weights rounded to the type of the activations.
 
     Attributes:
+        PAIRS: how ``wide_activations`` orders columns.
         part_quads: quads of columns of a partial sum.
     """
 
     NAME: ClassVar[str] = "wide"
+    PAIRS: ClassVar[bool]
 
     @staticmethod
     def why_not(encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
@@ -43,7 +47,14 @@ class Wide(Product):
             return "activations are float32: weights would be rounded to 16 bits"
         if -(-n // COLUMNS) > 65535:
             return f"{n} columns are more than {COLUMNS * 65535}"
+        if shared_limit < SHARED_BYTES:
+            return f"{SHARED_BYTES} bytes of shared memory are needed, the device has {shared_limit}"
         return ""
+
+    @property
+    def step_quads(self) -> int:
+        """Quads that no two parts share."""
+        return 1
 
     @abstractmethod
     def main(self, dtype: str) -> tuple[Kernel, int]:
@@ -62,11 +73,13 @@ class Wide(Product):
         layout, passes = self.resident.layout, max(1, -(-n // COLUMNS))
         self._quads = max(1, -(-layout.cols // QUAD))
         blocks = max(1, -(-layout.rows // ROWS))
-        self.part_quads = part_quads(self._quads, blocks * passes, self.device.n_multiprocessors)
+        self.part_quads = part_quads(
+            self._quads, self.step_quads, blocks * passes, self.device.n_multiprocessors
+        )
         self.n_parts = -(-self._quads // self.part_quads)
         self.workspace["activations"] = 2 * STAGE_BYTES * self._quads * passes
         kernel, shared_bytes = self.main(dtype)
-        fill = Kernel.of("wide_activations", {"X": TYPES.index(dtype)})
+        fill = Kernel.of("wide_activations", {"X": TYPES.index(dtype), "PAIRS": int(self.PAIRS)})
         self._steps = (
             (fill, Launch.of_threads(4096 * self._quads * passes)),
             (kernel, Launch(grid=(blocks, self.n_parts, passes), block=THREADS, shared_bytes=shared_bytes)),
@@ -88,11 +101,15 @@ class Wide(Product):
         target.launch(*main, (*values, activations, *span, np.uint64(out)), stream)
 
 
-def part_quads(quads: int, blocks: int, n_multiprocessors: int) -> int:
-    """Quads of a part: as many parts as make the rounds of all blocks shortest, a multiprocessor having one at a time."""
+def part_quads(quads: int, step: int, blocks: int, n_multiprocessors: int) -> int:
+    """Quads of a part, whole steps of ``step``: those that make the rounds of all blocks shortest.
 
-    def cost(parts: int) -> int:
-        return -(-blocks * parts // n_multiprocessors) * (-(-quads // parts) + START_QUADS)
+    A multiprocessor has one block at a time.
+    """
 
-    parts = min(range(1, min(quads, 4 * n_multiprocessors) + 1), key=cost)
-    return -(-quads // parts)
+    def cost(part: int) -> int:
+        return -(-blocks * -(-quads // part) // n_multiprocessors) * (part + START_QUADS)
+
+    steps = -(-quads // step)
+    parts = range(1, min(steps, 4 * n_multiprocessors) + 1)
+    return min((step * -(-steps // n) for n in parts), key=cost)
