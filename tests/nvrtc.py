@@ -19,7 +19,7 @@ from xorpack.code.layout import Layout
 from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.products import trellis_tiles, trellis_wide, wide
+from xorpack.decoders.gpu.products import coded_wide, trellis_tiles, trellis_wide, wide
 from xorpack.decoders.gpu.products.binary import DIGITS, digit_macros, digits_step
 from xorpack.decoders.gpu.products.coded_binary import coded_launch, coded_macros
 from xorpack.decoders.gpu.products.product import PRECISIONS, finish_launch
@@ -107,12 +107,23 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
         for shift, n in ((5, 1), (2, 1), (2, 8)):
             for precision in PRECISIONS:
                 yield coded_kernel(macros, shift, n, precision)
+        if arch == "sm_90" and bits <= coded_wide.MAX_WINDOWS:
+            for shift in (5, 2):
+                yield coded_wide_kernel(macros, shift)
 
 
 def coded_kernel(macros: Macros, shift: int, n: int, precision: str = PRECISIONS[0]) -> tuple[Kernel, Launch]:
     """The product of ``n`` columns by binary tensor cores, of groups of ``2^shift`` chunks; 5: row scales."""
     own = {**macros, **coded_macros(int(macros["PLANES"]), shift, n, precision)}
     return Kernel.of("coded_product", own), coded_launch(LAYOUT, own, MULTIPROCESSORS)
+
+
+def coded_wide_kernel(macros: Macros, shift: int, x_type: int = 1) -> tuple[Kernel, Launch]:
+    """The product of 256 columns, of groups of ``2^shift`` chunks; 5: row scales. For compute capability 9.0."""
+    groups = 1 if shift == 5 else LAYOUT.chunks >> shift
+    special, shared_bytes = coded_wide.specialised(int(macros["PLANES"]), groups)
+    launch = Launch(grid=(384, 1, 1), block=wide.THREADS, shared_bytes=shared_bytes)
+    return Kernel.of("coded_wide", {**macros, "X": x_type, **special}), launch
 
 
 def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, Launch]]:
@@ -291,6 +302,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
                 name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
             if name == "digits":
                 name += f", {macros.get('PRODUCTS', 3)} x {macros.get('COPIES', 1)}"
+            if name == "coded_wide":
+                name += ", row" if macros["ROW_SCALES"] else ", groups of 128"
             if name == "coded_product":
                 scales = "row" if macros["GROUP_SHIFT"] == 5 else "groups of 128"
                 name += f", {scales}, {'1' if macros['ONE'] else 'up to 8'} columns"

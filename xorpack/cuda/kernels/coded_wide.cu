@@ -6,7 +6,7 @@
 //   XP_STAGES     of 32 KB that shared memory has room for beside the tiles
 //
 // A warp decodes 16 row indices of a panel into a tile of its own, words of planes as xp_tile has them, then those of the mask;
-// corrections are made there. Lane g takes row indices 2 g and 2 g + 1 from it. A weight is the sum of its scales, over
+// corrections are made there, if all planes are. Lane g takes row indices 2 g and 2 g + 1 from it. A weight is the sum of its scales, over
 // `unit`, a power of two that none is above, each rounded, times +2 or -2 or 0 by bits of planes and mask: two weights in
 // halves of a word, a fused multiply-add a plane, the last plane's first. With two planes that is one rounding, as of
 // decoded weights. Product u has bits 2 u, 2 u + 16 (the first half of the activations' numbers) and 2 u + 1, 2 u + 17.
@@ -45,19 +45,24 @@ struct Coded {
     i64 panel, first;  // of the tile, and its first quad
     float inverse;     // half of 1 / unit
     u32* tile;
+    Alphas ahead[2];
     u32 kept[2], words[2][XP_BITS], alphas[2][XP_BITS];
 
     // Row indices i0 .. of panel p, all chunks.
     __device__ __forceinline__ void decode(i64 p) {
+        if (!n_rows) return;
         const int lane = threadIdx.x & 31;
-        __syncwarp();
-        if (n_rows) xp_tile(o, code, taps, p, i0, n_rows, tile);
-        u32* masks = tile + XP_TILE_WORDS;
+        u32 masks[XP_TILE_ROWS];
 #pragma unroll
-        for (int row = 0; row < XP_TILE_ROWS; ++row)
-            masks[row * XP_TILE_STRIDE + lane] = row < n_rows ? xp_mask(o, mask, p, i0 + row, lane) : 0;
+        for (int row = 0; row < XP_TILE_ROWS; ++row) {
+            const i64 i = i0 + min(row, n_rows - 1);
+            masks[row] = XP_MASK ? mask[xp_mask_at(o, p, i, min(lane, (int)o.panel_chunks - 1))] : xp_mask(o, mask, p, i, lane);
+        }
         __syncwarp();
-        if (!n_corrections || !n_rows) return;
+#pragma unroll
+        for (int row = 0; row < XP_TILE_ROWS; ++row) tile[XP_TILE_WORDS + row * XP_TILE_STRIDE + lane] = masks[row];
+        xp_tile(o, code, taps, p, i0, n_rows, tile);
+        if (!n_corrections) return;
         const i64 tiles = xp_col_tiles(o), begin = p * o.panel_chunks * 32, end = min(begin + o.panel_chunks * 32, o.cols);
         for (i64 at = begin / XP_TILE_COLS; at * XP_TILE_COLS < end; ++at) {
             const u32* start = starts + (i0 >> 5) * tiles + at;
@@ -65,30 +70,31 @@ struct Coded {
                 const u32 entry = entries[n];
                 const i64 col = at * XP_TILE_COLS + (entry >> 5) - begin, row = (i0 & ~31ll) + (entry & 31) - i0;
                 if (col < 0 || col >= end - begin || row < 0 || row >= n_rows) continue;
-                int coded = 0;
 #pragma unroll
-                for (int j = 0; j < XP_BITS; ++j) {
-                    if ((u32)(XP_ZEROS | XP_ONES) >> j & 1) continue;
+                for (int j = 0; j < XP_BITS; ++j)
                     if (values[n] >> j & 1)
-                        atomicXor(tile + (coded * XP_TILE_ROWS + row) * XP_TILE_STRIDE + (col >> 5), 1u << (col & 31));
-                    ++coded;
-                }
+                        atomicXor(tile + (j * XP_TILE_ROWS + row) * XP_TILE_STRIDE + (col >> 5), 1u << (col & 31));
             }
         }
         __syncwarp();
     }
 
-    __device__ __forceinline__ void load_scales(i64 col) {
+    // Scales of a quad, which begins in this panel or with the next one.
+    __device__ __forceinline__ void load_scales(i64 quad) {
+        const i64 p = quad * 4 < (panel + 1) * o.panel_chunks ? panel : panel + 1;
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-            const int row = (threadIdx.x >> 2 & 7) * 2 + c;
-            const i64 at = row < n_rows ? scales.at(panel, i0 + row, col) : 0;
-#pragma unroll
-            for (int j = 0; j < XP_BITS; ++j) {
-                const float alpha = row < n_rows ? xp_load(scales.data, at + j, XP_SCALE) : 0.0f;
-                alphas[c][j] = xp_rounded(xp_times(alpha, inverse), XP_X, XP_X) * 0x10001u;
-            }
+            const i64 i = min(i0 + (threadIdx.x >> 2 & 7) * 2 + c, o.rows - 1);
+            ahead[c].load((const char*)scales.data + scales.at(p, i, quad * 128) * XP_SCALE_BYTES);
         }
+    }
+
+    __device__ __forceinline__ void use_scales() {
+#pragma unroll
+        for (int c = 0; c < 2; ++c)
+#pragma unroll
+            for (int j = 0; j < XP_BITS; ++j)
+                alphas[c][j] = xp_rounded(xp_times(ahead[c].alpha(j), inverse), XP_X, XP_X) * 0x10001u;
     }
 
     __device__ __forceinline__ void quad(i64 quad) {
@@ -97,7 +103,10 @@ struct Coded {
             decode(panel);
             first = quad;
         }
-        if (!XP_ROW_SCALES) load_scales(quad * 128);
+        if (!XP_ROW_SCALES) {
+            use_scales();
+            if ((quad + 1) * 128 < o.cols) load_scales(quad + 1);  // a quad before they are needed
+        }
         const int k = (int)(quad - first) * 4 + (threadIdx.x & 3);
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
@@ -162,7 +171,8 @@ coded_wide(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps,
     weights.panel = first * 4 / o.panel_chunks - 1;
     weights.inverse = 0.5f / size;
     weights.tile = (u32*)tiles + warp * XP_WIDE_TILE;
-    if (XP_ROW_SCALES) weights.load_scales(0);
+    weights.load_scales(first);
+    if (XP_ROW_SCALES) weights.use_scales();
     float sums[128];
     xp_multiply(weights, stages, first, last, sums);
     const float factors[2] = {size, size};

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xorpack.cuda.arrays import TYPES
 from xorpack.cuda.sources import Kernel
+from xorpack.decoders.gpu.launches import tensor_macros
 from xorpack.decoders.gpu.products.wide import SHARED_BYTES, STAGE_BYTES, Wide
 from xorpack.decoders.gpu.resident import CodedResident
 from xorpack.encoded import EncodedTensor
@@ -20,6 +21,8 @@ TILE_BYTES = 8 * 16 * 36 * 4
 """Of all warps, for a plane or the mask."""
 STAGES = (3, 4)
 """At the least, which keep the tensor cores busy, and at the most."""
+MAX_WINDOWS = 3
+"""Planes whose windows registers hold beside sums and operands."""
 EASY_PLANES = 2
 """Planes with which four products have registers at once, not two."""
 
@@ -42,8 +45,12 @@ class CodedWide(Wide):
             return f"scales change within 128 columns: group_size {encoded.group_size} is no multiple of 128"
         if encoded.layout.panel_chunks % 4:
             return f"panels of {encoded.layout.panel_chunks} chunks, no multiple of 4"
-        if _stages(encoded.code.shape[0]) < STAGES[0]:
-            return f"tiles of {encoded.code.shape[0]} planes leave no shared memory for activations"
+        macros = tensor_macros(encoded, mask=True)
+        n_planes = encoded.code.shape[0]
+        if macros["UNROLLED"] and int(macros["WINDOW"]) > 1 and n_planes > MAX_WINDOWS:
+            return f"windows of {n_planes} planes, more than {MAX_WINDOWS}, leave no registers for sums"
+        if _stages(n_planes) < STAGES[0]:
+            return f"tiles of {n_planes} planes leave no shared memory for activations"
         return ""
 
     def main(self, dtype: str) -> tuple[Kernel, int]:
@@ -54,6 +61,7 @@ class CodedWide(Wide):
         self._unit = _unit(encoded.scales)
         special, shared_bytes = specialised(resident.n_planes, n_groups(encoded.cols, encoded.group_size))
         macros = resident.macros | {"X": TYPES.index(dtype)} | special
+        self.corrects = resident.n_planes == encoded.bits  # what is wrong in a constant plane is not in the tiles
         return Kernel.of("coded_wide", macros), shared_bytes
 
     @property
@@ -68,7 +76,8 @@ class CodedWide(Wide):
     def main_values(self, mask: np.uint64) -> tuple[Any, ...]:
         """See :class:`Wide`."""
         resident = self.resident
-        corrections = *resident.corrections, np.int64(resident.packed.n_corrections)
+        n_corrections = resident.packed.n_corrections if self.corrects else 0
+        corrections = *resident.corrections, np.int64(n_corrections)
         return (*resident.order, *resident.code, mask, *resident.scales, *corrections, self._unit)
 
 

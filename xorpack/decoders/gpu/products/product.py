@@ -22,7 +22,7 @@ class Product(ABC):
 
     Attributes:
         NAME: of the algorithm.
-        CORRECTS: whether the sums of :meth:`multiply` are of corrected weights already.
+        CORRECTS: whether the sums of :meth:`multiply` are of corrected weights already; ``corrects`` says it of a tensor.
         steps: kernels with their launches, in order.
         workspace: bytes of scratch memory by purpose.
         n_parts: partial sums of an output.
@@ -38,6 +38,7 @@ class Product(ABC):
         """Plan for ``n`` columns of ``dtype``; the algorithm must be one that can run."""
         layout = resident.layout
         self.resident, self.device, self.n_parts = resident, resident.device, 1
+        self.corrects = self.CORRECTS
         self.part_cols, self.finished, self.precision = 0, False, precision
         self.steps, self.workspace = resident.prelude()
         self.steps += self.set_up(n, dtype)
@@ -74,7 +75,7 @@ class Product(ABC):
         self.multiply(x, partial, resident.ready(stream), stream)
         kernel, launch = self._finish
         args = (
-            *resident.finish_values(partial, self.n_parts, self.part_cols, self.CORRECTS),
+            *resident.finish_values(partial, self.n_parts, self.part_cols, self.corrects),
             *(np.uint64(x.pointer), np.int64(TYPES.index(x.dtype)), np.int64(x.strides[0])),
             *(np.uint64(out.pointer), np.int64(TYPES.index(out.dtype)), np.int64(out.strides[0])),
         )
