@@ -92,11 +92,19 @@ def _tensor_cores(kernel: Kernel) -> str:
             "inline void xp_mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {\n"
             f"    cpu_mma(c, a, b0, b1, {value});\n}}\n"
         )
-    table = f"static const auto elements = [] {{ std::vector<float> all; for (unsigned n = 0; n < 65536; ++n) \
-all.push_back(({value})(n)); return all; }}();\n"
-    table += f"inline unsigned xp_two(unsigned a, unsigned b, unsigned c) {{ return cpu_two<{kernel_type}>(a, b, c, {value}); }}\n"
-    wait = "{ cpu_products_wait<Left>([](unsigned bits) { return elements[bits & 0xFFFF]; }); }\n"
-    return WARPGROUPS.read_text() + table + "template <int Left> void xp_products_wait() " + wait
+    return (
+        WARPGROUPS.read_text()
+        + f"""
+static const auto elements = [] {{
+    std::vector<float> all;
+    for (unsigned n = 0; n < 65536; ++n) all.push_back(({value})(n));
+    return all;
+}}();
+inline float xp_element(unsigned bits) {{ return elements[bits & 0xFFFF]; }}
+inline unsigned xp_two(unsigned a, unsigned b, unsigned c) {{ return cpu_two<{kernel_type}>(a, b, c, xp_element); }}
+template <int Left> void xp_products_wait() {{ cpu_products_wait<Left>(xp_element); }}
+"""
+    )
 
 
 def guarded(n_bytes: int) -> NDArray[np.uint8]:

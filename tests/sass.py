@@ -178,8 +178,8 @@ def _marked(code: Sequence[str], loops: Sequence[tuple[int, int]], marker: str) 
 def in_flight(kernel: Kernel, arch: str = ARCH) -> tuple[int, list[str]]:
     """Asynchronous products in the main loop, and instructions that write a register while one may still use it.
 
-    A product's operands are read, its sums written, until a wait for its group; the loop is walked twice, as what it has in
-    flight at its end is so at its beginning.
+    A product's operands are read, its sums written, until a wait for its group. The loop is walked twice: what it has
+    in flight at its end is so at its beginning.
     """
     text = disassemble(nvrtc.cubin(kernel, arch)).split(f".text.{kernel.name}:")[1].split("\n.text.")[0]
     return overwritten(main_block(text, "HGMMA"))

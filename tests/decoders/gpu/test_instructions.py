@@ -73,7 +73,10 @@ def test_what_is_in_flight_is_found():
         "STS [R24], R24 ",
     ]
     wrong = ["LOP3.LUT R173, R1, R2, RZ, 0xfc, !PT ", "LDG.E.128 R22, [R5.64] "]
-    assert sass.overwritten(loop) == (3, [*wrong, loop[3], *wrong])  # the third product is in flight around the loop
+    assert sass.overwritten(loop) == (
+        3,
+        [*wrong, loop[3], *wrong],
+    )  # the third product is in flight around the loop
     assert sass.overwritten([*loop[:5], "WARPGROUP.DEPBAR.LE gsb0, 0x0 "]) == (3, [])
 
 

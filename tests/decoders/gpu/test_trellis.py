@@ -89,7 +89,9 @@ def test_products(name, algorithm, n, dtype):
         return
     y = tensor.matmul(x, algorithm=algorithm)
     assert y.shape == (n, encoded.rows)
-    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles", "wide") else None)
+    check_product(
+        y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles", "wide") else None
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import host_device
 import numpy as np
 import pytest
-from gpu_cases import TRELLIS, check_product
-from samples import same
+from gpu_cases import BCQ, TRELLIS, check_product
+from samples import bcq, same
 
+import xorpack
 from xorpack.cuda import sources
 from xorpack.cuda.machine_code import machine_code
 from xorpack.cuda.sources import OPTIONS, Kernel
@@ -25,9 +26,22 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+CORRECTED = "binary, corrections"
+
+
 @functools.cache
 def encoded_case(name):
-    return TRELLIS[name]()
+    if name == CORRECTED:
+        return corrected()
+    return (TRELLIS if name in TRELLIS else BCQ)[name]()
+
+
+def corrected():
+    """Corrections that tiles are mended by: of rows and columns of all tiles' quarters, and with row scales too."""
+    tensor = bcq((70, 2304), 0.7, 2, group_size=128, dtype="F16")
+    encoded = xorpack.encode(tensor, lanes=32, rate=0.2, mask_codec="bitmap")
+    assert encoded.n_corrections > 500
+    return encoded
 
 
 def activations(n, cols, dtype="F16", seed=0):
@@ -35,8 +49,9 @@ def activations(n, cols, dtype="F16", seed=0):
 
 
 @pytest.mark.parametrize("n", [1, 255, 256, 257])
-def test_any_number_of_columns(n):
-    encoded = encoded_case("trellis, odd")
+@pytest.mark.parametrize("name", ["trellis, odd", CORRECTED])
+def test_any_number_of_columns(name, n):
+    encoded = encoded_case(name)
     x = activations(n + 2, encoded.cols + 9)[2:, : encoded.cols]
     frame = np.full((n, encoded.rows + 5), 7, np.float32)
     out = frame[:, : encoded.rows]
@@ -58,7 +73,10 @@ def test_one_part_is_finished_at_once(name, dtype):
     encoded = encoded_case(name)
     x = activations(7, encoded.cols)
     tensor = host_device.load(encoded, n_multiprocessors=1)
-    assert [kernel.name for kernel, _ in tensor.kernels(7, algorithm="wide")] == ["wide_activations", "trellis_wide"]
+    assert [kernel.name for kernel, _ in tensor.kernels(7, algorithm="wide")] == [
+        "wide_activations",
+        "trellis_wide",
+    ]
     other = host_device.load(encoded, n_multiprocessors=1)
     product = other._planned("wide", "float32", 7, "F16")
     product.finished = False
@@ -67,7 +85,12 @@ def test_one_part_is_finished_at_once(name, dtype):
     wanted = np.empty((7, encoded.rows), DTYPES[dtype])
     other.matmul(x, out=wanted, algorithm="wide")
     check_product(wanted, encoded, x, dtype, rounded="F16")
-    for width, begin in ((encoded.rows, 0), (encoded.rows + 1, 0), (encoded.rows + 5, 1), (encoded.rows + 2, 2)):
+    for width, begin in (
+        (encoded.rows, 0),
+        (encoded.rows + 1, 0),
+        (encoded.rows + 5, 1),
+        (encoded.rows + 2, 2),
+    ):
         frame = np.full((7, width), 7, DTYPES[dtype])
         out = frame[:, begin : begin + encoded.rows]
         tensor.matmul(x, out=out, algorithm="wide")
@@ -75,7 +98,7 @@ def test_one_part_is_finished_at_once(name, dtype):
         assert (np.delete(frame, np.s_[begin : begin + encoded.rows], axis=1) == 7).all()
 
 
-@pytest.mark.parametrize("name", ["trellis, row of panels", "trellis, period"])
+@pytest.mark.parametrize("name", ["trellis, row of panels", "trellis, period", "unrolled, groups of 512"])
 def test_same_bits_whatever_the_turns(name):
     """Parts of a sum are as many as the device asks for: the sums differ by float32 rounding, never between turns."""
     encoded = encoded_case(name)
@@ -86,7 +109,8 @@ def test_same_bits_whatever_the_turns(name):
         for turns in ("rising", "falling", "a warp ahead"):
             tensor = host_device.load(encoded, turns=turns, n_multiprocessors=n_multiprocessors)
             found.append(tensor.matmul(x, algorithm="wide"))
-        parts.add(tensor.kernels(20, algorithm="wide")[1][1].grid[1])
+        launches = {kernel.name: launch for kernel, launch in tensor.kernels(20, algorithm="wide")}
+        parts.update(launch.grid[1] for name, launch in launches.items() if name.endswith("_wide"))
         assert same(found[0], found[1])
         assert same(found[0], found[2])
         check_product(found[0], encoded, x, "F16", rounded="F16")
@@ -106,8 +130,9 @@ def test_tiny_and_large_weights(power):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_activations_that_are_not_finite(value):
-    encoded = encoded_case("trellis, row of panels")
+@pytest.mark.parametrize("name", ["trellis, row of panels", "unrolled, four panels"])
+def test_activations_that_are_not_finite(name, value):
+    encoded = encoded_case(name)
     x = activations(3, encoded.cols)
     x[1, 77] = value
     y = host_device.load(encoded).matmul(x, algorithm="wide")
@@ -140,6 +165,12 @@ def test_what_is_chosen():
         ("trellis, low rate", {}, "F16", "repeat their taps after 4"),
         ("trellis, bitmap", {}, "F16", "some weights are pruned"),
         ("trellis, groups", {}, "F16", "scales change within a row"),
+        ("unrolled", {"warpgroups": False}, "F16", "compute capability 9.0 has"),
+        ("unrolled", {"shared_limit": 163 << 10}, "F16", "shared memory are needed"),
+        ("unrolled", {}, "F32", "activations are float32"),
+        ("unrolled, corrections", {}, "F16", "scales change within 128 columns"),
+        ("unrolled, 4 planes", {}, "F16", "leave no registers"),
+        ("unrolled, 22 chunks", {}, "F16", "no multiple of 4"),
     ],
 )
 def test_what_it_does_not_take_says_why(name, options, dtype, why):
@@ -153,7 +184,8 @@ def test_what_it_does_not_take_says_why(name, options, dtype, why):
     [(96, 384, 132, 3), (64, 224, 132, 2), (32, 112, 132, 1), (1, 1, 132, 1), (64, 40, 132, 1)],
 )
 def test_parts_fill_the_device(quads, blocks, n_multiprocessors, rounds):
-    part = part_quads(quads, blocks, n_multiprocessors)
+    part = part_quads(quads, 1, blocks, n_multiprocessors)
+    assert part_quads(quads, 8, blocks, n_multiprocessors) % 8 == 0
     parts = -(-quads // part)
     assert -(-blocks * parts // n_multiprocessors) == rounds
     time = rounds * (part + START_QUADS)
@@ -161,12 +193,16 @@ def test_parts_fill_the_device(quads, blocks, n_multiprocessors, rounds):
         assert time <= -(-blocks * other // n_multiprocessors) * (-(-quads // other) + START_QUADS)
 
 
+FULL = "xp_barrier_wait(stages.full + stages.at, stages.phase"
 HAZARDS = {
     "operands overwritten while they are read": ("xp_products_wait<1>();", "xp_products_wait<2>();"),
     "no fence of registers": ("            xp_products_begin();\n", ""),
-    "a stage overwritten while it is read": ("xp_barrier_arrive(stages.empty + before)", "xp_barrier_arrive(stages.empty + stages.at)"),
+    "a stage overwritten while it is read": (
+        "arrive(stages.empty + before)",
+        "arrive(stages.empty + stages.at)",
+    ),
     "a stage filled without room": ("if (stage >= XP_STAGES) xp_barrier_wait", "if (0) xp_barrier_wait"),
-    "a stage read before it is full": ("xp_barrier_wait(stages.full + stages.at, stages.phase)", "xp_barrier_wait(stages.full + stages.at, stages.phase ^ 1)"),
+    "a stage read before it is full": (f"{FULL})", f"{FULL} ^ 1)"),
     "sums read too early": ("    xp_products_wait<0>();\n", ""),
     "steps of a descriptor exchanged": ("(4096 >> 4) << 16", "(128 >> 4) << 16"),
 }
@@ -187,12 +223,10 @@ def test_emulation_sees(hazard, monkeypatch):
     monkeypatch.setattr(sources, "_text", broken)
     monkeypatch.setattr(host_device, "compiled", functools.cache(host_device.compiled.__wrapped__))
     with pytest.raises(AssertionError):
-        check_product(
-            host_device.load(encoded).matmul(x, algorithm="wide"), encoded, x, "F16", rounded="F16"
-        )
+        check_product(host_device.load(encoded).matmul(x, algorithm="wide"), encoded, x, "F16", rounded="F16")
 
 
-class BrokenText(Exception):
+class TextError(Exception):
     """Of a compiler."""
 
 
@@ -203,10 +237,10 @@ def fake_cupy(*, broken=False):
     def compile_program(program, options):
         calls.append((program, options))
         if broken:
-            raise BrokenText
+            raise TextError
 
     nvrtc = SimpleNamespace(
-        NVRTCError=BrokenText,
+        NVRTCError=TextError,
         getVersion=lambda: (12, 9),
         createProgram=lambda text, name, headers, names: (text, name),
         compileProgram=compile_program,

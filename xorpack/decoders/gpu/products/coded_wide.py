@@ -61,7 +61,9 @@ class CodedWide(Wide):
         self._unit = _unit(encoded.scales)
         special, shared_bytes = specialised(resident.n_planes, n_groups(encoded.cols, encoded.group_size))
         macros = resident.macros | {"X": TYPES.index(dtype)} | special
-        self.corrects = resident.n_planes == encoded.bits  # what is wrong in a constant plane is not in the tiles
+        self.corrects = (
+            resident.n_planes == encoded.bits
+        )  # what is wrong in a constant plane is not in the tiles
         return Kernel.of("coded_wide", macros), shared_bytes
 
     @property

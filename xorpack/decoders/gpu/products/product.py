@@ -22,7 +22,8 @@ class Product(ABC):
 
     Attributes:
         NAME: of the algorithm.
-        CORRECTS: whether the sums of :meth:`multiply` are of corrected weights already; ``corrects`` says it of a tensor.
+        CORRECTS: whether the sums of :meth:`multiply` are of corrected weights already.
+        corrects: the same, of this tensor.
         steps: kernels with their launches, in order.
         workspace: bytes of scratch memory by purpose.
         n_parts: partial sums of an output.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -79,7 +78,7 @@ class TrellisWide(Wide):
 
 
 def specialised(network: TrellisNetwork) -> tuple[dict[str, int], int]:
-    """Macros of ``trellis_wide`` for a network, and its shared memory in bytes: what leaves registers without a spill."""
+    """Macros of ``trellis_wide`` for a network, with which nothing is spilled, and its shared memory in bytes."""
     loaded, planes = network.window + network.n_in // network.n_out, network.n_planes
     early = loaded <= HELD[0] and loaded + planes <= HELD[1]
     easy = loaded <= EASY[0] and planes <= EASY[1]

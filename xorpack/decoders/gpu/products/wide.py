@@ -96,7 +96,9 @@ class Wide(Product):
         activations = np.uint64(target.workspace(stream, "activations", self.workspace["activations"]))
         n, cols, passes = x.shape[0], self.resident.layout.cols, main[1].grid[2]
         seen = np.int64(x.strides[0]), np.int64(n), np.int64(cols), np.int64(self._quads)
-        target.launch(*fill, (np.uint64(x.pointer), *self.gains(), *seen, np.int64(passes), activations), stream)
+        target.launch(
+            *fill, (np.uint64(x.pointer), *self.gains(), *seen, np.int64(passes), activations), stream
+        )
         span = np.int64(n), np.int64(self._quads), np.int64(self.part_quads)
         target.launch(*main, (*values, activations, *span, np.uint64(out)), stream)
 
