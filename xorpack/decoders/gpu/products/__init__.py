@@ -108,7 +108,7 @@ def choose(
     if encoded.kind == "trellis":
         order = [TrellisBinary.NAME, TrellisTiles.NAME]
     if n > MAX_FUSED:
-        order = [Wide.NAME] if warpgroups else []
+        order = [Wide.NAME] if warpgroups and algorithm_of(Wide.NAME, encoded).pays(encoded) else []
     for name in (*order, Decode.NAME):
         if not why_not(name, encoded, n, x_dtype, shared_limit):
             return name

@@ -54,6 +54,11 @@ class Product(ABC):
     def why_not(encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
         """Why the algorithm cannot multiply ``n`` columns of that type; "" where it can."""
 
+    @staticmethod
+    def pays(encoded: EncodedTensor) -> bool:
+        """Whether ``auto`` takes the algorithm where it can multiply."""
+        return True
+
     @abstractmethod
     def set_up(self, n: int, dtype: str) -> list[Step]:
         """Kernels that :meth:`multiply` launches; sets ``n_parts`` and adds to ``workspace``."""

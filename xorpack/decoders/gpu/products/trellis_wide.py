@@ -13,11 +13,14 @@ from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu.products.trellis_tiles import TrellisTiles, largest_gain
 from xorpack.decoders.gpu.products.wide import QUAD, SHARED_BYTES, STAGE_BYTES, Wide
 from xorpack.decoders.gpu.trellis import TrellisResident
+from xorpack.elements import Trellis
 from xorpack.encoded import EncodedTensor
 
 ALIGNED = 64 << 10
 """Of shared memory's addresses that at which the table of levels begins is a multiple."""
 MAX_STAGES = 4
+FEW = 8192
+"""Weights for an outlier with which ``auto`` decodes no tiles instead: by counted instructions, not measured."""
 HELD = (16, 23)
 """Stored words of two rows, and those and planes, with which registers hold the words of the next quad too."""
 EASY = (14, 6)
@@ -45,6 +48,12 @@ class TrellisWide(Wide):
         if network.n_stored(encoded.rows) >= 1 << 31 or encoded.cols >= 1 << 34:
             return "a column has 2^31 stored bits or more, or a row 2^34 weights"
         return ""
+
+    @staticmethod
+    def pays(encoded: EncodedTensor) -> bool:
+        """See :class:`Product`. Outliers are added to the sums one by one, for every column."""
+        assert isinstance(encoded.elements, Trellis)
+        return encoded.elements.n_outliers * FEW <= encoded.n_weights
 
     def main(self, dtype: str) -> tuple[Kernel, int]:
         """See :class:`Wide`."""
