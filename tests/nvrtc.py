@@ -182,9 +182,11 @@ def tiles_kernels(rate: Fraction, n: int) -> Iterator[tuple[Kernel, Launch]]:
     yield Kernel.of("trellis_matmul", macros), launch
 
 
-def wide_kernels(rate: Fraction, x_type: int = 1) -> Iterator[tuple[Kernel, Launch]]:
+def wide_kernels(
+    rate: Fraction, x_type: int = 1, *, outliers: bool = False
+) -> Iterator[tuple[Kernel, Launch]]:
     """The kernels that multiply a trellis tensor of that rate by 256 columns, for compute capability 9.0."""
-    special, shared_bytes = trellis_wide.specialised(design(rate).network)
+    special, shared_bytes = trellis_wide.specialised(design(rate).network, outliers=outliers)
     yield Kernel.of("wide_activations", {"X": x_type}), Launch.of_threads(1 << 20)
     macros = trellis_macros(design(rate).network) | {"SCALE": 1, "MASK": 0, "SKEW": 1, "X": x_type} | special
     launch = Launch(grid=(384, 1, 1), block=wide.THREADS, shared_bytes=shared_bytes)

@@ -268,6 +268,8 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
     for name in WIDE:
         kernel = list(nvrtc.wide_kernels(TRELLIS[name]))[1][0]
         found[f"{name}, 256 columns"] = kernel, 2
+        kernel = list(nvrtc.wide_kernels(TRELLIS[name], outliers=True))[1][0]
+        found[f"{name}, outliers, 256 columns"] = kernel, 2
     for (what, network), bits in product(CODED.items(), (2, 3)):
         for name, shift, n, precision in (
             ("row scales", 5, 1, "float32"),

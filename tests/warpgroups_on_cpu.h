@@ -120,6 +120,11 @@ template <int Behind> unsigned xp_shared_word(unsigned address) {
     return word;
 }
 
+inline void xp_shared_store(unsigned address, unsigned word) {
+    if (address % 4 || address + 4 > cpu::shared_size()) cpu::wrong("a word that is not in shared memory");
+    std::memcpy(cpu::shared_begin() + address, &word, 4);
+}
+
 inline void xp_registers_give() {}
 inline void xp_registers_take() {}
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import host_device
 import numpy as np
 import pytest
-from gpu_cases import BCQ, TRELLIS, check_product
+from gpu_cases import BCQ, TRELLIS, check_product, trellis
 from samples import bcq, same
 
 import xorpack
@@ -33,6 +33,8 @@ CORRECTED = "binary, corrections"
 def encoded_case(name):
     if name == CORRECTED:
         return corrected()
+    if name == "outliers, many":  # up to six in a place
+        return trellis((140, 2200), (1, 1), 4, outliers=6000)
     return (TRELLIS if name in TRELLIS else BCQ)[name]()
 
 
@@ -98,7 +100,7 @@ def test_one_part_is_finished_at_once(name, dtype):
         assert (np.delete(frame, np.s_[begin : begin + encoded.rows], axis=1) == 7).all()
 
 
-@pytest.mark.parametrize("name", ["trellis, row of panels", "trellis, period", "unrolled, groups of 512"])
+@pytest.mark.parametrize("name", ["trellis, row of panels", "outliers, many", "unrolled, groups of 512"])
 def test_same_bits_whatever_the_turns(name):
     """Parts of a sum are as many as the device asks for: the sums differ by float32 rounding, never between turns."""
     encoded = encoded_case(name)
@@ -115,6 +117,28 @@ def test_same_bits_whatever_the_turns(name):
         assert same(found[0], found[2])
         check_product(found[0], encoded, x, "F16", rounded="F16")
     assert len(parts) == 2
+
+
+@pytest.mark.parametrize("name", ["trellis, period", "outliers, many"])
+def test_outliers_are_levels_of_their_own(name):
+    encoded = encoded_case(name)
+    assert encoded.elements.n_outliers * 1000 > encoded.n_weights
+    tensor = host_device.load(encoded, n_multiprocessors=1)
+    names = [kernel.name for kernel, _ in tensor.kernels(129)]
+    assert names == ["wide_activations", "trellis_wide"]
+    x = activations(3, encoded.cols)
+    check_product(tensor.matmul(x, algorithm="wide"), encoded, x, "F16", rounded="F16")
+    crowded = trellis((40, 300), (1, 1), 4, outliers=4000)
+    tensor, x_crowded = host_device.load(crowded, n_multiprocessors=1), activations(3, 300)
+    assert tensor.kernels(129)[0][0].name == "trellis_decode"
+    check_product(tensor.matmul(x_crowded, algorithm="wide"), crowded, x_crowded, "F16", rounded="F16")
+    for other in (1e-30, 0.0):  # beside such scales they are none
+        scales = encoded.elements.scales.astype(np.float32)
+        scales[int(encoded.trellis(None).positions[-1]) // encoded.cols] = other
+        small = replace(encoded, elements=replace(encoded.elements, scales=scales))
+        tensor = host_device.load(small, n_multiprocessors=1)
+        assert [kernel.name for kernel, _ in tensor.kernels(3, algorithm="wide")][-1] == "trellis_finish"
+        check_product(tensor.matmul(x, algorithm="wide"), small, x, "F16", rounded="F16")
 
 
 @pytest.mark.parametrize("power", [-90, 12])
@@ -151,7 +175,7 @@ def test_what_is_chosen():
         ("trellis", {}, "F32"),
         ("trellis, low rate", {}, "F16"),
         ("trellis, groups", {}, "F16"),
-        ("trellis, period", {}, "F16"),  # 100 outliers of 85120 weights
+        ("trellis, row of panels", {}, "F16"),  # 300 outliers of 161280 weights, and gains
     ):
         other = host_device.load(encoded_case(encoded), **options)
         assert other.kernels(129, dtype)[0][0].name == "trellis_decode"

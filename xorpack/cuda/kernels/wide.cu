@@ -54,6 +54,10 @@ template <int Behind> __device__ __forceinline__ u32 xp_shared_word(u32 address)
     return word;
 }
 
+__device__ __forceinline__ void xp_shared_store(u32 address, u32 word) {
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
+
 __device__ __forceinline__ void xp_barrier_begin(u64* barrier, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(xp_shared_address(barrier)), "r"(arrivals) : "memory");
 }
