@@ -19,7 +19,7 @@ from xorpack.tensors import n_groups
 BARRIER_BYTES = 128
 TILE_BYTES = 8 * 16 * 36 * 4
 """Of all warps, for a plane or the mask."""
-STAGES = (3, 4)
+STAGES = (3, 6)
 """At the least, which keep the tensor cores busy, and at the most."""
 MAX_WINDOWS = 3
 """Planes whose windows registers hold beside sums and operands."""
