@@ -211,7 +211,6 @@ PRODUCTS = [
     ("tensor_cores", 8, "F32"),
     ("tensor_cores", 20, "BF16"),
     ("wide", 3, "F16"),
-    ("wide", 4, "BF16"),
     ("decode", 5, "F32"),
 ]
 

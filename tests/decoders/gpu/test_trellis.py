@@ -73,7 +73,6 @@ PRODUCTS = [
     ("trellis_tiles", 9, "F16"),
     ("trellis_tiles", 20, "BF16"),
     ("wide", 3, "F16"),
-    ("wide", 257, "BF16"),
 ]
 
 

@@ -68,6 +68,14 @@ def test_any_number_of_columns(name, n):
     assert tensor._device.allocations == 0
 
 
+@pytest.mark.parametrize("name", ["trellis, odd", "trellis, 4 bits", "unrolled, half", "raw, unrolled"])
+def test_bfloat16(name):
+    encoded = encoded_case(name)
+    x = activations(257, encoded.cols, "BF16")
+    y = host_device.load(encoded).matmul(x, algorithm="wide")
+    check_product(y, encoded, x, "BF16", rounded="BF16")
+
+
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("name", ["trellis", "trellis, one row", "trellis, one column"])
 def test_one_part_is_finished_at_once(name, dtype):

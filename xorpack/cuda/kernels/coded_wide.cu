@@ -17,7 +17,7 @@
 // Account, counted in the machine code, for 1024 weights by 256 columns, which take 512 clocks of the tensor cores of a scheduler:
 //         q 2, S .9: 285 instructions with row scales, 335 with groups of 128; q 3, S .5: 367 and 424; with quasi-cyclic networks 333 to 466. That is less
 //         than 512, but a third of them decodes a panel in one piece, some 1400 to 2000 for 16 x 1024 weights and what its
-//         loads take, while the tensor cores have half a quad of this group and at most two quads of the other one
+//         loads take, while the tensor cores have half a quad of this group and at most two or three quads of the other one
 //         before them: both groups may wait there, 1.2 to 1.35 times a dense product by this count. Spreading that piece
 //         over quads would take the windows' registers for good (q 2: 26 of the 30 that are left). Nothing is measured.
 // Oracle: reference.decode_planes and a product in float64.
