@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from xorpack.files import container, safetensors_file
 
 HERE = Path(__file__).parents[1]
 GOLDEN = HERE / "golden"
-SPECIFICATION = HERE.parent / "FORMAT.md"
 FILES = (
     "quasi-cyclic",
     "blocks",
@@ -59,24 +57,6 @@ def maker() -> Any:
     from golden import make
 
     return make
-
-
-@pytest.fixture(scope="session")
-def specification() -> dict[str, Any]:
-    """What the reader in FORMAT.md defines."""
-    (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(source.splitlines()) < 490
-    assert set(re.findall(r"^import (\w+)$", source, re.M)) == {
-        "hashlib",
-        "itertools",
-        "json",
-        "math",
-        "struct",
-    }
-    assert "from " not in re.sub(r'""".*?"""', "", source, flags=re.S)
-    names: dict[str, Any] = {}
-    exec(compile(source, str(SPECIFICATION), "exec"), names)
-    return names
 
 
 def test_golden_files_are_complete() -> None:

@@ -121,7 +121,7 @@ def exchange(tensors: Tensors) -> None:
         (change_code, CorruptError, f"tensor '{Q}': stored bytes do not match their checksum"),
         (exchange, FormatError, "stored bytes do not match their checksum|bytes of corrections, not"),
         (change_record(kind="lattice"), FormatError, "unknown kind 'lattice'.*pip install --upgrade xorpack"),
-        (change_record(wings=2), FormatError, "unknown in version 3: 'wings'.*pip install --upgrade xorpack"),
+        (change_record(wings=2), FormatError, "unknown in version 4: 'wings'.*pip install --upgrade xorpack"),
     ],
     ids=lambda value: getattr(value, "__name__", None) or str(value)[:30],
 )
@@ -145,9 +145,9 @@ def change_config(path: Path, **changes: Any) -> None:
 
 def test_a_directory_of_a_newer_version(edited: Any) -> None:
     path = edited(lambda tensors: None)
-    change_config(path, format_version=4)
+    change_config(path, format_version=5)
     refused(
-        path, FormatError, "format version 4, and this xorpack reads up to 3: pip install --upgrade xorpack"
+        path, FormatError, "format version 5, and this xorpack reads up to 4: pip install --upgrade xorpack"
     )
 
 
