@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections, pack_fields, packed_sizes, unpack, unpack_fields
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
-from xorpack.code.planes import CodedPlanes
+from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.errors import FormatError
 from xorpack.fields.field import MAX_LENGTH, FieldCode, check_order
 
@@ -66,6 +66,17 @@ class SignField:
             raise FormatError(f"field: {self.n_corrections} corrections of {len(self.m_lanes)} depths")
         if self.data.size != sum(self.sizes()):
             raise FormatError(f"field: section of {self.data.size} bytes, not {sum(self.sizes())}")
+
+    def check(self, planes: StoredPlanes | TrellisPlanes) -> None:
+        """Raise FormatError unless it is of a tensor of these planes."""
+        coded = planes.coded if isinstance(planes, StoredPlanes) else None
+        if not isinstance(coded, CodedPlanes) or (coded.network, coded.layout) != (self.network, self.layout):
+            raise FormatError("field of binary codes that is not in the order of their code")
+        if self.n_corrections > planes.n_kept or (self.code.width != planes.bits):
+            raise FormatError(
+                f"field of {self.code.width} planes with {self.n_corrections} corrections of {planes.bits} planes "
+                f"with {planes.n_kept} kept weights"
+            )
 
     @property
     def n_weights(self) -> int:

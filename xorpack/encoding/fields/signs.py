@@ -90,7 +90,7 @@ def _plans(
     n, n_kept = len(symbols), int(totals.sum())
     shortest = (n - 1).bit_length()
     seen = set()
-    for least in range(1, shortest + 1):
+    for least in range(1, n.bit_length()):
         for most in range(shortest, MAX_LENGTH + 1):
             lengths = limited_lengths(totals, least, most)
             if tuple(lengths) in seen:
