@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.vector.compiled import njit, part
+from xorpack.vector.xor import choose_words, copy_words, or_words
 
 
 @njit(cache=True, nogil=True)
@@ -28,32 +29,31 @@ def recode_kernel(
     n_out = out.size // max(mask.size, 1)
     for first in range(begin, end, block):
         n = min(block, end - first)
-        for i in range(n):
-            nodes[np.uint64(i)] = mask[np.uint64(first + i)]
-        recode(codewords, lengths, shared, values, planes, first, mask.size, nodes, block, out, first, mask.size, n_out, n)  # fmt: skip
+        copy_words(nodes, 0, mask, first, n)
+        recode(codewords, lengths, shared, values, planes, first, mask.size, nodes, block, out, first, 16, mask.size, n_out, n)  # fmt: skip
 
 
 @part
-def recode(codewords, lengths, shared, values, planes, here, stride, nodes, block, out, to, step, n_out, n):
+def recode(codewords, lengths, shared, values, planes, here, stride, nodes, block, out, to, row, step, n_out, n):
     """``n`` words from ``planes[here:]``, the planes ``stride`` apart, to ``out[to:]``, its ``n_out`` ones ``step`` apart.
+
+    Of ``out``, 16 words stand together; the next 16 begin ``row`` further.
 
     ``nodes``: the first ``n`` words are the mask; those of deeper nodes are ``block`` apart, written over.
     """
-    for k in range(n_out):
-        for i in range(n):
-            out[np.uint64(to + k * step + i)] = np.uint32(0)
+    fresh = (np.int64(1) << n_out) - 1  # planes to which nothing has been written
     for leaf in range(codewords.size):
         length = lengths[leaf]
         for d in range(shared[leaf], length):
-            above, below, plane = d * block, (d + 1) * block, here + d * stride
-            if codewords[leaf] >> length - 1 - d & 1:
-                for i in range(n):
-                    nodes[np.uint64(below + i)] = nodes[np.uint64(above + i)] & planes[np.uint64(plane + i)]
-            else:
-                for i in range(n):
-                    nodes[np.uint64(below + i)] = nodes[np.uint64(above + i)] & ~planes[np.uint64(plane + i)]
-        node, value = length * block, values[leaf]
+            flip = np.uint32(0) if codewords[leaf] >> length - 1 - d & 1 else np.uint32(0xFFFFFFFF)
+            choose_words(nodes, (d + 1) * block, nodes, d * block, planes, here + d * stride, flip, n)
+        value = values[leaf]
         for k in range(n_out):
             if value >> k & 1:
-                for i in range(n):
-                    out[np.uint64(to + k * step + i)] |= nodes[np.uint64(node + i)]
+                keep = np.uint32(0) if fresh >> k & 1 else np.uint32(0xFFFFFFFF)
+                or_words(out, to + k * step, row, keep, nodes, length * block, n)
+        fresh &= ~value
+    for k in range(n_out):
+        if fresh >> k & 1:
+            for i in range(n):
+                out[to + k * step + i // 16 * row + i % 16] = 0

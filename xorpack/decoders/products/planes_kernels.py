@@ -63,7 +63,7 @@ def planes_kernel(
     made = aligned(many_words * (n_coded + n_depths))
     window = aligned(max(n_coded, 1) * ((furthest + 1) * lanes + 32))
     placed = aligned(0 if straight else 16 * n_all * 32)
-    turned, symbols = aligned(256 * n_bits), aligned(256 * q if n_bits else 0)
+    turned = aligned(256 * n_bits)
     nodes = aligned(256 * (n_bits + 1))
     nodes[:256] = 0xFFFFFFFF
     rest = aligned(16 * constants.size * 32)
@@ -141,11 +141,7 @@ def planes_kernel(
                 for d in range(n_bits):
                     j = bit_planes[d]
                     turn_rows(turned, 256 * d, 16, rest if n_coded <= j < n_held else coded, c, starts[j])
-                recode(*codewords, turned, 0, 256, nodes, 256, symbols, 0, 256, q, 256)
-                for j in range(q):
-                    for x in range(16):
-                        for i in range(16):
-                            words[np.uint64(16 * (x * n_planes + j) + i)] = symbols[np.uint64(256 * j + 16 * x + i)]
+                recode(*codewords, turned, 0, 256, nodes, 256, words, 0, 16 * n_planes, 16, q, 256)
             if left == chunks_of_group:
                 sums[:] = 0
             at = (c & 15) * n_planes * 16

@@ -30,7 +30,7 @@ CONFIG_BYTES = 100
 CARE_TIME = 0.02
 """Bits that a care bit of a depth may cost if it is saved, for the time that encoding it takes."""
 
-DEPTH_TIME = 0.004
+DEPTH_TIME = 0.01
 """Bits per kept weight that a depth may cost if it is saved, for the time that decoding it takes."""
 
 
