@@ -7,6 +7,8 @@ stands for. Leaves are taken in the order of their codewords, so that only the e
 
 from __future__ import annotations
 
+import itertools
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +50,14 @@ class Codewords:
     ) -> Codewords:
         """``words`` (n,) of ``lengths`` in rising order; no one begins with another."""
         shared = [0]
-        for a, b, m, n in zip(words[:-1].tolist(), words[1:].tolist(), lengths[:-1].tolist(), lengths[1:].tolist(), strict=True):
+        for a, b, m, n in zip(
+            words[:-1].tolist(), words[1:].tolist(), lengths[:-1].tolist(), lengths[1:].tolist(), strict=True
+        ):
             most = max(m, n)
             shared.append(most - ((a << most - m) ^ (b << most - n)).bit_length())
-        return cls(words=words, lengths=lengths, shared=np.array(shared, np.int64), values=values, n_out=n_out)
+        return cls(
+            words=words, lengths=lengths, shared=np.array(shared, np.int64), values=values, n_out=n_out
+        )
 
     @classmethod
     def decoding(cls, code: FieldCode, symbols: NDArray[np.uint32]) -> Codewords:

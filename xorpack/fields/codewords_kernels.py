@@ -34,7 +34,9 @@ def recode_kernel(
 
 
 @part
-def recode(codewords, lengths, shared, values, planes, here, stride, nodes, block, out, to, row, step, n_out, n):
+def recode(
+    codewords, lengths, shared, values, planes, here, stride, nodes, block, out, to, row, step, n_out, n
+):
     """``n`` words from ``planes[here:]``, the planes ``stride`` apart, to ``out[to:]``, its ``n_out`` ones ``step`` apart.
 
     Of ``out``, 16 words stand together; the next 16 begin ``row`` further.

@@ -266,17 +266,13 @@ def _choose_words(
 
 
 @emits(or_words)
-def _or_words(
-    target: Any, to: Any, step: Any, keep: Any, a: Any, i: Any, n: Any
-) -> tuple[Signature, Any]:
+def _or_words(target: Any, to: Any, step: Any, keep: Any, a: Any, i: Any, n: Any) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def emit(at: Any, kind: Any) -> None:
             row, size = builder.udiv(at, ir.Constant(at.type, ROW)), ir.Constant(at.type, ROW)
             place = builder.add(args[1], builder.add(builder.mul(row, args[2]), builder.urem(at, size)))
             into = pointer_to(context, builder, signature.args[0], args[0], place, kind)
-            other = pointer_to(
-                context, builder, signature.args[4], args[4], builder.add(args[5], at), kind
-            )
+            other = pointer_to(context, builder, signature.args[4], args[4], builder.add(args[5], at), kind)
             keep = args[3]
             if isinstance(kind, ir.VectorType):
                 keep = builder.shuffle_vector(

@@ -109,19 +109,25 @@ def planes_kernel(
                     )  # fmt: skip
                 for e in range(n_depths):
                     begins, ends = many_words * (n_coded + e), many_words * (n_coded + e + 1)
-                    how = (deep_schedules[e, 0], deep_schedules[e, 1], deep_schedules[e, 2], deep_schedules[e, 3])
+                    how = (
+                        deep_schedules[e, 0],
+                        deep_schedules[e, 1],
+                        deep_schedules[e, 2],
+                        deep_schedules[e, 3],
+                    )
                     make_words(
                         made[begins:ends], deep[deep_firsts[e] : deep_firsts[e + 1]], np.int64(1), deep_lanes[e], p,
                         indices, n_rows, order, how, taps, reach, n_alike, window,
                     )  # fmt: skip
                 if not (straight or packed):
                     place_rows(
-                        placed, starts, np.int64(0), n_coded, made, np.int64(0), slots, n_rows, lanes, n_sub, limit, everything,
+                        placed, starts, np.int64(0), n_coded, made, np.int64(0), slots, n_rows, lanes, n_sub, limit,
+                        everything,
                     )  # fmt: skip
                     for e in range(n_depths):
                         place_rows(
-                            placed, starts, n_held + e, np.int64(1), made, many_words * (n_coded + e), slots, n_rows, lanes, n_sub,
-                            limit, everything,
+                            placed, starts, n_held + e, np.int64(1), made, many_words * (n_coded + e), slots, n_rows,
+                            lanes, n_sub, limit, everything,
                         )  # fmt: skip
                 for j in range(constants.size):
                     rest[j * 512 : (j + 1) * 512] = constants[j]

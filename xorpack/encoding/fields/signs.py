@@ -83,9 +83,7 @@ def _counts(kept: Words, planes: Words) -> Iterator[int]:
     yield from _counts(kept & planes[0], planes[1:])
 
 
-def _plans(
-    symbols: NDArray[np.int64], totals: NDArray[np.int64], q: int
-) -> Iterator[tuple[float, SignPlan]]:
+def _plans(symbols: NDArray[np.int64], totals: NDArray[np.int64], q: int) -> Iterator[tuple[float, SignPlan]]:
     """Codes of symbols, the most frequent first: about the bits they take, those that time is worth among them."""
     n, n_kept = len(symbols), int(totals.sum())
     shortest = (n - 1).bit_length()
