@@ -8,7 +8,6 @@ stands for. Leaves are taken in the order of their codewords, so that only the e
 from __future__ import annotations
 
 import itertools
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,12 +48,9 @@ class Codewords:
         cls, words: NDArray[np.int64], lengths: NDArray[np.int64], values: NDArray[np.int64], n_out: int
     ) -> Codewords:
         """``words`` (n,) of ``lengths`` in rising order; no one begins with another."""
-        shared = [0]
-        for a, b, m, n in zip(
-            words[:-1].tolist(), words[1:].tolist(), lengths[:-1].tolist(), lengths[1:].tolist(), strict=True
-        ):
-            most = max(m, n)
-            shared.append(most - ((a << most - m) ^ (b << most - n)).bit_length())
+        longest = int(lengths.max(initial=0))
+        whole = (words << longest - lengths).tolist()
+        shared = [0] + [longest - (a ^ b).bit_length() for a, b in itertools.pairwise(whole)]
         return cls(
             words=words, lengths=lengths, shared=np.array(shared, np.int64), values=values, n_out=n_out
         )

@@ -30,16 +30,18 @@ def recode_kernel(
     for first in range(begin, end, block):
         n = min(block, end - first)
         copy_words(nodes, 0, mask, first, n)
-        recode(codewords, lengths, shared, values, planes, first, mask.size, nodes, block, out, first, 16, mask.size, n_out, n)  # fmt: skip
+        recode(
+            codewords, lengths, shared, values, planes, first, mask.size, nodes, block, out, first, 16, mask.size, n_out, n,
+        )  # fmt: skip
 
 
 @part
 def recode(
     codewords, lengths, shared, values, planes, here, stride, nodes, block, out, to, row, step, n_out, n
 ):
-    """``n`` words from ``planes[here:]``, the planes ``stride`` apart, to ``out[to:]``, its ``n_out`` ones ``step`` apart.
+    """``n`` words from ``planes[here:]``, planes ``stride`` apart, to ``out[to:]``, its ``n_out`` planes ``step`` apart.
 
-    Of ``out``, 16 words stand together; the next 16 begin ``row`` further.
+    Of a plane of ``out``, 16 words stand together; the next 16 begin ``row`` further.
 
     ``nodes``: the first ``n`` words are the mask; those of deeper nodes are ``block`` apart, written over.
     """

@@ -1,15 +1,15 @@
-"""The field of binary codes: all signs of a weight together under a prefix code, in the tensor's own order of coding.
+"""The field of binary codes: all signs of a weight under a prefix code, in the tensor's own order of coding.
 
-The *symbol* of a kept weight is its bits of all q planes. The planes of codes that were fitted to weights depend on each
-other, so some symbols are frequent and have short codewords. As in :mod:`xorpack.fields.field` the first ``n_raw`` bits
-of a codeword take the place of the symbol in the planes, the other planes are constantly 0, and the code is canonical
-and complete.
+The *symbol* of a kept weight is its bits of all q planes. The planes of codes that were fitted to weights depend on
+each other, so some symbols are frequent and have short codewords. As in :mod:`xorpack.fields.field` the first ``n_raw``
+bits of a codeword take the place of the symbol in the planes, the other planes are constantly 0, and the code is
+canonical and complete.
 
 Each further bit, a *depth*, is a plane of its own: a ring of every segment of the tensor's layout, by the tensor's own
 network, of fewer stored words, for fewer weights care for it: those whose codewords are so long. So bit d of a weight's
 codeword stands in the same word and bit as the weight itself, whatever d is, and symbols are looked up word by word,
-with ANDs and ORs of 32 weights at a time; products expand depths as they do planes. (Lossless elements, of 8 bits and
-more, have up to 16 depths, which share one plane.)
+with ANDs and ORs of 32 weights at a time; products expand depths as they do planes. (Lossless elements, whose codewords
+have up to 16 bits, have one plane for all depths.)
 
 The section holds the symbols, the code of every depth and the corrections of all depths, one after another. See
 FORMAT.md.
@@ -127,7 +127,10 @@ class SignField:
         wrong: NDArray[np.uint8],
         n_wrong: int,
     ) -> SignField:
-        """Pack a section: ``words`` uint32 (1, n_segments, m_lane, lanes) of every depth, ``wrong`` packed corrections."""
+        """Pack a section.
+
+        ``words``: uint32 (1, n_segments, m_lane, lanes) of every depth; ``wrong``: packed corrections.
+        """
         parts = [
             pack_fields(symbols.astype(np.uint64), code.width),
             *(np.ascontiguousarray(each, "<u4").reshape(-1).view(np.uint8) for each in words),
