@@ -191,7 +191,9 @@ def check(path: Path) -> None:
         tensor = file[name]
         whole = outcome(lambda t=tensor: cpu.decode_dense(t))
         blocks = outcome(
-            lambda t=tensor: np.concatenate([np.zeros((0, t.cols), DTYPES[t.dtype]), *cpu.decode_blocks(t)])
+            lambda t=tensor: np.concatenate(
+                [np.zeros((0, t.cols // t.octets), DTYPES[t.dtype]), *cpu.decode_blocks(t)]
+            )
         )
         event("refused when decoded" if whole is None else "decoded")
         assert whole == blocks, name

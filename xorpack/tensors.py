@@ -39,6 +39,9 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 NEW_DTYPES = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "I16", "U16", "I32", "U32")
 """Those that files of versions before 4 of the format do not hold, encoded."""
 
+PACKED_DTYPES = ("I16", "U16", "I32", "U32")
+"""Those whose octets may be coded one by one: quantizers pack small integers into them."""
+
 MAX_BITS = 8
 """Planes of a BCQ tensor at the most."""
 

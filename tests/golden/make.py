@@ -22,6 +22,7 @@ from golden.inputs import (
     crowded,
     few,
     few_signs,
+    halves,
     hashed,
     odd_scales,
     plain,
@@ -486,6 +487,24 @@ def lossless(dtype: str) -> Callable[[Case], None]:
     return build
 
 
+def octets(case: Case) -> None:
+    """Version 4: its element types, as they are and octet by octet, with fields and without, packed too."""
+    case.version = 4
+    how: dict[str, Any] = {"field": "always"}
+    for i, dtype in enumerate(NEW_DTYPES):
+        case.add(f"skewed.{dtype}", skewed(2010 + 10 * i, (15, 37), 550, dtype), **how)
+    case.add("few", few(2090, (5, 2, 3, 3), 700, "I32", 9))
+    case.add("halves", halves(2100, (21, 50), 1000, "I16"), **how)
+    case.add("pruned", halves(2110, (9, 23), 300, "U16"), **how)
+    case.add("block", halves(2120, (40, 30), 90, "I32"), mask_codec="block", **how)
+    case.add("packed", halves(2130, (15, 30), 400, "I32"), payload="packed", **how)
+    network = XorNetwork.quasi_cyclic(window=4)
+    case.add("wrong", halves(2140, (20, 20), 700, "U32"), network=network, rate=0.4, **how)
+    case.add("vector", halves(2150, (77,), 1000, "I32"), **how)
+    case.add("empty", halves(2160, (0, 5), 1000, "I32"), **how)
+    case.carry(2170, "bias", "F16", (5,), 10)
+
+
 def carried(case: Case) -> None:
     """Carried tensors of other types, metadata, settings, an order of its own."""
     case.carry(400, "steps", "I64", (3, 1), 24)
@@ -525,6 +544,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "packed": packed,
     "turned": turned,
     "digests": digests,
+    "octets": octets,
 }
 
 
@@ -535,7 +555,7 @@ def build(directory: Path) -> None:
         path = directory / f"{name}.safetensors"
         path.touch(exist_ok=False)
         case = Case()
-        with nullcontext() if fill is turned else no_turned_networks():
+        with nullcontext() if fill in (turned, octets) else no_turned_networks():
             fill(case)
         case.write(path)
         digests[path.name] = {

@@ -246,7 +246,7 @@ def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Find where a floating-point array is -0.0."""
     found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
-    if array.dtype in (DTYPES[name] for name in FLOATS):
+    if array.dtype in (DTYPES[name] for name in (*FLOATS, "F8_E4M3", "F8_E5M2")):
         with np.errstate(invalid="ignore"):  # of NaNs
             found = (array == 0) & np.signbit(array)
     return found

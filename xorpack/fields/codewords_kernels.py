@@ -31,7 +31,8 @@ def recode_kernel(
         n = min(block, end - first)
         copy_words(nodes, 0, mask, first, n)
         recode(
-            codewords, lengths, shared, values, planes, first, mask.size, nodes, block, out, first, 16, mask.size, n_out, n,
+            codewords, lengths, shared, values, planes, first, mask.size, nodes, block, out, first, 16, mask.size,
+            n_out, n,
         )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def recode_kernel(
 def recode(
     codewords, lengths, shared, values, planes, here, stride, nodes, block, out, to, row, step, n_out, n
 ):
-    """``n`` words from ``planes[here:]``, planes ``stride`` apart, to ``out[to:]``, its ``n_out`` planes ``step`` apart.
+    """``n`` words from ``planes[here:]``, planes ``stride`` apart, to ``out[to:]``, its ``n_out`` ones ``step`` apart.
 
     Of a plane of ``out``, 16 words stand together; the next 16 begin ``row`` further.
 

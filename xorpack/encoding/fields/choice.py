@@ -145,9 +145,16 @@ def choose_field(
         n_sampled: see there.
         choice: ``auto`` or ``always``.
     """
+    return weigh_fields(elements, ones, n_sampled, choice)[1]
+
+
+def weigh_fields(
+    elements: NDArray[Any], ones: Sequence[int], n_sampled: int, choice: FieldChoice
+) -> tuple[float, FieldPlan | None]:
+    """What :func:`choose_field` gives, behind the bits that kept elements take with it, about."""
     n_bits = 8 * elements.dtype.itemsize
     if not n_sampled:
-        return None
+        return 0.0, None
     share = [
         exception_bits(min(n, n_sampled - n), n_sampled, n_bits) / n_sampled
         if is_constant(min(n, n_sampled - n), n_sampled, n_bits)
@@ -173,8 +180,8 @@ def choose_field(
         for cost, plan in _plans(candidate)
         if plan.code.plane_shape(*elements.shape)[0] < depths.MAX_ROWS
     ]
-    cost, plan = min(plans, key=lambda found: found[0], default=(0.0, None))
-    return plan if choice == "always" or cost < limit else None
+    cost, plan = min(plans, key=lambda found: found[0], default=(limit, None))
+    return (cost, plan) if choice == "always" or cost < limit else (limit, None)
 
 
 def _histograms(elements: NDArray[Any]) -> list[_Histogram]:
