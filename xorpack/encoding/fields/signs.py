@@ -64,14 +64,20 @@ class Split:
 
 
 def choose_signs(source: PlaneSource, *, always: bool) -> SignPlan | None:
-    """The field that saves most, or None where none saves anything; ``always``: the best, if symbols differ at all."""
+    """The field that saves most, time among it, or None where none saves anything.
+
+    ``always``: that of the fewest bits, whatever it takes besides, if symbols differ at all.
+    """
     counts = np.fromiter(_counts(source.mask, source.planes[::-1]), np.int64)
     symbols = np.lexsort((np.arange(counts.size), -counts))[: np.count_nonzero(counts)]
     if symbols.size < 2:
         return None
     n_kept, q = int(counts.sum()), len(source.planes)
-    cost, plan = min(_plans(symbols, counts[symbols], q), key=lambda found: found[0])
-    return plan if always or cost < n_kept * q else None
+    plans = list(_plans(symbols, counts[symbols], q))
+    if always:
+        return min(plans, key=lambda found: found[1].code.n_raw * n_kept + sum(found[1].cares))[1]
+    cost, plan = min(plans, key=lambda found: found[0])
+    return plan if cost < n_kept * q else None
 
 
 def _counts(kept: Words, planes: Words) -> Iterator[int]:
