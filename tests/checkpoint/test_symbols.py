@@ -89,7 +89,7 @@ def test_the_command_and_its_report(source: Path, encoded: Path, plain: Path, tm
     advice = " ".join(report_checkpoint(plain).advice)
     assert "--symbols entropy would save about" in advice
     assert "most in a.weight, b.weight" in advice
-    report = report_checkpoint(encoded)
+    report = report_checkpoint(encoded / name)
     assert "--symbols" not in " ".join(report.advice)
     parts = {part.name: part.n_bytes for part in report.parts}
     assert sum(parts.values()) == (encoded / name).stat().st_size
