@@ -280,6 +280,7 @@ class EncodedTensor:
 
         Raises:
             FormatError: the tensor contradicts itself.
+            ParameterError: it is of integers of 16 or 32 bits, into which a tool packed smaller ones.
         """
         # A decoder's, and decoders import this module: looked up, not imported.
         made: PreparedProduct = import_module("xorpack.decoders.products").EncodedProduct(self, jobs=jobs)

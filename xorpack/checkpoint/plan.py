@@ -214,6 +214,7 @@ class CheckpointPlan:
             payload_bound_bits=bound * n_kept,
             mask_iid_bits=mask.iid,
             mask_bound_bits=mask.best[1],
+            n_octets=0 if n == math.prod(stored.shape) else n,
         )
         return Preview(account, mask, planes)
 

@@ -77,7 +77,7 @@ def refuse_quantized(layout: model.CheckpointLayout, tensors: Mapping[str, Store
         raise ParameterError(
             f"{layout.root} is quantized already ({sign}): what is left in floats, and its scales, would be "
             "approximated once more; --lossless (lossless=True) keeps every bit, and makes 4-bit weights 8 to 15 % "
-            "smaller, FP8 ones 18 %"
+            "smaller, FP8 ones 16 to 18 %"
         )
 
 

@@ -10,7 +10,7 @@ from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.report.contents import Options, Report, TensorReport
 from xorpack.analysis.report.tensor_table import tensors
 from xorpack.analysis.report.view import View, bound, count, times
-from xorpack.analysis.tables import by_reason, mebibytes
+from xorpack.analysis.tables import by_reason, mebibytes, octets
 from xorpack.encoded import SECTIONS
 
 PAYLOAD = "= payload"
@@ -52,6 +52,7 @@ def _checkpoint(report: Report) -> Iterator[str]:
     yield (
         f"{total.per_weight(total.n_bytes):.4f} bits per weight; the bound is {bound(total):.4f}"
         + ("" if total.total_overhead is None else f", overhead {total.total_overhead:.3f}")
+        + octets(total.n_octets)
     )
 
 

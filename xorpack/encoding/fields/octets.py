@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.encoding.fields.choice import weigh_fields
+from xorpack.encoding.fields.choice import least_bits
 from xorpack.encoding.rings.gather import SAMPLE, ElementSource
 from xorpack.tensors import DTYPES, PACKED_DTYPES, as_matrix
 
@@ -41,4 +41,4 @@ def _bits(elements: NDArray[Any]) -> float:
     source = ElementSource(elements)
     n, kept = elements.size, int(np.count_nonzero(elements))
     mask = sum(-k * math.log2(k / n) for k in (kept, n - kept) if k)
-    return mask + weigh_fields(source.elements, *source.count_ones(), "auto")[0]
+    return mask + least_bits(source.elements, *source.count_ones())
