@@ -93,7 +93,7 @@ def encode(
         prefer=prefer,
         payload=payload,
         factors=factors,
-        field=field or ("auto" if isinstance(tensor, np.ndarray) else "none"),
+        field=("auto" if isinstance(tensor, np.ndarray) else "none") if field is None else field,
         jobs=jobs,
         device=device,
     )
