@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections, pack
 from xorpack.code.planes import CodedPlanes
 from xorpack.code.words import Words, popcount
+from xorpack.encoding.fields.choice import LARGE
 from xorpack.encoding.fields.huffman import limited_lengths
 from xorpack.encoding.rings.gather import PlaneSource
 from xorpack.encoding.rings.tensor import encode_planes
@@ -20,6 +21,9 @@ from xorpack.fields.signs import SignField
 
 OVERHEAD = 1.006
 """Stored bits per care bit of a depth, corrections included, over those of planes, about."""
+
+MOST_STORED = 1.1
+"""Stored bits per care bit of the tensor's own code from which on depths search for another rate."""
 
 DEPTH_BYTES = 100
 """What another depth takes whatever its size, about: its rate is a whole number of words."""
@@ -41,11 +45,13 @@ class SignPlan:
     Attributes:
         code: its code.
         symbols: uint32, in the order of their codewords.
+        n_kept: weights.
         cares: care bits of every depth.
     """
 
     code: FieldCode
     symbols: NDArray[np.uint32]
+    n_kept: int
     cares: tuple[int, ...]
 
 
@@ -106,7 +112,10 @@ def _plans(symbols: NDArray[np.int64], totals: NDArray[np.int64], q: int) -> Ite
             cost += n * q + 8 * (CONFIG_BYTES + n_depths * DEPTH_BYTES)
             canonical = np.lexsort((symbols, lengths))
             code = FieldCode(low=0, width=q, n_raw=n_raw, counts=tuple(np.bincount(lengths - n_raw).tolist()))
-            yield cost, SignPlan(code=code, symbols=symbols[canonical].astype(np.uint32), cares=cares)
+            yield (
+                cost,
+                SignPlan(code=code, symbols=symbols[canonical].astype(np.uint32), n_kept=n_kept, cares=cares),
+            )
 
 
 def split_signs(plan: SignPlan, source: PlaneSource, jobs: int) -> Split:
@@ -120,12 +129,19 @@ def split_signs(plan: SignPlan, source: PlaneSource, jobs: int) -> Split:
 
 
 def encode_signs(plan: SignPlan, split: Split, coded: CodedPlanes, jobs: int) -> SignField:
-    """The section of a field beside the code of its tensor."""
+    """The section of a field beside the code of its tensor.
+
+    What that stores for a care bit, a large depth does, too: it has the same mask to cope with, and needs no search.
+    """
     network, layout = coded.network, coded.layout
+    all_lanes = layout.n_segments * layout.lanes
+    stored = 32 * all_lanes * coded.m_lane / max(plan.n_kept, 1)
     words, wrong = [], []
     for n_care, plane, care in zip(plan.cares, split.depths, split.cares, strict=True):
-        source = PlaneSource(care, plane[None])
-        code, found = encode_planes(network, source, layout, n_care, "elimination", None, jobs)
+        source, rate = PlaneSource(care, plane[None]), None
+        if n_care >= LARGE and 1 <= stored < MOST_STORED:
+            rate = stored * n_care / (32 * all_lanes * layout.n_steps)
+        code, found = encode_planes(network, source, layout, n_care, "elimination", rate, jobs)
         words.append(code)
         wrong.append(found.positions)
     mended = _together(wrong)
