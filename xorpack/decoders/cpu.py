@@ -56,7 +56,8 @@ def decode_planes(
 
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
     """Elements of rows ``first .. last - 1`` of the tensor's matrix, of the tensor's dtype."""
-    return filled(encoded, load(encoded), first, load_mask(encoded, first, last))
+    mask = load_mask(encoded, first, last)
+    return filled(encoded, load(encoded), first, mask)
 
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
