@@ -105,6 +105,17 @@ def test_the_command_and_its_report(source: Path, encoded: Path, plain: Path, tm
         assert text
 
 
+def test_a_dry_run_knows_of_it(source: Path, encoded: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"bits": 3, "sparsity": 0.5, "dry_run": True}
+    plain = xorpack.encode_checkpoint(source, tmp_path / "x", **settings).accounts["a.weight"]
+    found = xorpack.encode_checkpoint(source, tmp_path / "x", symbols="entropy", **settings).accounts[
+        "a.weight"
+    ]
+    real = xorpack.open(encoded)["a.weight"].section_bytes()
+    assert found.payload_bytes < 0.97 * plain.payload_bytes
+    assert abs(found.payload_bytes / (real["code"] + real["corrections"] + real["field"]) - 1) < 0.04
+
+
 def test_packed_tensors_are_not_told_of_it(source: Path, tmp_path: Path) -> None:
     xorpack.encode_checkpoint(source, tmp_path / "x", bits=3, sparsity=0.5, payload="packed")
     assert "--symbols" not in " ".join(report_checkpoint(tmp_path / "x").advice)

@@ -10,6 +10,7 @@ from xorpack.analysis.accounting import Account
 from xorpack.analysis.bounds import mask_bound
 from xorpack.analysis.report.contents import Carried, Part, TensorReport
 from xorpack.analysis.tables import mebibytes, ruined
+from xorpack.encoding.fields.signs import OVER_ENTROPY
 from xorpack.tensors import DTYPES
 
 WORTH = 0.02
@@ -20,9 +21,6 @@ LOOKS_QUANTIZED = 0.6
 
 DENSE = 0.01
 """Share of zeros below which a checkpoint is taken as dense."""
-
-PREFIX_CODE = 1.025
-"""Bits of a prefix code of symbols over their entropy, about: 1.5 % are the code's, 1 % the XOR code's."""
 
 EVEN = 4.0
 """How many times as much as others a tensor must gain by a bit more to be named: rates have steps of an eighth."""
@@ -122,7 +120,7 @@ def _symbols(tensors: Sequence[TensorReport]) -> str:
     """What tensors would save whose planes say much of each other, those that would save most by name."""
     apart = [t for t in tensors if t.kind == "bcq" and not (t.in_field or t.network.startswith("packed"))]
     saved = {
-        t.name: 8 * t.account.payload_bytes - PREFIX_CODE * t.account.payload_bound_bits
+        t.name: 8 * t.account.payload_bytes - OVER_ENTROPY * t.account.payload_bound_bits
         for t in apart
         if t.account.n_kept
     }

@@ -19,6 +19,9 @@ from xorpack.fields.codewords import Codewords
 from xorpack.fields.field import MAX_LENGTH, FieldCode
 from xorpack.fields.signs import SignField
 
+OVER_ENTROPY = 1.025
+"""Bits of symbols under a prefix code over their entropy, about: 1.5 % are the code's, 1 % the XOR code's."""
+
 OVERHEAD = 1.006
 """Stored bits per care bit of a depth, corrections included, over those of planes, about."""
 
