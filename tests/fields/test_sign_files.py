@@ -74,6 +74,7 @@ def test_wrong_codes(path: Path) -> None:
             path, lambda d, t, counts=counts: field_of(d).update(counts=counts), "counts|codewords|symbols"
         )
     refused(path, lambda d, t: field_of(d).update(n_raw=4), "n_raw = 4 of 3 planes")
+    refused(path, lambda d, t: field_of(d).update(n_raw=0, counts=[1], m_lanes=[]), "n_raw = 0 of 3 planes")
     refused(path, lambda d, t: field_of(d).update(n_raw=2), "codewords|planes|symbols")
 
 

@@ -158,7 +158,7 @@ def test_a_field_belongs_to_its_tensor():
 def test_codewords_are_looked_up_in_a_tree():
     """All sequences of bits, as the table has them."""
     decoding = Codewords.decoding(CODE, SYMBOLS)
-    assert decoding.shared.tolist() == [0, 0, 2, 1, 2, 3]
+    assert len(decoding.program) < 20
     bits = np.arange(16)
     planes = np.stack([words.pack(bits[None] >> 3 - d & 1 == 1) for d in range(4)])
     mask = words.pack(bits[None] % 5 != 2)
@@ -186,11 +186,11 @@ def test_the_kernel_is_what_it_is_in_python(n):
     mask = rng.integers(0, 1 << 32, n, np.uint32)
     missing = np.where(SYMBOLS == 7, 6, SYMBOLS) & ~np.uint32(2)  # no word of plane 1 is written by a leaf
     for symbols in (SYMBOLS, missing):
-        program = Codewords.decoding(CODE, symbols).program()
+        program = Codewords.decoding(CODE, symbols).program
         outs = []
         for kernel in (recode_kernel, recode_kernel.py_func):
             out = np.full(3 * n, 7, np.uint32)
-            kernel(*program, planes, mask, n // 3, n, np.empty(5 * 64, np.uint32), out)
+            kernel(program, 4, planes, mask, n // 3, n, np.empty(4 * 64, np.uint32), out)
             assert (out.reshape(3, n)[:, : n // 3] == 7).all()
             outs.append(out)
         assert (outs[0] == outs[1]).all()

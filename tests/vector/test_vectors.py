@@ -103,17 +103,17 @@ def test_words_that_others_choose(n):
 @pytest.mark.parametrize("n", [0, 1, 16, 33, 100])
 @pytest.mark.parametrize("step", [16, 48])
 def test_words_that_are_spread(n, step):
-    a, before = (rng.integers(0, 1 << 32, 400, dtype=np.uint32) for _ in range(2))
+    a, b, before = (rng.integers(0, 1 << 32, 400, dtype=np.uint32) for _ in range(3))
 
-    def body(target, a, keep, n):
-        xor.or_words(target, 3, step, keep, a, 7, n)
+    def body(target, a, b, keep, flip, n):
+        xor.put_words(target, 3, step, keep, a, 7, b, 4, flip, n)
 
-    for keep in (0, 0xFFFFFFFF):
-        (out,) = _both(body, [before.copy()], a, np.uint32(keep), n)
+    for keep, flip in ((0, 0), (0xFFFFFFFF, 0), (0xFFFFFFFF, 0xFFFFFFFF)):
+        (out,) = _both(body, [before.copy()], a, b, np.uint32(keep), np.uint32(flip), n)
         wanted = before.copy()
         for x in range(n):
             at = 3 + step * (x // 16) + x % 16
-            wanted[at] = wanted[at] & np.uint32(keep) | a[7 + x]
+            wanted[at] = wanted[at] & np.uint32(keep) | a[7 + x] & (b[4 + x] ^ np.uint32(flip))
         assert (out == wanted).all()
 
 

@@ -1,20 +1,19 @@
 """Planes of codewords to planes of symbols, and back, 32 weights at a time: a prefix code as ANDs and ORs of words.
 
 The bits of a code's words are the edges of a tree. The word of a node says at which weights its bits were read: the
-parent's, AND the plane of that bit, or AND NOT. The word of a leaf is ORed to the planes that have a 1 in what the leaf
-stands for. Leaves are taken in the order of their codewords, so that only the end of the way to one is new.
+parent's, AND the plane of that bit, or AND NOT. It is ORed to the planes that have a 1 in whatever the leaves below
+stand for; those that have one for some of them are left to the edges further down.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code.words import Words
-from xorpack.fields.codewords_kernels import recode_kernel
+from xorpack.fields.codewords_kernels import FIRST, MORE, NODE, NOTHING, recode_kernel
 from xorpack.fields.field import FieldCode
 from xorpack.vector.threads import for_each
 
@@ -30,30 +29,48 @@ class Codewords:
     """A prefix code, and what each of its words stands for.
 
     Attributes:
-        words: int64 (n,): the codewords in rising order, the first bit of each the highest of ``lengths``.
-        lengths: int64 (n,): their bits.
-        shared: int64 (n,): how many first bits each has in common with the one before.
-        values: int64 (n,): the planes that are 1 where one is read, as a set of bits.
+        program: int64 (n, 5), steps: what is done (:data:`NODE`, :data:`FIRST`, :data:`MORE` or :data:`NOTHING`), to
+            which node or plane, the node above, the plane of the edge and its bit. A node's number is its depth.
+        longest: bits of the longest codeword.
         n_out: planes of values.
     """
 
-    words: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    shared: NDArray[np.int64]
-    values: NDArray[np.int64]
+    program: NDArray[np.int64]
+    longest: int
     n_out: int
 
     @classmethod
     def of(
         cls, words: NDArray[np.int64], lengths: NDArray[np.int64], values: NDArray[np.int64], n_out: int
     ) -> Codewords:
-        """``words`` (n,) of ``lengths`` in rising order; no one begins with another."""
-        longest = int(lengths.max(initial=0))
-        whole = (words << longest - lengths).tolist()
-        shared = [0] + [longest - (a ^ b).bit_length() for a, b in itertools.pairwise(whole)]
-        return cls(
-            words=words, lengths=lengths, shared=np.array(shared, np.int64), values=values, n_out=n_out
-        )
+        """Make the steps of codewords (n,), of ``lengths`` from 1 on; no one begins with another.
+
+        The first bit of each is the highest. ``values``: the planes that are 1 where it is read, as a set of bits.
+        """
+        longest = int(lengths.max())
+        whole = words << longest - lengths
+        steps: list[tuple[int, int, int, int, int]] = []
+        written = 0
+
+        def below(leaves: NDArray[np.int64], depth: int, given: int) -> None:
+            nonlocal written
+            for bit in (0, 1):
+                chosen = leaves[(whole[leaves] >> longest - 1 - depth & 1) == bit]
+                if not chosen.size:
+                    continue
+                wanted = values[chosen] & ~np.int64(given)
+                common = int(np.bitwise_and.reduce(wanted))
+                for k in range(n_out):
+                    if common >> k & 1:
+                        steps.append((MORE if written >> k & 1 else FIRST, k, depth, depth, bit))
+                written |= common
+                if (wanted != common).any():
+                    steps.append((NODE, depth + 1, depth, depth, bit))
+                    below(chosen, depth + 1, given | common)
+
+        below(np.arange(words.size), 0, 0)
+        steps += [(NOTHING, k, 0, 0, 0) for k in range(n_out) if not written >> k & 1]
+        return cls(program=np.array(steps, np.int64), longest=longest, n_out=n_out)
 
     @classmethod
     def decoding(cls, code: FieldCode, symbols: NDArray[np.uint32]) -> Codewords:
@@ -75,13 +92,8 @@ class Codewords:
             bit = words >> np.maximum(tails - 1 - e, 0) & 1
             values = values | (there & (bit == 1)).astype(np.int64) << n_raw + e
             values = values | there.astype(np.int64) << n_raw + n_depths + e
-        order = np.argsort(symbols)
         whole = np.full(len(symbols), code.width, np.int64)
-        return cls.of(symbols[order].astype(np.int64), whole, values[order], n_raw + 2 * n_depths)
-
-    def program(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Arguments of kernels: words, lengths, shared, values."""
-        return self.words, self.lengths, self.shared, self.values
+        return cls.of(symbols.astype(np.int64), whole, values, n_raw + 2 * n_depths)
 
     def recode(self, planes: Words, mask: Words, *, jobs: int = 1) -> Words:
         """What the codewords of kept weights stand for: uint32 (n_out, ...), 0 where the mask is.
@@ -91,12 +103,11 @@ class Codewords:
         out = np.empty((self.n_out, mask.size), np.uint32)
         flat, kept = np.ascontiguousarray(planes).reshape(-1), np.ascontiguousarray(mask).reshape(-1)
         share = max(SHARE, -(-mask.size // jobs))
-        most = int(self.lengths.max(initial=0))
 
         def run(begin: int) -> None:
-            nodes = np.empty((most + 1) * BLOCK_WORDS, np.uint32)
+            nodes = np.empty(self.longest * BLOCK_WORDS, np.uint32)
             end = min(begin + share, mask.size)
-            recode_kernel(*self.program(), flat, kept, begin, end, nodes, out.reshape(-1))
+            recode_kernel(self.program, self.longest, flat, kept, begin, end, nodes, out.reshape(-1))
 
         for_each(run, range(0, mask.size, share), jobs)
         return out.reshape(self.n_out, *mask.shape)

@@ -173,7 +173,7 @@ class SignField:
                 )
             if len(values) > MAX_LENGTH + 1:
                 raise FormatError(f"field: {name} of {len(values)} lengths")
-        if config["n_raw"] > bits:
+        if not 1 <= config["n_raw"] <= bits:
             raise FormatError(f"field: n_raw = {config['n_raw']} of {bits} planes")
         return cls(
             code=FieldCode(low=0, width=bits, n_raw=config["n_raw"], counts=tuple(config["counts"])),

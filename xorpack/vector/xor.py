@@ -19,7 +19,7 @@ from xorpack.vector.llvm import LANES, VECTOR, emits, pointer_to, splat
 ALIKE = (6, 3)
 """Taps of a row of a ``turned`` network, and how many of them have its rotation: no other number is of use."""
 ROW = 16
-"""Words of a row that stand together where :func:`or_words` puts them."""
+"""Words of a row that stand together where :func:`put_words` puts them."""
 USUAL_TAPS = (6, 1)
 """Taps of a row of a quasi-cyclic network, and of planes that are kept raw: for these there is code without a loop."""
 
@@ -88,16 +88,26 @@ def choose_words(
     target[to : to + n] = a[i : i + n] & (b[j : j + n] ^ np.uint32(flip))
 
 
-def or_words(
-    target: NDArray[np.uint32], to: int, step: int, keep: int, a: NDArray[np.uint32], i: int, n: int
+def put_words(
+    target: NDArray[np.uint32],
+    to: int,
+    step: int,
+    keep: int,
+    a: NDArray[np.uint32],
+    i: int,
+    b: NDArray[np.uint32],
+    j: int,
+    flip: int,
+    n: int,
 ) -> None:
-    """``t = t & keep | a[i + x]`` of ``t = target[to + step * (x // 16) + x % 16]``, for x < n.
+    """``t = t & keep | a[i + x] & (b[j + x] ^ flip)``, t = ``target[to + step * (x // 16) + x % 16]``, for x < n.
 
     On flat contiguous arrays, unchecked.
     """
     x = np.arange(n)
     place = to + step * (x // ROW) + x % ROW
-    target[place] = target[place] & np.uint32(keep) | a[i : i + n]
+    chosen = a[i : i + n] & (b[j : j + n] ^ np.uint32(flip))
+    target[place] = target[place] & np.uint32(keep) | chosen
 
 
 def copy_words(target: NDArray[np.uint32], to: int, source: NDArray[np.uint32], at: int, n: int) -> None:
@@ -244,6 +254,17 @@ def _each(builder: Any, n: Any, size: int, emit: Any) -> None:
         emit(at, word)
 
 
+def _spread(builder: Any, word: Any, kind: Any) -> Any:
+    """A word as ``kind``: itself, or in each lane of a vector."""
+    if not isinstance(kind, ir.VectorType):
+        return word
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(undefined, word, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    )
+
+
 @emits(choose_words)
 def _choose_words(
     target: Any, to: Any, a: Any, i: Any, b: Any, j: Any, flip: Any, n: Any
@@ -254,8 +275,7 @@ def _choose_words(
                 pointer_to(context, builder, signature.args[k], args[k], builder.add(args[k + 1], at), kind)
                 for k in (0, 2, 4)
             )
-            flip = splat(builder, args[6]) if isinstance(kind, ir.VectorType) else args[6]
-            chosen = builder.xor(builder.load(right, align=4), flip)
+            chosen = builder.xor(builder.load(right, align=4), _spread(builder, args[6], kind))
             builder.store(builder.and_(builder.load(left, align=4), chosen), into, align=4)
 
         _each(builder, args[7], LANES, emit)
@@ -265,29 +285,31 @@ def _choose_words(
     return types.none(target, integer, a, integer, b, integer, types.uint32, integer), codegen
 
 
-@emits(or_words)
-def _or_words(target: Any, to: Any, step: Any, keep: Any, a: Any, i: Any, n: Any) -> tuple[Signature, Any]:
+@emits(put_words)
+def _put_words(
+    target: Any, to: Any, step: Any, keep: Any, a: Any, i: Any, b: Any, j: Any, flip: Any, n: Any
+) -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def emit(at: Any, kind: Any) -> None:
-            row, size = builder.udiv(at, ir.Constant(at.type, ROW)), ir.Constant(at.type, ROW)
-            place = builder.add(args[1], builder.add(builder.mul(row, args[2]), builder.urem(at, size)))
+            size = ir.Constant(at.type, ROW)
+            row, column = builder.udiv(at, size), builder.urem(at, size)
+            place = builder.add(args[1], builder.add(builder.mul(row, args[2]), column))
             into = pointer_to(context, builder, signature.args[0], args[0], place, kind)
-            other = pointer_to(context, builder, signature.args[4], args[4], builder.add(args[5], at), kind)
-            keep = args[3]
-            if isinstance(kind, ir.VectorType):
-                keep = builder.shuffle_vector(
-                    splat(builder, keep),
-                    ir.Constant(ir.VectorType(keep.type, LANES), ir.Undefined),
-                    ir.Constant(kind, [0] * ROW),
-                )
+            left, right = (
+                pointer_to(context, builder, signature.args[k], args[k], builder.add(args[k + 1], at), kind)
+                for k in (4, 6)
+            )
+            keep, flip = (_spread(builder, args[k], kind) for k in (3, 8))
+            chosen = builder.xor(builder.load(right, align=4), flip)
+            chosen = builder.and_(builder.load(left, align=4), chosen)
             kept = builder.and_(builder.load(into, align=4), keep)
-            builder.store(builder.or_(kept, builder.load(other, align=4)), into, align=4)
+            builder.store(builder.or_(kept, chosen), into, align=4)
 
-        _each(builder, args[6], ROW, emit)
+        _each(builder, args[9], ROW, emit)
         return context.get_dummy_value()
 
-    integer = types.int64
-    return types.none(target, integer, integer, types.uint32, a, integer, integer), codegen
+    integer, word = types.int64, types.uint32
+    return types.none(target, integer, integer, word, a, integer, b, integer, word, integer), codegen
 
 
 @emits(copy_words)

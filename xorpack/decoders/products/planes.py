@@ -101,7 +101,7 @@ class PlaneRows:
 
 Depths = tuple[Any, ...]
 """The code of depths, one behind another; where each begins; its words per lane; its schedule, a row each; and the code
-of symbols (:meth:`xorpack.fields.codewords.Codewords.program`), bit d of a codeword in the plane of ``bits[d]``.
+of symbols (:attr:`xorpack.fields.codewords.Codewords.program`), bit d of a codeword in the plane of ``bits[d]``.
 """
 
 NO_DEPTHS: Depths = (
@@ -109,7 +109,7 @@ NO_DEPTHS: Depths = (
     np.zeros(1, np.int64),
     np.zeros(0, np.int64),
     np.zeros((0, 4), np.int64),
-    (*(np.zeros(0, np.int64) for _ in range(4)),),
+    np.zeros((0, 5), np.int64),
     np.zeros(0, np.int64),
 )
 
@@ -126,7 +126,7 @@ def _depths(signs: LoadedSigns, layout: Layout, network: XorNetwork, planes: lis
         np.cumsum([0, *(each.size for each in codes)]),
         np.array(m_lanes, np.int64),
         np.array([network.schedule(m, layout.n_steps) for m in m_lanes], np.int64).reshape(-1, 4),
-        signs.codewords.program(),
+        signs.codewords.program,
         np.array(bits, np.int64),
     )
 

@@ -49,7 +49,7 @@ def planes_kernel(
     rows, chunks, lanes, _, row_stride, panel_chunks, n_sub = order
     n, n_groups = totals.shape
     q = alphas.size // (16 * n_groups * (-(-rows // 16)))
-    deep, deep_firsts, deep_lanes, deep_schedules, codewords, bit_planes = depths
+    deep, deep_firsts, deep_lanes, deep_schedules, program, bit_planes = depths
     n_depths, n_bits = deep_lanes.size, bit_planes.size
     n_held = n_bits - n_depths if n_bits else q  # planes before depths
     n_coded, n_all = n_held - constants.size, n_held + n_depths
@@ -64,7 +64,7 @@ def planes_kernel(
     window = aligned(max(n_coded, 1) * ((furthest + 1) * lanes + 32))
     placed = aligned(0 if straight else 16 * n_all * 32)
     turned = aligned(256 * n_bits)
-    nodes = aligned(256 * (n_bits + 1))
+    nodes = aligned(256 * max(n_bits, 1))
     nodes[:256] = 0xFFFFFFFF
     rest = aligned(16 * constants.size * 32)
     everything = aligned(32)
@@ -147,7 +147,7 @@ def planes_kernel(
                 for d in range(n_bits):
                     j = bit_planes[d]
                     turn_rows(turned, 256 * d, 16, rest if n_coded <= j < n_held else coded, c, starts[j])
-                recode(*codewords, turned, 0, 256, nodes, 256, words, 0, 16 * n_planes, 16, q, 256)
+                recode(program, turned, 0, 256, nodes, 256, words, 0, 16 * n_planes, 16, 256)
             if left == chunks_of_group:
                 sums[:] = 0
             at = (c & 15) * n_planes * 16
