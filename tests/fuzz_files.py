@@ -23,7 +23,7 @@ import numpy as np
 from crafting import matrix, resign, trellis, unseal, write, write_trellis
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
-from samples import bcq, fitted, hostile, pruned
+from samples import bcq, fitted, halves, hostile, pruned
 
 import xorpack
 from xorpack.code.words import pack
@@ -107,6 +107,10 @@ def seeds() -> list[bytes]:
                 "a": xorpack.encode(
                     replace(trellis(), dtype="F16", mask=None, gains=None, group_size=0, **ROWS)
                 )
+            },
+            {
+                "a": xorpack.encode(halves((12, 40)), field="always"),
+                "b": xorpack.encode(halves((9, 50), np.uint16, 0.3), mask_codec="block"),
             },
             {"a": xorpack.encode(pruned((30, 40), 0.0)), "b": xorpack.encode(np.zeros((0, 5), np.uint8))},
         ]
