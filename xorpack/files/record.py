@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,11 @@ def needed_version(record: Record) -> tuple[int, str]:
     if record["kind"] == Lossless.KIND and record["dtype"] in NEW_DTYPES:
         return 4, f"dtype {record['dtype']!r}"
     return LEAST_VERSION, ""
+
+
+def version_for(records: Iterable[Record]) -> int:
+    """The version of a file that is to hold tensors."""
+    return max((needed_version(record)[0] for record in records), default=LEAST_VERSION)
 
 
 def check_record(record: Any, version: int) -> Record:
