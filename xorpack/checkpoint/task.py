@@ -26,7 +26,7 @@ from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import PRUNED_FROM, quantize
 from xorpack.encoding.quantize.pruning import GlobalThreshold
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
-from xorpack.files import container
+from xorpack.files import sizes
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix
@@ -242,7 +242,7 @@ def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
     """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
     if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
         return True
-    return container.encoded_bytes(name, encoded) < container.carried_bytes(name, stored)
+    return sizes.encoded_bytes(name, encoded) < sizes.carried_bytes(name, stored)
 
 
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:

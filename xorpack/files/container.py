@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,16 @@ from xorpack.errors import CorruptError, FormatError, ParameterError, XorpackErr
 from xorpack.files import safetensors_file
 from xorpack.files.in_file import CarriedInFile, EncodedInFile
 from xorpack.files.record import (
-    LEAST_VERSION,
     RECORD,
     TRELLIS_VERSION,
     VERSION,
     Record,
     check_record,
-    needed_version,
     pack_record,
     sections_of,
     to_record,
     unpack_record,
+    version_for,
 )
 from xorpack.files.safetensors_file import SafetensorsFile, StoredInFile, StoredTensor
 from xorpack.vector.threads import for_each
@@ -113,7 +112,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
             unsealed: dict[str, Any] = {"version": VERSION, "settings": {}}
             document = _document(file) if self.sealed else unsealed
             self.records = _records(document, self.stored)
-            self.version: int = document["version"] if self.sealed else _version_of(self.records.values())
+            self.version: int = document["version"] if self.sealed else version_for(self.records.values())
             self._known = sections_of(self.version)
             self.carried = {name: t for name, t in self.stored.items() if not self._is_section(name)}
             taken = [
@@ -255,7 +254,7 @@ def write(
         ParameterError: two tensors would have the same name in the file.
     """
     records = {name: to_record(tensor) for name, tensor in encoded.items()}
-    version = _version_of(records.values()) if version is None else version
+    version = version_for(records.values()) if version is None else version
     sections: dict[str, dict[str, StoredTensor]] = {}
     for name, tensor in encoded.items():
         arrays = tensor.sections()
@@ -282,12 +281,7 @@ def join(
     alone. The rest is as :func:`write` takes it.
     """
     records = [unpack_record(sections[name + _RECORD_SUFFIX].data) for name, sections in parts.items()]
-    _write(path, parts, carried, order, metadata, settings, _version_of(records), {})
-
-
-def _version_of(records: Iterable[Record]) -> int:
-    """The version of a file that is to hold tensors."""
-    return max((needed_version(record)[0] for record in records), default=LEAST_VERSION)
+    _write(path, parts, carried, order, metadata, settings, version_for(records), {})
 
 
 def _write(
@@ -324,23 +318,6 @@ def _write(
     if carried:
         document["carried_sha256"] = {name: written[name] for name in carried}
         safetensors_file.rewrite_header(path, _signed_header(ordered, metadata or {}, document))
-
-
-def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
-    """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
-    sections = {
-        f"{name}.xor_{section}": StoredTensor.of(array) for section, array in tensor.sections().items()
-    }
-    return _bytes({**sections, name + _RECORD_SUFFIX: StoredTensor.of(pack_record(to_record(tensor)))}, "")
-
-
-def carried_bytes(name: str, stored: StoredTensor) -> int:
-    """The same of a carried tensor."""
-    return _bytes({name: stored}, json.dumps({name: _BLANK}, separators=(",", ":")))
-
-
-def _bytes(tensors: Mapping[str, StoredTensor], text: str) -> int:
-    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(t.n_bytes for t in tensors.values())
 
 
 def _signed_header(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,11 @@ def needed_version(record: Record) -> tuple[int, str]:
     if record["kind"] == Bcq.KIND and "field" in record:
         return 4, "a field"
     return LEAST_VERSION, ""
+
+
+def version_for(records: Iterable[Record]) -> int:
+    """The version of a file that is to hold tensors."""
+    return max((needed_version(record)[0] for record in records), default=LEAST_VERSION)
 
 
 def check_record(record: Any, version: int) -> Record:

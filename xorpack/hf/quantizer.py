@@ -14,7 +14,7 @@ from xorpack import checks
 from xorpack.cuda.device import import_cupy
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files.model import GUARD_KEY, METHOD
-from xorpack.files.record import VERSION, needed_version
+from xorpack.files.record import VERSION, version_for
 from xorpack.files.selection import abbreviated
 from xorpack.hf.config import XorpackConfig
 from xorpack.hf.experts import DecodeSections, with_sections
@@ -157,7 +157,7 @@ def attach(model: Any) -> None:
     if getattr(model, "hf_quantizer", None) is None:
         kinds = {weight.record["kind"] for weight in weights}
         mode = next(kind for kind in ("trellis", "bcq", "lossless") if kind in kinds)
-        version = max(needed_version(weight.record)[0] for weight in weights)
+        version = version_for(weight.record for weight in weights)
         config = XorpackConfig(format_version=version, mode=mode)
         model.hf_quantizer = XorpackQuantizer(config)
         model.is_quantized, model.quantization_method = True, METHOD
