@@ -87,6 +87,14 @@ def test_any_mask_as_a_bitmap(name):
     assert "mask" in tensor.memory()
 
 
+def test_symbols_become_raw_planes():
+    encoded = encoded_case("signs, nothing pruned")
+    memory = loaded("signs, nothing pruned").memory()
+    assert memory["code"] == 4 * encoded.n_weights // 8
+    assert not any(part.startswith("field") for part in memory)
+    assert memory["stored"] == sum(encoded.section_bytes().values()) < memory["total"]
+
+
 def test_packed_bits_become_raw_planes():
     """On the device; ``stored`` says what the file has."""
     encoded = encoded_case("packed")
