@@ -48,6 +48,24 @@ def bcq(
     )
 
 
+def fitted(
+    shape: tuple[int, ...] = (64, 64),
+    sparsity: float = 0.5,
+    bits: int = 2,
+    *,
+    agree: float = 0.85,
+    **options: Any,
+) -> BCQTensor:
+    """:func:`bcq`, but planes that say something of each other: each is the one before at a share of ``agree``."""
+    tensor = bcq(shape, sparsity, bits, **options)
+    rng = np.random.default_rng([9, bits, *shape])
+    rows, cols = as_matrix(shape)
+    planes = list(tensor.planes[:1])
+    for _ in range(bits - 1):
+        planes.append((planes[-1] ^ words.pack(rng.random((rows, cols)) >= agree)) & tensor.mask)
+    return replace(tensor, planes=np.stack(planes))
+
+
 def with_digest_of_weights(encoded: EncodedTensor) -> EncodedTensor:
     """``encoded`` as it was written before there were digests of planes, in versions 1 and 2 for instance."""
     if encoded.kind != "bcq":
@@ -104,3 +122,13 @@ def replaced(encoded: EncodedTensor, **changes: Any) -> EncodedTensor:
         own[place][key] = value
     planes = replace(encoded.planes, coded=replace(encoded.coded, **own["coded"]), **own["planes"])
     return replace(encoded, planes=planes, elements=replace(encoded.elements, **own["elements"]), **own[""])
+
+
+def halves(shape: tuple[int, ...], kind: type = np.int32, kept: float = 1, seed: int = 0) -> NDArray[Any]:
+    """Integers into which numbers of 4 bits are packed, normal ones; ``kept``: share of the octets that are not 0."""
+    rng = np.random.default_rng([seed, 4])
+    whole = np.dtype(kind)
+    octets = int(np.prod(shape)) * whole.itemsize
+    small = np.clip(np.rint(rng.standard_normal((octets, 2)) * 2.5 + 8), 1, 15).astype(np.uint8)
+    packed = np.where(rng.random(octets) < kept, small[:, 0] | small[:, 1] << 4, 0).astype(np.uint8)
+    return packed.view(whole).reshape(shape)

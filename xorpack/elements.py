@@ -11,8 +11,18 @@ from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections, packed_sizes, unpack
 from xorpack.errors import FormatError
-from xorpack.fields.field import Field
-from xorpack.tensors import BCQ_DTYPES, DTYPES, MAX_BITS, MAX_REACH, as_matrix, n_groups, reach
+from xorpack.fields.field import Field, FieldCode
+from xorpack.fields.signs import SignField
+from xorpack.tensors import (
+    BCQ_DTYPES,
+    DTYPES,
+    MAX_BITS,
+    MAX_REACH,
+    PACKED_DTYPES,
+    as_matrix,
+    n_groups,
+    reach,
+)
 
 MAX_GROUP = 1 << 48
 """Limit of a group's columns (exclusive)."""
@@ -26,6 +36,7 @@ class Bcq:
         scales: float16 or float32 (rows, n_groups, q): the alphas.
         group_size: columns that share scales; 0 = the row.
         method: how the scales were fitted; information only.
+        field: the signs under a prefix code, or None. Planes, as they are coded, are then the first bits of codewords.
     """
 
     KIND: ClassVar[str] = "bcq"
@@ -33,6 +44,7 @@ class Bcq:
     scales: NDArray[Any]
     group_size: int = 0
     method: str = ""
+    field: SignField | None = None
 
     def check(self, shape: tuple[int, ...], dtype: str, bits: int, constants: tuple[int, int]) -> None:
         """Raise FormatError unless a tensor can have such elements."""
@@ -46,6 +58,8 @@ class Bcq:
             raise FormatError(f"scales of shape {self.scales.shape}, not {expected}")
         if self.scales.dtype not in (np.float16, np.float32):
             raise FormatError(f"scales of type {self.scales.dtype}, not float16 or float32")
+        if self.field is not None:
+            check_unused(self.field.code, bits, constants)
 
     def check_values(self) -> None:
         """Raise FormatError if a scale is NaN or infinite."""
@@ -54,12 +68,12 @@ class Bcq:
 
     def sections(self) -> Mapping[str, NDArray[Any]]:
         """The arrays that a file stores."""
-        return {"scales": self.scales}
+        return {"scales": self.scales, **({} if self.field is None else {"field": self.field.data})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lossless:
-    """Planes are the bits of the elements.
+    """Planes are the bits of the elements; or of their octets, each an element of the matrix that is coded.
 
     Attributes:
         field: bits that are under a prefix code, or None. Planes, as they are coded, are those of the elements with the
@@ -72,18 +86,15 @@ class Lossless:
 
     def check(self, shape: tuple[int, ...], dtype: str, bits: int, constants: tuple[int, int]) -> None:
         """Raise FormatError unless a tensor can have such elements."""
-        if dtype not in DTYPES or bits != 8 * DTYPES[dtype].itemsize:
+        n_octets = octets(self.KIND, dtype, bits)
+        if dtype not in DTYPES or bits * n_octets != 8 * DTYPES[dtype].itemsize:
             raise FormatError(f"lossless with dtype {dtype!r} and {bits} planes")
         if self.field is None:
             return
         code, layout = self.field.code, self.field.layout
-        if code.low + code.width > bits:
-            raise FormatError(f"field of bits {code.low} to {code.low + code.width - 1} of {bits}")
-        if code.unused & ~constants[0]:
-            raise FormatError(
-                f"planes {code.unused:#x} of the field are not all constantly 0: {constants[0]:#x}"
-            )
-        if (layout.rows, layout.cols) != code.plane_shape(*as_matrix(shape)):
+        check_unused(code, bits, constants)
+        rows, cols = as_matrix(shape)
+        if (layout.rows, layout.cols) != code.plane_shape(rows, cols * n_octets):
             raise FormatError(f"field: layout of {layout.rows} x {layout.cols} bits")
 
     def check_values(self) -> None:
@@ -169,3 +180,17 @@ class Trellis:
 
 
 Elements = Bcq | Lossless | Trellis
+
+
+def check_unused(code: FieldCode, bits: int, constants: tuple[int, int]) -> None:
+    """Raise FormatError unless a field is of the planes that there are, and those that it leaves empty are 0."""
+    if code.low + code.width > bits:
+        raise FormatError(f"field of bits {code.low} to {code.low + code.width - 1} of {bits}")
+    if code.unused & ~constants[0]:
+        raise FormatError(f"planes {code.unused:#x} of the field are not all constantly 0: {constants[0]:#x}")
+
+
+def octets(kind: str, dtype: str, bits: int) -> int:
+    """Elements of the coded matrix for one of a tensor: its octets where they are coded one by one, else 1."""
+    split = kind == Lossless.KIND and bits == 8 and dtype in PACKED_DTYPES
+    return DTYPES[dtype].itemsize if split else 1

@@ -55,6 +55,25 @@ def bcq(
     )
 
 
+def signs(
+    salt: int,
+    shape: tuple[int, ...],
+    bits: int,
+    kept: int,
+    dtype: str = "F32",
+    group_size: int = 0,
+    differ: int = 150,
+) -> BCQTensor:
+    """:func:`bcq` with planes each of which differs from the one before at ``differ`` of 1000 weights."""
+    tensor = bcq(salt, shape, bits, kept, dtype, group_size)
+    rows, cols = as_matrix(shape)
+    planes = list(tensor.planes[:1])
+    for k in range(1, bits):
+        flips = words.pack(hashed(rows * cols, salt + 2 + k).reshape(rows, cols) % 1000 < differ)
+        planes.append((planes[-1] ^ flips) & tensor.mask)
+    return replace(tensor, planes=np.stack(planes))
+
+
 def crowded(salt: int, shape: tuple[int, int], bits: int, period: int = 0) -> BCQTensor:
     """A quantized tensor whose kept weights crowd: rows keep from nearly all to none, columns differ.
 
@@ -214,3 +233,12 @@ def trellis(
         positions=positions,
         values=values.view(np.float16),
     )
+
+
+def halves(salt: int, shape: tuple[int, ...], kept: int, dtype: str) -> NDArray[Any]:
+    """Integers of 4 bits, two in an octet, those in the middle most frequent; ``kept`` of 1000 octets are not 0."""
+    n = int(np.prod(shape)) * DTYPES[dtype].itemsize
+    small = np.bitwise_count(hashed(2 * n, salt) & np.uint64(0x7FFF))
+    octets = small[::2] | small[1::2] << np.uint8(4)
+    octets[hashed(n, salt + 1) % 1000 >= kept] = 0
+    return octets.view(DTYPES[dtype]).reshape(shape)

@@ -23,7 +23,7 @@ MIN_COMPUTE_CAPABILITY = (8, 0)
 NO_BINARY_TENSOR_CORES = (10, 0)
 WARPGROUPS = (9, 0)
 _LOCK = threading.Lock()
-_NAMES = {dtype: name for name, dtype in DTYPES.items()} | {np.dtype(np.uint32): "U32"}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Device(Protocol):
@@ -173,7 +173,7 @@ class CudaDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """See :class:`Device`."""
-        kind = np.dtype(np.uint32) if dtype == "U32" else DTYPES[dtype]
+        kind = DTYPES[dtype]
         with self._here():
             try:
                 return self._cupy.empty(shape, kind)

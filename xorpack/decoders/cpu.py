@@ -18,9 +18,12 @@ from xorpack.code.planes import StoredPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.decoders.cpu_kernels import correct
 from xorpack.decoders.trellis import LoadedTrellis
-from xorpack.elements import Bcq, Elements, Lossless
+from xorpack.elements import Bcq, Elements
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
+from xorpack.fields.field import Field
+from xorpack.fields.loaded_signs import LoadedSigns
+from xorpack.fields.signs import SignField
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
 from xorpack.vector.threads import for_each
@@ -54,9 +57,7 @@ def decode_planes(
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
     """Elements of rows ``first .. last - 1`` of the tensor's matrix, of the tensor's dtype."""
     mask = load_mask(encoded, first, last)
-    out = np.empty((len(mask), encoded.cols), DTYPES[encoded.dtype])
-    load(encoded).fill(first, mask, out)
-    return out
+    return filled(encoded, load(encoded), first, mask)
 
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
@@ -64,18 +65,13 @@ def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     mask, loaded = load_mask(encoded), load(encoded)
     step = encoded.rows_at_once(BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     for first in range(0, encoded.rows, step):
-        part = mask[first : first + step]
-        out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
-        loaded.fill(first, part, out)
-        yield out
+        yield filled(encoded, loaded, first, mask[first : first + step])
 
 
 def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
     """The whole tensor: its shape, its dtype."""
     mask = load_mask(encoded, jobs=jobs)
-    out = np.empty((encoded.rows, encoded.cols), DTYPES[encoded.dtype])
-    load(encoded).fill(0, mask, out, jobs)
-    return out.reshape(encoded.shape)
+    return filled(encoded, load(encoded), 0, mask, jobs).reshape(encoded.shape)
 
 
 class Loaded(Protocol):
@@ -86,6 +82,13 @@ class Loaded(Protocol):
 
     def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
         """Put the elements of these rows into ``out`` (rows, cols)."""
+
+
+def filled(encoded: EncodedTensor, loaded: Loaded, first: int, mask: Words, jobs: int = 1) -> NDArray[Any]:
+    """The elements of the rows of ``mask``, those from ``first`` on, of the tensor's dtype."""
+    out = np.empty((len(mask), encoded.cols), encoded.matrix_dtype)
+    loaded.fill(first, mask, out, jobs)
+    return out.view(DTYPES[encoded.dtype])
 
 
 def check_encoded(encoded: Any) -> None:
@@ -123,18 +126,21 @@ class LoadedPlanes(NamedTuple):
     mask_rows: Callable[[int, int], Words]
     corrections: Corrections
     field: LoadedField | None
+    signs: LoadedSigns | None
 
     @classmethod
     def of(cls, encoded: EncodedTensor, stored: StoredPlanes) -> LoadedPlanes:
         """Unpack corrections and field."""
-        elements, rows = encoded.elements, partial(load_mask, encoded)
-        field = elements.field if isinstance(elements, Lossless) else None
-        loaded = None if field is None else LoadedField.of(field)
-        return cls(stored, elements, stored.shape[1], rows, stored.load_corrections(), loaded)
+        rows, field = partial(load_mask, encoded), encoded.field
+        signs = LoadedSigns.of(field) if isinstance(field, SignField) else None
+        loaded = LoadedField.of(field) if isinstance(field, Field) else None
+        return cls(stored, encoded.elements, stored.shape[1], rows, stored.load_corrections(), loaded, signs)
 
     def planes(self, first: int, mask: Words, jobs: int = 1, out: Words | None = None) -> Words:
         """See :class:`Loaded`."""
         planes = self._as_coded(first, mask, jobs, out)
+        if self.signs is not None:
+            return self.signs.replace(planes, mask, first, jobs=jobs)
         if self.field is not None:
             self.field.replace(planes, mask, first, self.cols, jobs=jobs)
         return planes
@@ -142,6 +148,8 @@ class LoadedPlanes(NamedTuple):
     def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
         """See :class:`Loaded`."""
         planes = self._as_coded(first, mask, jobs)
+        if self.signs is not None:
+            planes = self.signs.replace(planes, mask, first, jobs=jobs)
         step = max(1, -(-len(mask) // (4 * jobs))) if jobs > 1 else max(len(mask), 1)
 
         def part(r: int) -> None:

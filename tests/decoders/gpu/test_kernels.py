@@ -10,7 +10,7 @@ import host_device
 import ml_dtypes
 import numpy as np
 import pytest
-from gpu_cases import BCQ, LOSSLESS, check_product
+from gpu_cases import BCQ, LOSSLESS, NOT_MULTIPLIED, check_product
 from mask_samples import crowded, with_mask
 from samples import bcq, replaced, same
 
@@ -29,7 +29,7 @@ from xorpack.tensors import DTYPES
 pytestmark = pytest.mark.skipif(
     host_device.COMPILER is None, reason="no C++ compiler: kernels are not run on the CPU"
 )
-ALL = BCQ | LOSSLESS
+ALL = BCQ | LOSSLESS | NOT_MULTIPLIED
 
 
 @functools.cache
@@ -58,6 +58,16 @@ def test_decode(name):
     assert same(loaded(name).decode(), wanted)
 
 
+@pytest.mark.parametrize("name", NOT_MULTIPLIED)
+def test_what_is_not_multiplied(name):
+    encoded, tensor = encoded_case(name), loaded(name)
+    for algorithm in ("auto", "decode"):
+        with pytest.raises(
+            ParameterError, match=f"tensor of {encoded.dtype} is decoded on a GPU, not multiplied"
+        ):
+            tensor.matmul(activations(2, encoded.cols, "F16"), algorithm=algorithm)
+
+
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("name", ["small", "unrolled, row scales", "wide scales", "constant planes"])
 def test_decode_to_another_type(name, dtype):
@@ -75,6 +85,14 @@ def test_any_mask_as_a_bitmap(name):
     tensor = loaded(name, "bitmap")
     assert same(tensor.decode(), reference.decode_dense(encoded).reshape(encoded.shape))
     assert "mask" in tensor.memory()
+
+
+def test_symbols_become_raw_planes():
+    encoded = encoded_case("signs, nothing pruned")
+    memory = loaded("signs, nothing pruned").memory()
+    assert memory["code"] == 4 * encoded.n_weights // 8
+    assert not any(part.startswith("field") for part in memory)
+    assert memory["stored"] == sum(encoded.section_bytes().values()) < memory["total"]
 
 
 def test_packed_bits_become_raw_planes():

@@ -127,6 +127,8 @@ class GpuTensor:
     def decode_words(self, *, out: Any = None, stream: Any = None) -> Any:
         """The coded planes before corrections, uint32 (n_coded, rows, chunks), 0 where the mask is.
 
+        Of binary codes with a field, all planes: they are held raw.
+
         Raises:
             ParameterError: a trellis tensor, which has one code for all planes.
         """

@@ -15,7 +15,9 @@ from xorpack.decoders.products.trellis import TrellisRows
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
+from xorpack.errors import ParameterError
 from xorpack.product import PreparedProduct
+from xorpack.tensors import PACKED_DTYPES
 
 __all__ = ["EncodedProduct"]
 
@@ -28,6 +30,11 @@ class EncodedProduct(PreparedProduct):
 
     def __init__(self, encoded: EncodedTensor, *, jobs: int = 1) -> None:
         cpu.check_encoded(encoded)
+        if encoded.dtype in PACKED_DTYPES:
+            raise ParameterError(
+                f"a tensor of {encoded.dtype} holds integers that a tool packed, so that products by it mean nothing: "
+                f"decode it"
+            )
         super().__init__(encoded.shape)
         kept = Kept(encoded, checks.whole("jobs", jobs, 1))
         loaded = cpu.load(encoded)
@@ -51,7 +58,7 @@ def _rows(encoded: EncodedTensor, loaded: cpu.Loaded, kept: Kept) -> fused.Fused
         return None
     if isinstance(loaded, cpu.LoadedPlanes) and isinstance(loaded.elements, Bcq):
         if PlaneRows.fits(loaded.stored, loaded.elements):
-            return PlaneRows(loaded.stored, loaded.elements, loaded.corrections, kept)
+            return PlaneRows(loaded, loaded.elements, kept)
     elif isinstance(loaded, LoadedTrellis) and TrellisRows.fits(loaded.tensor):
         return TrellisRows(loaded, kept)
     return None
