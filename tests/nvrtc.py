@@ -36,6 +36,16 @@ ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
 """KiB of shared memory that a block can have (CUDA C++ programming guide, compute capabilities)."""
 
+MULTIPROCESSOR = {
+    "sm_80": (64, 32, 164),
+    "sm_89": (48, 24, 100),
+    "sm_90": (64, 32, 228),
+    "sm_100": (64, 32, 228),
+    "sm_120": (48, 24, 100),
+}
+"""Warps, blocks and KiB of shared memory that one has (the same guide)."""
+REGISTERS = 65536
+"""Of a multiprocessor."""
 MULTIPROCESSORS = 132
 LAYOUT = Layout(rows=49152, cols=12288, lanes=32, n_steps=10170, row_stride=30377)
 PLANE = Layout(rows=16 * 49152, cols=32 * 28, lanes=28, n_steps=49152, row_stride=486035)
@@ -162,13 +172,14 @@ def trellis_kernels(rate: Fraction, arch: str) -> Iterator[tuple[Kernel, Launch]
     yield Kernel.of("trellis_decode", macros | types), Launch.of_warps(rows // 16 * LAYOUT.n_panels)
     yield Kernel.of("trellis_outliers", macros | types), Launch.of_threads(1 << 20)
     yield Kernel.of("trellis_finish", macros), finish_launch(LAYOUT, 1)
+    products, _ = DIGITS[PRECISIONS[0], False]
     for n in (1, 2, 4):
         chosen = plan(network, cols, 0, n)
         own = macros | chosen.macros(chunks)
         warps = 4 * chosen.chunks
         if n == 1:
             yield digits_step(24, n, {"PANEL": warps, "RUN": chosen.chunks, "COLUMNS": chosen.columns})
-        yield Kernel.of("trellis_product", own), chosen.launch(rows, cols, MULTIPROCESSORS)[1]
+        yield Kernel.of("trellis_product", own), chosen.launch(rows, cols, MULTIPROCESSORS, products)[1]
 
 
 def tiles_kernels(rate: Fraction, n: int) -> Iterator[tuple[Kernel, Launch]]:
@@ -258,13 +269,18 @@ def _read_log(name: str, arch: str, lines: list[str], code_bytes: int, seconds: 
 
 
 def occupancy(registers: int, launch: Launch, arch: str) -> int:
-    """Warps on a multiprocessor, by registers and shared memory."""
-    warps = launch.block // 32
+    """Warps on a multiprocessor, by the rules of CUDA's ``cuda_occupancy.h``; 0: a block cannot run.
+
+    Registers are given to a warp in units of 256, from those of one of four partitions; of a block that is let in,
+    warps count in fours. Shared memory is given in units of 128 bytes, 1 KiB more than a block asks for.
+    """
+    warps, (most_warps, most_blocks, shared) = launch.block // 32, MULTIPROCESSOR[arch]
     per_warp = -(-registers * 32 // 256) * 256
-    most = 64 if arch in ("sm_80", "sm_90", "sm_100") else 48
-    total_shared = {"sm_80": 164, "sm_89": 100, "sm_90": 228, "sm_100": 228, "sm_120": 100}[arch] << 10
-    blocks = min(65536 // (per_warp * warps), most // warps, total_shared // (launch.shared_bytes + 1024))
-    return int(blocks * warps)
+    if per_warp * -(-warps // 4) * 4 > REGISTERS:
+        return 0
+    by_registers = REGISTERS // 4 // per_warp * 4 // warps
+    by_shared = (shared << 10) // (-(-(launch.shared_bytes + 1024) // 128) * 128)
+    return warps * min(by_registers, by_shared, most_warps // warps, most_blocks)
 
 
 COLUMNS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import nvrtc
 import pytest
 from gpu_cases import BCQ
 from hypothesis import given
@@ -14,6 +15,7 @@ from samples import bcq, replaced
 import xorpack
 from xorpack import XorNetwork
 from xorpack.code.layout import Layout
+from xorpack.cuda.launches import Launch
 from xorpack.decoders.gpu import order, products
 from xorpack.decoders.gpu.launches import decode_launch
 from xorpack.decoders.gpu.packed import pack
@@ -196,3 +198,30 @@ def test_memory_beside_the_file():
     fixed = 8 * 128 + 2 * (8 * 8 + 33) * 2 * 2
     total = sum(array.nbytes for array in arrays.values())
     assert total - fixed <= 1.01 * sum(encoded.section_bytes().values())
+
+
+@pytest.mark.parametrize(
+    ("arch", "registers", "block", "shared_bytes", "warps"),
+    [
+        ("sm_90", 168, 32, 6144, 12),
+        ("sm_90", 169, 32, 6144, 8),
+        ("sm_80", 146, 32, 4096, 12),
+        ("sm_90", 128, 512, 128 << 10, 16),
+        ("sm_90", 160, 384, 1 << 10, 12),
+        ("sm_90", 176, 288, 0, 0),
+        ("sm_90", 128, 288, 0, 9),
+        ("sm_90", 16, 32, 0, 32),
+        ("sm_89", 16, 32, 0, 24),
+        ("sm_120", 40, 256, 0, 48),
+        ("sm_80", 40, 256, 0, 48),
+        ("sm_100", 32, 256, 7041, 64),
+        ("sm_100", 32, 256, 28160, 64),
+        ("sm_100", 32, 256, 28161, 56),
+        ("sm_89", 32, 128, 19456, 20),
+        ("sm_89", 32, 128, 19457, 16),
+    ],
+)
+def test_warps_of_a_multiprocessor(arch, registers, block, shared_bytes, warps):
+    """Numbers of ``cudaOccMaxActiveBlocksPerMultiprocessor`` (CUDA 13.0), where a block has as much as it may have."""
+    launch = Launch(grid=(1, 1, 1), block=block, shared_bytes=shared_bytes)
+    assert nvrtc.occupancy(registers, launch, arch) == warps

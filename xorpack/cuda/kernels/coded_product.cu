@@ -28,7 +28,7 @@
 // Instructions for 1024 weights: 22 at q 2, 28 at q 3 with row scales and a turned network on sm_90, 41 and 55 with groups
 //         of 128, counted in the machine code by tests/sass.py; of them 10 and 15 rotations and XORs, 2.25 and 3
 //         products, of groups 6 and 8 of half the depth. Where the window moves by a word 43 and 59 more; each column
-//         more takes 10 and 12. Quasi-cyclic networks: 36 and 47, of them 21 and 31.
+//         more takes 9 and 11. Quasi-cyclic networks: 36 and 47, of them 21 and 31.
 // Oracle: reference.decode_planes and a product in float64.
 
 #ifndef XP_GROUP_SHIFT
@@ -230,14 +230,13 @@ __device__ __forceinline__ void xp_multiply(const Tile& tile, const Digits& digi
     }
 }
 
-// Visits i_first .. i_last - 1 of panel p, all of one segment, by one warp.
+// n visits of panel p from i_first on, all of one segment, by one warp.
 __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u32* mask, const Scales& scales, Tile tile, i64 p,
-                                       i64 i_first, i64 i_last, i64 n_columns, const uint2* fragments,
+                                       i64 i_first, int n, i64 n_columns, const uint2* fragments,
                                        const float* units, float* partial) {
     const int lane = threadIdx.x & 31, t = lane & 3;
     i64 first;
     const i64 segment = xp_divide(p * o.rows + i_first, o.n_steps, o.by_steps, first);
-    const int n = (int)(i_last - i_first);
     // Tiles begin at multiples of 16 in the segment; what they do outside the run is not stored.
     int block = -(int)(first & 15);
     int begins = (int)((first - (first & 15)) % XP_DISTINCT);
@@ -259,7 +258,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
     uint2 digits[XP_OPERANDS];
 #pragma unroll
     for (int f = 0; f < XP_OPERANDS; ++f) digits[f] = fragments[f * 32];
-    const float weight = units[p] * xp_worth(t);
+    const float weight = units[4 * p + t];
 #endif
     partial += p * o.rows + i_first;
     for (; block < n; block += 16) {
@@ -279,11 +278,12 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         const int own = block + (lane >> 2) + 8 * t;
         const bool stores = t < 2 && (u32)own < (u32)n;
 #if !XP_ONE
+        const uint2* from = fragments;
+        const float* unit = units + 4 * p + t;
+        float* to = partial;
 #pragma unroll 1
-        for (i64 column = 0; column < n_columns; ++column) {
-            const uint2* from = fragments + column * o.n_panels * (XP_OPERANDS * 32);
-            const float weight = units[column * o.n_panels + p] * xp_worth(t);
-            float* to = partial + column * o.n_panels * o.rows;
+        for (i64 column = 0; column < n_columns; ++column, from += o.n_panels * (XP_OPERANDS * 32), unit += 4 * o.n_panels, to += o.n_panels * o.rows) {
+            const float weight = *unit;
             auto digit = [&](int f) { return from[f * 32]; };
 #else
         {
@@ -314,12 +314,12 @@ coded_product(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ ma
     const i64 visits = o.n_panels * o.rows, share = (visits + gridDim.x - 1) / gridDim.x;
     // Blocks change at multiples of 16 steps of a segment.
     auto cut = [&](i64 v) { return v < visits ? v - (v % o.n_steps & 15) : visits; };
-    const i64 end = cut((blockIdx.x + 1) * share);
-    for (i64 v = cut(blockIdx.x * share); v < end;) {
+    i64 v = cut(blockIdx.x * share);
+    for (int left = (int)(cut((blockIdx.x + 1) * share) - v); left > 0;) {  // of a block: 2^31 would be 2 T weights
         const i64 p = v / o.rows, i = v - p * o.rows;
-        const i64 n = min(min(o.n_steps - v % o.n_steps, end - v), o.rows - i);
-        xp_run(o, code, mask, scales, tile, p, i, i + n, n_columns, fragments, units, partial);
-        v += n;
+        const int n = (int)min(min(o.n_steps - v % o.n_steps, (i64)left), o.rows - i);
+        xp_run(o, code, mask, scales, tile, p, i, n, n_columns, fragments, units, partial);
+        v += n, left -= n;
     }
 #endif
 }

@@ -6,8 +6,8 @@
 //   XP_COLUMNS   columns whose operands lie side by side
 //
 // In:     gains or null; x (n, cols), type x_type, x_stride elements from row to row.
-// Out:    fragments[(((at * XP_PANEL / 8 + part) * XP_PRODUCTS + i) * XP_COPIES + copy) * 32 + lane] and units[at], where
-//         columns z * XP_COLUMNS + c of a panel lie side by side: at = (z * n_panels + p) * XP_COLUMNS + c.
+// Out:    fragments[(((at * XP_PANEL / 8 + part) * XP_PRODUCTS + i) * XP_COPIES + copy) * 32 + lane] and units[4 * at + t],
+//         what a digit t counts, where columns z * XP_COLUMNS + c of a panel lie side by side: at = (z * n_panels + p) * XP_COLUMNS + c.
 // Launch: grid (n_panels, n), XP_PANEL warps, 4 * XP_PANEL bytes of shared memory. A thread has an activation, a ballot
 //         makes a word of bits.
 #ifndef XP_PANEL
@@ -77,5 +77,5 @@ digits(i64 cols, i64 panel_chunks, const unsigned short* __restrict__ gains, con
         const i64 fragment = ((at * (XP_PANEL / 8) + own / 2) * XP_PRODUCTS + i) * XP_COPIES + copy;
         fragments[(fragment * 32 + column * 4 + t) * 2 + (own & 1)] = mine;
     }
-    if (threadIdx.x == 0) units[at] = __uint_as_float(finite ? (exponent - bits) << 23 : 0x7FC00000);
+    if (threadIdx.x < 4) units[4 * at + threadIdx.x] = __uint_as_float(finite ? (exponent - bits) << 23 : 0x7FC00000) * xp_worth(threadIdx.x);
 }

@@ -39,6 +39,14 @@
 #define XP_WARPS 16
 #endif
 
+// 1: lookups of one pair of visits end before those of the next begin. For sm_120 the compiler moves so many ahead that
+// registers run out: 131 instead of 135 instructions, 72 instead of 216 bytes spilled at q 2. Others take more with it.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+#define XP_APART 1
+#else
+#define XP_APART 0
+#endif
+
 __device__ __forceinline__ constexpr int xp_width(int f) {
     return XP_FIELDS == 4 ? 8 : f < 2 ? 7 : 6;
 }
@@ -192,7 +200,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
                                        float* partial) {
     const int lane = threadIdx.x & 31;
     u32 words[XP_ARRAY];
-    partial += p * o.rows;
+    partial += p * o.rows + i_first;
 #if XP_UNROLLED
     float shares[8];
     for (i64 i = i_first; i < i_last;) {
@@ -227,15 +235,16 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
                     walk.step(8 * h + e);
                     shares[e] = xp_share(table, words, side[e], 4 * k);
                     sides.load(side[e], next_mask, next_scales, e, (k + 8) & 31);
+                    if (XP_APART && e % 2) __syncwarp();
                 }
                 const float sum = xp_reduce(shares, lane);
                 const int at = block + lane / 4;
-                if (lane % 4 == 0 && (u32)at < (u32)n) partial[i + at] = sum;
+                if (lane % 4 == 0 && (u32)at < (u32)n) partial[at] = sum;
                 block += 8;
             }
             skip = 0;
         }
-        i += n;
+        i += n, partial += n;
     }
 #else
     const i64 col = (p * o.panel_chunks + lane) * 32;
@@ -253,7 +262,7 @@ __device__ __forceinline__ void xp_run(const Order& o, const u32* code, const u3
         }
 #pragma unroll
         for (int distance = 16; distance >= 1; distance /= 2) share += __shfl_xor_sync(0xFFFFFFFF, share, distance);
-        if (lane == 0) partial[i] = share;
+        if (lane == 0) partial[i - i_first] = share;
     }
 #endif
 }
@@ -269,7 +278,7 @@ matvec(XP_ORDER, const u32* __restrict__ code, const u32* __restrict__ taps, con
     const i64 share = (visits + gridDim.x - 1) / gridDim.x;
     const i64 end = min(visits, (blockIdx.x + 1) * share);
     for (i64 v = blockIdx.x * share; v < end;) {
-        const i64 p = v / o.rows;
+        const int p = (int)(v / o.rows);
         const i64 until = min(end, (p + 1) * o.rows);
         __syncthreads();
         xp_build(o, table, x, (int)x_type, blockIdx.y * x_stride, p);

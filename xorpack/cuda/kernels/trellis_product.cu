@@ -21,8 +21,10 @@
 //
 // Bytes:   code once from memory (and XP_WINDOW words a lane at the start of its rows), 4 bytes a row and panel of
 //          partial sums written and read again, x twice.
-// Instructions for 1024 weights: 31 at R 2 (q 6), 27 at R 1 (q 4) on sm_90, counted in the machine code by
-//          tests/sass.py; 4.5 and 3 of them are products, a third are XORs.
+// Instructions for 1024 weights: 31 at R 2 (q 6), 26 at R 1 (q 4) on sm_90, counted in the machine code by
+//          tests/sass.py; 4.5 and 3 of them are products, a third are XORs. What sums are worth lies in shared memory, and so do
+//          digits of several columns: from there loads stay in their pair of rows; moved ahead by the compiler, they take
+//          registers that are not there.
 // Oracle:  reference.decode_planes and a product in float64.
 
 #ifndef XP_CHUNKS
@@ -46,8 +48,14 @@
 #define XP_PANEL (4 * XP_CHUNKS)
 #define XP_PARTS (XP_CHUNKS / 2)
 #define XP_FRAGMENTS (XP_PARTS * XP_PRODUCTS)
+#define XP_HELD (XP_COLUMNS > 1 ? XP_FRAGMENTS + 1 : 1)  // places of a lane and column in shared memory: digits of several; the last is a Worth
 #define XP_NEW (XP_BODY * XP_N_IN / XP_N_OUT)
 #define XP_END(u) (((u) + 1) * XP_N_IN / XP_N_OUT + (((u) + 1) * XP_N_IN % XP_N_OUT != 0))
+
+// Of a digit's sums over planes: what they begin with, and what they are multiplied by.
+struct Worth {
+    float minus, weight;
+};
 
 // A lane's digit, summed over the columns of the panel where its two rows have ones.
 __device__ __forceinline__ void xp_sums(const u32 (&ones)[XP_PARTS][4], const uint2* b, int stride, int (&sums)[2]) {
@@ -75,12 +83,13 @@ template <int U, class Body> __device__ __forceinline__ void xp_pairs(Body body)
 }
 
 // Out:    partial[(column * n_panels + p) * rows + r], float32, without the scale of row r in panel p.
-// Launch: grid (ceil(rows / (8 * stripe)), ceil(n_panels / XP_WARPS), ceil(n_columns / XP_COLUMNS)), XP_WARPS * 32 threads, no shared memory; stripe, a
-//         multiple of XP_BODY, is the rows of a lane.
+//         Of 2 a_j, which are constants of the launch, a2n is the pair j = 2n (low half), 2n + 1.
+// Launch: grid (ceil(rows / (8 * stripe)), ceil(n_panels / XP_WARPS), ceil(n_columns / XP_COLUMNS)), XP_WARPS * 32 threads, XP_WARPS * XP_COLUMNS * XP_HELD * 256 bytes
+//         of shared memory; stripe, a multiple of XP_BODY, is the rows of a lane.
 extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, XP_BLOCKS)
-trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const float* __restrict__ a, i64 stripe,
-                i64 n_panels, i64 n_columns, const uint2* __restrict__ fragments, const float* __restrict__ units,
-                float* __restrict__ partial) {
+trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, u64 a0, u64 a2, u64 a4, u64 a6, u64 a8, u64 a10,
+                u64 a12, u64 a14, i64 stripe, i64 n_panels, i64 n_columns, const uint2* __restrict__ fragments,
+                const float* __restrict__ units, float* __restrict__ partial) {
     const int lane = threadIdx.x & 31, t = lane & 3;
     const i64 p = blockIdx.y * (i64)XP_WARPS + (threadIdx.x >> 5);
     if (p >= n_panels) return;
@@ -88,34 +97,33 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
     const i64 first = (blockIdx.z * n_panels + p) * XP_COLUMNS;  // those of columns behind n are not stored
     fragments += first * XP_FRAGMENTS * 32 + lane;
 
-    uint2 kept[XP_FRAGMENTS];
-    float twice[XP_BITS], minus[XP_COLUMNS], weight[XP_COLUMNS];
-    float all = 0.0f;
+    uint2 kept[XP_FRAGMENTS];  // of one column
+    uint2* held = (uint2*)xp_shared() + (threadIdx.x >> 5) * (XP_COLUMNS * XP_HELD * 32) + lane;
+    auto worth = [&](int column) -> Worth& { return *(Worth*)(held + (column * XP_HELD + XP_HELD - 1) * 32); };
+    const u64 pairs[8] = {a0, a2, a4, a6, a8, a10, a12, a14};
+    float twice[XP_BITS], all = 0.0f;
 #pragma unroll
     for (int j = 0; j < XP_BITS; ++j) {
-        twice[j] = 2.0f * a[j];
-        all += a[j];
+        twice[j] = __uint_as_float((u32)(pairs[j / 2] >> 32 * (j & 1)));
+        all += 0.5f * twice[j];
     }
 #pragma unroll
     for (int column = 0; column < XP_COLUMNS; ++column) {
+#pragma unroll
+        for (int f = 0; f < XP_FRAGMENTS; ++f) {
+            kept[f] = fragments[(column * XP_FRAGMENTS + f) * 32];
+            if (XP_COLUMNS > 1) held[(column * XP_HELD + f) * 32] = kept[f];
+        }
         u32 ones[XP_PARTS][4];
 #pragma unroll
         for (int part = 0; part < XP_PARTS; ++part)
 #pragma unroll
             for (int e = 0; e < 4; ++e) ones[part][e] = 0xFFFFFFFF;
         int sums[2];
-        xp_sums(ones, fragments + column * XP_FRAGMENTS * 32, 32, sums);
-        minus[column] = -all * (float)sums[0];
-        weight[column] = units[first + column] * xp_worth(t);
+        xp_sums(ones, kept, 1, sums);
+        worth(column) = {-all * (float)sums[0], units[4 * (first + column) + t]};
     }
-    if (XP_COLUMNS == 1) {  // registers are saved
-        minus[0] *= weight[0];
-#pragma unroll
-        for (int j = 0; j < XP_BITS; ++j) twice[j] *= weight[0];
-        weight[0] = 1.0f;
-    }
-#pragma unroll
-    for (int f = 0; f < XP_FRAGMENTS; ++f) kept[f] = fragments[f * 32];
+    __syncwarp();
 
     // Words of code: those before the first row, then those of the rows of a body, then those of the next pair of rows.
     u32 words[XP_CHUNKS][XP_WINDOW - 1 + XP_NEW + XP_END(1)];
@@ -158,18 +166,18 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
 #pragma unroll
     for (int n = 0; n < XP_END(1); ++n) forward(XP_WINDOW - 1 + n);
 
-    partial += (blockIdx.z * XP_COLUMNS * n_panels + p) * rows;
-    n_columns -= blockIdx.z * XP_COLUMNS;
-    const u32 to = (u32)row + t;
-    const int own = t < 2 ? (int)max(0ll, min(rows - row, stripe)) - t : 0;
-    for (int i = 0; i < (int)stripe; i += XP_BODY) {
+    // Where the sums of this lane's next rows go, and rows that are left of its own.
+    float* to = partial + (blockIdx.z * XP_COLUMNS * n_panels + p) * rows + row + t;
+    const int columns = (int)min(n_columns - blockIdx.z * XP_COLUMNS, (i64)XP_COLUMNS);
+    int left = t < 2 ? (int)max(0ll, min(rows - row, stripe)) - t : 0;
+    for (int i = 0; i < (int)stripe; i += XP_BODY, to += XP_BODY, left -= XP_BODY) {
         xp_pairs<0>([&](auto pair) {
             constexpr int u = pair.row;
 #pragma unroll
             for (int n = XP_END(u + 1); n < XP_END(u + 3); ++n) forward(XP_WINDOW - 1 + n);
             float y[XP_COLUMNS][2];
 #pragma unroll
-            for (int column = 0; column < XP_COLUMNS; ++column) y[column][0] = y[column][1] = minus[column];
+            for (int column = 0; column < XP_COLUMNS; ++column) y[column][0] = y[column][1] = worth(column).minus;
 #pragma unroll
             for (int j = 0; j < XP_BITS; ++j) {
                 u32 ones[XP_PARTS][4];
@@ -186,7 +194,7 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
                 for (int column = 0; column < XP_COLUMNS; ++column) {
                     int sums[2];
                     if (XP_COLUMNS == 1) xp_sums(ones, kept, 1, sums);
-                    else xp_sums(ones, fragments + column * XP_FRAGMENTS * 32, 32, sums);
+                    else xp_sums(ones, held + column * XP_HELD * 32, 32, sums);
                     y[column][0] = fmaf(twice[j], (float)sums[0], y[column][0]);
                     y[column][1] = fmaf(twice[j], (float)sums[1], y[column][1]);
                 }
@@ -195,12 +203,13 @@ trellis_product(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const
 #pragma unroll
             for (int column = 0; column < XP_COLUMNS; ++column) {
                 const float give = t & 1 ? y[column][0] : y[column][1], keep = t & 1 ? y[column][1] : y[column][0];
-                float sum = weight[column] * keep;
-                sum += __shfl_xor_sync(0xFFFFFFFF, give * weight[column], 1);
+                const float weight = worth(column).weight;
+                float sum = weight * keep;
+                sum += __shfl_xor_sync(0xFFFFFFFF, give * weight, 1);
                 sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
-                if (i + u < own && (XP_COLUMNS == 1 || column < n_columns)) partial[column * n_panels * rows + (to + (i + u))] = sum;
+                if (u < left && (XP_COLUMNS == 1 || column < columns)) to[column * n_panels * rows + u] = sum;
             }
-            __syncwarp();  // a pair at a time: mixed by the compiler, two take more registers than there are
+            __syncwarp();  // a pair at a time, see above
         });
 #pragma unroll
         for (int n = 0; n < XP_WINDOW - 1 + XP_END(1); ++n)

@@ -26,6 +26,7 @@ class TrellisResident(Resident):
     Attributes:
         network: how planes come from the code.
         macros: of kernels that work on the weights.
+        a: float32 (planes,), what a level is made of.
         weights: arguments ``XP_WEIGHTS`` of kernels.
         outlier_unit: what outliers are multiplied by, the bits of a float32.
     """
@@ -35,6 +36,7 @@ class TrellisResident(Resident):
         tensor, store = encoded.trellis(None), self.store
         rows, cols = encoded.rows, encoded.cols
         self.network: TrellisNetwork = tensor.network
+        self.a = tensor.a
         self.macros = trellis_macros(tensor.network) | {
             "SCALE": int(tensor.scales.dtype.itemsize == 2),
             "MASK": int(packed.mask is not None),

@@ -51,7 +51,7 @@ class Binary(Product):
         main = dict(self._main[0].macros)
         digits = {name: int(main[name]) for name in ("PRODUCTS", "COPIES")}
         self.workspace["activations"] = panels * places // 8 * digits["PRODUCTS"] * digits["COPIES"] * 32 * 8
-        self.workspace["units"] = panels * 4
+        self.workspace["units"] = panels * 4 * 4
         macros = {"PANEL": places, "RUN": run, "COLUMNS": columns}
         self._digits = digits_step(self.n_parts, n, macros | digits)
         return [self._digits, self._main]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xorpack.code.planes import TrellisPlanes
-from xorpack.code.trellis import TrellisNetwork
+from xorpack.code.trellis import MAX_PLANES, TrellisNetwork
 from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import Kernel
 from xorpack.decoders.gpu.products.binary import MAX_COLUMNS, Binary, digit_macros
@@ -58,10 +58,13 @@ class TrellisBinary(Binary):
         resident, layout = self.resident, self.resident.layout
         self._plan = plan(resident.network, layout.cols, resident.encoded.group_size, n)
         self.part_cols, self.n_parts = self._plan.part_cols, -(-layout.cols // self._plan.part_cols)
-        self._stripe, launch = self._plan.launch(layout.rows, layout.cols, self.device.n_multiprocessors)
-        macros = (
-            resident.macros | self._plan.macros(layout.chunks) | digit_macros(self.precision, often=False)
-        )
+        twice = np.zeros(MAX_PLANES, np.float32)
+        twice[: resident.network.n_planes] = 2 * resident.a
+        self._twice = tuple(twice.view(np.uint64))
+        digits = digit_macros(self.precision, often=False)
+        sizes = layout.rows, layout.cols, self.device.n_multiprocessors
+        self._stripe, launch = self._plan.launch(*sizes, digits["PRODUCTS"])
+        macros = resident.macros | self._plan.macros(layout.chunks) | digits
         return Kernel.of("trellis_product", macros), launch
 
     def operands(self) -> tuple[int, int, int, int]:
@@ -76,8 +79,8 @@ class TrellisBinary(Binary):
         resident, layout, store = self.resident, self.resident.layout, self.resident.store
         m = resident.network.n_stored(layout.rows)
         code = (np.int64(layout.rows), np.int64(layout.chunks), store.pointer("code"), np.int64(m))
-        walk = (store.pointer("a"), np.int64(self._stripe), np.int64(self.n_parts), np.int64(n))
-        return (*code, *walk, activations, units)
+        walk = np.int64(self._stripe), np.int64(self.n_parts), np.int64(n)
+        return (*code, *self._twice, *walk, activations, units)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +119,13 @@ class Plan:
             "COLUMNS": self.columns,
         }
 
-    def launch(self, rows: int, cols: int, n_multiprocessors: int) -> tuple[int, Launch]:
-        """``(stripe, launch)``: rows of a lane such that all blocks run at once, or in as few rounds as it takes."""
+    def launch(self, rows: int, cols: int, n_multiprocessors: int, products: int) -> tuple[int, Launch]:
+        """``(stripe, launch)``: rows of a lane such that all blocks run at once, or in as few rounds as it takes.
+
+        In shared memory lies what digits are worth, and where there are several columns their digits, of ``products``
+        each (``kernels/binary.cu``).
+        """
+        held = 1 + (self.columns > 1) * self.chunks // 2 * products
         panel_blocks = max(1, -(-cols // (self.part_cols * WARPS)))
         row_blocks = max(1, n_multiprocessors * self.blocks // panel_blocks)
         most = MAX_STRIPE // self.body * self.body
@@ -125,6 +133,7 @@ class Plan:
         return stripe, Launch(
             grid=(-(-max(rows, 1) // (8 * stripe)), panel_blocks, -(-self.n // self.columns)),
             block=32 * WARPS,
+            shared_bytes=256 * WARPS * self.columns * held,
         )
 
 
