@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import host_device
@@ -78,7 +79,21 @@ def test_same_bits(name):
     device = host_device.HostDevice()
     on_cpu, on_device = codes(search_of(*args, **options), device)
     assert device.launched == KERNELS
+    assert device.apart == 0
     assert same(on_device, on_cpu)
+
+
+@on_cpu
+def test_searches_of_several_threads():
+    """Each has its own memory, and its bits; kernels run one after another here."""
+    names = list(CASES)[:6]
+    searches = [search_of(*CASES[name][0], **CASES[name][1]) for name in names]
+    device = host_device.HostDevice()
+    with ThreadPoolExecutor(len(names)) as pool:
+        for on_cpu, on_device in pool.map(lambda search: codes(search, device), searches):
+            assert same(on_device, on_cpu)
+    assert sorted(device.launched) == sorted(len(names) * KERNELS)
+    assert device.apart == 0
 
 
 @on_cpu

@@ -116,10 +116,11 @@ class Search:
         """Search the columns of ``chunks`` and write their words of ``code`` (m, all chunks).
 
         On ``device``, if there is one and columns are neither so short that more than one pass around them is needed,
-        nor so long that survivors are decided on the way.
+        nor so long that survivors are decided on the way. The searches of several threads run there side by side.
         """
         if device is not None and self.edge <= len(self.firsts) <= self.capacity and self.is_long:
-            self.on(device).run(self.columns, code, chunks, jobs)
+            with device.beside():
+                self.on(device).run(self.columns, code, chunks, jobs)
             return
 
         def work(chunk: int) -> None:
