@@ -35,6 +35,25 @@ struct alignas(16) uint4 {
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
+// What cuda_races.h is told, where it follows.
+namespace races {
+#ifdef XP_RACES
+#define XP_QUIET __attribute__((no_sanitize_thread, noinline))
+static void begin_block(unsigned n_threads, const void* shared, size_t shared_bytes);
+static void pass(bool whole_block);
+static void change(const void* word);
+static bool found_one();
+static void end_block();
+#else
+#define XP_QUIET inline
+inline void begin_block(unsigned, const void*, size_t) {}
+inline void pass(bool) {}
+inline void change(const void*) {}
+inline bool found_one() { return false; }
+inline void end_block() {}
+#endif
+}  // namespace races
+
 static Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 template <class T> T min(T a, T b) { return b < a ? b : a; }
@@ -128,6 +147,7 @@ static bool turn(unsigned first, unsigned last, bool falling) {
     for (unsigned n = first; n < last; ++n) {
         const unsigned t = falling ? last - 1 - (n - first) : n;
         if (!fibers[t].done && !broken) resume(t);
+        if (races::found_one()) return false;
     }
     return progress != before;
 }
@@ -147,6 +167,7 @@ static int run_block(unsigned n_threads, size_t shared_bytes, long long turns) {
     block_barrier = Barrier();
     broken = nullptr;
     shared.assign(shared_bytes / 4 + 4, 0x7FC0DEADu);
+    races::begin_block(n_threads, shared.data(), shared_bytes);
     while (live) {
         bool moved = false;
         if (turns == AHEAD) {
@@ -156,8 +177,11 @@ static int run_block(unsigned n_threads, size_t shared_bytes, long long turns) {
             moved = turn(0, n_threads, turns == FALLING);
         }
         if (broken) return 4;
-        if (!moved) return 1;
+        if (!moved) break;
     }
+    races::end_block();
+    if (races::found_one()) return 5;
+    if (live) return 1;
     for (size_t at = shared_bytes / 4; at < shared.size(); ++at)
         if (shared[at] != 0x7FC0DEADu) return 2;
     return 0;
@@ -191,7 +215,7 @@ int launch(void (*kernel)(A...), const long long* dims, void** values, std::inde
 
 // dims: grid x, y, z, threads of a block, bytes of shared memory, Turns. Returns 0, 1 for a
 // deadlock, 2 for a write behind shared memory, 3 for a wrong number of arguments, 4 where
-// `broken` says what.
+// `broken` says what, 5 for a race.
 template <class... A> int launch(void (*kernel)(A...), const long long* dims, void** values, int n) {
     if (n != sizeof...(A)) return 3;
     return launch(kernel, dims, values, std::index_sequence_for<A...>());
@@ -199,8 +223,14 @@ template <class... A> int launch(void (*kernel)(A...), const long long* dims, vo
 
 }  // namespace cpu
 
-inline void __syncthreads() { cpu::wait(cpu::block_barrier, cpu::live); }
-inline void __syncwarp() { cpu::warp_wait(); }
+inline void __syncthreads() {
+    cpu::wait(cpu::block_barrier, cpu::live);
+    races::pass(true);
+}
+inline void __syncwarp() {
+    cpu::warp_wait();
+    races::pass(false);
+}
 
 // The value of another lane of the warp.
 template <class T> T __shfl_sync(unsigned mask, T value, int from) {
@@ -274,19 +304,22 @@ inline unsigned __float_as_uint(float value) {
     return bits;
 }
 
-inline unsigned atomicXor(unsigned* to, unsigned bits) {
+XP_QUIET unsigned atomicXor(unsigned* to, unsigned bits) {
+    races::change(to);
     const unsigned old = *to;
     *to ^= bits;
     return old;
 }
 
-inline unsigned atomicAdd(unsigned* to, unsigned more) {
+XP_QUIET unsigned atomicAdd(unsigned* to, unsigned more) {
+    races::change(to);
     const unsigned old = *to;
     *to += more;
     return old;
 }
 
-inline unsigned atomicOr(unsigned* to, unsigned bits) {
+XP_QUIET unsigned atomicOr(unsigned* to, unsigned bits) {
+    races::change(to);
     const unsigned old = *to;
     *to |= bits;
     return old;
@@ -318,7 +351,13 @@ inline unsigned short xp_to_half(float value) {
 
 inline unsigned* xp_shared() { return (unsigned*)(((uintptr_t)cpu::shared.data() + 15) & ~(uintptr_t)15); }
 
-// mma.m16n8k16: C += A B, exact products, a float32 sum.
+// A sum as tensor cores round it: toward zero, so that errors of one sign add up.
+inline float toward_zero(double sum) {
+    const float nearest = float(sum);
+    return std::fabs(double(nearest)) > std::fabs(sum) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
+// mma.m16n8k16: C += A B, exact products, a float32 sum after each eight of them.
 template <class Convert> void cpu_mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, Convert value) {
     auto& box = cpu::exchanges[cpu::warp()];
     const unsigned lane = cpu::current % 32, g = lane / 4, t = lane % 4;
@@ -328,15 +367,16 @@ template <class Convert> void cpu_mma(float (&c)[4], const unsigned (&a)[4], uns
     cpu::warp_wait();
     for (int n = 0; n < 4; ++n) {
         const unsigned row_half = n / 2, column = 2 * t + n % 2;
-        double sum = 0;
-        for (unsigned s = 0; s < 4; ++s)
-            for (unsigned half = 0; half < 2; ++half) {
+        for (unsigned half = 0; half < 2; ++half) {
+            double sum = c[n];
+            for (unsigned s = 0; s < 4; ++s) {
                 const unsigned left = box.words[g * 4 + s][2 * half + row_half];
                 const unsigned right = box.words[column * 4 + s][4 + half];
                 sum += double(value(left & 0xFFFF)) * value(right & 0xFFFF);
                 sum += double(value(left >> 16)) * value(right >> 16);
             }
-        c[n] = float(c[n] + sum);
+            c[n] = toward_zero(sum);
+        }
     }
     cpu::warp_wait();
 }

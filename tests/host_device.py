@@ -16,8 +16,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,15 @@ from xorpack.encoded import EncodedTensor
 from xorpack.tensors import DTYPES
 
 COMPILER = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
-HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+HEADER, RACES = (Path(__file__).with_name(name) for name in ("cuda_on_cpu.h", "cuda_races.h"))
 WARPGROUPS = Path(__file__).with_name("warpgroups_on_cpu.h")
-OPTIONS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w")
+OPTIONS = ("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w")
 WRONG = {
     1: "threads wait for each other",
     2: "a write behind shared memory",
     3: "another number of arguments",
     4: "asynchronous work is not used as it must be",
+    5: "a race",
 }
 TURNS = {"rising": 0, "falling": 1, "a warp ahead": 2}
 ONE_AT_A_TIME = threading.Lock()
@@ -55,29 +56,39 @@ def load(encoded: EncodedTensor, mask: MaskForm = "stored", **options: Any) -> G
 
 
 @functools.cache
-def compiled(kernel: Kernel) -> Any:
-    """Entry point of a kernel: ``(dims, arguments, n)`` to 0 or a key of WRONG."""
-    text = HEADER.read_text() + _tensor_cores(kernel)
+def compiled(kernel: Kernel, races: bool = False) -> Any:
+    """A library, ``run`` of which is the kernel: ``(dims, arguments, n)`` to 0 or a key of WRONG.
+
+    With ``races`` it looks for them (``cuda_races.h``) in memory that ``watch(pairs, n)`` names; ``race()`` says which.
+    """
+    head = "#define XP_RACES\n" + HEADER.read_text() + RACES.read_text() if races else HEADER.read_text()
     tail = (
         '\nextern "C" int run(const long long* dims, void** arguments, int n)'
         f" {{ return cpu::launch({kernel.name}, dims, arguments, n); }}\n"
     )
-    text += kernel.source() + tail
+    text = head + _tensor_cores(kernel) + kernel.source() + tail
     digest = hashlib.sha256(repr((OPTIONS, COMPILER, text)).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"xorpack-kernels-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     library = folder / f"{digest}.so"
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            source, made = Path(scratch) / "kernel.cpp", Path(scratch) / "kernel.so"
+            source, half, made = (Path(scratch) / f"kernel.{end}" for end in ("cpp", "o", "so"))
             source.write_text(text)
-            command = [str(COMPILER), *OPTIONS, "-o", str(made), str(source)]
-            result = subprocess.run(command, capture_output=True, text=True)
-            assert result.returncode == 0, result.stderr[:4000]
+            calls = ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1"] if races else []
+            for command in (
+                [str(COMPILER), *OPTIONS, *calls, "-c", "-o", str(half), str(source)],
+                [str(COMPILER), *OPTIONS, "-shared", "-o", str(made), str(half)],
+            ):
+                result = subprocess.run(command, capture_output=True, text=True)
+                assert result.returncode == 0, result.stderr[:4000]
             made.replace(library)
-    entry = ctypes.CDLL(str(library)).run
-    entry.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
-    return entry
+    found = ctypes.CDLL(str(library))
+    found.run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+    if races:
+        found.watch.argtypes = (ctypes.c_void_p, ctypes.c_int)
+        found.race.restype = ctypes.c_char_p
+    return found
 
 
 def _tensor_cores(kernel: Kernel) -> str:
@@ -121,7 +132,11 @@ def guarded(n_bytes: int) -> NDArray[np.uint8]:
 
 
 class HostDevice:
-    """See the module. ``turns``: how the threads of a block take turns, a key of TURNS."""
+    """See the module. ``turns``: how the threads of a block take turns, a key of TURNS.
+
+    ``races``: kernels are looked through for races (``cuda_races.h``) in what lies in this device's memory.
+    ``apart`` counts what is done outside of :meth:`beside`, on the stream that threads share.
+    """
 
     def __init__(
         self,
@@ -130,6 +145,7 @@ class HostDevice:
         shared_limit: int = 227 << 10,
         turns: str = "rising",
         counts_bits: bool = True,
+        races: bool = False,
         warpgroups: bool = True,
     ) -> None:
         self.n_multiprocessors = n_multiprocessors
@@ -139,16 +155,22 @@ class HostDevice:
         self.turns = TURNS[turns]
         self.launched: list[str] = []
         self.allocations = 0
+        self.races = races
+        self.apart = 0
+        self._memory: weakref.WeakValueDictionary[int, NDArray[np.uint8]] = weakref.WeakValueDictionary()
+        self._beside = threading.local()
         self._constants: dict[Hashable, NDArray[Any]] = {}
         self._workspaces: dict[str, NDArray[np.uint8]] = {}
 
     def upload(self, array: NDArray[Any]) -> NDArray[Any]:
-        memory = guarded(array.nbytes)
+        self._count()
+        memory = self._guarded(array.nbytes)
         copy = memory.view(array.dtype).reshape(array.shape)
         copy[...] = array
         return copy
 
     def download(self, array: NDArray[Any]) -> NDArray[Any]:
+        self._count()
         return array.copy()
 
     def constant(self, key: Hashable, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -157,10 +179,11 @@ class HostDevice:
         return self._constants[key]
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        self._count()
         self.allocations += 1
         kind = DTYPES[dtype]
         n_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-        return guarded(n_bytes).view(kind).reshape(shape)
+        return self._guarded(n_bytes).view(kind).reshape(shape)
 
     def pointer(self, array: Any) -> int:
         return int(array.ctypes.data)
@@ -180,8 +203,13 @@ class HostDevice:
         held = self._workspaces.get(what)
         if held is None or held.nbytes < n_bytes:
             self.allocations += 1
-            self._workspaces[what] = held = guarded(n_bytes)
+            self._workspaces[what] = held = self._guarded(n_bytes)
         return self.pointer(held)
+
+    def _guarded(self, n_bytes: int) -> NDArray[np.uint8]:
+        memory = guarded(n_bytes)
+        self._memory[self.pointer(memory)] = memory
+        return memory
 
     def poison(self) -> None:
         """Fill all workspaces anew."""
@@ -191,13 +219,22 @@ class HostDevice:
     def stream(self, stream: Any) -> Any:
         return stream
 
-    def beside(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        self._beside.on = True
+        try:
+            yield
+        finally:
+            self._beside.on = False
+
+    def _count(self) -> None:
+        self.apart += not getattr(self._beside, "on", False)
 
     def prepare(self, kernel: Kernel, shared_bytes: int) -> None:
-        compiled(kernel)
+        compiled(kernel, self.races)
 
     def launch(self, kernel: Kernel, launch: Launch, args: Sequence[Any], stream: Any) -> None:
+        self._count()
         self.launched.append(kernel.name)
         assert launch.shared_bytes <= self.shared_limit
         assert launch.block <= 1024
@@ -208,8 +245,14 @@ class HostDevice:
         pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
         dims = (ctypes.c_longlong * 6)(*launch.grid, launch.block, launch.shared_bytes, self.turns)
         with ONE_AT_A_TIME:
-            wrong = compiled(kernel)(dims, pointers, len(values))
-        assert not wrong, f"{kernel.name}: {WRONG[wrong]}"
+            library, said = compiled(kernel, self.races), ""
+            if self.races:
+                pairs = np.array([(at, memory.nbytes) for at, memory in self._memory.items()], np.int64)
+                library.watch(pairs.ctypes.data, len(pairs))
+            wrong = library.run(dims, pointers, len(values))
+            if self.races:
+                said = f": {library.race().decode()}"
+        assert not wrong, f"{kernel.name}: {WRONG[wrong]}{said}"
 
     def fill_zero(self, pointer: int, n_bytes: int, stream: Any) -> None:
         ctypes.memset(pointer, 0, n_bytes)

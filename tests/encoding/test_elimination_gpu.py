@@ -105,6 +105,7 @@ def test_same_codes(name):
     device = host_device.HostDevice()
     n_wrong = check(device, *args, **options)
     assert device.launched == ["ring_equations", *KERNELS]
+    assert device.apart == 0
     assert n_wrong or not name.startswith(("far too few", "one word"))
 
 

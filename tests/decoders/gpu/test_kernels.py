@@ -395,6 +395,16 @@ def test_activations_of_any_size(algorithm):
     check_product(loaded("unrolled").matmul(x, algorithm=algorithm), encoded, x, "F32")
 
 
+@pytest.mark.parametrize("name", ["unrolled", "unrolled, half", "unrolled, four panels"])
+def test_errors_of_one_sign(name):
+    """Tensor cores round toward zero: all activations positive, and a few that are 1000 times larger."""
+    encoded = encoded_case(name)
+    x = np.abs(activations(9, encoded.cols, "F16")) + np.float16(0.5)
+    check_product(loaded(name).matmul(x, algorithm="tensor_cores"), encoded, x, "F16")
+    x[:, :: encoded.cols // 7] *= 1000
+    check_product(loaded(name).matmul(x, algorithm="tensor_cores"), encoded, x, "F16")
+
+
 def test_nan_reaches_the_rows_that_keep_its_weight():
     encoded = encoded_case("unrolled")
     x = np.ones((1, encoded.cols), np.float32)

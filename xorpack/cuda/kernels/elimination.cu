@@ -177,6 +177,7 @@ __device__ __forceinline__ void xp_reduce(Equation& own, u32* has, u32* pivots, 
         for (int b = first; b < first + 8; ++b)  // no branch: pivots are loaded ahead
             own.add(tile + b * XP_ROW, (own.band[0] & before) << (31 - b));
     }
+    __syncwarp();  // rows of columns without a pivot were read too
     // What is left has no bit in a pivot's column, and cannot get any.
     for (u32 some; (some = __reduce_or_sync(XP_ALL, own.band[0]));) {
         const int b = __ffs((int)some) - 1;
@@ -293,7 +294,8 @@ ring_eliminate(const u32* __restrict__ where, const u32* __restrict__ values, co
             }
         }
         if (!lane) shown[XP_BATCH + warp] = batch, shown[XP_NEXT + warp] = min(id, later);
-        if (!threadIdx.x) shown[XP_DONE] = counted[0], shown[XP_WRONG] = counted[1];
+        // Others may be adding just now: what is missed is there a turn later.
+        if (!threadIdx.x) shown[XP_DONE] = *(volatile u32*)counted, shown[XP_WRONG] = *(volatile u32*)(counted + 1);
         __syncthreads();
     }
     if (!threadIdx.x) wrongs[blockIdx.x] = counted[1];
