@@ -88,3 +88,13 @@ def test_the_figure_of_sizes_is_of_a_reports_numbers(tmp_path):
         min(bits[name], 4.0) for name in reversed(sizes.NAMES)
     ]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(reversed(sizes.NAMES.values()))
+
+
+def test_what_is_counted_without_a_gpu(results) -> None:
+    """Goals of instructions are judged; a theme that a GPU has measured is left."""
+    report.save("gpu", {"GPU: products": theme(ROWS[:1])})
+    report.save("gpu", memory.without_gpu(report.environment()))
+    found = report.saved("gpu")
+    assert found["GPU: products"]["rows"][0]["what"] == ROWS[0].what
+    assert [row["met"] for row in found["GPU: instructions"]["rows"]] == ["yes"] * len(goals.counted())
+    assert found["GPU: correctness"]["rows"][0]["measured"] == goals.NOTE

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import types
+from fractions import Fraction
 
 import host_device
 import numpy as np
 import pytest
 
-from benchmarks.gpu import encoding, energy, goals, peers, products, stack
+from benchmarks.gpu import cases, correctness, encoding, energy, goals, peers, products, stack
 from benchmarks.gpu.timing import Timer
 
 on_cpu = pytest.mark.skipif(
@@ -159,3 +160,22 @@ def test_others_that_are_not_there_say_so():
     rows = list(peers.run(bench(None), 64, 256))
     assert len(rows) == len(peers.PEERS)
     assert all(row.note.startswith("not run: ") and not row.samples for row in rows)
+
+
+EXACT = {
+    "S .9, q 2": lambda: cases.synthetic(cases.Case(rows=256, cols=12288, sparsity=0.9, bits=2)),
+    "S .5, q 3": lambda: cases.synthetic(cases.Case(rows=256, cols=12288, sparsity=0.5, bits=3)),
+    "trellis": lambda: cases.trellis(cases.TrellisCase(rows=256, cols=12288, rate=Fraction(2), at_least=0)),
+}
+
+
+@on_cpu
+@pytest.mark.parametrize("name", EXACT)
+def test_products_are_no_worse_than_in_float32(name):
+    """By the kernels' text. But where a row prunes an activation that is 100 times as large as those it keeps."""
+    encoded = EXACT[name]()
+    tensor = host_device.load(encoded)
+    for kind in goals.ACTIVATIONS:
+        pruned = name == "S .9, q 2" and kind == "outliers of 100"
+        found = correctness.error_ratio(encoded, tensor, np.ascontiguousarray, kind)
+        assert found <= (2 if pruned else 1), kind

@@ -86,7 +86,7 @@ def parts(bench: products.Bench, quick: bool) -> Iterator[tuple[str, Callable[[]
     chosen = CASES[-1:] if quick else CASES
     yield "first call", lambda: decoding.compilation(bench)
     for number, case in enumerate(chosen):
-        csr = (case.rows, case.cols) in ((28672, 8192), (14336, 4096))
+        csr = bool(case.group) and (case.rows, case.cols) in ((28672, 8192), (14336, 4096))
         batches = (1, 8, 256) if number == 0 else (1, 8)
         yield "products", product(case, batches, csr)
     for trellis in TRELLIS[-1:] if quick else TRELLIS:

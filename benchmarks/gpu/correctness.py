@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -61,10 +62,39 @@ def check_product(
         Checks.require(out.get().tobytes() == first.tobytes(), f"{what}: two runs differ")
 
 
+def error_ratio(
+    encoded: EncodedTensor, tensor: GpuTensor, to_device: Callable[[NDArray[Any]], Any], kind: str
+) -> float:
+    """The root mean square error of a product, over that of sums in float32 from first to last, of some rows."""
+    rng = np.random.default_rng(len(kind))
+    x = rng.standard_normal((1, encoded.cols), np.float32)
+    if kind == "heavy tails":
+        x *= rng.standard_normal(x.shape, np.float32)
+    elif kind == "outliers of 100":
+        x[:, :: encoded.cols // 8] *= 100
+    y = tensor.matmul(to_device(x), algorithm="binary")
+    found = y if isinstance(y, np.ndarray) else y.get()
+    first, last = slices(encoded.rows)[0]
+    wanted, _ = _products(encoded, first, last, x)
+    weights = _weights(encoded, first, last)[0]
+    plain = np.cumsum(weights.astype(np.float32) * x, axis=1, dtype=np.float32)[:, -1]
+    errors = [np.sqrt(np.mean((y - wanted) ** 2)) for y in (found[:, first:last], plain)]
+    return float(errors[0] / errors[1])
+
+
 def _products(
     encoded: EncodedTensor, first: int, last: int, x: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Products of some rows in float64, and those of all magnitudes. Of trellises without gains and outliers."""
+    weights, sizes = _weights(encoded, first, last)
+    wide = x.astype(np.float64)
+    return wide @ weights.T, np.abs(wide) @ sizes.T
+
+
+def _weights(
+    encoded: EncodedTensor, first: int, last: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights of some rows in float64, and the sums of their scales."""
     mask, planes = cpu.decode_planes(encoded, first, last)
     assert encoded.scales is not None
     if encoded.kind == "trellis":
@@ -78,5 +108,4 @@ def _products(
         alpha = scales[:, group, k]
         weights += np.where(unpack(planes[k], encoded.cols), alpha, -alpha)
         sizes += np.abs(alpha)
-    wide = x.astype(np.float64)
-    return wide @ (weights * kept).T, np.abs(wide) @ (sizes * kept).T
+    return weights * kept, sizes * kept

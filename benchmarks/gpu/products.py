@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.gpu import cases, goals
 from benchmarks.gpu.cases import Case, TrellisCase
-from benchmarks.gpu.correctness import check_decode, check_product
+from benchmarks.gpu.correctness import check_decode, check_product, error_ratio
 from benchmarks.gpu.energy import meter
 from benchmarks.gpu.timing import Call, Timer
 from benchmarks.measure import Row, ratios
@@ -80,6 +80,10 @@ def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: 
             tensors[0].prepare(n, "F16", stream=timer.stream, algorithm=algorithm)
             ours = timer.seconds(calls(tensors, x, out, algorithm))
             yield from _rows(bench, case, n, algorithm, ours, blas, memory["total"])
+            if n == 1 and algorithm == "binary" and case in (cases.GOALS[0], cases.TRELLIS[0]):
+                for kind in goals.ACTIVATIONS:
+                    found = error_ratio(encoded, tensors[0], cupy.asarray, kind)
+                    yield Row(**goals.error(case, kind), samples=[found])
             if n == 1 and case.cols == 12288:
                 both = calls(tensors, x, out, algorithm), blas_calls(bench, weights, x)
                 yield _energy(bench, f"energy of {algorithm} over cuBLAS fp16, batch 1, {case.name}", *both)
@@ -112,7 +116,10 @@ def _rows(
     note = f"{moved} bytes moved at least, {achieved:.0f} % of the copy bandwidth"
     us = [s * 1e6 for s in ours]
     yield Row(what=f"{algorithm}, batch {n}, {case.name}", samples=us, unit="us", digits=1, note=note)
-    least = {1: case.at_least, 8: case.at_least_8, 256: goals.LEAST_256}.get(n)
+    if n == 1 and algorithm == "binary" and (case.rows, case.cols) == cases.LARGEST:
+        shares = [100 * moved / seconds / median(bench.bandwidth) for seconds in ours]
+        yield Row(**goals.share(case), samples=shares)
+    least = {1: case.at_least, 8: case.at_least_8, 256: cases.BATCH_256}.get(n)
     best = {1: "binary", 8: "binary", 256: "wide" if bench.target.warpgroups else "decode"}
     yield Row(
         what=f"{algorithm} over cuBLAS fp16, batch {n}, {case.name}",
