@@ -98,7 +98,7 @@ def gather_depths(
     keys,
     multiplier,
     shift,
-    codewords,  # (2^k,) uint32, by slot: their depths, the first highest of n_depths; 16 bits up, ones where there are any
+    codewords,  # (2^k,) uint32, by slot: bits past the first, from n_depths - 1 down; 16 up, ones where there are any
     care,  # (lanes, n_steps) uint32, out
     plane,  # (1, lanes, n_steps) uint32, out
 ):

@@ -171,9 +171,7 @@ class ElementSource:
         """``elements`` (n,) with those bits that their planes hold; of the set ``planes``, others may be anything."""
         return elements
 
-    def _gather(
-        self, layout: Layout, segment: int, out: Words, strides: tuple[int, int, int, int]
-    ) -> None:
+    def _gather(self, layout: Layout, segment: int, out: Words, strides: tuple[int, int, int, int]) -> None:
         bits = np.array(self.coded, np.int64)
         gather_elements(self.elements, segment, *layout.params(), bits, self.codewords, out, strides)
 
