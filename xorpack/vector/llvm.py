@@ -67,6 +67,9 @@ def apart() -> None:
 @emits(apart)
 def _apart() -> tuple[Signature, Any]:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.discard(
+            "alwaysinline"
+        )  # what calls it may be inlined, whose options it has
         builder.function.attributes.add("noinline")
         return context.get_dummy_value()
 

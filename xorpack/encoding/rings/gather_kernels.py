@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
-from xorpack.vector.compiled import njit
+from xorpack.vector.compiled import njit, part
 from xorpack.vector.symbols import bring, choose_bits, look_up, split_bits
 
 LINE = 16
@@ -137,7 +137,7 @@ def rewrite(elements, low, last, keys, multiplier, shift, heads, out):
         out[i] = x
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def find_slot(keys, multiplier, shift, symbol):
     """Find where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
     slot = (symbol * multiplier & 0xFFFFFFFF) >> shift

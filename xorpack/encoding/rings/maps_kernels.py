@@ -12,7 +12,7 @@ import numpy as np
 
 from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
 from xorpack.vector.bitops import count_ones, deposit, trailing_zeros
-from xorpack.vector.compiled import njit, part
+from xorpack.vector.compiled import inlined, njit, part
 from xorpack.vector.gf2_bytes import N_GROUPS, free_bytes, join_tails, put_equations, reduce_rows, used_bytes
 from xorpack.vector.gf2_pivots import VIEW, add_to_map, find_pivots, mix_groups, solve_pair
 from xorpack.vector.llvm import apart
@@ -126,7 +126,7 @@ def eliminate_maps(
     return n_wrong
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def gather_equations(
     cursor, care, planes, ring, schedule, taps, window, n_border, shape, patterns, rows, where, four
 ):
@@ -226,7 +226,7 @@ def put_pattern(patterns, begin, base, start, row, m, taps, window, n_border, wi
             patterns[place] ^= np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def add_pivots(groups, taken, free, base, begin, maps, standing, origin, sums, shape):
     """Add pivots to the maps of their bytes.
 
