@@ -18,6 +18,7 @@ THEMES = (
     "masks",
     "encoders",
     "peers",
+    "prequantized",
     "decoding",
     "products",
     "analysis",

@@ -88,7 +88,7 @@ def write_trellis(path: Path) -> Path:
 def resign(path: Path, edit: Edit) -> Path:
     """Rewrite a file with its document and its tensors edited and its digests made right again.
 
-    Records stand in ``document["tensors"]``; they become sections where the document says version 3.
+    Records stand in ``document["tensors"]``; they become sections where the document says version 3 or 4.
     """
     file = safetensors_file.read(path)
     tensors = {
@@ -108,11 +108,11 @@ def resign(path: Path, edit: Edit) -> Path:
         if isinstance(record, dict) and len(str(record.get("stored_sha256"))) == 64:
             data = b"".join(tensors[key].data.tobytes() for key in keys if key in tensors)
             record["stored_sha256"] = hashlib.sha256(data).hexdigest()
-        if document.get("version") == 3 and isinstance(record, dict):
+        if document.get("version") in (3, 4) and isinstance(record, dict):
             tensors[f"{name}.xor_record"] = StoredTensor.of(pack_record(record))
         elif name in found:
             tensors.pop(found[name], None)
-    if document.get("version") == 3:
+    if document.get("version") in (3, 4):
         document.pop("tensors", None)
     return sign(path, tensors, json.dumps(document), file.metadata)
 

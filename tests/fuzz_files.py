@@ -23,7 +23,7 @@ import numpy as np
 from crafting import matrix, resign, trellis, unseal, write, write_trellis
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
-from samples import bcq, hostile, pruned
+from samples import bcq, halves, hostile, pruned
 
 import xorpack
 from xorpack.code.words import pack
@@ -101,6 +101,10 @@ def seeds() -> list[bytes]:
                 "a": xorpack.encode(
                     replace(trellis(), dtype="F16", mask=None, gains=None, group_size=0, **ROWS)
                 )
+            },
+            {
+                "a": xorpack.encode(halves((12, 40)), field="always"),
+                "b": xorpack.encode(halves((9, 50), np.uint16, 0.3), mask_codec="block"),
             },
             {"a": xorpack.encode(pruned((30, 40), 0.0)), "b": xorpack.encode(np.zeros((0, 5), np.uint8))},
         ]
@@ -191,7 +195,9 @@ def check(path: Path) -> None:
         tensor = file[name]
         whole = outcome(lambda t=tensor: cpu.decode_dense(t))
         blocks = outcome(
-            lambda t=tensor: np.concatenate([np.zeros((0, t.cols), DTYPES[t.dtype]), *cpu.decode_blocks(t)])
+            lambda t=tensor: np.concatenate(
+                [np.zeros((0, t.cols // t.octets), DTYPES[t.dtype]), *cpu.decode_blocks(t)]
+            )
         )
         event("refused when decoded" if whole is None else "decoded")
         assert whole == blocks, name

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from mask_samples import any_factors, crowded, with_mask
 from numpy.typing import NDArray
-from samples import bcq, hostile, pruned
+from samples import bcq, halves, hostile, pruned
 
 import xorpack
 from xorpack import EncodedTensor, XorNetwork
@@ -218,6 +218,16 @@ LOSSLESS: Mapping[str, Callable[[], EncodedTensor]] = {
     "packed, hostile int8": lambda: xorpack.encode(hostile(np.int8), payload="packed"),
     "lossless unrolled": lambda: xorpack.encode(pruned((100, 1024), 0.7, np.int8), lanes=32),
 }
+
+NOT_MULTIPLIED: Mapping[str, Callable[[], EncodedTensor]] = {
+    "octets of int32": lambda: xorpack.encode(halves((45, 60))),
+    "octets of uint16, pruned": lambda: xorpack.encode(halves((45, 130), np.uint16, 0.3)),
+    "octets, packed": lambda: xorpack.encode(halves((45, 60), kept=0.5), payload="packed"),
+    "octets, unrolled": lambda: xorpack.encode(halves((100, 256)), lanes=32),
+    "whole int32": lambda: xorpack.encode(np.arange(9000, dtype=np.int32).reshape(60, 150) // 900),
+    "float8": lambda: xorpack.encode(pruned((45, 260), 0.7, ml_dtypes.float8_e4m3fn)),
+}
+"""Of types that no GPU multiplies."""
 
 
 def trellis(

@@ -44,7 +44,7 @@ WRONG = {
 TURNS = {"rising": 0, "falling": 1, "a warp ahead": 2}
 ONE_AT_A_TIME = threading.Lock()
 """Kernels run on fibers that a library has once."""
-NAMES = {dtype: name for name, dtype in DTYPES.items()} | {np.dtype(np.uint32): "U32"}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def load(encoded: EncodedTensor, mask: MaskForm = "stored", **options: Any) -> GpuTensor:
@@ -133,7 +133,7 @@ class HostDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         self.allocations += 1
-        kind = np.dtype(np.uint32) if dtype == "U32" else DTYPES[dtype]
+        kind = DTYPES[dtype]
         n_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
         return guarded(n_bytes).view(kind).reshape(shape)
 

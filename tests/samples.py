@@ -104,3 +104,13 @@ def replaced(encoded: EncodedTensor, **changes: Any) -> EncodedTensor:
         own[place][key] = value
     planes = replace(encoded.planes, coded=replace(encoded.coded, **own["coded"]), **own["planes"])
     return replace(encoded, planes=planes, elements=replace(encoded.elements, **own["elements"]), **own[""])
+
+
+def halves(shape: tuple[int, ...], kind: type = np.int32, kept: float = 1, seed: int = 0) -> NDArray[Any]:
+    """Integers into which numbers of 4 bits are packed, normal ones; ``kept``: share of the octets that are not 0."""
+    rng = np.random.default_rng([seed, 4])
+    whole = np.dtype(kind)
+    octets = int(np.prod(shape)) * whole.itemsize
+    small = np.clip(np.rint(rng.standard_normal((octets, 2)) * 2.5 + 8), 1, 15).astype(np.uint8)
+    packed = np.where(rng.random(octets) < kept, small[:, 0] | small[:, 1] << 4, 0).astype(np.uint8)
+    return packed.view(whole).reshape(shape)

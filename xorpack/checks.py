@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from numbers import Real
 from typing import Any
@@ -77,3 +77,13 @@ def installed(*packages: str, extra: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise ParameterError(f'{package} is missing: pip install "xorpack[{extra}]"')
+
+
+def quantized_by_xorpack(config: Mapping[str, Any]) -> None:
+    """Raise ParameterError if a directory's ``quantization_config`` holds that of a tool that quantized it before."""
+    if found := config.get("original"):
+        method = found.get("quant_method") if isinstance(found, Mapping) else None
+        raise ParameterError(
+            f"config.json says that {method or 'another tool'} quantized the model before it was encoded: "
+            "`xorpack decode DIRECTORY OUT` gives back the very files, for that tool to load"
+        )

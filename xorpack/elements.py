@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from xorpack.code.corrections import Corrections, packed_sizes, unpack
 from xorpack.errors import FormatError
 from xorpack.fields.field import Field
-from xorpack.tensors import BCQ_DTYPES, DTYPES, MAX_BITS, MAX_REACH, as_matrix, n_groups, reach
+from xorpack.tensors import (
+    BCQ_DTYPES,
+    DTYPES,
+    MAX_BITS,
+    MAX_REACH,
+    PACKED_DTYPES,
+    as_matrix,
+    n_groups,
+    reach,
+)
 
 MAX_GROUP = 1 << 48
 """Limit of a group's columns (exclusive)."""
@@ -59,7 +68,7 @@ class Bcq:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lossless:
-    """Planes are the bits of the elements.
+    """Planes are the bits of the elements; or of their octets, each an element of the matrix that is coded.
 
     Attributes:
         field: bits that are under a prefix code, or None. Planes, as they are coded, are those of the elements with the
@@ -72,7 +81,8 @@ class Lossless:
 
     def check(self, shape: tuple[int, ...], dtype: str, bits: int, constants: tuple[int, int]) -> None:
         """Raise FormatError unless a tensor can have such elements."""
-        if dtype not in DTYPES or bits != 8 * DTYPES[dtype].itemsize:
+        n_octets = octets(self.KIND, dtype, bits)
+        if dtype not in DTYPES or bits * n_octets != 8 * DTYPES[dtype].itemsize:
             raise FormatError(f"lossless with dtype {dtype!r} and {bits} planes")
         if self.field is None:
             return
@@ -83,7 +93,8 @@ class Lossless:
             raise FormatError(
                 f"planes {code.unused:#x} of the field are not all constantly 0: {constants[0]:#x}"
             )
-        if (layout.rows, layout.cols) != code.plane_shape(*as_matrix(shape)):
+        rows, cols = as_matrix(shape)
+        if (layout.rows, layout.cols) != code.plane_shape(rows, cols * n_octets):
             raise FormatError(f"field: layout of {layout.rows} x {layout.cols} bits")
 
     def check_values(self) -> None:
@@ -169,3 +180,9 @@ class Trellis:
 
 
 Elements = Bcq | Lossless | Trellis
+
+
+def octets(kind: str, dtype: str, bits: int) -> int:
+    """Elements of the coded matrix for one of a tensor: its octets where they are coded one by one, else 1."""
+    split = kind == Lossless.KIND and bits == 8 and dtype in PACKED_DTYPES
+    return DTYPES[dtype].itemsize if split else 1

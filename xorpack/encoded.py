@@ -18,7 +18,7 @@ from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import CodedPlanes, Expand, StoredPlanes, TrellisPlanes
 from xorpack.code.words import Words
-from xorpack.elements import Bcq, Elements, Lossless, Trellis
+from xorpack.elements import Bcq, Elements, Lossless, Trellis, octets
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.field import Field
 from xorpack.masks import Mask
@@ -61,7 +61,7 @@ class EncodedTensor:
     stored_sha256: str = ""
 
     def __post_init__(self) -> None:
-        rows, cols = check_shape(self.shape)
+        rows, cols = check_shape(self.shape, self.octets)
         if self.planes.shape != (rows, cols):
             raise FormatError(
                 f"layout of {' x '.join(map(str, self.planes.shape))} for {rows} x {cols} weights"
@@ -79,14 +79,24 @@ class EncodedTensor:
         return as_matrix(self.shape)[0]
 
     @property
+    def octets(self) -> int:
+        """Elements of that matrix for one of the tensor: its octets where they are coded one by one, else 1."""
+        return octets(self.kind, self.dtype, self.bits)
+
+    @property
     def cols(self) -> int:
         """Columns of that matrix."""
-        return as_matrix(self.shape)[1]
+        return as_matrix(self.shape)[1] * self.octets
+
+    @property
+    def matrix_dtype(self) -> np.dtype[Any]:
+        """Type of the elements of that matrix, from which a view makes those of the tensor."""
+        return np.dtype(np.uint8) if self.octets > 1 else DTYPES[self.dtype]
 
     @property
     def n_weights(self) -> int:
-        """Weights, pruned ones included."""
-        return math.prod(self.shape)
+        """Elements of the matrix: weights, pruned ones included."""
+        return math.prod(self.shape) * self.octets
 
     @property
     def n_kept(self) -> int:
@@ -208,7 +218,7 @@ class EncodedTensor:
     @property
     def original_bytes(self) -> int:
         """Bytes of the tensor before encoding."""
-        return self.n_weights * DTYPES[self.dtype].itemsize
+        return self.n_weights * self.matrix_dtype.itemsize
 
     def sections(self) -> dict[str, NDArray[Any]]:
         """The stored arrays by name, in the order of :data:`SECTIONS`."""
@@ -267,6 +277,7 @@ class EncodedTensor:
 
         Raises:
             FormatError: the tensor contradicts itself.
+            ParameterError: it is of integers of 16 or 32 bits, into which a tool packed smaller ones.
         """
         # A decoder's, and decoders import this module: looked up, not imported.
         made: PreparedProduct = import_module("xorpack.decoders.products").EncodedProduct(self, jobs=jobs)
@@ -285,16 +296,16 @@ class EncodedTensor:
         return self.product(jobs=jobs).matmul(x, jobs=jobs, out=out, precision=precision)
 
 
-def check_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    """``(rows, cols)`` of a tensor's matrix.
+def check_shape(shape: tuple[int, ...], octets: int = 1) -> tuple[int, int]:
+    """``(rows, cols)`` of a tensor's matrix, of so many ``octets`` for an element.
 
     Raises:
         FormatError: the format holds no such tensor.
     """
     rows, cols = as_matrix(shape)
-    if math.prod(max(size, 1) for size in shape) >= MAX_WEIGHTS or rows >= MAX_ROWS:
+    if octets * math.prod(max(size, 1) for size in shape) >= MAX_WEIGHTS or rows >= MAX_ROWS:
         raise FormatError(f"shape {list(shape)} is more than this format holds")
-    return rows, cols
+    return rows, cols * octets
 
 
 def sections_sha256(sections: Mapping[str, NDArray[Any]]) -> str:

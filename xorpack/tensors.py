@@ -26,8 +26,21 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "I16": np.dtype(np.int16),
+    "U16": np.dtype(np.uint16),
+    "I32": np.dtype(np.int32),
+    "U32": np.dtype(np.uint32),
 }
 """Element types that can be encoded, by their safetensors name."""
+
+NEW_DTYPES = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "I16", "U16", "I32", "U32")
+"""Those that files of versions before 4 of the format do not hold, encoded."""
+
+PACKED_DTYPES = ("I16", "U16", "I32", "U32")
+"""Those whose octets may be coded one by one: quantizers pack small integers into them."""
 
 MAX_BITS = 8
 """Planes of a BCQ tensor at the most."""

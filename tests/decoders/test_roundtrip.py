@@ -16,6 +16,8 @@ from xorpack.decoders import cpu, reference
 from xorpack.errors import ParameterError
 
 FLOATS = [np.float32, np.float16, ml_dtypes.bfloat16]
+NARROW = [np.int8, np.uint8, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
+OTHERS = [ml_dtypes.float8_e8m0fnu, np.int16, np.uint16, np.int32, np.uint32]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -33,7 +35,7 @@ def test_bcq(shape, sparsity):
     assert same(reference.decode_dense(encoded).reshape(shape), dense)
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, np.int8, np.uint8], ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, *NARROW], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_lossless(shape, dtype):
     array = pruned(shape, 0.7, dtype)
@@ -43,7 +45,7 @@ def test_lossless(shape, dtype):
     assert encoded.n_kept == np.count_nonzero(array.astype(np.float32))
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, np.int8, np.uint8], ids=str)
+@pytest.mark.parametrize("dtype", [*FLOATS, *NARROW, *OTHERS], ids=str)
 def test_every_bit_pattern_survives(dtype):
     array = hostile(dtype)
     decoded = xorpack.decode(xorpack.encode(array))
@@ -74,7 +76,7 @@ def test_strided_readonly_and_big_endian_input():
 
 
 def test_types_that_cannot_be_encoded_are_refused():
-    for dtype in (np.float64, np.int32, np.bool_, np.complex64):
+    for dtype in (np.float64, np.int64, np.bool_, np.complex64, ml_dtypes.int4):
         with pytest.raises(ParameterError, match="cannot be encoded"):
             xorpack.encode(np.zeros((2, 2), dtype))
 

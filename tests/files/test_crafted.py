@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
     return write(tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("version", [0, 4, -1, True, "1", 1.0, None, HUGE], ids=repr)
+@pytest.mark.parametrize("version", [0, 5, -1, True, "1", 1.0, None, HUGE], ids=repr)
 def test_unknown_version(path: Path, version: object) -> None:
     refused(path, lambda d, t: d.update(version=version), f"version {version!r}")
 

@@ -214,3 +214,12 @@ def trellis(
         positions=positions,
         values=values.view(np.float16),
     )
+
+
+def halves(salt: int, shape: tuple[int, ...], kept: int, dtype: str) -> NDArray[Any]:
+    """Integers of 4 bits, two in an octet, those in the middle most frequent; ``kept`` of 1000 octets are not 0."""
+    n = int(np.prod(shape)) * DTYPES[dtype].itemsize
+    small = np.bitwise_count(hashed(2 * n, salt) & np.uint64(0x7FFF))
+    octets = small[::2] | small[1::2] << np.uint8(4)
+    octets[hashed(n, salt + 1) % 1000 >= kept] = 0
+    return octets.view(DTYPES[dtype]).reshape(shape)

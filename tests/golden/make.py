@@ -22,6 +22,7 @@ from golden.inputs import (
     crowded,
     few,
     few_signs,
+    halves,
     hashed,
     odd_scales,
     plain,
@@ -41,9 +42,11 @@ from xorpack.encoding.masks import huffman
 from xorpack.encoding.rings import tensor as rings
 from xorpack.files import container
 from xorpack.files.safetensors_file import StoredTensor
-from xorpack.tensors import DTYPES
+from xorpack.tensors import DTYPES, NEW_DTYPES
 
 DIGESTS = "SHA256.json"
+
+OLD_DTYPES = [dtype for dtype in DTYPES if dtype not in NEW_DTYPES]
 
 Input = BCQTensor | TrellisTensor | NDArray[Any]
 
@@ -305,7 +308,7 @@ def fields(case: Case) -> None:
     case.version = 2
     network = XorNetwork.quasi_cyclic
     how: dict[str, Any] = {"field": "always"}
-    for i, dtype in enumerate(DTYPES):
+    for i, dtype in enumerate(OLD_DTYPES):
         words = {"F32": (16, 17), "F16": (19, 19)}.get(dtype)
         with words_of(*words) if words else nullcontext():
             case.add(f"skewed.{dtype}", skewed(1110 + 10 * i, (21, 45 + 7 * i), 550, dtype), **how)
@@ -403,7 +406,7 @@ def packed(case: Case) -> None:
     case.add("signs", few_signs(bcq(1700, (15, 100), 3, 400, "F16"), 775, 1, 1, 5), **how)
     case.add("sign", few_signs(bcq(1710, (25, 70), 1, 300), 795, 0, 1), **how)
     case.add("all pruned", bcq(1720, (6, 50), 2, 0), **how)
-    for i, dtype in enumerate(DTYPES):
+    for i, dtype in enumerate(OLD_DTYPES):
         case.add(f"plain.{dtype}", plain(1730 + 2 * i, (21, 45), 400, dtype), **how)
     for i, shape in enumerate([(0, 5), (5, 0), (), (77,)]):
         case.add("empty." + "x".join(map(str, shape)), bcq(1750 + 3 * i, shape, 2, 500), **how)
@@ -475,13 +478,31 @@ def lossless(dtype: str) -> Callable[[Case], None]:
     """Two tensors of one type: default, and a network that must correct."""
 
     def build(case: Case) -> None:
-        salt = 300 + 10 * list(DTYPES).index(dtype)
+        salt = 300 + 10 * OLD_DTYPES.index(dtype)
         case.add("weight", plain(salt, (21, 45), 400, dtype))
         network = XorNetwork.quasi_cyclic(window=6, seed=salt)
         case.add("conv", plain(salt + 2, (4, 3, 5, 7), 300, dtype), network=network, rate=0.3, lanes=2)
         case.add("full", plain(salt + 4, (50,), 1000, dtype))
 
     return build
+
+
+def octets(case: Case) -> None:
+    """Version 4: its element types, as they are and octet by octet, with fields and without, packed too."""
+    case.version = 4
+    how: dict[str, Any] = {"field": "always"}
+    for i, dtype in enumerate(NEW_DTYPES):
+        case.add(f"skewed.{dtype}", skewed(2010 + 10 * i, (15, 37), 550, dtype), **how)
+    case.add("few", few(2090, (5, 2, 3, 3), 700, "I32", 9))
+    case.add("halves", halves(2100, (21, 50), 1000, "I16"), **how)
+    case.add("pruned", halves(2110, (9, 23), 300, "U16"), **how)
+    case.add("block", halves(2120, (40, 30), 90, "I32"), mask_codec="block", **how)
+    case.add("packed", halves(2130, (15, 30), 400, "I32"), payload="packed", **how)
+    network = XorNetwork.quasi_cyclic(window=4)
+    case.add("wrong", halves(2140, (20, 20), 700, "U32"), network=network, rate=0.4, **how)
+    case.add("vector", halves(2150, (77,), 1000, "I32"), **how)
+    case.add("empty", halves(2160, (0, 5), 1000, "I32"), **how)
+    case.carry(2170, "bias", "F16", (5,), 10)
 
 
 def carried(case: Case) -> None:
@@ -512,7 +533,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "quasi-cyclic": quasi_cyclic,
     "blocks": blocks,
     "extremes": extremes,
-    **{f"lossless-{dtype}": lossless(dtype) for dtype in DTYPES},
+    **{f"lossless-{dtype}": lossless(dtype) for dtype in OLD_DTYPES},
     "carried": carried,
     "cascade": cascade,
     "constants": constants,
@@ -523,6 +544,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "packed": packed,
     "turned": turned,
     "digests": digests,
+    "octets": octets,
 }
 
 
@@ -533,7 +555,7 @@ def build(directory: Path) -> None:
         path = directory / f"{name}.safetensors"
         path.touch(exist_ok=False)
         case = Case()
-        with nullcontext() if fill is turned else no_turned_networks():
+        with nullcontext() if fill in (turned, octets) else no_turned_networks():
             fill(case)
         case.write(path)
         digests[path.name] = {

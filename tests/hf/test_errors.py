@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import xorpack
 import xorpack.hf
+from benchmarks import prequantized
 from xorpack.cuda import device
 from xorpack.errors import CorruptError, DeviceError, FormatError, MismatchError, ParameterError
 from xorpack.files import model as files
@@ -121,7 +122,7 @@ def exchange(tensors: Tensors) -> None:
         (change_code, CorruptError, f"tensor '{Q}': stored bytes do not match their checksum"),
         (exchange, FormatError, "stored bytes do not match their checksum|bytes of corrections, not"),
         (change_record(kind="lattice"), FormatError, "unknown kind 'lattice'.*pip install --upgrade xorpack"),
-        (change_record(wings=2), FormatError, "unknown in version 3: 'wings'.*pip install --upgrade xorpack"),
+        (change_record(wings=2), FormatError, "unknown in version 4: 'wings'.*pip install --upgrade xorpack"),
     ],
     ids=lambda value: getattr(value, "__name__", None) or str(value)[:30],
 )
@@ -145,10 +146,26 @@ def change_config(path: Path, **changes: Any) -> None:
 
 def test_a_directory_of_a_newer_version(edited: Any) -> None:
     path = edited(lambda tensors: None)
-    change_config(path, format_version=4)
+    change_config(path, format_version=5)
     refused(
-        path, FormatError, "format version 4, and this xorpack reads up to 3: pip install --upgrade xorpack"
+        path, FormatError, "format version 5, and this xorpack reads up to 4: pip install --upgrade xorpack"
     )
+
+
+@pytest.mark.parametrize(("form", "method"), [("gptq", "gptq"), ("fp8", "fp8")])
+def test_a_model_that_another_tool_quantized_first(
+    models: Any, tmp_path: Path, form: str, method: str
+) -> None:
+    """What is encoded is that tool's tensors: its loader takes them, when they are decoded."""
+    prequantized.write(models.dense("Llama"), tmp_path / "m", form)
+    xorpack.encode_checkpoint(tmp_path / "m", tmp_path / "e", lossless=True)
+    refused(
+        tmp_path / "e",
+        ParameterError,
+        f"config.json says that {method} quantized the model before .*: `xorpack decode DIRECTORY OUT` gives back",
+    )
+    xorpack.decode_checkpoint(tmp_path / "e", tmp_path / "d")
+    assert (tmp_path / "d/config.json").read_bytes() == (tmp_path / "m/config.json").read_bytes()
 
 
 def test_directories_that_count_nothing(edited: Any) -> None:

@@ -8,12 +8,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from samples import halves, pruned
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_cases import FLOATS, KINDS, QUANTIZED, Conv1D, close, dense, pair, weight
 
 import xorpack.torch
+from xorpack.tensors import DTYPES as DTYPES_OF_FILES
 from xorpack.torch import XorWeight, ops
+from xorpack.torch.arrays import to_numpy, to_torch
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -195,3 +198,20 @@ def test_where_nobody_watches_no_operator_is_called(monkeypatch: pytest.MonkeyPa
             assert torch.equal(layer(x), expected)
     with pytest.raises(TypeError):
         layer(x)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "I16", "I32"])
+def test_elements_of_other_types(dtype: str) -> None:
+    """What stands in files beside the weights of layers: decoded, it is the very tensor."""
+    kind = DTYPES_OF_FILES[dtype]
+    array = pruned((24, 70), 0.4, kind) if dtype.startswith("F8") else halves((24, 70), kind.type)
+    wanted = to_torch(array)
+    assert to_numpy(wanted).tobytes() == array.tobytes()
+    weight = XorWeight.of(xorpack.encode(array))
+    assert weight.dense().dtype == wanted.dtype
+    assert torch.equal(weight.dense().view(torch.uint8), wanted.view(torch.uint8))
+    assert torch.equal(weight.rows(torch.tensor([5, 0])).view(torch.uint8), wanted.view(torch.uint8)[[5, 0]])
+    if dtype.startswith("F8"):
+        x = torch.randn(3, 70)
+        found = XorWeight.of(xorpack.encode(array), dtype=torch.float32).product(x, None)
+        assert torch.equal(found, nn.functional.linear(x, wanted.float()))

@@ -289,6 +289,13 @@ def test_encoded_experts_are_refused(vllm: None, make: Make) -> None:
     assert config.get_quant_method(layer, "model.layers.1.mlp.experts") is None
 
 
+def test_a_model_that_another_tool_quantized_first_is_refused(vllm: None) -> None:
+    from vllm.model_executor.layers.quantization import get_quantization_config
+
+    with pytest.raises(ParameterError, match=r"that gptq quantized the model before .*`xorpack decode"):
+        get_quantization_config("xorpack").from_config({"original": {"quant_method": "gptq"}})
+
+
 def test_a_model_whose_matrices_vllm_transposes_is_refused(vllm: None, make: Make) -> None:
     with pytest.raises(ParameterError, match="transposes matrices of gpt2"):
         configured(make(SHAPES, bits=2), "gpt2")

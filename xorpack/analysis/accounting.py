@@ -24,6 +24,7 @@ class Account:
 
     Attributes:
         n_weights, n_kept: weights, and those kept.
+        n_octets: of the weights, those that are octets of integers, each coded as a weight.
         care_bits, wrong_bits: bits that matter, and those the network gets wrong.
         section_bytes: size of each part.
         metadata_bytes: bytes of the file that are in no section: its headers.
@@ -45,6 +46,7 @@ class Account:
     payload_bound_bits: float
     mask_iid_bits: float
     mask_bound_bits: float
+    n_octets: int = 0
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class Account:
             payload_bound_bits=per_kept * tensor.n_kept,
             mask_iid_bits=bounds.iid,
             mask_bound_bits=bounds.best[1],
+            n_octets=tensor.n_weights if tensor.octets > 1 else 0,
         )
 
     @classmethod
@@ -85,6 +88,7 @@ class Account:
             payload_bound_bits=sum(a.payload_bound_bits for a in parts),
             mask_iid_bits=sum(a.mask_iid_bits for a in parts),
             mask_bound_bits=sum(a.mask_bound_bits for a in parts),
+            n_octets=sum(a.n_octets for a in parts),
         )
 
     @property
@@ -139,6 +143,7 @@ class Account:
         return {
             "n_weights": self.n_weights,
             "n_kept": self.n_kept,
+            **({"n_octets": self.n_octets} if self.n_octets else {}),
             "sparsity": self.sparsity,
             "efficiency": self.efficiency,
             "bytes": {"total": self.n_bytes, **sizes, "original": self.original_bytes},

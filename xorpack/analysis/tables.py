@@ -167,9 +167,14 @@ def closing_lines(
     per_weight = 8 * stored_bytes / n_parameters if n_parameters else 0.0
     return (
         f"encoded tensors {mebibytes(encoded.original_bytes)} -> {mebibytes(encoded.n_bytes)} "
-        f"({encoded.per_weight(encoded.n_bytes):.2f} bits per weight)",
+        f"({encoded.per_weight(encoded.n_bytes):.2f} bits per weight{octets(encoded.n_octets)})",
         f"model size {mebibytes(source_bytes)} -> {mebibytes(stored_bytes)} ({per_weight:.2f} bits per weight)",
     )
+
+
+def octets(n: int) -> str:
+    """What a weight is where ``n`` of them are octets of integers."""
+    return "; a weight of packed integers is an octet" if n else ""
 
 
 def fitted(output_errors: Mapping[str, float], n_tensors: int) -> Iterator[str]:
@@ -222,7 +227,8 @@ def summary(info: Mapping[str, Any]) -> Iterator[str]:
         + f" ({', '.join(f'{name} x {n}' for name, n in codecs.most_common())})"
         + f"; were weights independent, the bound would be {bound['mask_iid']:.4f}"
     )
-    yield f"all     {per_weight['total']:.4f} bits per weight" + _times(overhead["total"])
+    unit = octets(info.get("n_octets", 0))
+    yield f"all     {per_weight['total']:.4f} bits per weight" + _times(overhead["total"]) + unit
     yield (
         f"file {mebibytes(info['file_bytes'])}: encoded {mebibytes(info['bytes']['total'])} "
         f"(was {mebibytes(info['bytes']['original'])}), carried {info['carried']['n_tensors']} tensors, "

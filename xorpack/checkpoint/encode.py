@@ -28,7 +28,7 @@ from xorpack.checkpoint.task import TensorResult, TensorTask, check_device, enco
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.rings.elimination import scratch
 from xorpack.errors import ParameterError
-from xorpack.files import card, cuts, model, safetensors_file
+from xorpack.files import card, container, cuts, model, safetensors_file
 from xorpack.files.atomic import OUT, remove, workspace
 from xorpack.files.destination import check_destination
 from xorpack.files.hessians import Hessians
@@ -189,17 +189,18 @@ def _write_others(
 ) -> None:
     """Write what else than its files an encoded directory holds; ``more``: of config.json."""
     weight_map: dict[str, str] = {}
-    total_size = 0
+    total_size, version = 0, 0
     for file in files:
-        stored = safetensors_file.read(out / file.path.name).tensors
-        weight_map |= dict.fromkeys(stored, file.path.name)
-        total_size += sum(one.n_bytes for one in stored.values())
+        written = safetensors_file.read(out / file.path.name)
+        weight_map |= dict.fromkeys(written.tensors, file.path.name)
+        total_size += sum(one.n_bytes for one in written.tensors.values())
+        version = max(version, container.version_of(written))
     model.copy_others(layout, out, skip=[Path(model.CONFIG), Path(card.NAME)])
     _write_card(layout.root / card.NAME, out / card.NAME, run.settings.lossless, run.report)
     plain_size = sum(stored.n_bytes for file in files for stored in file.tensors.values())
     originals.encode(
         out,
-        {**run.settings.config(run.report.accounts, run.report.left_out), **more},
+        {**run.settings.config(run.report.accounts, run.report.left_out, version), **more},
         model.index_text(layout.weight_map or {}, plain_size),
         model.index_text(weight_map, total_size),
     )

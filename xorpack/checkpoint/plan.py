@@ -32,6 +32,7 @@ from xorpack.code.corrections import packed_sizes
 from xorpack.code.words import Words, popcount, tail_mask, unpack
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
+from xorpack.encoding.fields.octets import coded_matrix
 from xorpack.encoding.fields.sources import FieldSource
 from xorpack.encoding.masks.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.masks.choice import estimate_bits
@@ -135,9 +136,21 @@ class CheckpointPlan:
         """Where a tensor is cut if all are pruned together, else None."""
         return self._thresholds.get(name)
 
+    def matrix(self, name: str) -> NDArray[Any]:
+        """The matrix that a tensor is coded as."""
+        stored = self.selected[name]
+        return (
+            coded_matrix(stored.array(), fields=self._fields) if self.settings.lossless else _matrix(stored)
+        )
+
+    @property
+    def _fields(self) -> bool:
+        """Whether lossless elements may get prefix codes."""
+        return takes_fields("auto", self.settings.prefer)
+
     def mask(self, name: str) -> Words:
         """The mask that a tensor would have, uint32 (rows, chunks)."""
-        matrix = _matrix(self.selected[name])
+        matrix = self.matrix(name)
         if self.settings.lossless:
             return ElementSource(matrix).mask
         if self.settings.sparsity is None:
@@ -155,19 +168,17 @@ class CheckpointPlan:
         stored, settings = self.selected[name], self.settings
         if settings.mask_codec == Bmf.NAME:  # refuse what encoding would
             choose_tile(*as_matrix(stored.shape), settings.mask_bits or MASK_BITS, settings.rank)
-        n = math.prod(stored.shape)
-        rows, cols = as_matrix(stored.shape)
-        counts = MaskCounts.of([self.mask(name)], cols)
-        n_kept, mask = counts.n_kept, MaskBounds.of(counts)
+        source = ElementSource(self.matrix(name)) if settings.lossless else None
+        rows, cols = as_matrix(stored.shape) if source is None else source.elements.shape
+        counts = MaskCounts.of([self.mask(name) if source is None else source.mask], cols)
+        n, n_kept, mask = rows * cols, counts.n_kept, MaskBounds.of(counts)
         planes, scale_bytes, field_bytes, outlier_bytes, gain_bytes = None, 0, 0, 0, 0
         code: float
         bound: float
-        if settings.lossless:
-            planes = element_entropies(_matrix(stored))
-            bits, bound = 8 * DTYPES[stored.dtype].itemsize, planes.symbol.value
-            code, exceptions, field_bytes = _lossless_costs(
-                ElementSource(_matrix(stored)), self.settings.prefer
-            )
+        if source is not None:
+            planes = element_entropies(source.elements)
+            bits, bound = source.n_bits, planes.symbol.value
+            code, exceptions, field_bytes = _lossless_costs(source, self._fields)
         else:
             exceptions = 0.0
             chosen = self.quantizers[name]
@@ -203,6 +214,7 @@ class CheckpointPlan:
             payload_bound_bits=bound * n_kept,
             mask_iid_bits=mask.iid,
             mask_bound_bits=mask.best[1],
+            n_octets=0 if n == math.prod(stored.shape) else n,
         )
         return Preview(account, mask, planes)
 
@@ -263,6 +275,8 @@ def choose_factors(settings: Settings, array: NDArray[Any], jobs: int = 1) -> Fa
         DataError: the zeros are no product of factors as small as asked for.
     """
     matrix = array.reshape(as_matrix(array.shape))
+    if settings.lossless:
+        matrix = coded_matrix(array, fields=takes_fields("auto", settings.prefer))
     mask_bits = settings.mask_bits or MASK_BITS
     if settings.sparsity is not None:
         return fit(magnitudes(matrix), settings.sparsity, mask_bits=mask_bits, rank=settings.rank, jobs=jobs)
@@ -270,10 +284,10 @@ def choose_factors(settings: Settings, array: NDArray[Any], jobs: int = 1) -> Fa
     return factor(mask, matrix.shape[1], *choose_tile(*matrix.shape, mask_bits, settings.rank))
 
 
-def _lossless_costs(source: ElementSource, prefer: str) -> tuple[int, float, int]:
+def _lossless_costs(source: ElementSource, fields: bool) -> tuple[int, float, int]:
     """``(planes that are coded, bits for the exceptions of those that are not, per kept weight, bytes of a field)``."""
     field, field_bytes = None, 0
-    if takes_fields("auto", prefer):
+    if fields:
         field = choose_field(source.elements, *source.count_ones(), "auto")
     if field is not None:
         source = FieldSource(source, field.code, field.table())

@@ -15,7 +15,6 @@ from xorpack.encoding.quantize.bcq import METHODS, SCALE_DTYPES
 from xorpack.encoding.quantize.trellis_design import exact_rate
 from xorpack.errors import ParameterError
 from xorpack.files import model
-from xorpack.files.record import VERSION
 from xorpack.files.selection import abbreviated, matches, patterns
 from xorpack.tensors import MAX_BITS
 
@@ -187,11 +186,11 @@ class Settings:
         least, above = OUTLIERS_RATES
         return OUTLIERS if least <= rate < above else True
 
-    def config(self, encoded: Collection[str], carried: Collection[str]) -> dict[str, Any]:
-        """The ``quantization_config`` of a model directory that holds these tensors."""
+    def config(self, encoded: Collection[str], carried: Collection[str], version: int) -> dict[str, Any]:
+        """The ``quantization_config`` of a model directory that holds these tensors, in files of up to ``version``."""
         common: dict[str, Any] = {
             "quant_method": model.METHOD,
-            "format_version": VERSION,
+            "format_version": version,
             "n_encoded": len(encoded),
             "encoded": abbreviated(encoded, carried),
         }

@@ -76,7 +76,8 @@ def refuse_quantized(layout: model.CheckpointLayout, tensors: Mapping[str, Store
     if sign := quantized_by(layout, tensors):
         raise ParameterError(
             f"{layout.root} is quantized already ({sign}): what is left in floats, and its scales, would be "
-            "approximated once more; --lossless (lossless=True) keeps every bit"
+            "approximated once more; --lossless (lossless=True) keeps every bit, and makes 4-bit weights 8 to 15 % "
+            "smaller, FP8 ones 16 to 18 %"
         )
 
 

@@ -26,7 +26,7 @@ from xorpack.encoding.fitting.methods import fit
 from xorpack.encoding.quantize.methods import PRUNED_FROM, quantize
 from xorpack.encoding.quantize.pruning import GlobalThreshold
 from xorpack.errors import ParameterError, SelfCheckError, XorpackError
-from xorpack.files import container
+from xorpack.files import sizes
 from xorpack.files.safetensors_file import StoredTensor
 from xorpack.masks import Bmf
 from xorpack.tensors import DTYPES, BCQTensor, TrellisTensor, as_matrix
@@ -240,13 +240,13 @@ def _smaller(name: str, encoded: EncodedTensor, stored: StoredTensor) -> bool:
     """Whether a tensor takes fewer bytes of a file encoded than carried, its part of the header included."""
     if sum(encoded.section_bytes().values()) + AMPLE < stored.n_bytes:
         return True
-    return container.encoded_bytes(name, encoded) < container.carried_bytes(name, stored)
+    return sizes.encoded_bytes(name, encoded) < sizes.carried_bytes(name, stored)
 
 
 def negative_zeros(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Find where a floating-point array is -0.0."""
     found: NDArray[np.bool_] = np.zeros(array.shape, np.bool_)
-    if array.dtype in (DTYPES[name] for name in FLOATS):
+    if array.dtype in (DTYPES[name] for name in (*FLOATS, "F8_E4M3", "F8_E5M2")):
         with np.errstate(invalid="ignore"):  # of NaNs
             found = (array == 0) & np.signbit(array)
     return found

@@ -20,7 +20,16 @@ CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 TYPES = ("F32", "F16", "BF16")
 """Element types of activations and products; the index is the kernels' code of the type."""
 
-_TYPESTRS = {"<f4": "F32", "<f2": "F16", "|i1": "I8", "|u1": "U8", "<u4": "U32", "<u2": "U16", "<i4": "I32"}
+_TYPESTRS = {
+    "<f4": "F32",
+    "<f2": "F16",
+    "|i1": "I8",
+    "|u1": "U8",
+    "<i2": "I16",
+    "<u2": "U16",
+    "<i4": "I32",
+    "<u4": "U32",
+}
 _DLPACK = {
     (2, 32): "F32",
     (2, 16): "F16",
@@ -29,6 +38,10 @@ _DLPACK = {
     (1, 8): "U8",
     (1, 32): "U32",
     (1, 16): "U16",
+    (0, 16): "I16",
+    (10, 8): "F8_E4M3",
+    (12, 8): "F8_E5M2",
+    (14, 8): "F8_E8M0",
     (0, 32): "I32",
 }
 

@@ -21,7 +21,7 @@ from xorpack.tensors import DTYPES
 MIN_COMPUTE_CAPABILITY = (8, 0)
 NO_BINARY_TENSOR_CORES = (10, 0)
 _LOCK = threading.Lock()
-_NAMES = {dtype: name for name, dtype in DTYPES.items()} | {np.dtype(np.uint32): "U32"}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Device(Protocol):
@@ -168,7 +168,7 @@ class CudaDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """See :class:`Device`."""
-        kind = np.dtype(np.uint32) if dtype == "U32" else DTYPES[dtype]
+        kind = DTYPES[dtype]
         with self._here():
             try:
                 return self._cupy.empty(shape, kind)

@@ -54,9 +54,7 @@ def decode_planes(
 def decode_rows(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:
     """Elements of rows ``first .. last - 1`` of the tensor's matrix, of the tensor's dtype."""
     mask = load_mask(encoded, first, last)
-    out = np.empty((len(mask), encoded.cols), DTYPES[encoded.dtype])
-    load(encoded).fill(first, mask, out)
-    return out
+    return filled(encoded, load(encoded), first, mask)
 
 
 def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
@@ -64,18 +62,13 @@ def decode_blocks(encoded: EncodedTensor) -> Iterator[NDArray[Any]]:
     mask, loaded = load_mask(encoded), load(encoded)
     step = encoded.rows_at_once(BLOCK_WORDS // max(n_chunks(encoded.cols), 1))
     for first in range(0, encoded.rows, step):
-        part = mask[first : first + step]
-        out = np.empty((len(part), encoded.cols), DTYPES[encoded.dtype])
-        loaded.fill(first, part, out)
-        yield out
+        yield filled(encoded, loaded, first, mask[first : first + step])
 
 
 def decode_dense(encoded: EncodedTensor, *, jobs: int = 1) -> NDArray[Any]:
     """The whole tensor: its shape, its dtype."""
     mask = load_mask(encoded, jobs=jobs)
-    out = np.empty((encoded.rows, encoded.cols), DTYPES[encoded.dtype])
-    load(encoded).fill(0, mask, out, jobs)
-    return out.reshape(encoded.shape)
+    return filled(encoded, load(encoded), 0, mask, jobs).reshape(encoded.shape)
 
 
 class Loaded(Protocol):
@@ -86,6 +79,13 @@ class Loaded(Protocol):
 
     def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
         """Put the elements of these rows into ``out`` (rows, cols)."""
+
+
+def filled(encoded: EncodedTensor, loaded: Loaded, first: int, mask: Words, jobs: int = 1) -> NDArray[Any]:
+    """The elements of the rows of ``mask``, those from ``first`` on, of the tensor's dtype."""
+    out = np.empty((len(mask), encoded.cols), encoded.matrix_dtype)
+    loaded.fill(first, mask, out, jobs)
+    return out.view(DTYPES[encoded.dtype])
 
 
 def check_encoded(encoded: Any) -> None:

@@ -99,7 +99,7 @@ def decode_dense(encoded: EncodedTensor, first: int = 0, last: int | None = None
     bits = unpack(planes, encoded.cols)  # (q, rows, cols)
     dtype = DTYPES[encoded.dtype]
     if isinstance(encoded.elements, Lossless):
-        return join(bits, dtype)
+        return join(bits, encoded.matrix_dtype).view(dtype)
     kept = unpack(mask, encoded.cols)
     if isinstance(encoded.elements, Trellis):
         total = sum_trellis(bits, kept, encoded.elements, first)

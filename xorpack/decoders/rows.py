@@ -40,14 +40,13 @@ class RowReader:
             rows: their numbers, strictly rising; neighbours are decoded together.
         """
         encoded = self.encoded
-        out = np.empty((len(rows), encoded.cols), DTYPES[encoded.dtype])
+        out = np.empty((len(rows), encoded.cols // encoded.octets), DTYPES[encoded.dtype])
         if isinstance(encoded.elements, Trellis):
             with np.errstate(over="ignore"):
                 out[...] = self._of_trellis(rows)
             return out
         for here, first, last in stretches(rows, self.encoded.cols):
-            found = np.empty((last - first, encoded.cols), out.dtype)
-            self._loaded.fill(first, cpu.load_mask(encoded, first, last), found)
+            found = cpu.filled(encoded, self._loaded, first, cpu.load_mask(encoded, first, last))
             out[here] = found[rows[here] - first]
         return out
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from xorpack.code.network import XorNetwork
 from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, blocks_sha256, planes_sha256
-from xorpack.encoding.fields.choice import FieldChoice, encode_field
+from xorpack.encoding.fields.choice import FieldChoice, encode_field, takes_fields
+from xorpack.encoding.fields.octets import coded_matrix
 from xorpack.encoding.masks.choice import Choice, Prefer
 from xorpack.encoding.options import Encoder, EncodingOptions, Payload
 from xorpack.encoding.plan import TensorPlan
@@ -44,8 +45,10 @@ def encode(
     """Encode a quantized tensor, or any array losslessly.
 
     Args:
-        tensor: a :class:`BCQTensor` or a :class:`TrellisTensor`; or an array of float32, float16, bfloat16, int8 or
-            uint8, of any shape and strides, kept bit for bit, where an element counts as pruned if all its bits are 0.
+        tensor: a :class:`BCQTensor` or a :class:`TrellisTensor`; or an array of a float type of 32, 16 or
+            8 bits or an integer type of these, of any shape and strides, kept bit for bit, where an element counts as
+            pruned if all its bits are 0. Octets of integers are coded one by one where that saves bytes: a tool packed
+            smaller ones into them.
         network: the default is turned, or quasi-cyclic where a tensor keeps few weights; raw planes are kept instead
             where no network helps.
         encoder: ``elimination``, or ``viterbi`` for networks of small windows without rotations.
@@ -116,11 +119,12 @@ def _encode_bcq(tensor: BCQTensor, options: EncodingOptions) -> EncodedTensor:
 
 
 def _encode_array(array: NDArray[Any], options: EncodingOptions) -> EncodedTensor:
-    dtype, rows_cols = dtype_name(array.dtype), as_matrix(array.shape)
-    matrix = np.ascontiguousarray(array).reshape(rows_cols)
+    dtype = dtype_name(array.dtype)
+    matrix = coded_matrix(array, fields=takes_fields(options.field, options.prefer))
     digest = _aside(partial(blocks_sha256, iter([matrix])), options.jobs)
     source = ElementSource(matrix)
-    plan = TensorPlan.of(source, *rows_cols, options)
+    rows, cols = matrix.shape
+    plan = TensorPlan.of(source, rows, cols, options)
     coded = encode_plan(plan, options)
     field = None if plan.field is None else encode_field(plan.field, source.elements, options.jobs)
     return EncodedTensor(

@@ -29,6 +29,7 @@ from xorpack.files.record import (
     sections_of,
     to_record,
     unpack_record,
+    version_for,
 )
 from xorpack.files.safetensors_file import SafetensorsFile, StoredInFile, StoredTensor
 from xorpack.vector.threads import for_each
@@ -52,6 +53,12 @@ def is_encoded(file: SafetensorsFile) -> bool:
     return _is_sealed(file) or any(name.endswith(_RECORD_SUFFIX) for name in file.tensors)
 
 
+def version_of(file: SafetensorsFile) -> int:
+    """The format version of a file that :func:`write` wrote."""
+    version: int = _document(file)["version"]
+    return version
+
+
 def _is_sealed(file: SafetensorsFile) -> bool:
     """One key of the two is enough: a bit that flips in the other must not let a file pass for one without either."""
     return not file.metadata.keys().isdisjoint({KEY, DIGEST_KEY})
@@ -62,7 +69,7 @@ class EncodedFile(Mapping[str, EncodedTensor]):
 
     Attributes:
         path: of the file.
-        version: of its format.
+        version: of its format; without a document, the least that may hold its tensors.
         carried: the tensors that are stored as they were, by name.
         carried_sha256: their digests.
         order: names of all tensors of the original file, in the order of its bytes.
@@ -104,8 +111,8 @@ class EncodedFile(Mapping[str, EncodedTensor]):
         try:
             unsealed: dict[str, Any] = {"version": VERSION, "settings": {}}
             document = _document(file) if self.sealed else unsealed
-            self.version: int = document["version"]
             self.records = _records(document, self.stored)
+            self.version: int = document["version"] if self.sealed else version_for(self.records.values())
             self._known = sections_of(self.version)
             self.carried = {name: t for name, t in self.stored.items() if not self._is_section(name)}
             taken = [
@@ -230,7 +237,7 @@ def write(
     order: list[str] | None = None,
     metadata: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
-    version: int = VERSION,
+    version: int | None = None,
 ) -> None:
     """Write a file in place; callers make it atomic (:mod:`xorpack.files.atomic`).
 
@@ -240,12 +247,14 @@ def write(
         order: names of all tensors in the original order; default: encoded, then carried.
         metadata: the original file's metadata, kept.
         settings: how the tensors were made; information only.
-        version: of the format, one that knows such tensors. An earlier one is written to test that it is read.
+        version: of the format, one that knows such tensors; default: the least from 3 on. An earlier one is written to
+            test that it is read.
 
     Raises:
         ParameterError: two tensors would have the same name in the file.
     """
     records = {name: to_record(tensor) for name, tensor in encoded.items()}
+    version = version_for(records.values()) if version is None else version
     sections: dict[str, dict[str, StoredTensor]] = {}
     for name, tensor in encoded.items():
         arrays = tensor.sections()
@@ -271,7 +280,8 @@ def join(
     ``parts``: of each encoded tensor, the sections and the record as they stand in a file that :func:`write` made of it
     alone. The rest is as :func:`write` takes it.
     """
-    _write(path, parts, carried, order, metadata, settings, VERSION, {})
+    records = [unpack_record(sections[name + _RECORD_SUFFIX].data) for name, sections in parts.items()]
+    _write(path, parts, carried, order, metadata, settings, version_for(records), {})
 
 
 def _write(
@@ -308,23 +318,6 @@ def _write(
     if carried:
         document["carried_sha256"] = {name: written[name] for name in carried}
         safetensors_file.rewrite_header(path, _signed_header(ordered, metadata or {}, document))
-
-
-def encoded_bytes(name: str, tensor: EncodedTensor) -> int:
-    """Bytes that an encoded tensor adds to a file, its part of the header included, to within a few."""
-    sections = {
-        f"{name}.xor_{section}": StoredTensor.of(array) for section, array in tensor.sections().items()
-    }
-    return _bytes({**sections, name + _RECORD_SUFFIX: StoredTensor.of(pack_record(to_record(tensor)))}, "")
-
-
-def carried_bytes(name: str, stored: StoredTensor) -> int:
-    """The same of a carried tensor."""
-    return _bytes({name: stored}, json.dumps({name: _BLANK}, separators=(",", ":")))
-
-
-def _bytes(tensors: Mapping[str, StoredTensor], text: str) -> int:
-    return len(safetensors_file.header_bytes(tensors, {KEY: text})) + sum(t.n_bytes for t in tensors.values())
 
 
 def _signed_header(

@@ -14,7 +14,7 @@ from xorpack.code.network import XorNetwork
 from xorpack.code.packed import FAMILY, PackedPlanes
 from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.code.trellis import TrellisNetwork
-from xorpack.elements import Bcq, Elements, Lossless, Trellis
+from xorpack.elements import Bcq, Elements, Lossless, Trellis, octets
 from xorpack.encoded import PLANES, SECTIONS, EncodedTensor, check_shape, sections_sha256
 from xorpack.errors import CorruptError, FormatError, XorpackError
 from xorpack.fields.field import Field
@@ -72,7 +72,7 @@ def build(
     if of_planes and (version < PLANES_VERSION or record["kind"] != Bcq.KIND):
         raise FormatError(f"content_sha256 of planes, of kind {record['kind']!r} in version {version}")
     found = _load(record, name, sections, version, load)
-    rows, cols = check_shape(tuple(shape))
+    rows, cols = check_shape(tuple(shape), octets(record["kind"], record["dtype"], record.get("bits", 0)))
     planes: StoredPlanes | TrellisPlanes
     if record["kind"] == Trellis.KIND:
         network = TrellisNetwork.from_config(record["network"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 
 from xorpack.code.packed import FAMILY, PackedPlanes
 from xorpack.code.planes import TrellisPlanes
-from xorpack.elements import Bcq, Trellis
+from xorpack.elements import Bcq, Lossless, Trellis
 from xorpack.encoded import SECTIONS, EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, FormatError
 from xorpack.files import safetensors_file
+from xorpack.tensors import NEW_DTYPES
 
 Record = dict[str, Any]
 
-VERSION = 3
-"""The format version that is written; it and every one before it are read."""
+VERSION = 4
+"""The highest format version; it and every one before it are read. What is written: :func:`needed_version`."""
+
+LEAST_VERSION = 3
+"""The format version of a file none of whose tensors needs a higher one."""
 
 FIELD_VERSION, TRELLIS_VERSION, PACKED_VERSION, PLANES_VERSION, TURNED_VERSION = 2, 3, 3, 3, 3
 """The versions from which on there are fields; trellis tensors, and records that are sections; packed bits; digests of
@@ -98,6 +102,21 @@ def unpack_record(data: NDArray[np.uint8]) -> Any:
     return record
 
 
+def needed_version(record: Record) -> tuple[int, str]:
+    """The least version, from :data:`LEAST_VERSION` on, of a file that may hold a tensor; and what of it asks for that.
+
+    The one place that says which records need a version above 3: files are written by it, and read.
+    """
+    if record["kind"] == Lossless.KIND and record["dtype"] in NEW_DTYPES:
+        return 4, f"dtype {record['dtype']!r}"
+    return LEAST_VERSION, ""
+
+
+def version_for(records: Iterable[Record]) -> int:
+    """The version of a file that is to hold tensors."""
+    return max((needed_version(record)[0] for record in records), default=LEAST_VERSION)
+
+
 def check_record(record: Any, version: int) -> Record:
     """``record``, if it has the members and types that its kind needs; values are for :mod:`xorpack.files.rebuild`."""
     trellis = version >= TRELLIS_VERSION and isinstance(record, dict) and record.get("kind") == Trellis.KIND
@@ -118,6 +137,9 @@ def check_record(record: Any, version: int) -> Record:
     for key, kind in needed.items():
         if type(record[key]) is not kind:
             raise FormatError(f"{key} = {record[key]!r} is not of type {kind.__name__}")
+    least, what = needed_version(record)
+    if version < least > LEAST_VERSION:
+        raise FormatError(f"{what} of kind {record['kind']} in a file of version {version}, before {least}")
     return record
 
 

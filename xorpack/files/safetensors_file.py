@@ -49,7 +49,7 @@ ITEM_BITS: Mapping[str, int] = {
 }
 """Bits of an element, by its name in the format."""
 
-NUMPY: Mapping[str, np.dtype[Any]] = {**DTYPES, "U32": np.dtype(np.uint32)}
+NUMPY: Mapping[str, np.dtype[Any]] = DTYPES
 """Types that are read as numpy arrays; others are carried as bytes."""
 
 _BLOCK_BYTES = 1 << 22

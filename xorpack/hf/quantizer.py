@@ -10,10 +10,11 @@ import torch
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.quantizers import HfQuantizer, register_quantizer
 
+from xorpack import checks
 from xorpack.cuda.device import import_cupy
 from xorpack.errors import FormatError, ParameterError
 from xorpack.files.model import GUARD_KEY, METHOD
-from xorpack.files.record import VERSION
+from xorpack.files.record import VERSION, version_for
 from xorpack.files.selection import abbreviated
 from xorpack.hf.config import XorpackConfig
 from xorpack.hf.experts import DecodeSections, with_sections
@@ -39,7 +40,7 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
 
         Raises:
             FormatError: a newer xorpack wrote the directory.
-            ParameterError: it was encoded for tensor parallelism.
+            ParameterError: it was encoded for tensor parallelism, or another tool had quantized it before.
             DeviceError: it is to run on CUDA, and CuPy is missing.
         """
         version = self.quantization_config.format_version
@@ -48,6 +49,7 @@ class XorpackQuantizer(HfQuantizer):  # type: ignore[misc]
                 f"config.json says format version {version}, and this xorpack reads up to {VERSION}: pip install "
                 f"--upgrade xorpack"
             )
+        checks.quantized_by_xorpack(self.quantization_config.__dict__)
         if (tp := getattr(self.quantization_config, "tp", None)) is not None:
             raise ParameterError(
                 f"config.json says that matrices were cut for vllm serve --tensor-parallel-size {tp}, and transformers "
@@ -155,7 +157,8 @@ def attach(model: Any) -> None:
     if getattr(model, "hf_quantizer", None) is None:
         kinds = {weight.record["kind"] for weight in weights}
         mode = next(kind for kind in ("trellis", "bcq", "lossless") if kind in kinds)
-        config = XorpackConfig(format_version=VERSION, mode=mode)
+        version = version_for(weight.record for weight in weights)
+        config = XorpackConfig(format_version=version, mode=mode)
         model.hf_quantizer = XorpackQuantizer(config)
         model.is_quantized, model.quantization_method = True, METHOD
         model.config.quantization_config = config

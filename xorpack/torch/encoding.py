@@ -15,8 +15,8 @@ from xorpack.checkpoint.encode import EncodingRun
 from xorpack.checkpoint.plan import CheckpointPlan
 from xorpack.checkpoint.settings import EncodeReport, Progress, Settings, SettingsOptions
 from xorpack.errors import ParameterError
-from xorpack.files.container import encoded_bytes
 from xorpack.files.safetensors_file import StoredTensor
+from xorpack.files.sizes import encoded_bytes
 from xorpack.torch.arrays import TORCH, to_numpy
 from xorpack.torch.modules import keeps_lists, put, tie
 from xorpack.torch.weight import XorWeight

@@ -18,6 +18,7 @@ from vllm.model_executor.layers.quantization.base_config import QuantizationConf
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.weight_utils import download_weights_from_hf
 
+from xorpack import checks
 from xorpack.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -64,7 +65,12 @@ class XorpackQuantizationConfig(QuantizationConfig):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> XorpackQuantizationConfig:
-        """Of the ``quantization_config`` of config.json."""
+        """Of the ``quantization_config`` of config.json.
+
+        Raises:
+            ParameterError: another tool quantized the model before it was encoded.
+        """
+        checks.quantized_by_xorpack(config)
         return cls(config.get("n_encoded"))
 
     def maybe_update_config(

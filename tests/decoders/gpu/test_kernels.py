@@ -10,7 +10,7 @@ import host_device
 import ml_dtypes
 import numpy as np
 import pytest
-from gpu_cases import BCQ, LOSSLESS, check_product
+from gpu_cases import BCQ, LOSSLESS, NOT_MULTIPLIED, check_product
 from mask_samples import crowded, with_mask
 from samples import bcq, replaced, same
 
@@ -29,7 +29,7 @@ from xorpack.tensors import DTYPES
 pytestmark = pytest.mark.skipif(
     host_device.COMPILER is None, reason="no C++ compiler: kernels are not run on the CPU"
 )
-ALL = BCQ | LOSSLESS
+ALL = BCQ | LOSSLESS | NOT_MULTIPLIED
 
 
 @functools.cache
@@ -56,6 +56,16 @@ def test_decode(name):
     encoded = encoded_case(name)
     wanted = reference.decode_dense(encoded).reshape(encoded.shape)
     assert same(loaded(name).decode(), wanted)
+
+
+@pytest.mark.parametrize("name", NOT_MULTIPLIED)
+def test_what_is_not_multiplied(name):
+    encoded, tensor = encoded_case(name), loaded(name)
+    for algorithm in ("auto", "decode"):
+        with pytest.raises(
+            ParameterError, match=f"tensor of {encoded.dtype} is decoded on a GPU, not multiplied"
+        ):
+            tensor.matmul(activations(2, encoded.cols, "F16"), algorithm=algorithm)
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from xorpack.analysis.accounting import PAYLOAD as PAYLOAD_PARTS
 from xorpack.analysis.comparison import OURS, Comparison
@@ -10,7 +10,7 @@ from xorpack.analysis.formats import FormatTable
 from xorpack.analysis.report.contents import Options, Report, TensorReport
 from xorpack.analysis.report.tensor_table import tensors
 from xorpack.analysis.report.view import View, bound, count, times
-from xorpack.analysis.tables import by_reason, mebibytes
+from xorpack.analysis.tables import by_reason, mebibytes, octets
 from xorpack.encoded import SECTIONS
 
 PAYLOAD = "= payload"
@@ -52,6 +52,7 @@ def _checkpoint(report: Report) -> Iterator[str]:
     yield (
         f"{total.per_weight(total.n_bytes):.4f} bits per weight; the bound is {bound(total):.4f}"
         + ("" if total.total_overhead is None else f", overhead {total.total_overhead:.3f}")
+        + octets(total.n_octets)
     )
 
 
@@ -210,15 +211,22 @@ def planes(wide: list[TensorReport]) -> View:
     )
 
 
+_PARTS: Mapping[str, tuple[int, int]] = {
+    "F32": (23, 8),
+    "F16": (10, 5),
+    "BF16": (7, 8),
+    **{f"I{bits}": (bits - 1, 0) for bits in (8, 16, 32)},
+}
+"""Bits of mantissa and exponent, below the sign; other types, that have none, are values."""
+
+
 def role(dtype: str, k: int) -> str:
     """What bit k of an element is.
 
     >>> role("F32", 31), role("BF16", 7), role("F16", 0), role("I8", 7)
     ('sign', 'exponent', 'mantissa', 'sign')
     """
-    mantissa, exponent = {"F32": (23, 8), "F16": (10, 5), "BF16": (7, 8)}.get(
-        dtype, (7 if dtype == "I8" else 8, 0)
-    )
+    mantissa, exponent = _PARTS.get(dtype, (32, 0))
     if k < mantissa:
         return "mantissa" if exponent else "value"
     return "exponent" if k < mantissa + exponent else "sign"

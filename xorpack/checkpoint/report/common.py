@@ -18,7 +18,7 @@ from xorpack.checkpoint.settings import Progress
 from xorpack.files import model
 from xorpack.files.hessians import Hessians
 from xorpack.files.safetensors_file import StoredTensor
-from xorpack.tensors import DTYPES, as_matrix
+from xorpack.tensors import as_matrix
 
 SAMPLE_PART = 1 << 18
 """Weights of one tensor that a sample holds at least, where the tensor has as many."""
@@ -101,7 +101,7 @@ def sample_parts(shapes: Mapping[str, tuple[int, ...]], n_weights: int) -> Itera
         yield names[i], min(rows, max(1, n_weights // n_parts // cols))
 
 
-def counts_of(shape: tuple[int, ...], account: Account, value_bits: int, dtype: str) -> TensorCounts:
+def counts_of(shape: tuple[int, ...], account: Account, value_bits: int) -> TensorCounts:
     """A tensor as formulas of other formats see it."""
     return TensorCounts(
         rows=as_matrix(shape)[0],
@@ -109,7 +109,7 @@ def counts_of(shape: tuple[int, ...], account: Account, value_bits: int, dtype: 
         kept=account.n_kept,
         value_bits=value_bits,
         scale_bits=8 * account.scale_bytes,
-        original_bits=8 * DTYPES[dtype].itemsize,
+        original_bits=8 * account.original_bytes // max(account.n_weights, 1),
         payload_bits=account.payload_bound_bits,
         mask_bits=account.mask_bound_bits,
     )

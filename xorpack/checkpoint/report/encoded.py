@@ -79,7 +79,7 @@ class _Encoded:
             quality=self.wanted.quality,
             kind="encoded",
             settings=checkpoint.files[0].settings,
-            n_parameters=total.n_weights + sum(math.prod(t.shape) for t in carried),
+            n_parameters=sum(math.prod(t.shape) for t in tensors) + sum(math.prod(t.shape) for t in carried),
             total_bytes=file_bytes + other,
             source_bytes=total.original_bytes + carried_bytes + other,
             parts=parts,
@@ -122,7 +122,7 @@ class _Encoded:
             bits_per_weight=total.per_weight(total.n_bytes),
             measured=True,
         )
-        return by_formula(ours, (counts_of(t.shape, t.account, t.bits, t.dtype) for t in chosen))
+        return by_formula(ours, (counts_of(t.shape, t.account, t.bits) for t in chosen))
 
     def _map(self, name: str) -> NDArray[np.float64]:
         tensor = self.checkpoint[name]
@@ -259,7 +259,7 @@ def _network(tensor: EncodedTensor) -> str:
 
 def _rows_of(tensor: EncodedTensor, rows: int) -> BCQTensor | NDArray[Any]:
     if not isinstance(tensor.elements, Bcq):
-        return cpu.decode_rows(tensor, 0, rows)
+        return cpu.decode_rows(tensor, 0, rows).view(tensor.matrix_dtype)
     mask, planes = cpu.decode_planes(tensor, 0, rows)
     return BCQTensor(
         shape=(rows, tensor.cols),

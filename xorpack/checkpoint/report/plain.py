@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ from xorpack.encoding.quantize.bcq import columns_per_scale, quantize
 from xorpack.errors import DataError
 from xorpack.files import model
 from xorpack.files.safetensors_file import SafetensorsFile
-from xorpack.tensors import DTYPES, BCQTensor, as_matrix, n_groups
+from xorpack.tensors import BCQTensor, as_matrix, n_groups
 
 COULD_BE = tuple((sparsity, bits) for sparsity in (0.5, 0.8, 0.9, 0.95) for bits in (1, 2, 3, 4))
 """Sparsities and planes that a plain checkpoint's future is shown for."""
@@ -126,7 +127,7 @@ class _Plain:
             if one.unfit is not None:
                 self.unfit[task.name] = one.unfit
             if self.wanted.progress is not None:
-                self.wanted.progress(task.name, one.report.account.n_weights, self.exact.n_weights)
+                self.wanted.progress(task.name, math.prod(one.report.shape), self.exact.n_weights)
         return tuple(found)
 
     def _task(self, name: str) -> PlainTask:
@@ -144,7 +145,8 @@ class _Plain:
         def one(t: TensorReport) -> tuple[Account, int]:
             if label != LOSSLESS:
                 return t.account, t.bits
-            return t.exact or t.account, 8 * DTYPES[t.dtype].itemsize
+            account = t.exact or t.account
+            return account, 8 * account.original_bytes // max(account.n_weights, 1)
 
         chosen = [(t, *one(t)) for t in tensors]
         total = Account.total(account for _, account, _ in chosen)
@@ -153,7 +155,7 @@ class _Plain:
             note="by what its networks need as a rule",
             bits_per_weight=total.per_weight(total.n_bytes),
         )
-        return by_formula(ours, (counts_of(t.shape, account, bits, t.dtype) for t, account, bits in chosen))
+        return by_formula(ours, (counts_of(t.shape, account, bits) for t, account, bits in chosen))
 
     def _becoming(self, tensors: Sequence[TensorReport]) -> Iterator[Becoming]:
         n_weights = max(sum(t.account.n_weights for t in tensors), 1)
@@ -172,7 +174,7 @@ class _Plain:
             self.quantized is not None and name in self.quantized.selected and name not in self.unfit
         )
         plan = self.quantized if self.quantized is not None and quantizable else self.exact
-        return density_map([plan.mask(name)], *as_matrix(plan.selected[name].shape))
+        return density_map([plan.mask(name)], *plan.matrix(name).shape)
 
     def _compare(self) -> Iterator[tuple[str, Comparison]]:
         for label, plan in ((LOSSLESS, self.exact), (self.label, self.quantized)):
@@ -188,9 +190,9 @@ class _Plain:
 
     def _rows(self, plan: CheckpointPlan, name: str, rows: int) -> BCQTensor | NDArray[Any]:
         stored, settings = plan.selected[name], self.settings
-        array = stored.rows(rows)
         if plan is self.exact:
-            return array
+            return plan.matrix(name)[:rows]
+        array = stored.rows(rows)
         return quantize(
             array,
             bits=settings.bits,
@@ -233,7 +235,7 @@ def report_tensor(task: PlainTask) -> PlainResult:
     name, stored = task.name, task.exact.selected[task.name]
     found, unfit = task.exact.preview(name), None
     account, exact, mask = found.account, None, found.mask
-    bits, group_size = 8 * DTYPES[stored.dtype].itemsize, 0
+    bits, group_size = 8 * account.original_bytes // max(account.n_weights, 1), 0
     if task.quantized is not None:
         settings = task.quantized.settings
         try:

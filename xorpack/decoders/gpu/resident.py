@@ -18,7 +18,6 @@ from xorpack.decoders.gpu.passes import Prelude
 from xorpack.decoders.gpu.store import Store
 from xorpack.elements import Lossless
 from xorpack.encoded import EncodedTensor
-from xorpack.tensors import DTYPES
 
 Step = tuple[Kernel, Launch]
 
@@ -146,7 +145,7 @@ class CodedResident(Resident):
         if dtype not in self._decode_kernels:
             macros: Macros = self.macros
             if isinstance(self.encoded.elements, Lossless):
-                macros = {**macros, "LOSSLESS": DTYPES[dtype].itemsize}
+                macros = {**macros, "LOSSLESS": self.encoded.matrix_dtype.itemsize}
             else:
                 own, element = TYPES.index(self.encoded.dtype), TYPES.index(dtype)
                 macros = {**macros, "LOSSLESS": 0, "OWN": own, "ELEMENT": element}

@@ -15,7 +15,9 @@ from xorpack.decoders.products.trellis import TrellisRows
 from xorpack.decoders.trellis import LoadedTrellis
 from xorpack.elements import Bcq
 from xorpack.encoded import EncodedTensor
+from xorpack.errors import ParameterError
 from xorpack.product import PreparedProduct
+from xorpack.tensors import PACKED_DTYPES
 
 __all__ = ["EncodedProduct"]
 
@@ -28,6 +30,11 @@ class EncodedProduct(PreparedProduct):
 
     def __init__(self, encoded: EncodedTensor, *, jobs: int = 1) -> None:
         cpu.check_encoded(encoded)
+        if encoded.dtype in PACKED_DTYPES:
+            raise ParameterError(
+                f"a tensor of {encoded.dtype} holds integers that a tool packed, so that products by it mean nothing: "
+                f"decode it"
+            )
         super().__init__(encoded.shape)
         kept = Kept(encoded, checks.whole("jobs", jobs, 1))
         loaded = cpu.load(encoded)

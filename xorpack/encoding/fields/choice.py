@@ -145,9 +145,35 @@ def choose_field(
         n_sampled: see there.
         choice: ``auto`` or ``always``.
     """
-    n_bits = 8 * elements.dtype.itemsize
     if not n_sampled:
         return None
+    limit, tried = _candidates(elements, ones, n_sampled)
+    distinct = {(c.low, c.n_symbols): c for c in sorted(tried, key=lambda c: -c.size)}
+    best = sorted(distinct.values(), key=lambda c: c.size)[:N_COMPARED]
+    plans = [
+        (cost, plan)
+        for candidate in best
+        if choice == "always" or candidate.size < limit
+        for cost, plan in _plans(candidate)
+        if plan.code.plane_shape(*elements.shape)[0] < depths.MAX_ROWS
+    ]
+    cost, plan = min(plans, key=lambda found: found[0], default=(0.0, None))
+    return plan if choice == "always" or cost < limit else None
+
+
+def least_bits(elements: NDArray[Any], ones: Sequence[int], n_sampled: int) -> float:
+    """What kept elements take under the best field, or without one, about; arguments as of :func:`choose_field`."""
+    if not n_sampled:
+        return 0.0
+    limit, tried = _candidates(elements, ones, n_sampled)
+    return min([limit, *(candidate.size for candidate in tried)])
+
+
+def _candidates(
+    elements: NDArray[Any], ones: Sequence[int], n_sampled: int
+) -> tuple[float, list[_Candidate]]:
+    """Bits of kept elements without a field, and all fields that are tried."""
+    n_bits = 8 * elements.dtype.itemsize
     share = [
         exception_bits(min(n, n_sampled - n), n_sampled, n_bits) / n_sampled
         if is_constant(min(n, n_sampled - n), n_sampled, n_bits)
@@ -164,17 +190,7 @@ def choose_field(
             rest = n_kept * others + n_symbols * width + 8 * CONFIG_BYTES
             size = rest + bits * PLANE_COST
             tried.append(_Candidate(size, rest, base + low, width, n_symbols, histogram))
-    distinct = {(c.low, c.n_symbols): c for c in sorted(tried, key=lambda c: -c.size)}
-    best = sorted(distinct.values(), key=lambda c: c.size)[:N_COMPARED]
-    plans = [
-        (cost, plan)
-        for candidate in best
-        if choice == "always" or candidate.size < limit
-        for cost, plan in _plans(candidate)
-        if plan.code.plane_shape(*elements.shape)[0] < depths.MAX_ROWS
-    ]
-    cost, plan = min(plans, key=lambda found: found[0], default=(0.0, None))
-    return plan if choice == "always" or cost < limit else None
+    return limit, tried
 
 
 def _histograms(elements: NDArray[Any]) -> list[_Histogram]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from xorpack.checks import choice
+from xorpack.cuda.arrays import TYPES
 from xorpack.decoders.gpu.products.binary import Binary
 from xorpack.decoders.gpu.products.coded_binary import CodedBinary
 from xorpack.decoders.gpu.products.decode import Decode
@@ -36,6 +37,8 @@ def algorithm_of(name: str, encoded: EncodedTensor) -> type[Product]:
 def why_not(algorithm: str, encoded: EncodedTensor, n: int, x_dtype: str, shared_limit: int) -> str:
     """Why ``algorithm`` cannot multiply ``n`` columns of that type; "" where it can."""
     if isinstance(encoded.elements, Lossless):
+        if encoded.dtype not in TYPES:
+            return f"a lossless tensor of {encoded.dtype} is decoded on a GPU, not multiplied"
         reason = f"a lossless tensor of {encoded.dtype} is multiplied by decoding, with activations of its own type"
         if encoded.dtype != x_dtype:
             return f"{reason}, not {x_dtype}"
