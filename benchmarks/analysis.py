@@ -8,12 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import xorpack
-from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq
-from benchmarks.measure import Checks, Row, check_decodes
+from benchmarks.data import NOT_INSTALLED, model_directory, model_matrices, random_bcq, random_weight
+from benchmarks.measure import Checks, Row, check_decodes, interleaved
+from xorpack.analysis import coders
 from xorpack.analysis.accounting import Account
 from xorpack.analysis.comparison import compare
 from xorpack.analysis.mask_models import MaskBounds, MaskCounts
@@ -26,6 +28,9 @@ from xorpack.tensors import BCQTensor
 ALEXNET = ((4096, 9216), (4096, 4096), (1000, 4096))
 """Fully connected layers, output x input."""
 
+FITTED = ((0.5, 3), (0.9, 2))
+"""Sparsity and planes of codes that are fitted to weights."""
+
 COPIES = 64
 """Tensors of 4096 x 4096 that make a file of a billion weights."""
 
@@ -35,6 +40,7 @@ def run(quick: bool) -> Iterator[Row]:
     yield _nothing_beats_its_bound(4 if quick else 24)
     yield _alexnet(ALEXNET[-1:] if quick else ALEXNET)
     yield from _against_ans(1024 if quick else 4096)
+    yield from _fitted_against_ans(quick)
     with tempfile.TemporaryDirectory() as scratch:
         if not Path("/proc/self/status").exists():
             yield Row(what="xorpack report of large files", note="needs /proc")
@@ -110,6 +116,62 @@ def _ans_rows(where: str, tensors: list[BCQTensor], mask_bits: float) -> Iterato
                 digits=3,
                 note=f"{ours:.4f} / {rows[name].bits_per_weight:.4f} bits per weight; bound {bound:.4f}",
             )
+
+
+def _fitted_against_ans(quick: bool) -> Iterator[Row]:
+    """Codes that were fitted to weights, whose planes say something of each other: a sample by seed, or by layer."""
+    if not {name for name in coders.CODERS if name.startswith("ANS")} <= set(coders.available()):
+        yield Row(what="fitted codes against ANS", note="not installed: constriction")
+        return
+    size = 1024 if quick else 4096
+    directory = model_directory()
+    layers: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for name, matrix in () if directory is None else model_matrices(directory):
+        layers.setdefault(name.split(".layer.")[1].split(".")[0], []).append(matrix)
+    for sparsity, bits in FITTED:
+        iid = [[random_weight(size, seed=seed)] for seed in range(1 if quick else 3)]
+        yield from _fitted(f"i.i.d. {size} x {size}", iid, sparsity, bits)
+        if layers:
+            samples = list(layers.values())[: 1 if quick else None]
+            yield from _fitted("all-MiniLM-L6-v2, by layer", samples, sparsity, bits)
+    if directory is None:
+        yield Row(what="fitted codes of all-MiniLM-L6-v2 against ANS", note=NOT_INSTALLED)
+
+
+def _fitted(
+    where: str, samples: list[list[np.ndarray[Any, Any]]], sparsity: float, bits: int
+) -> Iterator[Row]:
+    sizes, speeds = [], []
+    for matrices in samples:
+        tensors = [xorpack.quantize(m, bits=bits, sparsity=sparsity, group_size=0) for m in matrices]
+        contents = [coders.Content.of(tensor) for tensor in tensors]
+        ans = sum(min(coders.ans_iid(c).n_bytes, coders.ans_rows(c).n_bytes) for c in contents)
+        calls = [
+            lambda field=field, tensors=tensors: [xorpack.encode(t, field=field) for t in tensors]
+            for field in ("auto", "none")
+        ]
+        times = interleaved(calls, 1)
+        n_weights = sum(matrix.size for matrix in matrices)
+        speeds.append([n_weights / seconds[0] / 1e6 for seconds in times])
+        own = []
+        for call in calls:
+            encoded = call()
+            for found, tensor in zip(encoded, tensors, strict=True):
+                check_decodes(found, tensor)
+            own.append(sum(sum(found.section_bytes().values()) for found in encoded))
+        sizes.append([n / ans for n in own])
+    case = f"fitted codes, {where}, S {sparsity}, q {bits}"
+    for k, (what, goal) in enumerate((("ours with symbols", 1.02), ("ours", None))):
+        yield Row(
+            what=f"size, {what} / ANS on symbols and mask, {case}",
+            samples=[ratio[k] for ratio in sizes],
+            unit="x",
+            digits=4,
+            at_most=goal,
+            note="the smaller ANS: one probability for the mask, or one a row; scales of rows in both",
+        )
+    for k, what in enumerate(("with symbols", "plain")):
+        yield Row(what=f"encode, {what}, {case}", samples=[speed[k] for speed in speeds], unit="M weights/s")
 
 
 def _large(scratch: Path, n_copies: int) -> Iterator[Row]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xorpack
-from benchmarks.data import random_bcq
+from benchmarks.data import random_bcq, random_weight
 from benchmarks.measure import Checks, Row, interleaved, ratios
 from xorpack.encoded import EncodedTensor
 from xorpack.encoding.quantize.trellis_design import design, exact_rate
@@ -40,6 +40,7 @@ def run(quick: bool) -> Iterator[Row]:
     for sparsity, bits, goals in BCQ:
         where = f"{size} x {size}, S {sparsity}, q {bits}"
         yield from _square(where, partial(_bcq, size, sparsity, bits), goals, n)
+        yield from _symbols(where, size, sparsity, bits, n)
     for rate in RATES:
         yield from _square(
             f"{size} x {size}, trellis {rate}", partial(_trellis, size, size, rate), (None, None), n
@@ -80,6 +81,34 @@ def _square(
     product, _, x = _case(make())
     one, two = interleaved([partial(product.matvec, x, jobs=jobs) for jobs in (1, 2)], n)
     yield Row(what=f"matvec, {where}: 2 threads over 1", samples=ratios(one, two), unit="x", at_least=1.8)
+
+
+def _symbols(where: str, size: int, sparsity: float, bits: int, n: int) -> Iterator[Row]:
+    """Codes that are fitted to normal weights, their symbols under a prefix code, beside the same as planes."""
+    *seconds, dense = _on_one_core(_symbols_and_planes, size, sparsity, bits, n)
+    for k, precision in enumerate(PRECISIONS):
+        own, planes = seconds[k], seconds[2 + k]
+        each = zip(("symbols", "planes", "sgemv"), (own, planes, dense), strict=True)
+        best = ", ".join(f"{what} {1e3 * min(samples):.2f} ms" for what, samples in each) + " at best"
+        for what, other in (("planes", planes), ("sgemv", dense)):
+            yield Row(
+                what=f"matvec with symbols, {where}: time of {what} / ours by {precision}, one core",
+                samples=ratios(other, own),
+                unit="x",
+                note=best,
+            )
+
+
+def _symbols_and_planes(size: int, sparsity: float, bits: int, n: int) -> list[list[float]]:
+    """Seconds of products with symbols, in each precision, then of planes, then of the dense weights."""
+    tensor = xorpack.quantize(random_weight(size), bits=bits, sparsity=sparsity, group_size=0)
+    calls: list[Callable[[], object]] = []
+    for field in ("auto", "none"):
+        product, weights, x = _case(xorpack.encode(tensor, mask_codec="bitmap", field=field))
+        calls += [partial(product.matvec, x, precision=precision) for precision in PRECISIONS]
+    calls.append(partial(np.matmul, weights, x))
+    interleaved(calls, 2)
+    return interleaved(calls, n)
 
 
 def _case(encoded: EncodedTensor) -> tuple[PreparedProduct, NDArray[np.float32], NDArray[np.float32]]:

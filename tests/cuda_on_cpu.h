@@ -68,6 +68,7 @@ static unsigned long progress;
 static jmp_buf scheduler;
 static ucontext_t first_context;
 static std::vector<unsigned> shared;
+static const char* broken;  // what a thread did that it may not
 static void (*body)(void*);
 static void* body_arguments;
 
@@ -126,7 +127,7 @@ static bool turn(unsigned first, unsigned last, bool falling) {
     const unsigned long before = progress;
     for (unsigned n = first; n < last; ++n) {
         const unsigned t = falling ? last - 1 - (n - first) : n;
-        if (!fibers[t].done) resume(t);
+        if (!fibers[t].done && !broken) resume(t);
     }
     return progress != before;
 }
@@ -144,6 +145,7 @@ static int run_block(unsigned n_threads, size_t shared_bytes, long long turns) {
     warp_barriers.assign(n_warps, Barrier());
     exchanges.resize(n_warps);
     block_barrier = Barrier();
+    broken = nullptr;
     shared.assign(shared_bytes / 4 + 4, 0x7FC0DEADu);
     while (live) {
         bool moved = false;
@@ -153,6 +155,7 @@ static int run_block(unsigned n_threads, size_t shared_bytes, long long turns) {
         } else {
             moved = turn(0, n_threads, turns == FALLING);
         }
+        if (broken) return 4;
         if (!moved) return 1;
     }
     for (size_t at = shared_bytes / 4; at < shared.size(); ++at)
@@ -187,7 +190,8 @@ int launch(void (*kernel)(A...), const long long* dims, void** values, std::inde
 }
 
 // dims: grid x, y, z, threads of a block, bytes of shared memory, Turns. Returns 0, 1 for a
-// deadlock, 2 for a write behind shared memory, 3 for a wrong number of arguments.
+// deadlock, 2 for a write behind shared memory, 3 for a wrong number of arguments, 4 where
+// `broken` says what.
 template <class... A> int launch(void (*kernel)(A...), const long long* dims, void** values, int n) {
     if (n != sizeof...(A)) return 3;
     return launch(kernel, dims, values, std::index_sequence_for<A...>());

@@ -23,7 +23,7 @@ import numpy as np
 from crafting import matrix, resign, trellis, unseal, write, write_trellis
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
-from samples import bcq, halves, hostile, pruned
+from samples import bcq, fitted, halves, hostile, pruned
 
 import xorpack
 from xorpack.code.words import pack
@@ -92,6 +92,12 @@ def seeds() -> list[bytes]:
             {"a": xorpack.encode(matrix(), field="always"), "b": xorpack.encode(hostile(np.int8)[:9, :40])},
             {"a": xorpack.encode(hostile(np.float16), field="always", mask_codec="block")},
             {"a": xorpack.encode(bcq((20, 70), 0.5, 3, group_size=16), mask_codec="block")},
+            {
+                "a": xorpack.encode(
+                    fitted((20, 70), 0.5, 3, group_size=16), field="always", mask_codec="bitmap"
+                )
+            },
+            {"a": xorpack.encode(fitted((20, 70), 0.8, 4), field="always", mask_codec="cascade")},
             {"a": xorpack.encode(bcq((20, 70), 0.9), network=xorpack.XorNetwork.dense(n_in=1, n_out=2))},
             {"a": xorpack.encode(bcq((20, 70), 0.9), network=xorpack.XorNetwork.sparse(n_in=2, n_out=3))},
             {"a": xorpack.encode(bcq((20, 70), 0.5, 3, group_size=16), payload="packed")},

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from mask_samples import any_factors, crowded, with_mask
 from numpy.typing import NDArray
-from samples import bcq, halves, hostile, pruned
+from samples import bcq, fitted, halves, hostile, pruned
 
 import xorpack
 from xorpack import EncodedTensor, XorNetwork
@@ -19,7 +19,7 @@ from xorpack.code.trellis import TrellisNetwork
 from xorpack.code.words import n_chunks, pack, tail_mask, unpack
 from xorpack.decoders import reference
 from xorpack.elements import Trellis
-from xorpack.tensors import TrellisTensor, as_matrix, n_groups
+from xorpack.tensors import BCQTensor, TrellisTensor, as_matrix, n_groups
 
 EARLY = XorNetwork.quasi_cyclic()
 """What files of 0.1 have."""
@@ -48,8 +48,10 @@ def _packed(
 
 
 def coded_words(encoded: EncodedTensor) -> NDArray[np.uint32]:
-    """The coded planes before corrections, by the reference."""
-    mask, _ = reference.decode_planes(encoded)
+    """The coded planes before corrections, by the reference; all planes where they are under a prefix code."""
+    mask, planes = reference.decode_planes(encoded)
+    if encoded.kind == "bcq" and encoded.field is not None:
+        return planes
     if encoded.packed is None:
         return reference.expand(encoded.coded, 0, encoded.rows, mask)
     starts = encoded.packed.row_starts(0, mask, lambda first, last: mask[first:last])
@@ -62,6 +64,13 @@ def _wide_scales() -> EncodedTensor:
     rng = np.random.default_rng(5)
     scales = rng.choice([1e-40, -2e-45, 0.0, -0.0, 1.0, 2.0**-11, 65504.0, 3e-5], tensor.scales.shape)
     return xorpack.encode(replace(tensor, scales=scales.astype(np.float32)))
+
+
+def _nearly_constant() -> BCQTensor:
+    """A symbol that nearly all weights have, so that the first bit of codewords is constant but for a few."""
+    tensor = fitted((100, 640), 0.4, 3)
+    rare = pack(np.random.default_rng(4).random((100, 640)) < 0.02)
+    return replace(tensor, planes=tensor.planes & rare | np.stack([tensor.mask & ~rare] * 3))
 
 
 def _skewed(bits: int, sparsity: float, **options: Any) -> Callable[[], EncodedTensor]:
@@ -120,6 +129,30 @@ MASKS: Mapping[str, Callable[[], EncodedTensor]] = {
 }
 """A tensor for each way to decode a mask."""
 
+
+def _signs(
+    *args: Any, group_size: int = 0, dtype: str = "F32", **options: Any
+) -> Callable[[], EncodedTensor]:
+    return lambda: xorpack.encode(
+        fitted(*args, group_size=group_size, dtype=dtype), field="always", **options
+    )
+
+
+SIGNS: Mapping[str, Callable[[], EncodedTensor]] = {
+    "signs": _signs((300, 777), 0.9, 2),
+    "signs, unrolled": _signs((150, 1024), 0.5, 3, lanes=32, group_size=128, dtype="F16"),
+    "signs, two panels": _signs((90, 1400), 0.3, 2, lanes=32, group_size=128),
+    "signs, turns": _signs((90, 1100), 0.7, 3, lanes=16, dtype="BF16"),
+    "signs, corrections": _signs((120, 512), 0.5, 3, rate=0.4, group_size=64, mask_codec="bitmap"),
+    "signs, cascade": _signs((120, 700), 0.9, 2, mask_codec="cascade"),
+    "signs, quasi-cyclic": _signs((60, 400), 0.6, 4, network=EARLY),
+    "signs, nothing pruned": _signs((70, 1024), 0.0, 4),
+    "signs, nearly constant": lambda: xorpack.encode(_nearly_constant(), field="always"),
+    "signs, one row": _signs((1, 9000), 0.5, 3),
+    "signs, one column": _signs((3000, 1), 0.5, 2),
+}
+"""Binary codes under a prefix code."""
+
 BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "small": lambda: _plain((64, 64), 0.5, 2, dtype="F16"),
     "odd columns": lambda: _plain((33, 100), 0.5, 1),
@@ -175,6 +208,7 @@ BCQ: Mapping[str, Callable[[], EncodedTensor]] = {
     "packed, block": _packed((300, 777), 0.8, 1, mask_codec="block"),
     "packed, nothing pruned": _packed((70, 1100), 0.0, 2, group_size=32),
     "packed, one column": _packed((70, 1), 0.5, 2),
+    **SIGNS,
     "packed, all pruned": _packed((20, 100), 1.1, 2),
     "packed, constant planes": lambda: _constant_planes(payload="packed"),
     **MASKS,

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from xorpack.cuda.arrays import ArrayView
 from xorpack.cuda.launches import Launch
-from xorpack.cuda.sources import Kernel
+from xorpack.cuda.sources import ARCHITECTURES, Kernel
 from xorpack.decoders.gpu.packed import MaskForm, pack
 from xorpack.decoders.gpu.tensor import GpuTensor
 from xorpack.encoded import EncodedTensor
@@ -35,11 +35,13 @@ from xorpack.tensors import DTYPES
 
 COMPILER = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+WARPGROUPS = Path(__file__).with_name("warpgroups_on_cpu.h")
 OPTIONS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w")
 WRONG = {
     1: "threads wait for each other",
     2: "a write behind shared memory",
     3: "another number of arguments",
+    4: "asynchronous work is not used as it must be",
 }
 TURNS = {"rising": 0, "falling": 1, "a warp ahead": 2}
 ONE_AT_A_TIME = threading.Lock()
@@ -55,18 +57,12 @@ def load(encoded: EncodedTensor, mask: MaskForm = "stored", **options: Any) -> G
 @functools.cache
 def compiled(kernel: Kernel) -> Any:
     """Entry point of a kernel: ``(dims, arguments, n)`` to 0 or a key of WRONG."""
-    mma = ""
-    if kernel.name in ("matmul", "trellis_fragments", "trellis_matmul"):
-        value = "xp_from_half(bits)" if dict(kernel.macros)["X"] == 1 else "__uint_as_float(bits << 16)"
-        mma = (
-            "inline void xp_mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {\n"
-            f"    cpu_mma(c, a, b0, b1, [](unsigned bits) {{ return {value}; }});\n}}\n"
-        )
+    text = HEADER.read_text() + _tensor_cores(kernel)
     tail = (
         '\nextern "C" int run(const long long* dims, void** arguments, int n)'
         f" {{ return cpu::launch({kernel.name}, dims, arguments, n); }}\n"
     )
-    text = HEADER.read_text() + mma + kernel.source() + tail
+    text += kernel.source() + tail
     digest = hashlib.sha256(repr((OPTIONS, COMPILER, text)).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"xorpack-kernels-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -82,6 +78,33 @@ def compiled(kernel: Kernel) -> Any:
     entry = ctypes.CDLL(str(library)).run
     entry.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
     return entry
+
+
+def _tensor_cores(kernel: Kernel) -> str:
+    """What a kernel takes besides HEADER: products of elements of its type, and what warpgroups have."""
+    if kernel.name not in ("matmul", "trellis_fragments", "trellis_matmul", *ARCHITECTURES):
+        return ""
+    kernel_type = dict(kernel.macros)["X"]
+    bits = "xp_from_half(bits)" if kernel_type == 1 else "__uint_as_float(bits << 16)"
+    value = f"[](unsigned bits) {{ return {bits}; }}"
+    if kernel.name not in ARCHITECTURES:
+        return (
+            "inline void xp_mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {\n"
+            f"    cpu_mma(c, a, b0, b1, {value});\n}}\n"
+        )
+    return (
+        WARPGROUPS.read_text()
+        + f"""
+static const auto elements = [] {{
+    std::vector<float> all;
+    for (unsigned n = 0; n < 65536; ++n) all.push_back(({value})(n));
+    return all;
+}}();
+inline float xp_element(unsigned bits) {{ return elements[bits & 0xFFFF]; }}
+inline unsigned xp_two(unsigned a, unsigned b, unsigned c) {{ return cpu_two<{kernel_type}>(a, b, c, xp_element); }}
+template <int Left> void xp_products_wait() {{ cpu_products_wait<Left>(xp_element); }}
+"""
+    )
 
 
 def guarded(n_bytes: int) -> NDArray[np.uint8]:
@@ -107,10 +130,12 @@ class HostDevice:
         shared_limit: int = 227 << 10,
         turns: str = "rising",
         counts_bits: bool = True,
+        warpgroups: bool = True,
     ) -> None:
         self.n_multiprocessors = n_multiprocessors
         self.shared_limit = shared_limit
         self.counts_bits = counts_bits
+        self.warpgroups = warpgroups
         self.turns = TURNS[turns]
         self.launched: list[str] = []
         self.allocations = 0

@@ -19,7 +19,7 @@ from xorpack.code.layout import Layout
 from xorpack.cuda.launches import Launch
 from xorpack.cuda.sources import OPTIONS, Kernel, Macros, network_macros, trellis_macros
 from xorpack.decoders.gpu import launches
-from xorpack.decoders.gpu.products import trellis_tiles
+from xorpack.decoders.gpu.products import coded_wide, trellis_tiles, trellis_wide, wide
 from xorpack.decoders.gpu.products.binary import DIGITS, digit_macros, digits_step
 from xorpack.decoders.gpu.products.coded_binary import coded_launch, coded_macros
 from xorpack.decoders.gpu.products.product import PRECISIONS, finish_launch
@@ -107,12 +107,23 @@ def kernels(kind: str, bits: int, arch: str) -> Iterator[tuple[Kernel, Launch]]:
         for shift, n in ((5, 1), (2, 1), (2, 8)):
             for precision in PRECISIONS:
                 yield coded_kernel(macros, shift, n, precision)
+        if arch == "sm_90" and bits <= coded_wide.MAX_WINDOWS:
+            for shift in (5, 2):
+                yield coded_wide_kernel(macros, shift)
 
 
 def coded_kernel(macros: Macros, shift: int, n: int, precision: str = PRECISIONS[0]) -> tuple[Kernel, Launch]:
     """The product of ``n`` columns by binary tensor cores, of groups of ``2^shift`` chunks; 5: row scales."""
     own = {**macros, **coded_macros(int(macros["PLANES"]), shift, n, precision)}
     return Kernel.of("coded_product", own), coded_launch(LAYOUT, own, MULTIPROCESSORS)
+
+
+def coded_wide_kernel(macros: Macros, shift: int, x_type: int = 1) -> tuple[Kernel, Launch]:
+    """The product of 256 columns, of groups of ``2^shift`` chunks; 5: row scales. For compute capability 9.0."""
+    groups = 1 if shift == 5 else LAYOUT.chunks >> shift
+    special, shared_bytes = coded_wide.specialised(int(macros["PLANES"]), groups)
+    launch = Launch(grid=(384, 1, 1), block=wide.THREADS, shared_bytes=shared_bytes)
+    return Kernel.of("coded_wide", {**macros, "X": x_type, **special}), launch
 
 
 def mask_kernels(n_filters: int) -> Iterator[tuple[Kernel, Launch]]:
@@ -171,6 +182,17 @@ def tiles_kernels(rate: Fraction, n: int) -> Iterator[tuple[Kernel, Launch]]:
     yield Kernel.of("trellis_matmul", macros), launch
 
 
+def wide_kernels(
+    rate: Fraction, x_type: int = 1, *, outliers: bool = False
+) -> Iterator[tuple[Kernel, Launch]]:
+    """The kernels that multiply a trellis tensor of that rate by 256 columns, for compute capability 9.0."""
+    special, shared_bytes = trellis_wide.specialised(design(rate).network, outliers=outliers)
+    yield Kernel.of("wide_activations", {"X": x_type}), Launch.of_threads(1 << 20)
+    macros = trellis_macros(design(rate).network) | {"SCALE": 1, "MASK": 0, "SKEW": 1, "X": x_type} | special
+    launch = Launch(grid=(384, 1, 1), block=wide.THREADS, shared_bytes=shared_bytes)
+    yield Kernel.of("trellis_wide", macros), launch
+
+
 def search_kernels(rate: Fraction, arch: str, window: int | None = None) -> Iterator[tuple[Kernel, Launch]]:
     """The kernels that search the columns of a trellis tensor of that rate."""
     found = SearchPlan.of(design(rate, window).network, SHARED_LIMIT[arch] << 10, fine=rate >= FINE_RATE)
@@ -196,7 +218,7 @@ def cubin(kernel: Kernel, arch: str) -> bytes:
 def _compile(kernel: Kernel, arch: str) -> tuple[Resources, bytes]:
     from cuda.bindings import nvrtc
 
-    text = kernel.source().encode()
+    text, arch = kernel.source().encode(), kernel.architecture or arch
     _, program = nvrtc.nvrtcCreateProgram(text, f"{kernel.name}.cu".encode(), 0, [], [])
     options = [f"--gpu-architecture={arch}".encode(), b"-ftz=true", b"--ptxas-options=-v"]
     options += [option.encode() for option in OPTIONS]
@@ -267,7 +289,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
     for rate in RATES:
         bits = design(rate).network.n_planes
         tiles = tiles_kernels(rate, 64)
-        members = chain(trellis_kernels(rate, arch), tiles, search_kernels(rate, arch))
+        many = wide_kernels(rate) if arch == "sm_90" and bits <= trellis_tiles.MAX_PLANES else ()
+        members = chain(trellis_kernels(rate, arch), tiles, many, search_kernels(rate, arch))
         groups.append((f"trellis, R {rate}", bits, members))
     for bits, m, of in ((2, LARGE_RING, "fixed"), (2, LARGE_RING - 1, "border"), (16, LARGE_RING, "fixed")):
         groups.append((f"rings, {of}", bits, ring_kernels(bits, m)))
@@ -281,6 +304,8 @@ def rows(arch: str) -> Iterator[tuple[str, ...]]:
                 name += f" {('F32', 'F16', 'BF16')[int(macros['X'])]} x {8 * int(macros['TILES'])}"
             if name == "digits":
                 name += f", {macros.get('PRODUCTS', 3)} x {macros.get('COPIES', 1)}"
+            if name == "coded_wide":
+                name += ", row" if macros["ROW_SCALES"] else ", groups of 128"
             if name == "coded_product":
                 scales = "row" if macros["GROUP_SHIFT"] == 5 else "groups of 128"
                 name += f", {scales}, {'1' if macros['ONE'] else 'up to 8'} columns"

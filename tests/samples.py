@@ -48,6 +48,24 @@ def bcq(
     )
 
 
+def fitted(
+    shape: tuple[int, ...] = (64, 64),
+    sparsity: float = 0.5,
+    bits: int = 2,
+    *,
+    agree: float = 0.85,
+    **options: Any,
+) -> BCQTensor:
+    """:func:`bcq`, but planes that say something of each other: each is the one before at a share of ``agree``."""
+    tensor = bcq(shape, sparsity, bits, **options)
+    rng = np.random.default_rng([9, bits, *shape])
+    rows, cols = as_matrix(shape)
+    planes = list(tensor.planes[:1])
+    for _ in range(bits - 1):
+        planes.append((planes[-1] ^ words.pack(rng.random((rows, cols)) >= agree)) & tensor.mask)
+    return replace(tensor, planes=np.stack(planes))
+
+
 def with_digest_of_weights(encoded: EncodedTensor) -> EncodedTensor:
     """``encoded`` as it was written before there were digests of planes, in versions 1 and 2 for instance."""
     if encoded.kind != "bcq":

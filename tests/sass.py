@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, product
@@ -39,6 +39,15 @@ TRELLIS = {
     "trellis R 2, q 6": Fraction(2),
     "trellis R 3, q 7": Fraction(3),
 }
+WIDE = ("trellis R 1, q 4", "trellis R 2, q 6")
+"""Of those products of 256 columns."""
+MARKERS = {
+    "trellis_matmul": "HMMA",
+    "trellis_wide": "HGMMA",
+    "trellis_product": "BMMA",
+    "coded_product": "BMMA",
+}
+"""What a kernel's main loop is known by; of others it is "LDS"."""
 WINDOWS = (12, 16)
 """Of networks whose rings are eliminated."""
 SEARCHES = (2, 3)
@@ -89,15 +98,58 @@ def disassemble(cubin: bytes) -> str:
 
 def count(kernel: Kernel, steps: int, arch: str = ARCH) -> Count:
     """The count of a kernel whose main loop makes so many steps."""
-    text = disassemble(nvrtc.cubin(kernel, arch))
-    marker = (
-        "HMMA" if kernel.name == "trellis_matmul" else "BMMA" if kernel.name.endswith("_product") else "LDS"
-    )
-    return main_loop(text.split(f".text.{kernel.name}:")[1].split("\n.text.")[0], marker, steps)
+    text = disassemble(nvrtc.cubin(kernel, arch)).split(f".text.{kernel.name}:")[1].split("\n.text.")[0]
+    if kernel.name == "coded_wide":
+        return with_detour(text, "HGMMA", steps)
+    return main_loop(text, MARKERS.get(kernel.name, "LDS"), steps)
 
 
 def main_loop(text: str, marker: str, steps: int) -> Count:
     """The shortest loop in the machine code of one kernel that has as many instructions ``marker`` as any."""
+    code, loops = loops_of(text)
+    begin, end = _marked(code, loops, marker)
+    inner = {n for first, last in loops if begin < first and last < end for n in range(first, last + 1)}
+    names = [
+        re.sub(r"^@!?U?P\w+\s+", "", code[n]).split()[0].split(".")[0]
+        for n in range(begin, end + 1)
+        if n not in inner
+    ]
+    return Count(instructions=len(names), inner=len(inner), steps=steps, kinds=Counter(names))
+
+
+def with_detour(text: str, marker: str, steps: int) -> Count:
+    """The main loop of a kernel that leaves it out for most of the time what a branch jumps over: 1 time of 8.
+
+    Instructions are those of 8 ways through it; of the detour all are counted, those of its loops once.
+    """
+    code, loops, labels = jumps_of(text)
+    begin, end = _marked(code, loops, marker)
+    skipped = 0
+    for n in range(begin, end):
+        jump = re.search(r"\bBRA\b.*?(\.L_\w+)", code[n])
+        target = labels.get(jump[1], 0) if jump else 0
+        if target <= end and marker not in "".join(code[n:target]):
+            skipped = max(skipped, target - n - 1)
+    names = [re.sub(r"^@!?U?P\w+\s+", "", each).split()[0].split(".")[0] for each in code[begin : end + 1]]
+    n_all = 8 * (len(names) - skipped) + skipped
+    return Count(instructions=n_all, inner=skipped, steps=8 * steps, kinds=Counter(names))
+
+
+def main_block(text: str, marker: str) -> list[str]:
+    """The instructions of that loop, with loops in it."""
+    code, loops = loops_of(text)
+    begin, end = _marked(code, loops, marker)
+    return code[begin : end + 1]
+
+
+def loops_of(text: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """All instructions, and of every loop the first and the last one."""
+    code, loops, _ = jumps_of(text)
+    return code, loops
+
+
+def jumps_of(text: str) -> tuple[list[str], list[tuple[int, int]], dict[str, int]]:
+    """The same, and where labels are."""
     labels: dict[str, int] = {}
     code: list[str] = []
     for line in text.splitlines():
@@ -108,20 +160,65 @@ def main_loop(text: str, marker: str, steps: int) -> Count:
     loops = []
     for end, text in enumerate(code):
         jump = re.search(r"\bBRA\b.*?(\.L_\w+)", text)
-        if jump and labels.get(jump[1], end + 1) <= end:
-            loops.append((labels[jump[1]], end))
+        begin = labels.get(jump[1], end + 1) if jump else end + 1
+        # What stands behind an end of the kernel and jumps back is a detour, no loop.
+        if begin <= end and not any(re.match(r"EXIT\b", each) for each in code[begin:end]):
+            loops.append((begin, end))
+    return code, loops, labels
+
+
+def _marked(code: Sequence[str], loops: Sequence[tuple[int, int]], marker: str) -> tuple[int, int]:
     marked = [sum(marker in text for text in code[first : last + 1]) for first, last in loops]
-    begin, end = min(
+    return min(
         (loop for loop, n in zip(loops, marked, strict=True) if n == max(marked)),
         key=lambda loop: loop[1] - loop[0],
     )
-    inner = {n for first, last in loops if begin < first and last < end for n in range(first, last + 1)}
-    names = [
-        re.sub(r"^@!?U?P\w+\s+", "", code[n]).split()[0].split(".")[0]
-        for n in range(begin, end + 1)
-        if n not in inner
-    ]
-    return Count(instructions=len(names), inner=len(inner), steps=steps, kinds=Counter(names))
+
+
+def in_flight(kernel: Kernel, arch: str = ARCH) -> tuple[int, list[str]]:
+    """Asynchronous products in the main loop, and instructions that write a register while one may still use it.
+
+    A product's operands are read, its sums written, until a wait for its group. The loop is walked twice: what it has
+    in flight at its end is so at its beginning.
+    """
+    text = disassemble(nvrtc.cubin(kernel, arch)).split(f".text.{kernel.name}:")[1].split("\n.text.")[0]
+    return overwritten(main_block(text, "HGMMA"))
+
+
+def overwritten(loop: Sequence[str]) -> tuple[int, list[str]]:
+    """See :func:`in_flight`; ``loop``: its instructions."""
+    groups: list[set[int]] = [set()]
+    products, wrong = 0, []
+    for text in (*loop, *loop):
+        text = re.sub(r"^@!?U?P\w+\s+", "", text)
+        name = text.split()[0]
+        if name.startswith("HGMMA"):
+            numbers = [int(number) for number in re.findall(r"\bR(\d+)", text)]
+            sums, operand = numbers[0], numbers[1]
+            groups[-1] |= {*range(sums, sums + 128), *range(operand, operand + 4)}
+            products += 1
+            if "gsb0" in text:
+                groups.append(set())
+            continue
+        if left := re.match(r"WARPGROUP\.DEPBAR\.LE gsb0, (?:0x)?(\w+)", text):
+            keep = int(left[1], 16)
+            groups = groups[max(0, len(groups) - 1 - keep) :]
+            continue
+        if written(text) & set().union(*groups):
+            wrong.append(text)
+    return products // 2, wrong
+
+
+def written(text: str) -> set[int]:
+    """Registers that an instruction writes: the first it names, and those behind it of one that writes several."""
+    name, _, operands = text.partition(" ")
+    if re.match(r"(ST|BRA|SYNCS|BAR|RED|NOP|WARPSYNC|BSSY|BSYNC|R2UR|EXIT|[IF]SETP|R2P|VOTEU)", name):
+        return set()
+    found = re.match(r"\s*(?:U?P\w+,\s*)*R(\d+)", operands)
+    if found is None:
+        return set()
+    width = 4 if ".128" in name else 2 if ".64" in name or ".WIDE" in name else 1
+    return set(range(int(found[1]), int(found[1]) + width))
 
 
 def window_count(rate: int, arch: str = ARCH) -> float:
@@ -168,6 +265,11 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
     found["trellis R 2, q 6, fast"] = trellis_kernel(Fraction(2), precision="fast")
     for n in (16, 64):
         found[f"trellis R 2, q 6, tiles of {n} columns"] = list(nvrtc.tiles_kernels(Fraction(2), n))[1][0], 4
+    for name in WIDE:
+        kernel = list(nvrtc.wide_kernels(TRELLIS[name]))[1][0]
+        found[f"{name}, 256 columns"] = kernel, 2
+        kernel = list(nvrtc.wide_kernels(TRELLIS[name], outliers=True))[1][0]
+        found[f"{name}, outliers, 256 columns"] = kernel, 2
     for (what, network), bits in product(CODED.items(), (2, 3)):
         for name, shift, n, precision in (
             ("row scales", 5, 1, "float32"),
@@ -182,6 +284,9 @@ def kernels() -> dict[str, tuple[Kernel, int]]:
             macros |= {"BITS": bits, "ZEROS": "0x0u", "ONES": "0x0u", "MASK": 1, "SCALE": 1}
             kernel, _ = nvrtc.coded_kernel(macros, shift, n, precision)
             found[f"{what}, q {bits}, {name}"] = kernel, CODED_STEPS
+            if n == 1 and precision == "float32":
+                many, _ = nvrtc.coded_wide_kernel(macros, shift)
+                found[f"{what}, q {bits}, {name}, 256 columns"] = many, 2
     for kind, bits in product(("default", "quasi-cyclic"), (2, 3)):
         matvec = next(each for each, _ in nvrtc.kernels(kind, bits, ARCH) if each.name == "matvec")
         found[f"matvec, {kind}, q {bits}, groups of 128"] = matvec, CODED_STEPS

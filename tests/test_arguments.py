@@ -62,7 +62,7 @@ CALLS = {
     "lanes": (lambda v: xorpack.encode(WEIGHT, lanes=v), odd(None)),
     "mask codec": (lambda v: xorpack.encode(WEIGHT, mask_codec=v), ODD),
     "prefer": (lambda v: xorpack.encode(WEIGHT, prefer=v), ODD),
-    "field": (lambda v: xorpack.encode(WEIGHT, field=v), ODD),
+    "field": (lambda v: xorpack.encode(WEIGHT, field=v), odd(None)),
     "cannot be encoded": (xorpack.encode, (*ODD, [1, 2], ENCODED)),
     "cannot be decoded": (xorpack.decode, (*ODD, WEIGHT, bcq())),
     "cannot be decoded ": (cpu.decode_rows, (*ODD, WEIGHT)),
@@ -183,8 +183,8 @@ def test_options_that_cannot_apply_to_a_tensor() -> None:
     dense = xorpack.XorNetwork.dense(n_in=1, n_out=2)
     with pytest.raises(ParameterError, match="rate is of turned and quasi-cyclic networks"):
         xorpack.encode(WEIGHT, network=dense, rate=0.5)
-    with pytest.raises(ParameterError, match="field is of lossless arrays"):
-        xorpack.encode(bcq(), field="always")
+    with pytest.raises(ParameterError, match="a field of binary codes is of the XOR code of any rate"):
+        xorpack.encode(bcq(), field="always", network=dense)
     assert Settings().check() is None
 
 

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import torch
 from mask_samples import any_factors, with_mask
-from samples import bcq, pruned
+from samples import bcq, fitted, pruned
 from torch import nn
 
 import xorpack
@@ -56,6 +56,7 @@ KINDS: Mapping[str, Callable[[Shape], EncodedTensor]] = {
     "bcq, constant": _bcq("constant", 0.0),
     "bcq, bmf": _bmf,
     "bcq, packed": lambda shape: xorpack.encode(bcq(shape, 0.7, 2), prefer="speed"),
+    "bcq, signs": lambda shape: xorpack.encode(fitted(shape, 0.5, 3, group_size=32), field="always"),
     "trellis": _trellis,
     "trellis, masked, gains": lambda shape: _trellis(shape, sparsity=0.5, column_gains=True),
     "F32": _lossless(np.float32),

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from xorpack.code.corrections import Corrections, packed_sizes, unpack
 from xorpack.errors import FormatError
-from xorpack.fields.field import Field
+from xorpack.fields.field import Field, FieldCode
+from xorpack.fields.signs import SignField
 from xorpack.tensors import (
     BCQ_DTYPES,
     DTYPES,
@@ -35,6 +36,7 @@ class Bcq:
         scales: float16 or float32 (rows, n_groups, q): the alphas.
         group_size: columns that share scales; 0 = the row.
         method: how the scales were fitted; information only.
+        field: the signs under a prefix code, or None. Planes, as they are coded, are then the first bits of codewords.
     """
 
     KIND: ClassVar[str] = "bcq"
@@ -42,6 +44,7 @@ class Bcq:
     scales: NDArray[Any]
     group_size: int = 0
     method: str = ""
+    field: SignField | None = None
 
     def check(self, shape: tuple[int, ...], dtype: str, bits: int, constants: tuple[int, int]) -> None:
         """Raise FormatError unless a tensor can have such elements."""
@@ -55,6 +58,8 @@ class Bcq:
             raise FormatError(f"scales of shape {self.scales.shape}, not {expected}")
         if self.scales.dtype not in (np.float16, np.float32):
             raise FormatError(f"scales of type {self.scales.dtype}, not float16 or float32")
+        if self.field is not None:
+            check_unused(self.field.code, bits, constants)
 
     def check_values(self) -> None:
         """Raise FormatError if a scale is NaN or infinite."""
@@ -63,7 +68,7 @@ class Bcq:
 
     def sections(self) -> Mapping[str, NDArray[Any]]:
         """The arrays that a file stores."""
-        return {"scales": self.scales}
+        return {"scales": self.scales, **({} if self.field is None else {"field": self.field.data})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,12 +92,7 @@ class Lossless:
         if self.field is None:
             return
         code, layout = self.field.code, self.field.layout
-        if code.low + code.width > bits:
-            raise FormatError(f"field of bits {code.low} to {code.low + code.width - 1} of {bits}")
-        if code.unused & ~constants[0]:
-            raise FormatError(
-                f"planes {code.unused:#x} of the field are not all constantly 0: {constants[0]:#x}"
-            )
+        check_unused(code, bits, constants)
         rows, cols = as_matrix(shape)
         if (layout.rows, layout.cols) != code.plane_shape(rows, cols * n_octets):
             raise FormatError(f"field: layout of {layout.rows} x {layout.cols} bits")
@@ -180,6 +180,14 @@ class Trellis:
 
 
 Elements = Bcq | Lossless | Trellis
+
+
+def check_unused(code: FieldCode, bits: int, constants: tuple[int, int]) -> None:
+    """Raise FormatError unless a field is of the planes that there are, and those that it leaves empty are 0."""
+    if code.low + code.width > bits:
+        raise FormatError(f"field of bits {code.low} to {code.low + code.width - 1} of {bits}")
+    if code.unused & ~constants[0]:
+        raise FormatError(f"planes {code.unused:#x} of the field are not all constantly 0: {constants[0]:#x}")
 
 
 def octets(kind: str, dtype: str, bits: int) -> int:

@@ -21,6 +21,7 @@ from xorpack.code.words import Words
 from xorpack.elements import Bcq, Elements, Lossless, Trellis, octets
 from xorpack.errors import FormatError, ParameterError
 from xorpack.fields.field import Field
+from xorpack.fields.signs import SignField
 from xorpack.masks import Mask
 from xorpack.product import PreparedProduct
 from xorpack.tensors import DTYPES, TrellisTensor, as_matrix
@@ -71,6 +72,8 @@ class EncodedTensor:
         if isinstance(self.elements, Trellis) and self.elements.n_outliers > self.n_kept:
             raise FormatError(f"n_outliers {self.elements.n_outliers} of {self.n_kept} kept weights")
         self.elements.check(self.shape, self.dtype, self.bits, self.planes.constants)
+        if isinstance(self.field, SignField):
+            self.field.check(self.planes)
         self.mask.check(self.planes.host)
 
     @property
@@ -129,9 +132,9 @@ class EncodedTensor:
         return 0 if isinstance(self.elements, Lossless) else self.elements.group_size
 
     @property
-    def field(self) -> Field | None:
-        """The field of lossless elements that have one, else None."""
-        return self.elements.field if isinstance(self.elements, Lossless) else None
+    def field(self) -> Field | SignField | None:
+        """The field of lossless elements or binary codes that have one, else None."""
+        return None if isinstance(self.elements, Trellis) else self.elements.field
 
     @property
     def n_corrections(self) -> int:

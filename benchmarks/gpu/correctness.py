@@ -46,7 +46,7 @@ def check_product(
     first = out.get()
     what = f"{algorithm}, batch {x.shape[0]}, {encoded.shape}"
     Checks.require(bool(np.isfinite(first).all()), f"{what}: elements unwritten or not finite")
-    rounding = 2.0**-11 if algorithm in ("decode", "trellis_tiles") else 0.0
+    rounding = 2.0**-11 if algorithm in ("decode", "trellis_tiles", "wide") else 0.0
     for begin, end in slices(encoded.rows):
         wanted, sizes = _products(encoded, begin, end, x.get())
         bound = (DEPTH * 2.0**-24 + rounding) * sizes + 1e-30

@@ -70,9 +70,11 @@ def run(bench: Bench, case: Case | TrellisCase, batches: Sequence[int], *, csr: 
         fused = (
             ("tables", "tensor_cores", "binary") if isinstance(case, Case) else ("binary", "trellis_tiles")
         )
-        for algorithm in (*fused, "decode"):
+        for algorithm in (*fused, "wide", "decode"):
             few = algorithm in ("tables", "binary")
             if (few and n > 8) or (algorithm in ("decode", "trellis_tiles") and n < 8):
+                continue
+            if algorithm == "wide" and (n < 64 or not bench.target.warpgroups):
                 continue
             check_product(cupy, encoded, tensors[0], x, algorithm)
             tensors[0].prepare(n, "F16", stream=timer.stream, algorithm=algorithm)
@@ -110,8 +112,8 @@ def _rows(
     note = f"{moved} bytes moved at least, {achieved:.0f} % of the copy bandwidth"
     us = [s * 1e6 for s in ours]
     yield Row(what=f"{algorithm}, batch {n}, {case.name}", samples=us, unit="us", digits=1, note=note)
-    least = {1: case.at_least, 8: case.at_least_8, 256: 1 / 1.3}.get(n)
-    best = {1: "binary", 8: "binary"}
+    least = {1: case.at_least, 8: case.at_least_8, 256: goals.LEAST_256}.get(n)
+    best = {1: "binary", 8: "binary", 256: "wide" if bench.target.warpgroups else "decode"}
     yield Row(
         what=f"{algorithm} over cuBLAS fp16, batch {n}, {case.name}",
         samples=ratios(blas, ours),

@@ -121,6 +121,7 @@ def test_what_is_finished_is_not_done_again(
         {"lossless": True},
         {"target_bits": 3.0},
         {"sparsity": 0.9, "scope": "global", "mask_codec": "bitmap"},
+        {"bits": 3, "symbols": "entropy"},
     ],
 )
 def test_other_settings_and_a_single_file(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -157,6 +158,7 @@ def test_what_is_damaged_is_done_again(
     ("options", "message"),
     [
         ({"bits": 3}, "begun with bits 2, not 3"),
+        ({"symbols": "entropy"}, "begun with symbols 'planes', not 'entropy'"),
         ({"prefer": "speed"}, "begun with prefer 'size', not 'speed'"),
         ({"exclude": ("layers.1.0",)}, r"begun with exclude \[\], not \['layers.1.0'\]"),
     ],

@@ -190,6 +190,10 @@ USELESS = [
     ),
     ({"payload": "packed", "rate": 2.0}, "payload is of planes, and rate asks for a trellis"),
     ({"payload": "xor", "max_size": 10**9}, "payload is of planes, and max_size asks for a trellis"),
+    ({"symbols": "entropy", "rate": 2.0}, "symbols is of binary codes, and rate asks for a trellis"),
+    ({"symbols": "entropy", "lossless": True}, "symbols is of binary codes; lossless elements have"),
+    ({"symbols": "entropy", "payload": "packed"}, "symbols entropy is of the XOR code, and bits are packed"),
+    ({"symbols": "entropy", "prefer": "speed"}, "symbols entropy is of the XOR code, and bits are packed"),
     ({"prefer": "speed", "mask_codec": "block"}, "prefer chooses a mask codec, and block is asked for"),
     ({"prefer": "size", "mask_codec": "bitmap"}, "prefer chooses a mask codec, and bitmap is asked for"),
 ]

@@ -155,9 +155,6 @@ def test_what_can_be_asked_for() -> None:
     assert xorpack.encode(array, field="none").field is None
     with pytest.raises(ParameterError, match="field 'some' is not one of auto, always, none"):
         xorpack.encode(array, field="some")
-    quantized = xorpack.quantize(array.astype(np.float32), bits=2)
-    with pytest.raises(ParameterError, match="field is of lossless arrays; a quantized tensor has none"):
-        xorpack.encode(quantized, field="always")
 
 
 def test_auto_takes_a_field_only_where_it_saves_bytes() -> None:

@@ -15,7 +15,7 @@ SPECIFICATION = Path(__file__).parents[2] / "FORMAT.md"
 def specification() -> dict[str, Any]:
     """What the reader in FORMAT.md defines."""
     (source,) = re.findall(r"^```python\n(.*?)^```$", SPECIFICATION.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(source.splitlines()) < 490
+    assert len(source.splitlines()) < 520
     assert set(re.findall(r"^import (\w+)$", source, re.M)) == {
         "hashlib",
         "itertools",

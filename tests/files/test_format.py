@@ -41,6 +41,7 @@ FILES = (
     "turned",
     "digests",
     "octets",
+    "signs",
 )
 DIGESTS: dict[str, Any] = json.loads((GOLDEN / "SHA256.json").read_text(encoding="utf-8"))
 
@@ -65,7 +66,7 @@ def test_golden_files_are_complete() -> None:
     assert sorted(DIGESTS) == sorted(f"{name}.safetensors" for name in FILES)
     assert sorted(path.stem for path in GOLDEN.glob("*.safetensors")) == sorted(FILES)
     assert (
-        sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 430_000
+        sum(path.stat().st_size for path in GOLDEN.iterdir() if path.is_file()) < 460_000
     )  # of four versions
 
 
@@ -274,6 +275,29 @@ def test_golden_files_cover_turned_networks() -> None:
     assert {0, 1} <= {t.n_kept // max(t.n_weights, 1) for t in tensors}
 
 
+def test_golden_files_cover_fields_of_binary_codes() -> None:
+    held = list(container.EncodedFile(GOLDEN / "signs.safetensors").values())
+    tensors = [t for t in held if t.field is not None]
+    codes = [t.field.code for t in tensors]
+    assert {t.kind for t in held} == {"bcq"}
+    assert any(t.field is None for t in held)
+    assert {t.bits for t in tensors} == {1, 2, 3, 4, 8}
+    assert {t.dtype for t in tensors} == {"F32", "F16", "BF16"}
+    assert {t.network.family for t in tensors} == {"turned", "quasi-cyclic"}
+    assert {t.mask_codec for t in tensors} >= {"bitmap", "constant", "cascade", "block"}
+    assert {1, 2, 4, 32} <= {t.layout.lanes for t in tensors}
+    assert any(t.layout.n_segments > 2 for t in tensors)
+    assert {code.n_raw for code in codes} >= {1, 2}
+    assert {code.n_depths for code in codes} >= {0, 1, 2, 5, 6}
+    assert any(code.n_symbols < 1 << code.width for code in codes)
+    assert any(t.n_corrections for t in tensors)
+    assert any(
+        t.field.n_corrections and np.unique(t.field.load_corrections().values).size > 2 for t in tensors
+    )
+    assert any(t.planes.constants[0] != t.field.code.unused or t.planes.constants[1] for t in tensors)
+    assert {1, 4} <= {len(t.shape) for t in tensors}
+
+
 def test_golden_files_cover_digests_of_planes() -> None:
     held = list(container.EncodedFile(GOLDEN / "digests.safetensors").values())
     tensors = [t for t in held if t.content_sha256.startswith("planes:")]
@@ -288,7 +312,7 @@ def test_golden_files_cover_digests_of_planes() -> None:
     assert {t.dtype for t in tensors} == {"F32", "F16", "BF16"}
     assert {t.bits for t in tensors} >= {1, 2, 3, 4, 8}
     for name in FILES:
-        if name not in ("digests", "octets"):
+        if name not in ("digests", "octets", "signs"):
             old = container.EncodedFile(GOLDEN / f"{name}.safetensors").values()
             assert not any(t.content_sha256.startswith("planes:") for t in old)
 
@@ -316,6 +340,7 @@ def test_versions_of_the_golden_files() -> None:
         "turned": 3,
         "digests": 3,
         "octets": 4,
+        "signs": 4,
     }
 
 

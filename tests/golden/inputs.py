@@ -55,6 +55,25 @@ def bcq(
     )
 
 
+def signs(
+    salt: int,
+    shape: tuple[int, ...],
+    bits: int,
+    kept: int,
+    dtype: str = "F32",
+    group_size: int = 0,
+    differ: int = 150,
+) -> BCQTensor:
+    """:func:`bcq` with planes each of which differs from the one before at ``differ`` of 1000 weights."""
+    tensor = bcq(salt, shape, bits, kept, dtype, group_size)
+    rows, cols = as_matrix(shape)
+    planes = list(tensor.planes[:1])
+    for k in range(1, bits):
+        flips = words.pack(hashed(rows * cols, salt + 2 + k).reshape(rows, cols) % 1000 < differ)
+        planes.append((planes[-1] ^ flips) & tensor.mask)
+    return replace(tensor, planes=np.stack(planes))
+
+
 def crowded(salt: int, shape: tuple[int, int], bits: int, period: int = 0) -> BCQTensor:
     """A quantized tensor whose kept weights crowd: rows keep from nearly all to none, columns differ.
 

@@ -26,6 +26,7 @@ from golden.inputs import (
     hashed,
     odd_scales,
     plain,
+    signs,
     skewed,
     small,
     trellis,
@@ -505,6 +506,33 @@ def octets(case: Case) -> None:
     case.carry(2170, "bias", "F16", (5,), 10)
 
 
+def prefixed(case: Case) -> None:
+    """Version 4: binary codes under a prefix code, of 1 to 8 planes, with depths and without, all masks beside them."""
+    case.version, case.of_planes = 4, True
+    how: dict[str, Any] = {"field": "always"}
+    network = XorNetwork.quasi_cyclic
+    with rings_of(5):
+        case.add("wide", signs(2210, (5, 1051), 2, 200), lanes=4, **how)
+    case.add("tall", signs(2220, (83, 70), 3, 350, "F16", 32), lanes=2, **how)
+    case.add("four", signs(2230, (31, 90), 4, 1000, "BF16"), **how)
+    case.add("eight", signs(2240, (20, 100), 8, 500, group_size=33), **how)
+    case.add("lanes", signs(2250, (14, 1000), 2, 300), lanes=32, network=XorNetwork.turned(hold=4), **how)
+    case.add("cascade", signs(2260, (40, 90), 2, 90), mask_codec="cascade", **how)
+    case.add("block", signs(2270, (40, 133), 2, 90), mask_codec="block", network=network(), **how)
+    case.add("wrong", signs(2280, (40, 70), 3, 500), network=network(window=4), rate=0.35, **how)
+    with words_of(20, 12, 6, 4, 2, 1):
+        case.add(
+            "wronger", signs(2290, (30, 64), 3, 600), network=XorNetwork.turned(window=6, n_rows=16), **how
+        )
+    rare = few_signs(few_signs(bcq(2300, (25, 77), 2, 600), 2303, 0, 1, 9), 2304, 1, 1, 9)
+    case.add("rare", rare, **how)
+    case.add("one plane", signs(2310, (10, 40), 1, 500), **how)
+    case.add("conv", signs(2320, (14, 5, 3, 3), 2, 800, "F16", 20), **how)
+    case.add("vector", signs(2330, (999,), 2, 500), **how)
+    case.add("none", signs(2340, (10, 40), 2, 500))
+    case.carry(2350, "bias", "F16", (5,), 10)
+
+
 def carried(case: Case) -> None:
     """Carried tensors of other types, metadata, settings, an order of its own."""
     case.carry(400, "steps", "I64", (3, 1), 24)
@@ -545,6 +573,7 @@ CASES: Mapping[str, Callable[[Case], None]] = {
     "turned": turned,
     "digests": digests,
     "octets": octets,
+    "signs": prefixed,
 }
 
 
@@ -555,7 +584,7 @@ def build(directory: Path) -> None:
         path = directory / f"{name}.safetensors"
         path.touch(exist_ok=False)
         case = Case()
-        with nullcontext() if fill in (turned, octets) else no_turned_networks():
+        with nullcontext() if fill in (turned, octets, prefixed) else no_turned_networks():
             fill(case)
         case.write(path)
         digests[path.name] = {

@@ -19,6 +19,7 @@ from transformers import core_model_loading
 
 import xorpack
 import xorpack.hf
+from xorpack.encoding.fields import signs
 from xorpack.torch import TiedWeight
 
 N_DECODED = {"Mixtral": 2 * 4 * 3}
@@ -50,6 +51,16 @@ def test_quantized_it_answers_as_its_decoded_twin(models: Any, kind: str, settin
         "bcq" if settings is BCQ else "trellis"
     }
     expected = logits(load(kind, models.twin(kind, settings)))
+    torch.testing.assert_close(logits(model), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_binary_codes_under_a_prefix_code(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG_BYTES", "DEPTH_BYTES"):
+        monkeypatch.setattr(signs, name, 0)  # of these small matrices nothing else would be worth it
+    settings = {**BCQ, "symbols": "entropy"}
+    model = load("Llama", models.encoded("Llama", settings))
+    assert any("field" in weight.record for weight in weights(model).values())
+    expected = logits(load("Llama", models.twin("Llama", settings)))
     torch.testing.assert_close(logits(model), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
 
 

@@ -87,6 +87,36 @@ def test_copy_words():
         assert not out[2 + n :].any()
 
 
+@pytest.mark.parametrize("n", [0, 1, 16, 33, 100])
+def test_words_that_others_choose(n):
+    a, b = (rng.integers(0, 1 << 32, 120, dtype=np.uint32) for _ in range(2))
+
+    def body(target, a, b, flip, n):
+        xor.choose_words(target, 2, a, 5, b, 9, flip, n)
+
+    for flip in (0, 0xFFFFFFFF):
+        (out,) = _both(body, [np.zeros(110, np.uint32)], a, b, np.uint32(flip), n)
+        assert (out[2 : 2 + n] == a[5 : 5 + n] & (b[9 : 9 + n] ^ np.uint32(flip))).all()
+        assert not out[2 + n :].any()
+
+
+@pytest.mark.parametrize("n", [0, 1, 16, 33, 100])
+@pytest.mark.parametrize("step", [16, 48])
+def test_words_that_are_spread(n, step):
+    a, b, before = (rng.integers(0, 1 << 32, 400, dtype=np.uint32) for _ in range(3))
+
+    def body(target, a, b, keep, flip, n):
+        xor.put_words(target, 3, step, keep, a, 7, b, 4, flip, n)
+
+    for keep, flip in ((0, 0), (0xFFFFFFFF, 0), (0xFFFFFFFF, 0xFFFFFFFF)):
+        (out,) = _both(body, [before.copy()], a, b, np.uint32(keep), np.uint32(flip), n)
+        wanted = before.copy()
+        for x in range(n):
+            at = 3 + step * (x // 16) + x % 16
+            wanted[at] = wanted[at] & np.uint32(keep) | a[7 + x] & (b[4 + x] ^ np.uint32(flip))
+        assert (out == wanted).all()
+
+
 @pytest.mark.parametrize("n", [1, 100])
 def test_aligned(n):
     made = njit(lambda n: aligned(n))(n)

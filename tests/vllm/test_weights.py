@@ -16,6 +16,7 @@ from xorpack.errors import CorruptError, FormatError, ParameterError
 
 torch = pytest.importorskip("torch")
 
+from xorpack.encoding.fields import signs  # noqa: E402
 from xorpack.files.cuts import Cut  # noqa: E402
 from xorpack.torch.arrays import to_torch  # noqa: E402
 from xorpack.vllm.names import read  # noqa: E402
@@ -66,6 +67,17 @@ def loaded(directory: Path, *, in_turn: bool = False) -> Stack:
             assert list(fused.load_weights(given)) == [name for name, _ in given]
     fused.seal()
     return fused
+
+
+def test_binary_codes_under_a_prefix_code(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG_BYTES", "DEPTH_BYTES"):
+        monkeypatch.setattr(signs, name, 0)
+    directory = make(SHAPES, bits=3, sparsity=0.5, symbols="entropy")
+    assert any(key.endswith(".xor_field") for key in load_file(directory / "model.safetensors"))
+    fused = loaded(directory)
+    x = torch.randn(5, 128, generator=torch.Generator().manual_seed(1))
+    wanted = x @ dense(directory, *(f"{shard}.weight" for shard in SHARDS)).T
+    torch.testing.assert_close(fused.product(x), wanted, **ROUNDING)
 
 
 PARALLEL = {f"{x}_proj.weight": SHAPES[f"{x}.weight"] for x in SHARDS} | {"o_proj.weight": (128, 96)}

@@ -33,6 +33,7 @@ from xorpack.code.words import Words, popcount, tail_mask, unpack
 from xorpack.encoding.constants import choose_constants
 from xorpack.encoding.fields.choice import choose_field, takes_fields
 from xorpack.encoding.fields.octets import coded_matrix
+from xorpack.encoding.fields.signs import OVER_ENTROPY
 from xorpack.encoding.fields.sources import FieldSource
 from xorpack.encoding.masks.bmf import MASK_BITS, choose_tile, factor, fit
 from xorpack.encoding.masks.choice import estimate_bits
@@ -185,6 +186,8 @@ class CheckpointPlan:
             bits, bound, code = math.ceil(chosen.per_kept), chosen.per_kept, chosen.per_kept
             if chosen.bits and n_kept:
                 bound = bcq_payload_bound(1 - n_kept / n, chosen.bits) * n / n_kept
+                if settings.symbols == "entropy":
+                    code = min(code, OVER_ENTROPY * bound)
             width = {"float32": 4, "float16": 2}.get(settings.scale_dtype, 2 if chosen.bits else 1)
             if chosen.bits:
                 group_size = columns_per_scale(stored.shape, settings.group_size, n_kept)

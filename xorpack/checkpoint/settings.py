@@ -40,8 +40,12 @@ QUANTIZING = frozenset(
 )
 """Settings that say how to lose something."""
 
-BCQ_ONLY = frozenset(("bits", "method"))
+BCQ_ONLY = frozenset(("bits", "method", "symbols"))
 """Settings of quantizers other than the trellis."""
+
+SYMBOLS = ("planes", "entropy")
+"""How all signs of a weight of binary codes are stored: each plane for itself, or under a prefix code where that saves
+bytes (:mod:`xorpack.fields.signs`)."""
 
 OUTLIERS, OUTLIERS_RATES = 3.0, (1.5, 2.5)
 """Deviations from which on a trellis keeps weights apart, unless asked for; the least rate at which it does so, and
@@ -75,6 +79,7 @@ class Settings:
     mask_codec: Choice = "auto"
     prefer: Prefer = "size"
     payload: Payload = "auto"
+    symbols: Literal["planes", "entropy"] = "planes"
     rank: int | None = None
     mask_bits: float | None = None
     positive_zeros: bool = False
@@ -111,6 +116,7 @@ class Settings:
         checks.choice("mask_codec", self.mask_codec, get_args(Choice))
         checks.choice("prefer", self.prefer, get_args(Prefer))
         checks.choice("payload", self.payload, get_args(Payload))
+        checks.choice("symbols", self.symbols, SYMBOLS)
         asked = {name for name in given if getattr(self, name) is not False}
         self._check_together(asked | {f.name for f in fields(self) if getattr(self, f.name) != f.default})
 
@@ -138,6 +144,12 @@ class Settings:
             raise ParameterError(
                 f"payload is of planes, and {asked[0]} asks for a trellis, which has its own code"
             )
+        if "symbols" in given and self.lossless:
+            raise ParameterError(
+                "symbols is of binary codes; lossless elements have a prefix code wherever that saves bytes"
+            )
+        if self.symbols == "entropy" and self.packs:
+            raise ParameterError("symbols entropy is of the XOR code, and bits are packed")
         if self.payload == "packed" and self.mask_codec == "cascade":
             raise ParameterError("mask codec cascade is of the XOR code, and payload packed is asked for")
         if "prefer" in given and self.mask_codec != "auto" and not self.lossless:
@@ -209,6 +221,8 @@ class Settings:
             names += ["outliers"]
         if self.mask_codec == "bmf":
             names += ["mask_codec", "rank", "mask_bits"]
+        if self.symbols != "planes":
+            names += ["symbols"]
         return {name: getattr(self, name) for name in names}
 
 
@@ -230,6 +244,7 @@ class SettingsOptions(TypedDict, total=False):
     mask_codec: Choice
     prefer: Prefer
     payload: Payload
+    symbols: Literal["planes", "entropy"]
     rank: int | None
     mask_bits: float | None
     positive_zeros: bool

@@ -180,6 +180,8 @@ def _encode(task: TensorTask) -> _Made:
         how["factors"] = choose_factors(settings, array, task.jobs)
         mask = how["factors"].mask()
     quantized, error = _quantized(task, array, mask)
+    if settings.symbols == "entropy":
+        how["field"] = "auto"
     if isinstance(quantized, TrellisTensor):
         how["device"] = "cpu"  # its code is there already
     return _Made(encode(quantized, **how), array, output_error=error)

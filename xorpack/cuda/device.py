@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from xorpack.cuda.arrays import ArrayView, view
 from xorpack.cuda.launches import Launch
+from xorpack.cuda.machine_code import machine_code
 from xorpack.cuda.sources import OPTIONS, Kernel
 from xorpack.errors import DeviceError, ParameterError
 from xorpack.tensors import DTYPES
 
 MIN_COMPUTE_CAPABILITY = (8, 0)
 NO_BINARY_TENSOR_CORES = (10, 0)
+WARPGROUPS = (9, 0)
 _LOCK = threading.Lock()
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -31,6 +33,8 @@ class Device(Protocol):
     shared_limit: int
     counts_bits: bool
     """Whether there are tensor cores for bits; where there are none, the compiler emulates them slowly."""
+    warpgroups: bool
+    """Whether there are tensor cores of warpgroups: compute capability 9.0 alone."""
 
     def upload(self, array: NDArray[Any]) -> Any:
         """A copy on the device."""
@@ -126,6 +130,7 @@ class CudaDevice:
         self.n_multiprocessors = int(attributes["multiProcessorCount"])
         self.shared_limit = int(attributes.get("sharedMemPerBlockOptin", attributes["sharedMemPerBlock"]))
         self.counts_bits = self.compute_capability < NO_BINARY_TENSOR_CORES
+        self.warpgroups = self.compute_capability == WARPGROUPS
         self._functions: dict[Kernel, Any] = {}
         self._constants: dict[Hashable, Any] = {}
         self._workspaces: dict[tuple[int, str], Any] = {}
@@ -269,7 +274,10 @@ class CudaDevice:
             with _LOCK, self._here():
                 found = self._functions.get(kernel)
                 if found is None:
-                    module = self._cupy.RawModule(code=kernel.source(), options=OPTIONS)
+                    if kernel.architecture:
+                        module = self._cupy.RawModule(path=str(machine_code(self._cupy, kernel)))
+                    else:
+                        module = self._cupy.RawModule(code=kernel.source(), options=OPTIONS)
                     found = module.get_function(kernel.name)
                     if shared_bytes > 48 << 10:
                         found.max_dynamic_shared_size_bytes = self.shared_limit

@@ -36,6 +36,9 @@ FILES: Mapping[str, str] = {
     "coded_product": "coded_product",
     "trellis_fragments": "trellis_matmul",
     "trellis_matmul": "trellis_matmul",
+    "wide_activations": "wide_activations",
+    "trellis_wide": "trellis_wide",
+    "coded_wide": "coded_wide",
     "trellis_search": "trellis_search",
     "trellis_words": "trellis_search",
     "ring_equations": "elimination",
@@ -51,7 +54,10 @@ PREFACES: Mapping[str, Sequence[str]] = {
     "matmul": ("mma",),
     "trellis_decode": ("trellis",),
     "trellis_finish": ("trellis",),
-    "trellis_matmul": ("mma", "trellis"),
+    "trellis_matmul": ("mma", "trellis", "levels"),
+    "wide_activations": ("mma",),
+    "trellis_wide": ("mma", "wide", "trellis", "levels"),
+    "coded_wide": ("mma", "wide"),
     "trellis_product": ("binary", "trellis"),
     "coded_product": ("binary",),
     "digits": ("binary",),
@@ -61,6 +67,9 @@ PREFACES: Mapping[str, Sequence[str]] = {
 OPTIONS = ("-std=c++17", "-default-device")
 """Options of the compiler besides the architecture; the second one is for generic lambdas. CuPy adds ``-ftz=true``,
 which the kernels allow for."""
+
+ARCHITECTURES: Mapping[str, str] = {"trellis_wide": "sm_90a", "coded_wide": "sm_90a"}
+"""The architecture of kernels that are for one alone, whose instructions others lack."""
 
 Macros = Mapping[str, int | str]
 
@@ -76,6 +85,11 @@ class Kernel:
     def of(cls, name: str, macros: Macros) -> Kernel:
         """Make a kernel of its name and a mapping of macros."""
         return cls(name, tuple(sorted(macros.items())))
+
+    @property
+    def architecture(self) -> str:
+        """The one that the kernel is compiled for; "": that of the GPU."""
+        return ARCHITECTURES.get(self.name, "")
 
     def source(self) -> str:
         """The text to compile."""

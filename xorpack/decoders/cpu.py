@@ -18,9 +18,12 @@ from xorpack.code.planes import StoredPlanes
 from xorpack.code.words import Words, n_chunks, popcount
 from xorpack.decoders.cpu_kernels import correct
 from xorpack.decoders.trellis import LoadedTrellis
-from xorpack.elements import Bcq, Elements, Lossless
+from xorpack.elements import Bcq, Elements
 from xorpack.encoded import EncodedTensor
 from xorpack.errors import FormatError, ParameterError
+from xorpack.fields.field import Field
+from xorpack.fields.loaded_signs import LoadedSigns
+from xorpack.fields.signs import SignField
 from xorpack.fields.symbols import LoadedField
 from xorpack.tensors import DTYPES
 from xorpack.vector.threads import for_each
@@ -123,18 +126,21 @@ class LoadedPlanes(NamedTuple):
     mask_rows: Callable[[int, int], Words]
     corrections: Corrections
     field: LoadedField | None
+    signs: LoadedSigns | None
 
     @classmethod
     def of(cls, encoded: EncodedTensor, stored: StoredPlanes) -> LoadedPlanes:
         """Unpack corrections and field."""
-        elements, rows = encoded.elements, partial(load_mask, encoded)
-        field = elements.field if isinstance(elements, Lossless) else None
-        loaded = None if field is None else LoadedField.of(field)
-        return cls(stored, elements, stored.shape[1], rows, stored.load_corrections(), loaded)
+        rows, field = partial(load_mask, encoded), encoded.field
+        signs = LoadedSigns.of(field) if isinstance(field, SignField) else None
+        loaded = LoadedField.of(field) if isinstance(field, Field) else None
+        return cls(stored, encoded.elements, stored.shape[1], rows, stored.load_corrections(), loaded, signs)
 
     def planes(self, first: int, mask: Words, jobs: int = 1, out: Words | None = None) -> Words:
         """See :class:`Loaded`."""
         planes = self._as_coded(first, mask, jobs, out)
+        if self.signs is not None:
+            return self.signs.replace(planes, mask, first, jobs=jobs)
         if self.field is not None:
             self.field.replace(planes, mask, first, self.cols, jobs=jobs)
         return planes
@@ -142,6 +148,8 @@ class LoadedPlanes(NamedTuple):
     def fill(self, first: int, mask: Words, out: NDArray[Any], jobs: int = 1) -> None:
         """See :class:`Loaded`."""
         planes = self._as_coded(first, mask, jobs)
+        if self.signs is not None:
+            planes = self.signs.replace(planes, mask, first, jobs=jobs)
         step = max(1, -(-len(mask) // (4 * jobs))) if jobs > 1 else max(len(mask), 1)
 
         def part(r: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code import depths
-from xorpack.code.corrections import check_kept, flip
+from xorpack.code.corrections import Corrections, check_kept, flip
 from xorpack.code.planes import CodedPlanes, TrellisPlanes
 from xorpack.code.scales import scale_values
 from xorpack.code.trellis import expand_reference
@@ -18,6 +18,7 @@ from xorpack.code.words import Words, pack, unpack
 from xorpack.elements import Lossless, Trellis
 from xorpack.encoded import EncodedTensor
 from xorpack.fields.field import Field
+from xorpack.fields.signs import SignField
 from xorpack.tensors import DTYPES
 
 
@@ -69,8 +70,10 @@ def decode_planes(encoded: EncodedTensor, first: int = 0, last: int | None = Non
             np.uint32
         )
         np.bitwise_xor.at(planes[k], (r, c // 32), flips)
-    if isinstance(encoded.elements, Lossless) and encoded.elements.field is not None:
-        replace_field(encoded.elements.field, planes, mask, first, encoded.cols)
+    if isinstance(encoded.field, Field):
+        replace_field(encoded.field, planes, mask, first, encoded.cols)
+    elif isinstance(encoded.field, SignField):
+        planes = replace_signs(encoded.field, planes, mask, first, encoded.cols)
     return mask, planes
 
 
@@ -91,6 +94,24 @@ def replace_field(field: Field, planes: Words, mask: Words, first: int, cols: in
     symbols = code.table(field.load_symbols())[value]
     for k in range(code.width):
         planes[code.low + k] = pack((symbols >> np.uint32(k) & np.uint32(1)).astype(np.bool_)) & mask
+
+
+def replace_signs(field: SignField, planes: Words, mask: Words, first: int, cols: int) -> Words:
+    """The planes (q, rows, chunks) of which ``planes`` holds the first bits of codewords, of rows from ``first`` on."""
+    code, (rows, chunks) = field.code, mask.shape
+    wrong = field.load_corrections().in_rows(first, first + rows, cols)
+    check_kept(wrong, mask, cols)
+    value = np.zeros((rows, 32 * chunks), np.int64)  # the first max_length bits
+    for k in reversed(range(code.n_raw)):
+        value = value << 1 | unpack(planes[k], 32 * chunks)
+    for e, coded in enumerate(field.load_depths()):
+        plane = expand(coded, first, first + rows)[0]
+        own = (wrong.values >> np.uint64(e) & np.uint64(1)) == 1
+        flip(plane, Corrections(wrong.positions[own], wrong.values[own]), cols)
+        value = value << 1 | unpack(plane, 32 * chunks)
+    symbols = code.table(field.load_symbols())[value]
+    bits = [(symbols >> np.uint32(k) & np.uint32(1)).astype(np.bool_) for k in range(code.width)]
+    return np.stack([pack(plane) & mask for plane in bits])
 
 
 def decode_dense(encoded: EncodedTensor, first: int = 0, last: int | None = None) -> NDArray[Any]:

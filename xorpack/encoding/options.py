@@ -69,6 +69,15 @@ class EncodingOptions:
         found += ["encoder viterbi"] if self.encoder == "viterbi" else []
         return found + (["mask codec cascade"] if self.mask_codec == Cascade.NAME else [])
 
+    @property
+    def no_signs(self) -> str:
+        """Why binary codes can have no field; "" where they can."""
+        if self.packs:
+            return "bits are packed"
+        if self.network is not None and not self.network.any_rate:
+            return f"the network is {self.network.family}"
+        return ""
+
     def _check_on_device(self) -> None:
         """Refuse what no device encodes."""
         if self.packs:

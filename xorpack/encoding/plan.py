@@ -10,6 +10,7 @@ from xorpack.code.network import XorNetwork
 from xorpack.code.words import popcount
 from xorpack.encoding.constants import choose_constants, coded_planes
 from xorpack.encoding.fields.choice import FieldPlan, choose_field, takes_fields
+from xorpack.encoding.fields.signs import SignPlan, Split, choose_signs, split_signs
 from xorpack.encoding.fields.sources import FieldSource
 from xorpack.encoding.masks.choice import choose
 from xorpack.encoding.masks.proposal import Proposal, WantedMask
@@ -40,7 +41,8 @@ class TensorPlan:
         packs: whether bits of kept weights are packed: network and layout do not matter then.
         source: the planes; those that are constant or under a field are out of ``source.coded``.
         n_kept: weights that the mask keeps.
-        field: what is under a prefix code, or None.
+        field: what of elements is under a prefix code, or None.
+        signs: the field of binary codes, and their symbols as it codes them; or None.
         constants, exceptions: planes that are not coded, and the kept weights that differ from them.
         network, layout: of the code.
         raw_layout: the order of raw planes, where the caller left the choice and they may turn out to be smaller.
@@ -51,6 +53,7 @@ class TensorPlan:
     source: PlaneSource | ElementSource
     n_kept: int
     field: FieldPlan | None
+    signs: tuple[SignPlan, Split] | None
     constants: tuple[int, int]
     exceptions: Corrections
     network: XorNetwork
@@ -64,7 +67,12 @@ class TensorPlan:
     ) -> TensorPlan:
         """Choose for the planes of a matrix of ``rows`` x ``cols``."""
         n_planes, n_kept = source.n_planes, popcount(source.mask)
-        field = None
+        field, signs = None, None
+        if isinstance(source, PlaneSource) and options.field != "none" and not options.no_signs:
+            found = choose_signs(source, always=options.field == "always")
+            if found is not None:
+                signs = found, split_signs(found, source, options.jobs)
+                source = PlaneSource(source.mask, signs[1].planes)
         if isinstance(source, ElementSource) and takes_fields(options.field, options.prefer):
             field = choose_field(source.elements, *source.count_ones(), options.field)
             if field is not None:
@@ -72,13 +80,15 @@ class TensorPlan:
         zeros, ones = choose_constants(*source.count_ones())
         if field is not None:
             zeros |= field.code.unused
+        if signs is not None:
+            zeros |= signs[0].code.unused
         exceptions = source.exceptions(zeros, ones, cols) if zeros | ones else NO_CORRECTIONS
         source.coded = coded_planes(zeros | ones, n_planes)
         network = options.network or default_network(n_kept, rows * cols)
         layout, raw = Layout.choose(rows, cols, n_kept, lanes=options.lanes), Layout.raw(rows, cols)
         n_coded = source.n_planes
         may_be_raw = options.network is None and n_coded > 0 and options.mask_codec != Cascade.NAME
-        may_be_raw = may_be_raw and not options.packs
+        may_be_raw = may_be_raw and not options.packs and signs is None
         if may_be_raw and 8 * raw_bytes(raw, n_coded) <= RAW_OVERHEAD * n_kept * n_coded:
             network, layout, may_be_raw = XorNetwork.identity(), raw, False
         gates = not options.packs and options.encoder == "elimination" and network.any_rate
@@ -88,6 +98,7 @@ class TensorPlan:
             source=source,
             n_kept=n_kept,
             field=field,
+            signs=signs,
             constants=(zeros, ones),
             exceptions=exceptions,
             network=network,

@@ -98,6 +98,11 @@ class FieldCode:
         """Bits of every codeword, int64 (n_symbols,), rising."""
         return np.repeat(np.arange(self.n_raw, self.max_length + 1), self.counts)
 
+    def codewords(self) -> NDArray[np.int64]:
+        """Every codeword in their order, int64 (n_symbols,), its last bit the lowest."""
+        free = self.max_length - self.lengths()
+        return np.concatenate([[0], np.cumsum(1 << free)[:-1]]).astype(np.int64) >> free
+
     def parts(self, cols: int) -> tuple[int, int]:
         """``(n_parts, n_groups)``: rows of the plane for a row of ``cols`` elements, words of elements in each."""
         n_parts, _ = depths.parts(n_chunks(cols), self.n_depths)
@@ -158,9 +163,7 @@ class Field:
         """
         code = self.code
         found = unpack_fields(self.data[: self.sizes()[0]], code.n_symbols, code.width).astype(np.uint32)
-        rising = (np.diff(found.astype(np.int64)) > 0) | (np.diff(code.lengths()) > 0)
-        if not rising.all() or np.unique(found).size != found.size:
-            raise FormatError("field: symbols are not in order, or one occurs twice")
+        check_order(found, code)
         return found
 
     @property
@@ -233,6 +236,13 @@ class Field:
         except FormatError as error:
             raise FormatError(f"field: {error}") from None
         return cls(code=code, layout=layout, m_lane=m_lane, n_corrections=config["n_corrections"], data=data)
+
+
+def check_order(symbols: NDArray[np.uint32], code: FieldCode) -> None:
+    """Raise FormatError unless symbols stand in the order of (bits of the codeword, value), each once."""
+    rising = (np.diff(symbols.astype(np.int64)) > 0) | (np.diff(code.lengths()) > 0)
+    if not rising.all() or np.unique(symbols).size != symbols.size:
+        raise FormatError("field: symbols are not in order, or one occurs twice")
 
 
 MAX_WIDTH = 32

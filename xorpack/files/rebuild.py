@@ -18,6 +18,7 @@ from xorpack.elements import Bcq, Elements, Lossless, Trellis, octets
 from xorpack.encoded import PLANES, SECTIONS, EncodedTensor, check_shape, sections_sha256
 from xorpack.errors import CorruptError, FormatError, XorpackError
 from xorpack.fields.field import Field
+from xorpack.fields.signs import SignField
 from xorpack.files import safetensors_file
 from xorpack.files.record import (
     LAYOUT,
@@ -86,7 +87,7 @@ def build(
         dtype=record["dtype"],
         planes=planes,
         mask=masks.parse(mask["codec"], mask["config"], found["mask"], planes.host),
-        elements=_elements(record, found, rows, cols),
+        elements=_elements(record, found, planes),
         content_sha256=record["content_sha256"],
         stored_sha256=record["stored_sha256"],
     )
@@ -248,7 +249,9 @@ def _stored_planes(
     )
 
 
-def _elements(record: Record, found: Mapping[str, NDArray[Any]], rows: int, cols: int) -> Elements:
+def _elements(
+    record: Record, found: Mapping[str, NDArray[Any]], planes: StoredPlanes | TrellisPlanes
+) -> Elements:
     if record["kind"] == Trellis.KIND:
         return Trellis(
             a=_alphas(record["a"]),
@@ -259,14 +262,20 @@ def _elements(record: Record, found: Mapping[str, NDArray[Any]], rows: int, cols
             outliers=found.get("outliers", np.zeros(0, np.uint8)),
         )
     if record["kind"] == Bcq.KIND:
+        field = None
         if "field" in record:
-            raise FormatError("a field of a tensor of kind bcq")
-        return Bcq(scales=found["scales"], group_size=record["group_size"], method=record["method"])
+            assert isinstance(planes, StoredPlanes)
+            if not isinstance(planes.coded, CodedPlanes):
+                raise FormatError("a field of binary codes whose bits are packed")
+            field = SignField.from_config(record["field"], found["field"], planes.bits, planes.coded)
+        return Bcq(
+            scales=found["scales"], group_size=record["group_size"], method=record["method"], field=field
+        )
     if record["group_size"]:
         raise FormatError(f"group_size {record['group_size']} of kind lossless")
     if "field" not in record:
         return Lossless()
-    return Lossless(field=Field.from_config(record["field"], found["field"], rows, cols))
+    return Lossless(field=Field.from_config(record["field"], found["field"], *planes.shape))
 
 
 def _alphas(values: list[Any]) -> NDArray[np.float32]:

@@ -109,6 +109,8 @@ def needed_version(record: Record) -> tuple[int, str]:
     """
     if record["kind"] == Lossless.KIND and record["dtype"] in NEW_DTYPES:
         return 4, f"dtype {record['dtype']!r}"
+    if record["kind"] == Bcq.KIND and "field" in record:
+        return 4, "a field"
     return LEAST_VERSION, ""
 
 

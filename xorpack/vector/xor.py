@@ -18,6 +18,8 @@ from xorpack.vector.llvm import LANES, VECTOR, emits, pointer_to, splat
 
 ALIKE = (6, 3)
 """Taps of a row of a ``turned`` network, and how many of them have its rotation: no other number is of use."""
+ROW = 16
+"""Words of a row that stand together where :func:`put_words` puts them."""
 USUAL_TAPS = (6, 1)
 """Taps of a row of a quasi-cyclic network, and of planes that are kept raw: for these there is code without a loop."""
 
@@ -70,6 +72,42 @@ def and_lanes(
 ) -> None:
     """``target[i : i + 32] = a[j : j + 32] & b[k : k + 32]`` on flat contiguous arrays, unchecked."""
     target[i : i + LANES] = a[j : j + LANES] & b[k : k + LANES]
+
+
+def choose_words(
+    target: NDArray[np.uint32],
+    to: int,
+    a: NDArray[np.uint32],
+    i: int,
+    b: NDArray[np.uint32],
+    j: int,
+    flip: int,
+    n: int,
+) -> None:
+    """``target[to : to + n] = a[i : i + n] & (b[j : j + n] ^ flip)`` on flat contiguous arrays, unchecked."""
+    target[to : to + n] = a[i : i + n] & (b[j : j + n] ^ np.uint32(flip))
+
+
+def put_words(
+    target: NDArray[np.uint32],
+    to: int,
+    step: int,
+    keep: int,
+    a: NDArray[np.uint32],
+    i: int,
+    b: NDArray[np.uint32],
+    j: int,
+    flip: int,
+    n: int,
+) -> None:
+    """``t = t & keep | a[i + x] & (b[j + x] ^ flip)``, t = ``target[to + step * (x // 16) + x % 16]``, for x < n.
+
+    On flat contiguous arrays, unchecked.
+    """
+    x = np.arange(n)
+    place = to + step * (x // ROW) + x % ROW
+    chosen = a[i : i + n] & (b[j : j + n] ^ np.uint32(flip))
+    target[place] = target[place] & np.uint32(keep) | chosen
 
 
 def copy_words(target: NDArray[np.uint32], to: int, source: NDArray[np.uint32], at: int, n: int) -> None:
@@ -203,6 +241,75 @@ def _xor8(target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signatur
 def _and_lanes(target: Any, i: Any, a: Any, j: Any, b: Any, k: Any) -> tuple[Signature, Any]:
     integer = types.int64
     return types.none(target, integer, a, integer, b, integer), _combine("and_", ir.IntType(32), LANES)
+
+
+def _each(builder: Any, n: Any, size: int, emit: Any) -> None:
+    """Emit ``emit(at, kind)`` for ``n`` words: ``size`` of them at a time, then one by one."""
+    index, word = ir.IntType(64), ir.IntType(32)
+    many = ir.Constant(index, size)
+    whole = builder.udiv(n, many)
+    with cgutils.for_range(builder, whole) as loop:
+        emit(builder.mul(loop.index, many), ir.VectorType(word, size))
+    with cgutils.for_range_slice(builder, builder.mul(whole, many), n, ir.Constant(index, 1)) as (at, _):
+        emit(at, word)
+
+
+def _spread(builder: Any, word: Any, kind: Any) -> Any:
+    """A word as ``kind``: itself, or in each lane of a vector."""
+    if not isinstance(kind, ir.VectorType):
+        return word
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(undefined, word, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    )
+
+
+@emits(choose_words)
+def _choose_words(
+    target: Any, to: Any, a: Any, i: Any, b: Any, j: Any, flip: Any, n: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def emit(at: Any, kind: Any) -> None:
+            into, left, right = (
+                pointer_to(context, builder, signature.args[k], args[k], builder.add(args[k + 1], at), kind)
+                for k in (0, 2, 4)
+            )
+            chosen = builder.xor(builder.load(right, align=4), _spread(builder, args[6], kind))
+            builder.store(builder.and_(builder.load(left, align=4), chosen), into, align=4)
+
+        _each(builder, args[7], LANES, emit)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(target, integer, a, integer, b, integer, types.uint32, integer), codegen
+
+
+@emits(put_words)
+def _put_words(
+    target: Any, to: Any, step: Any, keep: Any, a: Any, i: Any, b: Any, j: Any, flip: Any, n: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def emit(at: Any, kind: Any) -> None:
+            size = ir.Constant(at.type, ROW)
+            row, column = builder.udiv(at, size), builder.urem(at, size)
+            place = builder.add(args[1], builder.add(builder.mul(row, args[2]), column))
+            into = pointer_to(context, builder, signature.args[0], args[0], place, kind)
+            left, right = (
+                pointer_to(context, builder, signature.args[k], args[k], builder.add(args[k + 1], at), kind)
+                for k in (4, 6)
+            )
+            keep, flip = (_spread(builder, args[k], kind) for k in (3, 8))
+            chosen = builder.xor(builder.load(right, align=4), flip)
+            chosen = builder.and_(builder.load(left, align=4), chosen)
+            kept = builder.and_(builder.load(into, align=4), keep)
+            builder.store(builder.or_(kept, chosen), into, align=4)
+
+        _each(builder, args[9], ROW, emit)
+        return context.get_dummy_value()
+
+    integer, word = types.int64, types.uint32
+    return types.none(target, integer, integer, word, a, integer, b, integer, word, integer), codegen
 
 
 @emits(copy_words)

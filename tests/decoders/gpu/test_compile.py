@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import nvrtc
 import pytest
 import sass
 
-from xorpack.cuda.sources import FILES, Kernel, network_macros
+from xorpack.code.trellis import TrellisNetwork
+from xorpack.cuda.sources import FILES, Kernel, network_macros, trellis_macros
+from xorpack.decoders.gpu.products.trellis_wide import specialised
+from xorpack.decoders.gpu.products.wide import THREADS
 
 pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC is not installed: kernels are not compiled")
 
@@ -59,6 +63,24 @@ def test_trellis_compiles_without_a_warning(rate, arch):
         used, blocks = nvrtc.compile_kernel(kernel, arch), dict(kernel.macros).get("BLOCKS", 1)
         assert used.registers * launch.block * blocks <= 65536, used
         assert used.spilled <= (TRELLIS_SPILLED if kernel.name == "trellis_product" else 0), used
+
+
+WINDOWS = [(2, 1, 6, 12), (5, 2, 7, 12), (3, 1, 8, 12), (2, 1, 6, 14), (3, 1, 8, 20), (1, 2, 2, 20)]
+
+
+@pytest.mark.parametrize(("n_in", "n_out", "planes", "window"), WINDOWS)
+def test_wide_products_of_any_window_compile_without_a_spill(n_in, n_out, planes, window):
+    """Nor does the compiler put products one behind the other for want of registers, which would be a warning."""
+    rng = np.random.default_rng(window)
+    taps = rng.integers(0, 1 << window, (n_out, planes)) | 1 << (window - 1) | 1
+    network = TrellisNetwork(n_in=n_in, n_out=n_out, window=window, taps=tuple(map(tuple, taps.tolist())))
+    for x_type, outliers in ((1, False), (2, False), (1, planes < 8)):
+        special, shared_bytes = specialised(network, outliers=outliers)
+        assert shared_bytes <= nvrtc.SHARED_LIMIT["sm_90"] << 10
+        kernel = Kernel.of("trellis_wide", trellis_macros(network) | {"X": x_type} | special)
+        used = nvrtc.compile_kernel(kernel, "sm_90")
+        assert used.spilled == 0, used
+        assert used.registers * THREADS <= 65536, used
 
 
 @pytest.mark.parametrize("arch", nvrtc.ARCHITECTURES)

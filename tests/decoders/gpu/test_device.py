@@ -20,7 +20,23 @@ pytestmark = pytest.mark.gpu
 PLAIN = ("F32", "F16")
 """Types that every CuPy has."""
 
-ALGORITHMS = [("tables", 1), ("tables", 8), ("tensor_cores", 8), ("tensor_cores", 70), ("decode", 33)]
+ALGORITHMS = [
+    ("tables", 1),
+    ("tables", 8),
+    ("tensor_cores", 8),
+    ("tensor_cores", 70),
+    ("wide", 300),
+    ("decode", 33),
+]
+ROUNDED = ("decode", "trellis_tiles", "wide")
+"""Algorithms that round weights to the type of the activations."""
+
+
+def takes(algorithm, encoded, n, dtype):
+    """Whether this GPU multiplies so."""
+    if algorithm == "wide" and not device().warpgroups:
+        return False
+    return not products.why_not(algorithm, encoded, n, dtype, device().shared_limit)
 
 
 def activations(cupy, n, cols, dtype, seed=0):
@@ -39,9 +55,9 @@ def test_decode(name):
     else:
         decoded = tensor.decode(out=cupy.full(encoded.shape, 77, DTYPES[encoded.dtype])).get()
     assert same(decoded, reference.decode_dense(encoded).reshape(encoded.shape))
-    mask, _ = reference.decode_planes(encoded)
-    words = tensor.decode_words(out=cupy.full((encoded.code.shape[0], *mask.shape), 77, np.uint32))
-    assert same(words.get(), coded_words(encoded))
+    wanted = coded_words(encoded)
+    words = tensor.decode_words(out=cupy.full(wanted.shape, 77, np.uint32))
+    assert same(words.get(), wanted)
 
 
 class AsBfloat:
@@ -71,13 +87,13 @@ def test_trellis(name):
     if encoded.dtype != "BF16":
         decoded = tensor.decode(out=cupy.full(encoded.shape, 77, DTYPES[encoded.dtype])).get()
         assert same(decoded, wanted)
-    for algorithm, n in (("binary", 1), ("binary", 8), ("trellis_tiles", 33), ("decode", 33)):
-        if products.why_not(algorithm, encoded, n, "F16", device().shared_limit):
+    for algorithm, n in (("binary", 1), ("binary", 8), ("trellis_tiles", 33), ("wide", 300), ("decode", 33)):
+        if not takes(algorithm, encoded, n, "F16"):
             continue
         x, on_gpu = activations(cupy, n, encoded.cols, "F16")
         out = cupy.full((n, encoded.rows), np.nan, np.float32)
         first = tensor.matmul(on_gpu, out=out, algorithm=algorithm).get()
-        rounded = "F16" if algorithm in ("decode", "trellis_tiles") else None
+        rounded = "F16" if algorithm in ROUNDED else None
         check_product(first, encoded, x, "F32", rounded=rounded)
         assert same(tensor.matmul(on_gpu, out=out, algorithm=algorithm).get(), first)
 
@@ -87,7 +103,7 @@ def test_trellis(name):
 @pytest.mark.parametrize("name", BCQ)
 def test_products(name, algorithm, n, dtype):
     cupy, encoded = import_cupy(), BCQ[name]()
-    if products.why_not(algorithm, encoded, n, dtype, device().shared_limit):
+    if not takes(algorithm, encoded, n, dtype):
         pytest.skip("this algorithm does not take it")
     if (name, algorithm) == ("wide scales", "decode"):
         pytest.skip("elements of infinity")
@@ -95,7 +111,7 @@ def test_products(name, algorithm, n, dtype):
     x, on_gpu = activations(cupy, n, encoded.cols, dtype)
     out = cupy.full((n, encoded.rows), np.nan, np.float32)
     first = tensor.matmul(on_gpu, out=out, algorithm=algorithm).get()
-    check_product(first, encoded, x, "F32", rounded=dtype if algorithm == "decode" else None)
+    check_product(first, encoded, x, "F32", rounded=dtype if algorithm in ROUNDED else None)
     for _ in range(3):
         out.fill(np.nan)
         assert same(tensor.matmul(on_gpu, out=out, algorithm=algorithm).get(), first)
@@ -107,11 +123,13 @@ def test_a_large_tensor():
     encoded = xorpack.encode(bcq((2048, 4096), 0.9, 2, group_size=128, dtype="F16"), mask_codec="bitmap")
     tensor = gpu.load(encoded)
     assert same(tensor.decode().get(), reference.decode_dense(encoded))
-    for algorithm in ("tables", "tensor_cores", "decode"):
+    for algorithm in ("tables", "tensor_cores", "wide", "decode"):
+        if not takes(algorithm, encoded, 8, "F16"):
+            continue
         x, on_gpu = activations(cupy, 8, encoded.cols, "F16")
         out = cupy.empty((8, encoded.rows), np.float32)
         tensor.matmul(on_gpu, out=out, algorithm=algorithm)
-        check_product(out.get(), encoded, x, "F32", rounded="F16" if algorithm == "decode" else None)
+        check_product(out.get(), encoded, x, "F32", rounded="F16" if algorithm in ROUNDED else None)
 
 
 @pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])

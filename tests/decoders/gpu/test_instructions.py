@@ -48,6 +48,38 @@ def test_no_more_instructions_of_an_elimination_than_recorded(window):
     assert sass.column_count(window) <= SLACK * BUDGET["per_column"][str(window)]
 
 
+@pytest.mark.skipif(
+    sass.disassembler() is None, reason="nvdisasm is not installed: instructions are not counted"
+)
+@pytest.mark.parametrize("name", [name for name in KERNELS if name.endswith("256 columns")])
+def test_nothing_in_flight_is_overwritten(name):
+    """The compiler, too, keeps operands where they are until products are waited for."""
+    assert sass.in_flight(KERNELS[name][0]) == (8, [])
+
+
+def test_what_is_in_flight_is_found():
+    loop = [
+        "IADD3 R180, P0, R2, R3, RZ ",
+        "HGMMA.64x256x16.F32 R24, R168, gdesc[UR20], R24 ",
+        "HGMMA.64x256x16.F32 R24, R172, gdesc[UR20], R24, gsb0 ",
+        "LOP3.LUT R176, R172, R24, RZ, 0xfc, !PT ",
+        "HGMMA.64x256x16.F32 R24, R176, gdesc[UR20], R24, gsb0 ",
+        "@P1 LOP3.LUT R173, R1, R2, RZ, 0xfc, !PT ",
+        "WARPGROUP.DEPBAR.LE gsb0, 0x1 ",
+        "LDS R171, [R3] ",
+        "LDS.64 R22, [R178] ",
+        "IMAD.WIDE.U32 R22, R5, R6, R7 ",
+        "LDG.E.128 R22, [R5.64] ",
+        "STS [R24], R24 ",
+    ]
+    wrong = ["LOP3.LUT R173, R1, R2, RZ, 0xfc, !PT ", "LDG.E.128 R22, [R5.64] "]
+    assert sass.overwritten(loop) == (
+        3,
+        [*wrong, loop[3], *wrong],
+    )  # the third product is in flight around the loop
+    assert sass.overwritten([*loop[:5], "WARPGROUP.DEPBAR.LE gsb0, 0x0 "]) == (3, [])
+
+
 def test_straight_code_is_found():
     text = """
         /*0010*/ LDS.128 R4, [R2] ;

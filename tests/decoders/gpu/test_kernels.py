@@ -87,6 +87,14 @@ def test_any_mask_as_a_bitmap(name):
     assert "mask" in tensor.memory()
 
 
+def test_symbols_become_raw_planes():
+    encoded = encoded_case("signs, nothing pruned")
+    memory = loaded("signs, nothing pruned").memory()
+    assert memory["code"] == 4 * encoded.n_weights // 8
+    assert not any(part.startswith("field") for part in memory)
+    assert memory["stored"] == sum(encoded.section_bytes().values()) < memory["total"]
+
+
 def test_packed_bits_become_raw_planes():
     """On the device; ``stored`` says what the file has."""
     encoded = encoded_case("packed")
@@ -220,6 +228,7 @@ PRODUCTS = [
     ("tensor_cores", 1, "F16"),
     ("tensor_cores", 8, "F32"),
     ("tensor_cores", 20, "BF16"),
+    ("wide", 3, "F16"),
     ("decode", 5, "F32"),
 ]
 
@@ -245,7 +254,7 @@ def test_products(name, algorithm, n, dtype):
         return
     y = tensor.matmul(x, algorithm=algorithm)
     assert y.shape == (n, encoded.rows)
-    check_product(y, encoded, x, dtype, rounded=dtype if algorithm == "decode" else None)
+    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "wide") else None)
 
 
 @pytest.mark.parametrize("name", ["unrolled", "16 lanes of 18", "unrolled, corrections", "cascade"])

@@ -126,7 +126,8 @@ def test_which_networks_are_unrolled():
         (8, "binary", "tensor_cores"),
         (9, "tensor_cores", "tensor_cores"),
         (128, "tensor_cores", "tensor_cores"),
-        (129, "decode", "decode"),
+        (129, "wide", "decode"),
+        (1000, "wide", "decode"),
     ],
 )
 def test_what_auto_chooses(n, chosen, emulated):
@@ -134,9 +135,16 @@ def test_what_auto_chooses(n, chosen, emulated):
     tensor = bcq((64, 1024), 0.5, 2, group_size=128, dtype="F16")
     encoded = xorpack.encode(tensor, lanes=32)
     assert products.choose("auto", encoded, n, "F16", 227 << 10) == chosen
-    assert products.choose("auto", encoded, n, "F16", 227 << 10, counts_bits=False) == emulated
+    assert (
+        products.choose("auto", encoded, n, "F16", 227 << 10, counts_bits=False, warpgroups=False) == emulated
+    )
     other = xorpack.encode(tensor, lanes=16)
-    assert products.choose("auto", other, n, "F16", 227 << 10) == emulated
+    if n <= 128:
+        assert products.choose("auto", other, n, "F16", 227 << 10) == emulated
+    assert products.choose("auto", encoded, n, "F32", 227 << 10) == ("decode" if n > 128 else chosen)
+    assert products.choose("auto", encoded, n, "F16", 99 << 10, warpgroups=False) == (
+        "decode" if n > 128 else chosen
+    )
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ PRODUCTS = [
     ("decode", 5, "F32"),
     ("trellis_tiles", 9, "F16"),
     ("trellis_tiles", 20, "BF16"),
+    ("wide", 3, "F16"),
 ]
 
 
@@ -87,7 +88,9 @@ def test_products(name, algorithm, n, dtype):
         return
     y = tensor.matmul(x, algorithm=algorithm)
     assert y.shape == (n, encoded.rows)
-    check_product(y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles") else None)
+    check_product(
+        y, encoded, x, dtype, rounded=dtype if algorithm in ("decode", "trellis_tiles", "wide") else None
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["tables", "tensor_cores"])
@@ -190,7 +193,9 @@ def test_few_columns_are_fused_and_many_decoded():
     names = {n: [kernel.name for kernel, _ in loaded("trellis").kernels(n)] for n in (1, 8, 9, 128, 129)}
     assert names[1] == names[8] == ["digits", "trellis_product", "trellis_finish"]
     assert names[9] == names[128] == ["trellis_fragments", "trellis_matmul", "trellis_finish"]
-    assert names[129] == ["trellis_decode", "trellis_finish"]
+    assert names[129] == ["wide_activations", "trellis_wide", "trellis_finish"]
+    other = host_device.load(encoded_case("trellis"), warpgroups=False)
+    assert [kernel.name for kernel, _ in other.kernels(129)] == ["trellis_decode", "trellis_finish"]
     wide = [kernel.name for kernel, _ in loaded("trellis").kernels(9, "F32")]
     assert wide == ["trellis_decode", "trellis_finish"]
     assert "trellis_product" not in [kernel.name for kernel, _ in loaded("trellis, bitmap").kernels(1)]

@@ -182,8 +182,7 @@ def report_tensor(task: EncodedTask) -> TensorReport:
         raise type(error)(f"{task.tensor.label}: {error}") from None
     zeros, ones = tensor.planes.constants
     elements = tensor.elements
-    field = elements.field if isinstance(elements, Lossless) else None
-    in_field = () if field is None else field.code.planes
+    in_field = () if tensor.field is None else tensor.field.code.planes
     return TensorReport(
         name=task.name,
         dtype=tensor.dtype,

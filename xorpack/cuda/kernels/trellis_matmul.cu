@@ -1,5 +1,5 @@
 // trellis_fragments, trellis_matmul, then trellis_finish: a trellis tensor without a mask by many columns, on tensor cores.
-// Behind trellis.cu.
+// Behind trellis.cu and levels.cu.
 //
 //   XP_X       activations, and what weights are rounded to: 1 float16; 2 bfloat16
 //   XP_TILES   groups of 8 columns at a time; `tiles`, of all columns, is a multiple of it
@@ -7,7 +7,7 @@
 //
 // A weight without its scale is one of 2^XP_BITS levels, by the bits of its planes: eight words of planes (0 above XP_BITS)
 // are transposed, byte by byte, and every byte is a place in a table. The table has the levels once for each lane, so
-// that no two lanes meet in a bank; levels are divided by a power of two that leaves them below 2, then rounded.
+// that no two lanes meet in a bank.
 //
 // mma.m16n8k16, A = weights, B = activations, C in float32: lane (g, t) = (lane / 4, lane % 4) brings chunk 4 Q + t of rows
 // g + 8 i, i < 4, of quad Q; product u = 0 .. 7 takes bits u, u + 8 (a0, a1; b0) and u + 16, u + 24 (a2, a3; b1) of it: the order
@@ -39,32 +39,11 @@ trellis_fragments(const unsigned short* __restrict__ x, const unsigned short* __
 #pragma unroll
         for (int b = 0; b < 4; ++b) {
             const i64 col = first + 8 * b;
-            parts[b] = column < n && col < cols ? x[column * x_stride + col] : 0;
-            if (!gains || !parts[b]) continue;
-            const float gain = xp_from_half(gains[col]) / __uint_as_float((u32)largest);
-            parts[b] = xp_rounded(xp_times(xp_load(parts + b, 0, XP_X), gain), XP_X, XP_X);
+            parts[b] = column < n && col < cols ? xp_activation(x, column * x_stride + col, gains, col, largest) : 0;
         }
         fragments[2 * at] = parts[0] | parts[1] << 16;
         fragments[2 * at + 1] = parts[2] | parts[3] << 16;
     }
-}
-
-// Swaps bits of words i and i + S, for each bit S of i that is 0.
-template <int S> __device__ __forceinline__ void xp_swap(u32 (&words)[8], u32 places) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        if (i & S) continue;
-        const u32 differ = (words[i] >> S ^ words[i + S]) & places;
-        words[i + S] ^= differ;
-        words[i] ^= differ << S;
-    }
-}
-
-// Word k gets byte b = bit 8 b + k of all eight words, the first of them the lowest.
-__device__ __forceinline__ void xp_transpose(u32 (&words)[8]) {
-    xp_swap<4>(words, 0x0F0F0F0Fu);
-    xp_swap<2>(words, 0x33333333u);
-    xp_swap<1>(words, 0x55555555u);
 }
 
 extern "C" __global__ void __launch_bounds__(XP_WARPS * 32, 1)
@@ -74,18 +53,9 @@ trellis_matmul(i64 rows, i64 chunks, const u32* __restrict__ code, i64 m, const 
     w.rows = rows, w.chunks = chunks, w.code = code, w.m = m;
     const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     u32* table = xp_shared();
-    float most = 0.0f;
-#pragma unroll
-    for (int j = 0; j < XP_BITS; ++j) most = most + fabsf(a[j]);
-    const u32 exponent = min(max(__float_as_uint(most) >> 23 & 0xFF, 1u), 253u);
-    const float unit = __uint_as_float(exponent << 23), inverse = __uint_as_float((254 - exponent) << 23);
-    const float factor = xp_times(unit, __uint_as_float((u32)largest));
-    for (int at = threadIdx.x; at < 32 << XP_BITS; at += XP_WARPS * 32) {
-        float level = 0.0f;
-#pragma unroll
-        for (int j = 0; j < XP_BITS; ++j) level = xp_add(level, at >> (5 + j) & 1 ? a[j] : -a[j]);
-        table[at] = xp_rounded(xp_times(level, inverse), XP_X, XP_X);
-    }
+    const u32 exponent = xp_level_exponent(a);
+    const float factor = xp_level_factor(exponent, largest);
+    for (int at = threadIdx.x; at < 32 << XP_BITS; at += XP_WARPS * 32) table[at] = xp_level(a, at >> 5, exponent);
     __syncthreads();
     const i64 row0 = (blockIdx.x * (i64)XP_WARPS + (threadIdx.x >> 5)) * 32;
     if (row0 >= rows) return;

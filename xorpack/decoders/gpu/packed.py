@@ -28,7 +28,7 @@ from xorpack.decoders.gpu.order import ScaleOrder, coded_order, side_by_side, vi
 from xorpack.elements import Bcq, Lossless
 from xorpack.encoded import EncodedTensor, sections_sha256
 from xorpack.errors import CorruptError, ParameterError
-from xorpack.masks import Bitmap
+from xorpack.masks import Bitmap, Cascade
 
 MaskForm = Literal["stored", "bitmap"]
 NARROW_PLANES = 4
@@ -40,7 +40,8 @@ class Packed:
     """What is loaded, and its arrays for the device by name, absent ones left out.
 
     Attributes:
-        encoded: the tensor, with raw planes where its bits are packed: kernels find a word without counting the mask.
+        encoded: the tensor, with raw planes where its bits are packed or its binary codes have a field: kernels find a
+            word without counting the mask, and look no symbols up.
         arrays: ``code``; those of the mask and of the field; ``scales``; ``starts``, ``entries`` and ``values`` of
             corrections; of trellis tensors ``a`` and ``gains``, and outliers for corrections.
         layout: the order in which weights are visited; a trellis's rows in their own order.
@@ -78,7 +79,7 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     mask, planes = cpu.decode_planes(
         encoded, jobs=jobs
     )  # checks the mask's count and the corrections' places
-    encoded = _with_network(encoded, mask, jobs)
+    encoded = _with_network(encoded, mask, planes, jobs)
     layout, q = encoded.layout, encoded.bits
     order = ScaleOrder.of(layout, encoded.group_size, q)
     arrays: dict[str, NDArray[Any]] = {"code": side_by_side(encoded.code)}
@@ -111,8 +112,19 @@ def pack(encoded: EncodedTensor, form: MaskForm = "stored", *, jobs: int = 1) ->
     )
 
 
-def _with_network(encoded: EncodedTensor, mask: Words, jobs: int) -> EncodedTensor:
-    """``encoded``; where its bits are packed, with raw planes."""
+def _with_network(encoded: EncodedTensor, mask: Words, planes: Words, jobs: int) -> EncodedTensor:
+    """``encoded``; where its bits are packed, or its binary codes, of these ``planes``, have a field, with raw ones."""
+    if isinstance(encoded.elements, Bcq) and encoded.elements.field is not None:
+        raw = StoredPlanes(
+            bits=encoded.bits,
+            n_kept=encoded.n_kept,
+            coded=CodedPlanes.raw(planes, encoded.cols),
+            n_corrections=0,
+            corrections=np.zeros(0, np.uint8),
+        )
+        gated = isinstance(encoded.mask, Cascade)  # by the network that the planes have no more
+        kept = Bitmap.of(mask, encoded.cols) if gated else encoded.mask
+        return replace(encoded, planes=raw, mask=kept, elements=replace(encoded.elements, field=None))
     if encoded.packed is None or not isinstance(encoded.planes, StoredPlanes):
         return encoded
     starts = encoded.packed.row_starts(0, mask, partial(cpu.load_mask, encoded))

@@ -127,6 +127,8 @@ class GpuTensor:
     def decode_words(self, *, out: Any = None, stream: Any = None) -> Any:
         """The coded planes before corrections, uint32 (n_coded, rows, chunks), 0 where the mask is.
 
+        Of binary codes with a field, all planes: they are held raw.
+
         Raises:
             ParameterError: a trellis tensor, which has one code for all planes.
         """
@@ -167,8 +169,9 @@ class GpuTensor:
         Sums run in float32 in a fixed order: the same input gives the same bits on the same device. ``tables`` and
         ``tensor_cores`` multiply the quantized values ``sum alpha_k b_k`` unrounded; so does ``binary``, by
         activations rounded to 2^-24 of the largest of 1024 (trellis tensors: 512) or fewer columns; ``decode``
-        multiplies elements rounded to x's type, ``trellis_tiles`` a trellis's levels rounded so. Where x is infinite or
-        NaN, products are NaN or infinite: with ``tables`` those of the rows that keep the weight, else all.
+        multiplies elements rounded to x's type, ``trellis_tiles`` a trellis's levels rounded so, ``wide`` those, or
+        sums of a binary code's scales rounded so. Where x is infinite or NaN, products are NaN or infinite: with
+        ``tables`` those of the rows that keep the weight, else all.
 
         Args:
             x: float32, float16 or bfloat16, last axis contiguous; any object that speaks DLPack or
@@ -231,6 +234,7 @@ class GpuTensor:
                 dtype,
                 target.shared_limit,
                 counts_bits=target.counts_bits,
+                warpgroups=target.warpgroups,
                 precision=precision,
             )
             self._products[key] = algorithm_of(chosen, self._encoded)(self._resident, n, dtype, precision)

@@ -27,6 +27,7 @@ class TrellisResident(Resident):
         network: how planes come from the code.
         macros: of kernels that work on the weights.
         weights: arguments ``XP_WEIGHTS`` of kernels.
+        outlier_unit: what outliers are multiplied by, the bits of a float32.
     """
 
     def __init__(self, encoded: EncodedTensor, packed: Packed, device: Device) -> None:
@@ -47,7 +48,7 @@ class TrellisResident(Resident):
             *(store.pointer("a"), store.pointer("gains")),
         )
         bits = struct.unpack("<I", struct.pack("<f", tensor.outlier_unit))[0]
-        self._unit = np.uint64(bits)
+        self.outlier_unit = np.uint64(bits)
 
     def _decode_kernels(self, dtype: str) -> tuple[Kernel, Kernel]:
         types = {"OWN": TYPES.index(self.encoded.dtype), "ELEMENT": TYPES.index(dtype)}
@@ -74,7 +75,7 @@ class TrellisResident(Resident):
         span = (np.int64(first), np.int64(last), np.uint64(to))
         panels = (np.int64(layout.panel_chunks), np.int64(layout.n_panels))
         args: list[tuple[np.generic, ...]] = [(*self.weights, mask, *panels, *span)]
-        listed = (*self.corrections, np.int64(self.packed.n_corrections), self._unit)
+        listed = (*self.corrections, np.int64(self.packed.n_corrections), self.outlier_unit)
         args.append((np.int64(layout.rows), np.int64(layout.cols), *listed, *span))
         for (kernel, launch), values in zip(steps, args, strict=False):
             self.device.launch(kernel, launch, values, stream)
@@ -89,5 +90,5 @@ class TrellisResident(Resident):
         """See :class:`Resident`."""
         return (
             *(*self.weights, np.uint64(partial), np.int64(n_parts), np.int64(part_cols)),
-            *(*self.corrections, np.int64(0 if corrects else self.packed.n_corrections), self._unit),
+            *(*self.corrections, np.int64(0 if corrects else self.packed.n_corrections), self.outlier_unit),
         )

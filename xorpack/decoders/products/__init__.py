@@ -58,7 +58,7 @@ def _rows(encoded: EncodedTensor, loaded: cpu.Loaded, kept: Kept) -> fused.Fused
         return None
     if isinstance(loaded, cpu.LoadedPlanes) and isinstance(loaded.elements, Bcq):
         if PlaneRows.fits(loaded.stored, loaded.elements):
-            return PlaneRows(loaded.stored, loaded.elements, loaded.corrections, kept)
+            return PlaneRows(loaded, loaded.elements, kept)
     elif isinstance(loaded, LoadedTrellis) and TrellisRows.fits(loaded.tensor):
         return TrellisRows(loaded, kept)
     return None

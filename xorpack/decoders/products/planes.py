@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.packed import PackedPlanes
 from xorpack.code.planes import StoredPlanes
+from xorpack.decoders.cpu import LoadedPlanes
 from xorpack.decoders.products import fused
 from xorpack.decoders.products.kept import Kept
 from xorpack.decoders.products.planes_kernels import planes_kernel
 from xorpack.elements import Bcq
-from xorpack.vector.aligned import as_aligned
+from xorpack.fields.loaded_signs import LoadedSigns
+from xorpack.vector.aligned import aligned, as_aligned
 from xorpack.vector.lookup import ROWS
 
 
@@ -25,10 +28,11 @@ class PlaneRows:
     """See :class:`xorpack.decoders.products.fused.FusedRows`: a unit is 16 rows that are coded one after another.
 
     Mask and scales are kept in that order, 16 rows side by side; the code, or packed bits, stay as they are stored.
-    Constant planes stand behind the coded ones.
+    Constant planes stand behind the coded ones, and depths of codewords behind these.
     """
 
-    def __init__(self, stored: StoredPlanes, elements: Bcq, corrections: Corrections, kept: Kept) -> None:
+    def __init__(self, loaded: LoadedPlanes, elements: Bcq, kept: Kept) -> None:
+        stored, signs = loaded.stored, loaded.signs
         coded = stored.coded
         rows, cols = stored.shape
         bits = np.zeros(0, np.int64)
@@ -38,8 +42,16 @@ class PlaneRows:
         else:
             layout, network, m_lane = coded.layout, coded.network, coded.m_lane
         zeros, ones = stored.constants
-        constant = [k for k in range(stored.bits) if (zeros | ones) >> k & 1]
-        planes = [k for k in range(stored.bits) if k not in constant] + constant
+        n_held = stored.bits if signs is None else signs.code.n_raw
+        constant = [k for k in range(n_held) if (zeros | ones) >> k & 1]
+        planes = [k for k in range(n_held) if k not in constant] + constant
+        corrections, depths = loaded.corrections, NO_DEPTHS
+        own = planes  # the planes of the scales
+        if signs is not None:
+            corrections = signs.with_depths(corrections, stored.bits)
+            planes = planes + [stored.bits + e for e in range(signs.code.n_depths)]
+            own = list(range(stored.bits))
+            depths = _depths(signs, layout, network, planes)
         order = np.arange(rows) * layout.row_stride % rows
         self.group_size = elements.group_size
         self.n_units = -(-rows // ROWS)
@@ -64,8 +76,9 @@ class PlaneRows:
             np.array([0xFFFFFFFF * (ones >> k & 1) for k in constant], np.uint32),
             _by_units(corrections, order, cols, planes),
             masks,
-            fused.by_units(alphas[order][:, :, planes].reshape(rows, -1), 1),
+            fused.by_units(alphas[order][:, :, own].reshape(rows, -1), 1),
             fused.chunks_of_group(self.group_size, cols),
+            depths,
         )
 
     @staticmethod
@@ -84,6 +97,38 @@ class PlaneRows:
     ) -> None:
         """See :class:`xorpack.decoders.products.fused.FusedRows`."""
         planes_kernel(0, self.n_units, helpers, team, *self._how, *few[1:], out)
+
+
+Depths = tuple[Any, ...]
+"""The code of depths, one behind another; where each begins; its words per lane; its schedule, a row each; and the code
+of symbols (:attr:`xorpack.fields.codewords.Codewords.program`), bit d of a codeword in the plane of ``bits[d]``.
+"""
+
+NO_DEPTHS: Depths = (
+    aligned(0),
+    np.zeros(1, np.int64),
+    np.zeros(0, np.int64),
+    np.zeros((0, 4), np.int64),
+    np.zeros((0, 5), np.int64),
+    np.zeros(0, np.int64),
+)
+
+
+def _depths(signs: LoadedSigns, layout: Layout, network: XorNetwork, planes: list[int]) -> Depths:
+    """The depths of a field whose planes are expanded in the order of ``planes``, those of depths last."""
+    codes = [np.ascontiguousarray(coded.code).reshape(-1) for coded in signs.depths]
+    m_lanes = [coded.m_lane for coded in signs.depths]
+    code = signs.code
+    bits = [planes.index(code.n_raw - 1 - d) for d in range(code.n_raw)]
+    bits += range(code.n_raw, code.max_length)
+    return (
+        as_aligned(np.concatenate([np.zeros(0, np.uint32), *codes])),
+        np.cumsum([0, *(each.size for each in codes)]),
+        np.array(m_lanes, np.int64),
+        np.array([network.schedule(m, layout.n_steps) for m in m_lanes], np.int64).reshape(-1, 4),
+        signs.codewords.program,
+        np.array(bits, np.int64),
+    )
 
 
 def _by_units(

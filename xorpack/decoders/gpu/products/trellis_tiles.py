@@ -58,7 +58,7 @@ class TrellisTiles(Product):
         chosen = plan(layout.rows, layout.cols, n, self.device.n_multiprocessors)
         macros = resident.macros | {"X": TYPES.index(dtype), "TILES": chosen.tiles, "WARPS": WARPS}
         self.part_cols, self.n_parts = QUAD * chosen.part_quads, chosen.n_parts
-        self._plan, self._largest = chosen, np.uint64(_largest(resident.encoded))
+        self._plan, self._largest = chosen, np.uint64(largest_gain(resident.encoded))
         passes = -(-max(n, 1) // (8 * chosen.tiles))
         self._n_tiles = np.int64(passes * chosen.tiles)
         words = 512 * chosen.quads * int(self._n_tiles)
@@ -129,8 +129,8 @@ def plan(rows: int, cols: int, n: int, n_multiprocessors: int) -> TilesPlan:
     return TilesPlan(tiles=tiles, quads=quads, part_quads=-(-quads // parts))
 
 
-def _largest(encoded: EncodedTensor) -> int:
-    """The bits of a float32: the least power of two that no gain is above; 1 without gains."""
+def largest_gain(encoded: EncodedTensor) -> int:
+    """Bits of a float32: the least power of two that no gain is above; 1 without gains."""
     gains = encoded.trellis(None).gains
     most = 1.0 if gains is None else float(np.abs(gains.astype(np.float32)).max(initial=2.0**-24))
     return int(np.float32(2.0 ** math.ceil(math.log2(most or 1.0))).view(np.uint32))
