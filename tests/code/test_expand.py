@@ -30,14 +30,6 @@ def test_any_rows_are_the_reference_s(
 ) -> None:
     if not compiled:
         monkeypatch.setattr(module, "expand_kernel", kernels.expand_kernel.py_func)
-        parts = (
-            "place_word",
-            "next_slot",
-            "place_of",
-            "step_of",
-        )
-        for part in parts:
-            monkeypatch.setattr(kernels, part, getattr(kernels, part).py_func)
     rows, cols, lanes, n_planes = CASES[case]
     rng = np.random.default_rng(rows)
     layout = Layout.choose(rows, cols, rows * cols // 8, lanes=lanes)

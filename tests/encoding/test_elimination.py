@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xorpack.code.network import XorNetwork
-from xorpack.encoding.rings import elimination, maps_kernels
+from xorpack.encoding.rings import elimination
 from xorpack.vector import gf2_bytes
 
 NETWORKS = [
@@ -161,8 +161,6 @@ def test_maps_are_made_of_numpy_too(network: XorNetwork, monkeypatch: pytest.Mon
         with monkeypatch.context() as plain:
             for kernel in ("eliminate_maps", "solve_maps"):
                 plain.setattr(elimination, kernel, getattr(elimination, kernel).py_func)
-            for part in ("gather_equations", "add_pivots"):
-                plain.setattr(maps_kernels, part, getattr(maps_kernels, part).py_func)
             assert same(ring, elimination.encode_ring(network, care, planes, m_lane, large=large, maps=True))
 
 

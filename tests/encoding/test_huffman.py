@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xorpack.encoding.fields.huffman import limited_lengths
+from xorpack.encoding.fields.huffman import limited_lengths, packed_lists
 from xorpack.encoding.fields.huffman_kernels import code_bits
 
 laws = settings(max_examples=100, deadline=None, derandomize=True)
@@ -56,6 +56,8 @@ def test_lengths_are_the_best_within_their_limits(counts: list[int], least: int,
     assert lengths[-1] <= most
     assert (1 << most - lengths).sum() == 1 << most
     assert lengths @ counts == cheapest(tuple(counts), least, most)
+    lists = packed_lists(np.array(counts), 16)
+    assert (limited_lengths(np.array(counts), least, most, lists) == lengths).all()
 
 
 @laws

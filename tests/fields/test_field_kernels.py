@@ -14,6 +14,7 @@ from xorpack.encoding.fields.choice import MAX_SYMBOLS, FewValues, choose_field
 from xorpack.encoding.fields.huffman_kernels import code_bits
 from xorpack.encoding.fields.sources import DepthSource, FieldSource, SymbolTable
 from xorpack.encoding.rings.gather import ElementSource
+from xorpack.encoding.rings.gather_kernels import find_slot, gather_elements, rewrite
 from xorpack.fields.field import FieldCode
 from xorpack.fields.symbols import LoadedField, join_kernel, replace_kernel
 
@@ -60,7 +61,7 @@ def test_symbols_that_are_hashed_have_the_same_codewords() -> None:
         assert (keys[slots] == symbols).all()
         assert np.unique(slots).size == 256
     for i, symbol in enumerate(symbols):
-        slot = kernels.find_slot(*table.hashing(), int(symbol))
+        slot = find_slot(*table.hashing(), int(symbol))
         assert table.keys[slot] == symbol
         assert table.heads[slot] == i
 
@@ -142,17 +143,24 @@ def test_elements_are_rewritten(wide) -> None:
     whole = elements(wide=wide)
     table = SymbolTable.of(CODE, SYMBOLS)
     wanted, _, _ = heads_and_depths(whole)
-    for kernel in both(kernels.rewrite):
+    for kernel in both(rewrite):
         out = np.empty(whole.size, whole.dtype)
         kernel(whole.reshape(-1), 3, 31, *table.hashing(), table.heads, out)
         assert (out == wanted.reshape(-1)).all()
-    q = 8 * whole.dtype.itemsize
     layout = Layout.choose(*whole.shape, 300, lanes=2)
     usual = FieldSource(ElementSource(whole), CODE, table).ring(layout, 0)[1]
     assert np.array_equal(usual, ElementSource(wanted.astype(whole.dtype)).ring(layout, 0)[1])
-    planes = np.empty((q, layout.lanes, layout.n_steps), np.uint32)
-    kernels.gather_rewritten.py_func(whole, 0, *layout.params(), 3, 31, *table.hashing(), table.heads, planes)
-    assert np.array_equal(planes, usual)
+    k = np.full(256, -1, np.int64)  # the same code, its symbols hashed
+    slots = np.empty(SYMBOLS.size, np.int64)
+    kernels.fill_slots(k, kernels.HASH, 24, SYMBOLS, slots)
+    heads = np.zeros(256, np.uint32)
+    heads[slots] = table.heads[SYMBOLS]
+    for codewords in ((*table.hashing(), table.heads), (k, kernels.HASH, 24, heads)):
+        for kernel in both(gather_elements):
+            planes = np.zeros((3, layout.n_steps, layout.lanes), np.uint32)
+            bits, strides = np.array([8, 0, 3]), (0, planes[0].size, 1, layout.lanes)
+            kernel(whole, 0, *layout.params(), bits, (3, 31, *codewords), planes, strides)
+            assert np.array_equal(planes.transpose(0, 2, 1), usual[bits])
 
 
 @pytest.mark.parametrize("cols", [1, 32, 75, 500])
@@ -179,7 +187,7 @@ def test_depths_stand_where_they_belong(cols, lanes) -> None:
         plain = np.empty_like(got[0]), np.empty_like(got[1])
         kernels.gather_depths.py_func(
             whole, segment, *layout.params(), n_groups, depths.order(3), 3, 31, *table.hashing(),
-            table.tails, table.cares, *plain,
+            table.cares << np.uint32(16) | table.tails, *plain,
         )  # fmt: skip
         for care_words, planes in (got, plain):
             assert np.array_equal(care_words, np.where(index < 0, 0, packed["care"][index]))

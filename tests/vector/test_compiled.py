@@ -13,8 +13,10 @@ import numba
 import numpy as np
 import pytest
 from numba.core import event
+from numba.core.codegen import JITCodeLibrary
 
 from xorpack.vector import compiled
+from xorpack.vector.llvm import apart
 from xorpack.vector.xor import xor8
 
 
@@ -93,6 +95,7 @@ def test_a_change_of_what_a_kernel_calls_is_seen(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from xorpack.vector import compiled
+from xorpack.vector.llvm import apart
 compiled.PACKAGE = Path({str(package)!r})
 sys.path.insert(0, {str(tmp_path)!r})
 from toy.caller import caller
@@ -169,6 +172,57 @@ def test_parts_are_plain_functions_that_kernels_call() -> None:
     found, listener = compile_and_run(kernel, 4)
     assert found == 9
     assert listener.names == ["kernel", "doubled"]
+
+
+@compiled.part
+def quadrupled(x):
+    if x > 100:
+        raise ValueError("too much")
+    return doubled(doubled(x))
+
+
+@compiled.part
+def seldom(x):
+    apart()
+    return 3 * x
+
+
+@compiled.inlined
+def often(x):
+    return seldom(x) + 1
+
+
+def test_machine_code_is_made_of_kernels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    emit = JITCodeLibrary._finalize_final_module
+    monkeypatch.setattr(
+        JITCodeLibrary, "_finalize_final_module", lambda library: made.append(library.name) or emit(library)
+    )
+
+    @compiled.njit()
+    def kernel(x):
+        return quadrupled(x) + doubled(x)
+
+    assert kernel(3) == 18
+    assert len([name for name in made if "quadrupled" in name or "doubled" in name]) == 0
+    assert any("kernel" in name for name in made)
+    with pytest.raises(ValueError, match="too much"):
+        kernel(101)
+    assert kernel(4) == 24
+
+
+def test_what_is_seldom_called_stays_apart() -> None:
+    @compiled.njit()
+    def kernel(x):
+        return often(x) + often(x + 1)
+
+    assert kernel(2) == 17
+    defined = [
+        line for text in kernel.inspect_llvm().values() for line in text.splitlines() if line[:6] == "define"
+    ]
+    assert any("seldom" in line for line in defined)
+    assert not any("often" in line for line in defined)
+    assert often(2) == 7
 
 
 def test_operations_are_emitted_where_they_are_called() -> None:

@@ -163,6 +163,35 @@ def test_split_and_join_bits(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_choose_bits(dtype):
+    source = rng.integers(0, 1 << 8 * np.dtype(dtype).itemsize, 50, dtype=dtype)
+    bits = np.array([6, 0, 8 * np.dtype(dtype).itemsize - 1])
+
+    def body(planes, source, bits):
+        symbols.choose_bits(source, 7, bits, planes, 1, 2)
+
+    (planes,) = _both(body, [np.zeros(8, np.uint32)], source, bits)
+    for k, bit in enumerate(bits):
+        assert planes[1 + 2 * k] == sum(1 << j for j in range(32) if source[7 + j] >> bit & 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+@pytest.mark.parametrize("target", [np.uint8, np.uint16, np.uint32])
+def test_look_up(dtype, target):
+    source = rng.integers(0, 1 << 8, 50).astype(dtype)
+    source[10:20] = 0
+    table = rng.integers(1, 1 << 32, 16, dtype=np.uint32)
+
+    def body(out, source, table):
+        symbols.look_up(source, 7, 2, 15, table, 0xC3, 2, out)
+
+    (out,) = _both(body, [np.full(40, 7, target)], source, table)
+    wanted = [int(x) & 0xC3 | int(table[x >> 2 & 15]) << 2 if x else 0 for x in source[7:39]]
+    assert out[:32].tolist() == [x & (1 << 8 * out.itemsize) - 1 for x in wanted]
+    assert (out[32:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
 @pytest.mark.parametrize(("low", "width", "n_raw", "n_depths"), [(2, 5, 2, 4), (0, 8, 3, 0), (3, 4, 0, 6)])
 def test_put_symbols(dtype, low, width, n_raw, n_depths):
     heads = rng.integers(0, 1 << 8, 32, dtype=np.uint32)

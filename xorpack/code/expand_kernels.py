@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from xorpack.code.layout_kernels import place_of, step_of
-from xorpack.vector.compiled import njit, part
+from xorpack.vector.compiled import inlined, njit, part
 from xorpack.vector.xor import and_lanes, copy_words, xor_taps
 
 
@@ -73,7 +73,7 @@ def expand_kernel(
                     slot = next_slot(slot, lanes, n_sub)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def next_slot(slot, lanes, n_sub):
     """The place of lane 0 a turn later."""
     return slot + lanes if slot + lanes < n_sub * lanes else slot + lanes - n_sub * lanes
@@ -176,7 +176,7 @@ def wrap_taps(
     xor_taps(word, to, window, 0, lanes, offsets, rotations, first, n_taps, n_alike, q, width, one)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def place_word(out, to, word, made, mask, at, slot, lanes, turn, limit):
     """The lanes at ``word[made:]``, of which lane 0 goes to place ``slot`` of a turn, to a panel of ``limit`` chunks
     that begins at ``out[to]`` and ``mask[at]``.

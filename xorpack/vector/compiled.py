@@ -23,7 +23,11 @@ from typing import Any, TypeVar
 import numba
 import platformdirs
 from numba.core import event
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.typing.templates import infer_global
+from numba.core.untyped_passes import IRProcessing
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -61,15 +65,74 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+class _Linked(JITCodeLibrary):  # type: ignore[misc]
+    """A function that is only linked into others: it is optimized there, and no machine code is made of it alone."""
+
+    def finalize(self) -> None:
+        """See :class:`JITCodeLibrary`."""
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """See :class:`JITCodeLibrary`: there is none."""
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self) -> _Linked:
+        """What is asked to :meth:`set_env`."""
+        return self
+
+    def set_env(self, name: str, environment: object) -> None:
+        """What the function would need to make Python objects: nothing, for it makes none."""
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class _WillBeLinked(AnalysisPass):  # type: ignore[misc]
+    _name = "xorpack_will_be_linked"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        """Have the function compiled into a :class:`_Linked`."""
+        state.library = _Linked(state.targetctx.codegen(), state.func_id.func_qualname)
+        return False
+
+
+class _PartCompiler(CompilerBase):  # type: ignore[misc]
+    def define_pipelines(self) -> list[Any]:
+        """See :class:`CompilerBase`."""
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.add_pass_after(_WillBeLinked, IRProcessing)
+        passes.finalize()
+        return [passes]
+
+
 def part(function: Kernel) -> Kernel:
     """Decorator of a function that only kernels call; from Python, it is a plain function.
 
     It is compiled along with each kernel that calls it, without what Python would need to call it: half of the time
     that a short one takes.
     """
-    compiled = numba.njit(nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, error_model="numpy")(
-        function
-    )
+    return _part(function)
+
+
+def inlined(function: Kernel) -> Kernel:
+    """As :func:`part`, and kernels take it in, whatever its size: what has many arguments, and is called once."""
+    return _part(function, forceinline=True)
+
+
+def _part(function: Kernel, **options: bool) -> Kernel:
+    compiled = numba.njit(
+        nogil=True,
+        no_cfunc_wrapper=True,
+        no_cpython_wrapper=True,
+        error_model="numpy",
+        pipeline_class=_PartCompiler,
+        **options,
+    )(function)
     infer_global(function, numba.types.Dispatcher(compiled))
     _PARTS.append(compiled)  # of which numba's types hold weak references
     return function

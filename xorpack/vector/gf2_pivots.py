@@ -7,6 +7,8 @@ touched: maps are multiplied by those sums.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import Signature
-from numpy.typing import NDArray
 
 from xorpack.vector.gf2_bytes import (
     N_GROUPS,
@@ -38,6 +39,7 @@ from xorpack.vector.gf2_llvm import (
     lanes,
     number,
     spread,
+    spread_lane,
     turn_bits,
     turn_bytes,
     turn_words,
@@ -54,16 +56,31 @@ SEEN = (1 << 8 * VIEW) - 1
 
 
 def find_pivots(
-    groups: Bytes, places: NDArray[np.int64], octets: Words, sums: Words, mixing: Words, shape: Shape
+    groups: Bytes,
+    left: int,
+    free: int,
+    begin: int,
+    maps: Words,
+    standing: Bytes,
+    base: int,
+    origin: int,
+    sums: Words,
+    mixing: Words,
+    shape: Shape,
 ) -> np.uint64:
-    """Let each row have a column of its own, in the bytes ``places`` (VIEW,), of which some may be the same.
+    """Let each row have a column of its own, in the first VIEW of the bytes that are ``free``.
 
     Rows take the lowest bit that they have there, one row after another, and leave all other rows.
 
     Args:
         groups: rows; they stay what they are.
-        places: bytes of a row.
-        octets: (VIEW,), what the map of each place has for the byte itself; 0 where there is none.
+        left: a word with bit r set where row r is to take a column; the others are 0.
+        free: not 0; bit k for byte ``begin + k`` of a row, ``base + k`` of the stream. If they are fewer than VIEW, the
+            first one takes the others' places.
+        begin: see ``free``.
+        maps: those of bytes of the stream from ``origin`` on.
+        standing: by byte of the stream: 0 where it has no map.
+        base, origin: see there.
         sums: (8 * N_GROUPS,), out: ``sums[8 * h + k]`` is what :func:`add_to_map` is to add for place k of group h.
         mixing: (N_GROUPS ** 2,), out: what :func:`mix_groups` makes of rows that took nothing, 0 for the others.
         shape: see the module.
@@ -72,9 +89,14 @@ def find_pivots(
         A word with bit ``8 * k + i`` set where bit i of place k was taken, bit ``8 * VIEW + r`` where row r took one.
     """
     n, rows = N_GROUPS, joined(groups, shape)
+    numbers = [k for k in range(64) if int(free) >> k & 1]
+    numbers = (numbers + VIEW * numbers[:1])[:VIEW] if len(numbers) < VIEW else numbers[:VIEW]
+    places, chosen = begin + np.array(numbers), base + np.array(numbers)
+    own = sizes(shape)[3] // 8 * (chosen - origin) + chosen % 8
+    octets = [maps[at] if standing[k] else 0 for at, k in zip(own, chosen, strict=True)]
     seen = [int.from_bytes(bytes(row[places[:VIEW]]), "little") for row in rows]
     found = [x | 1 << 8 * (VIEW + r // 8) + 7 - r % 8 for r, x in enumerate(seen)]
-    for r in range(len(found)):
+    for r in (r for r in range(len(found)) if int(left) >> r & 1):
         mine = found[r]
         lowest = mine & SEEN & -(mine & SEEN)
         found = [x ^ mine if other != r and x & lowest else x for other, x in enumerate(found)]
@@ -82,13 +104,13 @@ def find_pivots(
     for r, x in enumerate(found):
         column = (x & SEEN & -(x & SEEN)).bit_length() - 1
         for h in range(n):
-            chosen = x >> 8 * (VIEW + h) & 255
+            added = x >> 8 * (VIEW + h) & 255
             if column < 0:
-                mixed[n * (r // 8) + h] |= chosen << 8 * (r % 8)
+                mixed[n * (r // 8) + h] |= added << 8 * (r % 8)
                 continue
             k, i = divmod(column, 8)
             bits = int(octets[k]) >> 8 * (7 - i) & 255 | 1 << i
-            summed[8 * h + k] ^= sum(chosen << 8 * (7 - b) for b in range(8) if bits >> b & 1)
+            summed[8 * h + k] ^= sum(added << 8 * (7 - b) for b in range(8) if bits >> b & 1)
         taken |= 1 << column | 1 << 8 * VIEW + r if column >= 0 else 0
     sums[: 8 * n], mixing[: n * n] = np.array(summed, np.uint64), np.array(mixed, np.uint64)
     return np.uint64(taken)
@@ -167,10 +189,29 @@ def solve_pair(
         stream[begin] = np.packbits(bits[:64], bitorder="little").view(np.uint64)[0]
 
 
+@contextmanager
+def bits_by_two(builder: Any, word: Any) -> Iterator[tuple[Any, Any]]:
+    """A loop over the bits of a 64-bit word that are set, the lowest first: which two they are, or twice the last."""
+    rest = cgutils.alloca_once_value(builder, word)
+    test, body, after = (builder.append_basic_block(name) for name in ("test", "body", "after"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    left = builder.load(rest)
+    builder.cbranch(builder.icmp_unsigned("!=", left, number(0)), body, after)
+    builder.position_at_end(body)
+    others = builder.and_(left, builder.sub(left, number(1)))
+    second = builder.select(builder.icmp_unsigned("!=", others, number(0)), others, left)
+    builder.store(builder.and_(others, builder.sub(others, number(1))), rest)
+    yield tuple(builder.cttz(bits, ir.Constant(ir.IntType(1), 1)) for bits in (left, second))
+    builder.branch(test)
+    builder.position_at_end(after)
+
+
 @emits(find_pivots)
 def _find_pivots(
-    groups: Any, places: Any, octets: Any, sums: Any, mixing: Any, shape: Any
-) -> tuple[Signature, Any]:
+    groups: Any, left: Any, free: Any, begin: Any, maps: Any, standing: Any, base: Any, origin: Any, sums: Any,
+    mixing: Any, shape: Any,
+) -> tuple[Signature, Any]:  # fmt: skip
     half, tail, _, _ = parts_of(shape)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -178,10 +219,23 @@ def _find_pivots(
             return pointer_to(context, builder, signature.args[k], args[k], where, kind)
 
         n, nothing = N_GROUPS, ir.Constant(WORDS, [0] * 8)
-        found, own = [nothing] * n, nothing
+        found, own, left = [nothing] * n, nothing, args[2]
+        behind = builder.sub(args[6], args[7])
         for k in range(VIEW):
-            where, lane = builder.mul(builder.load(at(1, number(k), INDEX)), number(8)), ir.Constant(WORD, k)
-            own = builder.insert_element(own, builder.load(at(2, number(k), INDEX)), lane)
+            place = builder.cttz(left, ir.Constant(ir.IntType(1), 0))
+            if k == 0:
+                first = place
+            else:
+                place = builder.select(builder.icmp_unsigned("==", left, number(0)), first, place)
+            left = builder.and_(left, builder.sub(left, number(1)))
+            lane, byte = ir.Constant(WORD, k), builder.add(args[6], place)
+            where = builder.mul(builder.add(behind, place), number(8 * (half + tail)))
+            octet = builder.load(at(4, builder.add(where, builder.and_(byte, number(7))), INDEX))
+            # Not by a comparison, of which a branch would be made.
+            stands = builder.add(builder.zext(builder.load(at(5, byte, BYTE)), INDEX), number(255))
+            stands = builder.sub(number(0), builder.lshr(stands, number(8)))
+            own = builder.insert_element(own, builder.and_(octet, stands), lane)
+            where = builder.mul(builder.add(args[3], place), number(8))
             for g in range(n):
                 word = builder.load(
                     at(0, builder.add(where, number(64 * (2 * half + tail) * g)), INDEX), align=8
@@ -192,14 +246,32 @@ def _find_pivots(
             unit = ir.Constant(WORDS, [1 << 8 * (VIEW + g) + 7 - r for r in range(8)])
             found[g] = builder.or_(seen, unit)
 
-        # All bits of a row are at its lowest one or above: nothing less the bit that a row shares with it chooses them.
-        for r in range(8 * n):
-            mine = builder.shuffle_vector(found[r // 8], found[r // 8], lanes([r % 8] * 8))
-            lowest = builder.and_(mine, builder.sub(nothing, mine))
-            for g, others in enumerate(found):
-                looks = ir.Constant(WORDS, [SEEN * (8 * g + k != r) for k in range(8)])
-                hit = builder.and_(builder.and_(others, looks), lowest)
-                found[g] = builder.xor(others, builder.and_(mine, builder.sub(nothing, hit)))
+        def without(words: Any, row: Any) -> Any:
+            """What is added to words so that they do not have the lowest bit of a row."""
+            # All bits of a row are at its lowest one or above: nothing less the bit that both have chooses them.
+            lowest = builder.and_(row, builder.sub(nothing, row))
+            return builder.and_(row, builder.sub(nothing, builder.and_(words, lowest)))
+
+        state, looks = [cgutils.alloca_once_value(builder, words) for words in found], [SEEN] * 8
+        for g in range(n):
+            rest = builder.and_(builder.lshr(args[1], number(8 * g)), number(255))
+            with bits_by_two(builder, rest) as both:
+                words = [builder.load(each) for each in state]
+                a, b = (builder.bitcast(spread_lane(builder, words[g], r), WORDS) for r in both)
+                b = builder.xor(b, without(builder.and_(b, ir.Constant(WORDS, looks)), a))
+                for r, row in zip(both, (a, b), strict=True):
+                    itself = builder.icmp_unsigned(
+                        "==", spread(builder, r, 8), ir.Constant(WORDS, list(range(8)))
+                    )
+                    others = builder.select(itself, nothing, ir.Constant(WORDS, looks))
+                    masks = [others if h == g else ir.Constant(WORDS, looks) for h in range(n)]
+                    words = [
+                        builder.xor(x, without(builder.and_(x, mask), row))
+                        for x, mask in zip(words, masks, strict=True)
+                    ]
+                for each, value in zip(state, words, strict=True):
+                    builder.store(value, each)
+        found = [builder.load(words) for words in state]
 
         columns, took, matrices, chosen = nothing, number(0), [], []
         for g, words in enumerate(found):
@@ -214,7 +286,7 @@ def _find_pivots(
             others = builder.bitcast(builder.select(some, nothing, words), SLICE)
             for h in range(n):
                 rest = builder.shuffle_vector(others, others, lanes(range(VIEW + h, 64, 8)))
-                builder.store(builder.bitcast(rest, INDEX), at(4, number(n * g + h), INDEX))
+                builder.store(builder.bitcast(rest, INDEX), at(9, number(n * g + h), INDEX))
         for step in (4, 2, 1):
             moved = builder.shuffle_vector(columns, columns, lanes([(k + step) % 8 for k in range(8)]))
             columns = builder.or_(columns, moved)
@@ -228,10 +300,13 @@ def _find_pivots(
                 word = builder.shuffle_vector(words, words, lanes([VIEW + h] * 8))
                 part = affine(builder, rows, builder.bitcast(word, SLICE))
                 total = part if total is None else builder.xor(total, part)
-            builder.store(total, at(3, number(8 * h), SLICE), align=8)
+            builder.store(total, at(8, number(8 * h), SLICE), align=8)
         return builder.or_(taken, took)
 
-    return types.uint64(groups, places, octets, sums, mixing, shape), codegen
+    n = types.int64
+    return types.uint64(
+        groups, types.uint64, types.uint64, n, maps, standing, n, n, sums, mixing, shape
+    ), codegen
 
 
 @emits(add_to_map)
@@ -249,26 +324,19 @@ def _add_to_map(
             matrices.append(builder.bitcast(spread(builder, word, 8), SLICE))
         moved = builder.mul(args[5], number(64))
 
-        def add(is_fresh: bool) -> None:
-            for k, vector in enumerate(in_group):
-                where = builder.add(args[1], number(64 * k))
-                into = pointer_to(context, builder, kinds[0], args[0], where, SLICE)
-                total = None if is_fresh else builder.load(into, align=64)
-                for h, matrix in enumerate(matrices):
-                    place = number(64 * (h * (2 * half + tail) + vector))
-                    place = builder.add(place, moved) if k < half else place
-                    rows = builder.load(
-                        pointer_to(context, builder, kinds[2], args[2], place, SLICE), align=1
-                    )
-                    part = affine(builder, rows, matrix)
-                    total = part if total is None else builder.xor(total, part)
-                builder.store(total, into, align=64)
-
-        with builder.if_else(builder.icmp_unsigned("!=", args[6], ir.Constant(args[6].type, 0))) as (yes, no):
-            with yes:
-                add(True)
-            with no:
-                add(False)
+        old = builder.sext(builder.icmp_unsigned("==", args[6], ir.Constant(args[6].type, 0)), INDEX)
+        old = builder.bitcast(spread(builder, old, 8), SLICE)
+        for k, vector in enumerate(in_group):
+            into = pointer_to(
+                context, builder, kinds[0], args[0], builder.add(args[1], number(64 * k)), SLICE
+            )
+            total = builder.and_(builder.load(into, align=64), old)
+            for h, matrix in enumerate(matrices):
+                place = number(64 * (h * (2 * half + tail) + vector))
+                place = builder.add(place, moved) if k < half else place
+                rows = builder.load(pointer_to(context, builder, kinds[2], args[2], place, SLICE), align=1)
+                total = builder.xor(total, affine(builder, rows, matrix))
+            builder.store(total, into, align=64)
         return context.get_dummy_value()
 
     index = types.int64

@@ -57,6 +57,25 @@ def pointer_to(context: Any, builder: Any, kind: Any, array: Any, index: Any, ve
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
+def apart() -> None:
+    """Keep the function that says this a function of its own, not part of what calls it.
+
+    For what is seldom called: else what it begins with would be worked out ahead, in the loop that it is in.
+    """
+
+
+@emits(apart)
+def _apart() -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.function.attributes.discard(
+            "alwaysinline"
+        )  # what calls it may be inlined, whose options it has
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
 def prefetch(builder: Any, pointer: Any, level: int) -> None:
     """Have what stands at a pointer, even past an array's end, brought near (3: nearest), and do not wait."""
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)

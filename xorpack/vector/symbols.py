@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import Signature
 from numpy.typing import NDArray
 
-from xorpack.vector.llvm import LANES, bits_of, emits, pointer_to, splat
+from xorpack.vector.llvm import LANES, bits_of, emits, pointer_to, prefetch, splat
 
 
 def expand_signs(
@@ -57,6 +57,43 @@ def split_bits(
     for k in range(n_planes):
         planes[first + k * stride] = bits[(elements >> elements.dtype.type(k) & 1) != 0].sum(dtype=np.uint32)
     return np.uint32(bits[elements != 0].sum(dtype=np.uint32))
+
+
+def bring(source: NDArray[Any], at: int) -> None:
+    """Have what stands at ``source[at]`` brought near, and do not wait."""
+
+
+def choose_bits(
+    source: NDArray[Any],
+    at: int,
+    bits: NDArray[np.int64],
+    planes: NDArray[np.uint32],
+    first: int,
+    stride: int,
+) -> None:
+    """Bit j of ``planes[first + k * stride]`` is bit ``bits[k]`` of ``source[at + j]`` (unsigned), for j < 32."""
+    elements, ones = source[at : at + LANES], np.uint32(1) << np.arange(LANES, dtype=np.uint32)
+    for k, bit in enumerate(bits):
+        planes[first + k * stride] = ones[elements >> elements.dtype.type(bit) & 1 != 0].sum(dtype=np.uint32)
+
+
+def look_up(
+    source: NDArray[Any],
+    at: int,
+    low: int,
+    last: int,
+    table: NDArray[np.uint32],
+    kept: int,
+    up: int,
+    out: NDArray[Any],
+) -> None:
+    """Replace symbols: ``out[j]``, for j < 32, is ``table[x >> low & last] << up``, with x in the bits of ``kept``.
+
+    Where x, ``source[at + j]`` (unsigned), is 0, so is ``out[j]``.
+    """
+    x = source[at : at + LANES].astype(np.int64)
+    found = table[x >> low & last].astype(np.int64) << up
+    out[:LANES] = np.where(x != 0, x & kept | found, 0).astype(out.dtype)
 
 
 def put_symbols(
@@ -172,6 +209,83 @@ def _split_bits(
 
     integer = types.int64
     return types.uint32(source, integer, planes, integer, integer, integer), codegen
+
+
+@emits(bring)
+def _bring(source: Any, at: Any) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        prefetch(builder, pointer_to(context, builder, signature.args[0], args[0], args[1], ir.IntType(8)), 3)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64), codegen
+
+
+@emits(choose_bits)
+def _choose_bits(
+    source: Any, at: Any, bits: Any, planes: Any, first: Any, stride: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        element = ir.IntType(kinds[0].dtype.bitwidth)
+        vector = ir.VectorType(element, LANES)
+        origin = pointer_to(context, builder, kinds[0], args[0], args[1], vector)
+        elements = builder.load(origin, align=element.width // 8)
+        n_bits = cgutils.create_struct_proxy(kinds[2])(context, builder, args[2]).nitems
+        with cgutils.for_range(builder, n_bits) as loop:
+            bit = builder.load(pointer_to(context, builder, kinds[2], args[2], loop.index, ir.IntType(64)))
+            one = splat(builder, builder.shl(ir.Constant(element, 1), builder.trunc(bit, element)))
+            is_set = builder.icmp_unsigned(
+                "!=", builder.and_(elements, one), ir.Constant(vector, [0] * LANES)
+            )
+            where = builder.add(args[4], builder.mul(loop.index, args[5]))
+            into = pointer_to(context, builder, kinds[3], args[3], where, ir.IntType(32))
+            builder.store(builder.bitcast(is_set, ir.IntType(32)), into)
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.none(source, integer, bits, planes, integer, integer), codegen
+
+
+@emits(look_up)
+def _look_up(
+    source: Any, at: Any, low: Any, last: Any, table: Any, kept: Any, up: Any, out: Any
+) -> tuple[Signature, Any]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds, index = signature.args, ir.IntType(64)
+        element, target = (ir.IntType(kinds[k].dtype.bitwidth) for k in (0, 7))
+        wide = target if target.width > element.width else element
+        wider = ir.VectorType(wide, LANES)
+
+        def resized(value: Any, kind: Any, width: int, into: int) -> Any:
+            if width == into:
+                return value
+            return builder.zext(value, kind) if width < into else builder.trunc(value, kind)
+
+        def spread(value: Any) -> Any:
+            return splat(builder, resized(value, wide, 64, wide.width))
+
+        found = ir.Constant(wider, ir.Undefined)
+        for j in range(LANES):
+            where = builder.add(args[1], ir.Constant(index, j))
+            x = builder.load(pointer_to(context, builder, kinds[0], args[0], where, element))
+            symbol = builder.and_(builder.lshr(builder.zext(x, index), args[2]), args[3])
+            entry = builder.load(pointer_to(context, builder, kinds[4], args[4], symbol, ir.IntType(32)))
+            entry = resized(entry, wide, 32, wide.width)
+            found = builder.insert_element(found, entry, ir.Constant(ir.IntType(32), j))
+        vector = ir.VectorType(element, LANES)
+        x = builder.load(pointer_to(context, builder, kinds[0], args[0], args[1], vector), align=1)
+        some = builder.icmp_unsigned("!=", x, ir.Constant(vector, [0] * LANES))
+        x = resized(x, wider, element.width, wide.width)
+        whole = builder.or_(builder.and_(x, spread(args[5])), builder.shl(found, spread(args[6])))
+        whole = builder.select(some, whole, ir.Constant(wider, [0] * LANES))
+        targets = ir.VectorType(target, LANES)
+        whole = resized(whole, targets, wide.width, target.width)
+        into = pointer_to(context, builder, kinds[7], args[7], ir.Constant(index, 0), targets)
+        builder.store(whole, into, align=target.width // 8)
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.none(source, n, n, n, table, n, n, out), codegen
 
 
 @emits(put_symbols)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xorpack.code import corrections, depths
 from xorpack.encoding.constants import exception_bits, is_constant
 from xorpack.encoding.fields.field_kernels import HASH, count_distinct, count_values, field_bits
-from xorpack.encoding.fields.huffman import limited_lengths
+from xorpack.encoding.fields.huffman import limited_lengths, packed_lists
 from xorpack.encoding.fields.huffman_kernels import code_bits
 from xorpack.encoding.fields.sources import DepthSource, SymbolTable
 from xorpack.encoding.rings.tensor import encode_planes
@@ -235,7 +235,8 @@ def _plans(candidate: _Candidate) -> Iterator[tuple[float, FieldPlan]]:
     """
     symbols, totals = candidate.symbols()
     n, n_kept = len(symbols), int(totals.sum())
-    first = int(limited_lengths(totals, 0, MAX_LENGTH)[0])
+    lists = packed_lists(totals, MAX_LENGTH)
+    first = int(limited_lengths(totals, 0, MAX_LENGTH, lists)[0])
 
     def cost(lengths: NDArray[np.int64]) -> float:
         n_raw, bits = int(lengths[0]), int(lengths @ totals)
@@ -245,7 +246,7 @@ def _plans(candidate: _Candidate) -> Iterator[tuple[float, FieldPlan]]:
 
     for least in range(first, min(first + N_LEAST, n.bit_length())):
         shortest = max(least, (n - 1).bit_length())
-        codes = [limited_lengths(totals, least, most) for most in range(shortest, MAX_LENGTH + 1)]
+        codes = [limited_lengths(totals, least, most, lists) for most in range(shortest, MAX_LENGTH + 1)]
         lengths = min(codes, key=cost)
         n_raw = int(lengths[0])
         canonical = np.lexsort((symbols, lengths))

@@ -6,8 +6,9 @@ import numpy as np
 
 from xorpack.code.layout_kernels import chunk_of, next_place, visit
 from xorpack.encoding.fields.huffman_kernels import code_bits
+from xorpack.encoding.rings.gather_kernels import AHEAD, find_slot
 from xorpack.vector.compiled import njit
-from xorpack.vector.symbols import split_bits
+from xorpack.vector.symbols import bring, choose_bits, look_up
 
 HASH = 0x9E3779B1
 """Multiplier of hash tables."""
@@ -41,15 +42,6 @@ def count_distinct(elements, n, most, multiplier, keys, counts):
                 keys[slot] = np.int64(x)
             counts[slot] += 1
     return n
-
-
-@njit(cache=True, nogil=True, inline="always")
-def find_slot(keys, multiplier, shift, symbol):
-    """Find where ``symbol`` stands in ``keys`` (2^k,) int64, or the free slot, -1, where it would."""
-    slot = (symbol * multiplier & 0xFFFFFFFF) >> shift
-    while keys[slot] != symbol and keys[slot] >= 0:
-        slot = (slot + 1) & (keys.size - 1)
-    return slot
 
 
 @njit(cache=True, nogil=True)
@@ -89,43 +81,6 @@ def field_bits(values, counts, bits, most, n_symbols, found):
 
 
 @njit(cache=True, nogil=True)
-def rewrite(elements, low, last, keys, multiplier, shift, heads, out):
-    """Elements (n,) whose symbols are replaced by the first bits of codewords: ``out`` (n,), 0 where they are 0.
-
-    ``last``: the largest symbol, all ones. ``heads`` (2^k,) uint32, by slot in ``keys``.
-    """
-    for i in range(elements.size):
-        x = np.int64(elements[i])
-        if x != 0:
-            slot = find_slot(keys, multiplier, shift, x >> low & last)
-            x = x & ~(last << low) | np.int64(heads[slot]) << low
-        out[i] = x
-
-
-@njit(cache=True, nogil=True)
-def gather_rewritten(
-    elements, segment, rows, chunks, lanes, n_steps, row_stride, panel_chunks, n_sub,
-    low, last, keys, multiplier, shift, heads, out,
-):  # fmt: skip
-    """Bit-planes of rewritten ``elements`` (rows, cols) of a segment: ``out`` (q, lanes, n_steps)."""
-    cols = elements.shape[1]
-    q = out.shape[0]
-    flat, flat_out = elements.reshape(-1), out.reshape(-1)
-    block = np.zeros(32, elements.dtype)
-    for step in range(n_steps):
-        p, r, k = visit(segment * n_steps + step, rows, lanes, row_stride, n_sub)
-        for lane in range(lanes):
-            chunk = chunk_of(p, k, chunks, panel_chunks)
-            n = min(32, cols - 32 * chunk) if chunk >= 0 else 0
-            at = r * cols + 32 * chunk
-            rewrite(flat[at : at + n], low, last, keys, multiplier, shift, heads, block[:n])
-            for j in range(n, 32):
-                block[j] = 0
-            split_bits(block, 0, flat_out, lane * n_steps + step, lanes * n_steps, q)
-            k = next_place(k, lanes, n_sub)
-
-
-@njit(cache=True, nogil=True)
 def gather_depths(
     elements,  # (rows, cols) unsigned
     segment,
@@ -143,8 +98,7 @@ def gather_depths(
     keys,
     multiplier,
     shift,
-    tails,  # (2^k,) uint32: bits of the codeword past the first, the first of them highest of n_depths
-    cares,  # (2^k,) uint32: ones where there are any
+    codewords,  # (2^k,) uint32, by slot: bits past the first, from n_depths - 1 down; 16 up, ones where there are any
     care,  # (lanes, n_steps) uint32, out
     plane,  # (1, lanes, n_steps) uint32, out
 ):
@@ -152,32 +106,43 @@ def gather_depths(
     rows, cols = elements.shape
     n_depths = order.size
     n_parts = plane_rows // rows
-    tail, cared = np.zeros(32, np.uint32), np.zeros(32, np.uint32)
+    flat, flat_care, flat_plane = elements.reshape(-1), care.reshape(-1), plane.reshape(-1)
+    found = np.zeros(32, np.uint32)
+    bits, care_bits = np.empty(n_depths, np.int64), np.empty(n_depths, np.int64)
+    for place in range(n_depths):
+        bits[place] = n_depths - 1 - order[place]
+        care_bits[place] = 16 + bits[place]
     deep = np.zeros(chunks, np.uint32)  # of a row of the plane
     deep_care = np.zeros(chunks, np.uint32)
-    split = np.zeros(n_depths, np.uint32)
+    places = n_sub * lanes
+    further = AHEAD * row_stride % max(plane_rows, 1)
     row_ready = -1
     for step in range(n_steps):
         p, r, k = visit(segment * n_steps + step, plane_rows, lanes, row_stride, n_sub)
         if p == 0 and r != row_ready:
             row_ready = r
             row, part = r // n_parts, r % n_parts
+            later = r + further if r + further < plane_rows else r + further - plane_rows
+            later = later // n_parts * cols + later % n_parts * n_groups * 32
             for g in range(n_groups):
                 first = 32 * (part * n_groups + g)
-                for j in range(32):
-                    tail[j] = 0
-                    cared[j] = 0
-                    x = np.int64(elements[row, first + j]) if first + j < cols else 0
-                    if x != 0:
-                        slot = find_slot(keys, multiplier, shift, x >> low & last)
-                        tail[j] = tails[slot]
-                        cared[j] = cares[slot]
-                split_bits(tail, 0, split, 0, 1, n_depths)
-                for place in range(n_depths):
-                    deep[g * n_depths + place] = split[n_depths - 1 - order[place]]
-                split_bits(cared, 0, split, 0, 1, n_depths)
-                for place in range(n_depths):
-                    deep_care[g * n_depths + place] = split[n_depths - 1 - order[place]]
+                bring(flat, later + 32 * g)
+                if multiplier == 1 and first + 32 <= cols:
+                    look_up(flat, row * cols + first, low, last, codewords, 0, 0, found)
+                else:
+                    for j in range(32):
+                        x = np.int64(elements[row, first + j]) if first + j < cols else 0
+                        slot = find_slot(keys, multiplier, shift, x >> low & last) if x != 0 else 0
+                        found[j] = codewords[slot] if x != 0 else 0
+                choose_bits(found, 0, bits, deep, g * n_depths, 1)
+                choose_bits(found, 0, care_bits, deep_care, g * n_depths, 1)
+        if p == 0 and places == chunks:
+            until = min(lanes, places - k)
+            for lane in range(lanes):
+                chunk = np.uint64(k + lane if lane < until else k + lane - places)
+                flat_care[np.uint64(lane * n_steps + step)] = deep_care[chunk]
+                flat_plane[np.uint64(lane * n_steps + step)] = deep[chunk]
+            continue
         for lane in range(lanes):
             chunk = chunk_of(p, k, chunks, panel_chunks)
             care[lane, step] = deep_care[chunk] if chunk >= 0 else np.uint32(0)

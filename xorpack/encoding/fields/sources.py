@@ -9,16 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xorpack.code import depths
+from xorpack.code.corrections import Corrections
 from xorpack.code.layout import Layout
 from xorpack.code.words import Words
-from xorpack.encoding.fields.field_kernels import (
-    HASH,
-    fill_slots,
-    gather_depths,
-    gather_rewritten,
-    rewrite,
-)
+from xorpack.encoding.fields.field_kernels import HASH, fill_slots, gather_depths
 from xorpack.encoding.rings.gather import ElementSource
+from xorpack.encoding.rings.gather_kernels import rewrite
 from xorpack.fields.field import FieldCode
 
 DIRECT_BITS = 16
@@ -76,24 +72,20 @@ class FieldSource(ElementSource):
         """The elements and the mask of ``source``."""
         self.elements, self.mask = source.elements, source.mask
         self.n_bits, self.coded = source.n_bits, source.coded
-        self._table, self._bits = table, (code.low, (1 << code.width) - 1)
+        self.codewords = (code.low, (1 << code.width) - 1, *table.hashing(), table.heads)
+        self._field, self._unused = set(code.planes), code.unused
 
-    def coded_form(self, elements: NDArray[Any]) -> NDArray[Any]:
+    def exceptions(self, zeros: int, ones: int, cols: int) -> Corrections:
+        """See :class:`ElementSource`. Planes that hold nothing have none."""
+        return super().exceptions(zeros & ~self._unused, ones, cols)
+
+    def coded_form(self, elements: NDArray[Any], planes: int) -> NDArray[Any]:
         """See :class:`ElementSource`."""
+        if not any(planes >> k & 1 for k in self._field):
+            return elements
         out = np.empty_like(elements)
-        rewrite(elements, *self._bits, *self._table.hashing(), self._table.heads, out)
+        rewrite(elements, *self.codewords, out)
         return out
-
-    def _gather(self, layout: Layout, segment: int, planes: Words) -> None:
-        gather_rewritten(
-            self.elements,
-            segment,
-            *layout.params(),
-            *self._bits,
-            *self._table.hashing(),
-            self._table.heads,
-            planes,
-        )
 
 
 class DepthSource:
@@ -102,6 +94,7 @@ class DepthSource:
     def __init__(self, elements: NDArray[Any], code: FieldCode, table: SymbolTable) -> None:
         """``elements``: unsigned (rows, cols)."""
         self.elements, self.code, self.table = elements, code, table
+        self.codewords = table.cares << np.uint32(16) | table.tails
 
     @property
     def n_planes(self) -> int:
@@ -116,6 +109,6 @@ class DepthSource:
         _, n_groups = code.parts(self.elements.shape[1])
         gather_depths(
             self.elements, segment, *layout.params(), n_groups, depths.order(code.n_depths), code.low,
-            (1 << code.width) - 1, *table.hashing(), table.tails, table.cares, care, planes,
+            (1 << code.width) - 1, *table.hashing(), self.codewords, care, planes,
         )  # fmt: skip
         return care, planes

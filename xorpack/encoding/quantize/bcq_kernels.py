@@ -122,7 +122,7 @@ def canonical(alphas, q):
         alphas[i] = alpha
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def greedy(values, n, prefix, q, alphas, ends, level):
     """Fill ``alphas`` (q,): each the mean of what the planes before it leave, then signs of the rest.
 
@@ -151,7 +151,7 @@ def greedy(values, n, prefix, q, alphas, ends, level):
         size *= 2
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def least_squares(normal, q, alphas):
     """Solve ``normal`` (q, q + 1), Gram matrix of the planes and right-hand side, which it overwrites; it is flat.
 
@@ -178,7 +178,7 @@ def least_squares(normal, q, alphas):
         alphas[k] = total / normal[k * width + k]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def refit(values, n, prefix, q, levels, codes, alphas, normal):
     """Fit ``alphas`` (q,) to the weights nearest to each of ``levels``; whether that changed them.
 
@@ -215,7 +215,7 @@ def refit(values, n, prefix, q, levels, codes, alphas, normal):
     return changed
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def alternate(values, n, prefix, n_iterations, q, alphas, levels, codes, other_levels, other_codes, normal):
     """Improve ``alphas`` (q,): nearest codes, then least squares, until nothing changes. The last five are scratch."""
     for _ in range(n_iterations):
@@ -224,7 +224,7 @@ def alternate(values, n, prefix, n_iterations, q, alphas, levels, codes, other_l
             break
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def add_plane(values, n, prefix, k, alphas, levels, codes, other_levels, other_codes):
     """Add plane k to ``alphas``, greedily: the mean distance to the nearest level of those before. Scratch follows."""
     sorted_levels(alphas, k, np.bool_(False), levels, codes, other_levels, other_codes)
@@ -240,7 +240,7 @@ def add_plane(values, n, prefix, k, alphas, levels, codes, other_levels, other_c
     canonical(alphas, k + 1)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def rounded(alphas, q, half, scales):
     """Fill ``scales`` (q,) with canonical ``alphas`` rounded to float16 (``half``) or float32.
 
@@ -256,7 +256,7 @@ def rounded(alphas, q, half, scales):
         scales[k] = np.float64(np.float32(alpha))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def boundaries(scales, q, limit, levels, codes, other_levels, other_codes, bounds):
     """Fill ``levels``, ``codes`` and the ``bounds`` (2^q - 1,) between them for ``scales``, float32 numbers.
 
@@ -270,7 +270,7 @@ def boundaries(scales, q, limit, levels, codes, other_levels, other_codes, bound
         bounds[i] = 0.5 * (levels[i] + levels[i + 1])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@part
 def squared_error(values, n, q, levels, bounds):
     """Squared error of the sorted ``values`` (n,) rounded to the nearest of ``levels``."""
     total = 0.0

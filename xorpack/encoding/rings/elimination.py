@@ -101,7 +101,7 @@ def encode_ring(
     n_care = int(np.bitwise_count(care).sum(dtype=np.int64))
     positions = np.empty(n_care, np.int64)
     values = np.empty(n_care, np.uint64)
-    ring = np.ascontiguousarray(care), np.ascontiguousarray(planes), m_lane
+    care, planes = np.ascontiguousarray(care), np.ascontiguousarray(planes)
     wiring = network.schedule(m_lane, n_steps), network.taps(), window, n_border
     has = np.zeros((m + 64) // 2 * 2, np.uint32)
     enough = n_care + 1 if most is None else most
@@ -110,14 +110,16 @@ def encode_ring(
         shape: gf2_bytes.Shape = (0,) * fitting[0][0], (0,) * fitting[0][1]
         n, n_pairs = 8 * gf2_bytes.N_GROUPS, max((m + 1) // 2 - window // 2, 0)
         pivots = scratch.take(n_pairs * gf2_bytes.map_size(shape))
-        words = _words(n * width + 64)
+        words = _words(n * width + 64 * gf2_bytes.N_GROUPS + 64)
+        rows, tails, work = np.split(words, [n * width, n * width + 64 * gf2_bytes.N_GROUPS])
         groups = np.zeros(gf2_bytes.N_GROUPS * gf2_bytes.group_size(shape), np.uint8)
         maps_of, pairs = pivots.view(np.uint8), has.view(np.uint64)
         border = np.empty((64 * n_border, n_border + 1), np.uint64), np.zeros(n_border + 1, np.uint64)
-        scratches = np.empty(n, np.int64), words[-64:], np.zeros(32, np.int64)
+        scratches = np.empty(2 * n, np.int64), tails, work, np.zeros(7, np.int64)
         n_wrong = eliminate_maps(
-            *ring, *wiring, shape, patterns_of(network, *fitting[0]).copy(), maps_of, pivots, has, pairs,
-            has.view(np.uint8), groups, words[:-64], *scratches, *border, enough, positions, values,
+            care.reshape(-1), planes.reshape(-1), (q, lanes, n_steps, m_lane), *wiring, shape,
+            patterns_of(network, *fitting[0]).copy(), maps_of, pivots, has, pairs, has.view(np.uint8), groups, rows,
+            *scratches, *border, enough, positions, values,
         )  # fmt: skip
         if n_wrong < enough and q:
             solved = np.zeros((q, len(shape[1])), np.uint64)
@@ -128,7 +130,7 @@ def encode_ring(
         pivots = scratch.take(max(m - window, 0) * 32 * width)
         rows, tables = _words((BATCH + 1) * width), _words(2 * half * 8 * 16 * width)
         out = enough, code, positions, values
-        n_wrong = eliminate(*ring, *wiring, width, pivots, has, rows, tables, *out)
+        n_wrong = eliminate(care, planes, m_lane, *wiring, width, pivots, has, rows, tables, *out)
     scratch.give(pivots)
     if most is not None and n_wrong >= most:
         raise GivenUpError(f"{n_wrong} corrections")

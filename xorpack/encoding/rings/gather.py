@@ -99,6 +99,11 @@ class ElementSource:
     The mask is 1 where an element is not all-zero bits.
     """
 
+    codewords: tuple[int, int, NDArray[np.int64], int, int, Words] = (
+        0, 0, np.zeros(0, np.int64), 1, 0, np.zeros(0, np.uint32),
+    )  # fmt: skip
+    """As :func:`~xorpack.encoding.rings.gather_kernels.gather_elements` takes them: none."""
+
     def __init__(self, elements: NDArray[Any]) -> None:
         """``elements``: (rows, cols), C-contiguous."""
         self.elements = elements.view(UNSIGNED[elements.dtype.itemsize])
@@ -118,7 +123,7 @@ class ElementSource:
         flat = self.elements.reshape(-1)
         sample = np.ascontiguousarray(flat[:: max(1, flat.size // SAMPLE)])
         counts = np.zeros(self.n_bits, np.int64)
-        count_bits(self.coded_form(sample), counts)
+        count_bits(self.coded_form(sample, -1), counts)
         return [int(count) for count in counts], int(np.count_nonzero(sample))
 
     def exceptions(self, zeros: int, ones: int, cols: int) -> Corrections:
@@ -126,22 +131,28 @@ class ElementSource:
         flat = self.elements.reshape(-1)
         kind = flat.dtype.type
         positions, values = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
-        for begin in range(0, flat.size, _BLOCK):
+        for begin in range(0, flat.size, _BLOCK) if zeros | ones else ():
             part = flat[begin : begin + _BLOCK]
-            bits = self.coded_form(part)
-            wrong = np.where(part != 0, (bits & kind(zeros)) | (~bits & kind(ones)), kind(0))
-            where = np.flatnonzero(wrong)
+            wrong = self.coded_form(part, zeros | ones) ^ kind(ones)
+            wrong &= kind(zeros | ones)
+            where = np.flatnonzero((wrong != 0) & (part != 0))
             positions.append(begin + where)
             values.append(wrong[where].astype(np.uint64))
         return Corrections(np.concatenate(positions), np.concatenate(values))
 
     def ring(self, layout: Layout, segment: int) -> tuple[Words, Words]:
         """See :class:`RingSource`."""
-        care = np.empty((layout.lanes, layout.n_steps), np.uint32)
-        planes = np.empty((self.n_bits, layout.lanes, layout.n_steps), np.uint32)
+        lanes, n_steps = layout.lanes, layout.n_steps
+        care = np.empty((lanes, n_steps), np.uint32)
+        planes = np.empty((self.n_planes, lanes, n_steps), np.uint32)
         gather_words(self.mask, segment, *layout.params(), care)
-        self._gather(layout, segment, planes)
-        return care, planes if self.n_planes == self.n_bits else planes[self.coded]
+        self._gather(layout, segment, planes, (0, lanes * n_steps, n_steps, 1))
+        return care, planes
+
+    def put(self, layout: Layout, segment: int, out: Words) -> None:
+        """All planes of a segment, as they are: ``out`` (n_planes, n_segments, n_steps, lanes)."""
+        lanes, n = layout.lanes, layout.lanes * layout.n_steps
+        self._gather(layout, segment, out, (segment * n, layout.n_segments * n, 1, lanes))
 
     def words(self) -> tuple[Words, Words]:
         """See :class:`WordSource`."""
@@ -153,15 +164,16 @@ class ElementSource:
         step = max(1, _BLOCK // max(cols, 1))
         for first in range(0, rows, step):
             part = self.elements[first : first + step]
-            _, planes = split_planes(self.coded_form(part.reshape(-1)).reshape(part.shape))
+            _, planes = split_planes(self.coded_form(part.reshape(-1), -1).reshape(part.shape))
             yield self.mask[first : first + step], planes[self.coded]
 
-    def coded_form(self, elements: NDArray[Any]) -> NDArray[Any]:
-        """The bits of ``elements`` (n,) that planes hold."""
+    def coded_form(self, elements: NDArray[Any], planes: int) -> NDArray[Any]:
+        """``elements`` (n,) with those bits that their planes hold; of the set ``planes``, others may be anything."""
         return elements
 
-    def _gather(self, layout: Layout, segment: int, planes: Words) -> None:
-        gather_elements(self.elements, segment, *layout.params(), planes)
+    def _gather(self, layout: Layout, segment: int, out: Words, strides: tuple[int, int, int, int]) -> None:
+        bits = np.array(self.coded, np.int64)
+        gather_elements(self.elements, segment, *layout.params(), bits, self.codewords, out, strides)
 
 
 class FilteredSource:

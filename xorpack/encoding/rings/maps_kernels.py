@@ -12,17 +12,22 @@ import numpy as np
 
 from xorpack.encoding.rings.elimination_kernels import solve_border, take_border
 from xorpack.vector.bitops import count_ones, deposit, trailing_zeros
-from xorpack.vector.compiled import njit, part
-from xorpack.vector.gf2_bytes import free_bytes, join_tails, put_equations, reduce_rows, used_bytes
-from xorpack.vector.gf2_pivots import add_to_map, find_pivots, mix_groups, solve_pair
+from xorpack.vector.compiled import inlined, njit, part
+from xorpack.vector.gf2_bytes import N_GROUPS, free_bytes, join_tails, put_equations, reduce_rows, used_bytes
+from xorpack.vector.gf2_pivots import VIEW, add_to_map, find_pivots, mix_groups, solve_pair
+from xorpack.vector.llvm import apart
+from xorpack.vector.symbols import bring
+
+AHEAD = 10
+"""Words whose maps are brought near before they are made: what is not there yet has to come from memory, too."""
 
 
 # Without numba's runtime arrays are not counted by references, which took an eighth of the time; none is made here.
 @njit(cache=True, nogil=True, _nrt=False)
 def eliminate_maps(
-    care,  # (lanes, n_steps) uint32
-    planes,  # (q, lanes, n_steps) uint32
-    m_lane,
+    care,  # (lanes * n_steps,) uint32
+    planes,  # (q * lanes * n_steps,) uint32
+    ring,  # q, lanes, n_steps, stored words of a lane
     schedule,  # XorNetwork.schedule()
     taps,  # XorNetwork.taps()
     window,
@@ -36,51 +41,94 @@ def eliminate_maps(
     standing,  # the same as uint8
     groups,  # (N_GROUPS of them,) uint8 of zeros, scratch
     rows,  # (8 * N_GROUPS * width,) uint64, scratch
-    where,  # (8 * N_GROUPS,) int64, scratch
+    where,  # (2 * 8 * N_GROUPS,) int64, scratch
+    tails,  # (64 * N_GROUPS,) uint64, scratch
     work,  # (64,) uint64, scratch
-    numbers,  # (32,) int64 of zeros, scratch
+    numbers,  # (7,) int64 of zeros, scratch
     border,  # (64 * n_border, n_border + 1) uint64, out
     has_border,  # (n_border + 1,) uint64 of zeros, out
     most,  # corrections with which the ring is given up
     positions,  # (n_care,) int64, out
     values,  # (n_care,) uint64, out
 ):
-    """Maps of all equations, for :func:`solve_maps`; returns the number of corrections so far."""
-    lanes, n_steps = care.shape
-    m = lanes * m_lane
-    slots = 2 * len(shape[0])
-    cursor, chosen, tail = numbers[:7], numbers[7:], work[28 : 29 + n_border]
-    cursor[2] = care[0, 0] if care.size else 0
+    """Maps of all equations, for :func:`solve_maps`; returns the number of corrections so far.
+
+    While pivots of some rows are found, one after another, the next rows are gathered, for which nothing is waited.
+    """
+    m, half, n = ring[1] * ring[3], len(shape[0]), 8 * N_GROUPS
+    size, origin = 64 * (half + len(shape[1])), 8 * (window // 2)
+    cursor, turn, n_next = numbers[:7], np.int64(0), np.int64(0)
+    sums, mixing, tail = work[8:24], work[24:28], work[28 : 29 + n_border]
+    cursor[2] = care[0] if care.size else 0
     n_wrong = np.int64(0)  # with a literal, what is called below would be compiled twice
-    full = window
-    while cursor[0] < lanes and n_steps > 0:
-        n_rows, first = gather_equations(
-            cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where, work
-        )
+    full, near, first_next = window, window, np.int64(0)
+    while care.size > 0:
+        n_rows, first, high = n_next, first_next, cursor[3] + window
+        begin = first - (first & 1)
+        high = min(high, begin + 2 * half, m)
         if n_rows > 0:
-            begin = first - (first & 1)
-            high = cursor[3] + window if cursor[3] + window < begin + slots else begin + slots
-            high = high if high < m else m
             reduce_rows(rows, groups, maps, pairs, first, window // 2, shape)
-            full = full if full > first else first
-            while full < high and has[full] == np.uint32(0xFFFFFFFF):
+            full = max(full, first)
+            while full < high and has[np.uint64(full)] == np.uint32(0xFFFFFFFF):
                 full += 1
-            left = add_pivots(
-                groups, n_rows, begin, full, high, maps, words, has, standing, window, shape, work, chosen
-            )
-            if left != 0:
-                join_tails(groups, rows, shape)
-                n_wrong = take_rest(
-                    rows, left, where, len(shape[1]), tail, border, has_border, positions, values, n_wrong
+            while near < full + AHEAD and near < m:
+                for line in range(0, 4 * size, 64):
+                    bring(maps, size * (4 * near - origin) + line)
+                near += 1
+        left = (np.uint64(1) << np.uint64(n_rows)) - np.uint64(1)
+        free, base, seen, is_first = np.uint64(0), 4 * full, full, True
+        while True:
+            while left != 0 and free == 0 and seen < high:
+                free = free_bytes(has, seen)
+                n_bytes = 4 * (high - seen)
+                if n_bytes < 64:
+                    free &= (np.uint64(1) << np.uint64(n_bytes)) - np.uint64(1)
+                base = 4 * seen
+                seen += 16
+                if half <= 8:
+                    free &= used_bytes(groups, shape) >> np.uint64(base - 4 * begin)
+            taken = np.uint64(0)
+            if free != 0:
+                taken = find_pivots(
+                    groups, left, free, base - 4 * begin, words, standing, base, origin, sums, mixing, shape
                 )
-                if n_wrong >= most:
-                    break
+            if is_first:
+                is_first, turn = False, n - turn
+                n_next, first_next = gather_equations(
+                    cursor, care, planes, ring, schedule, taps, window, n_border, shape, patterns, rows,
+                    where[turn : turn + n], work,
+                )  # fmt: skip
+            if free == 0:
+                break
+            free = add_pivots(groups, taken, free, base, begin, maps, standing, origin, sums, shape)
+            took = left & (taken >> np.uint64(8 * VIEW))
+            left ^= took
+            if left == 0:
+                break
+            if took != 0:
+                mix_groups(groups, mixing, shape)
+        if left != 0:
+            join_tails(groups, tails, shape)
+            n_wrong = take_rest(
+                tails,
+                left,
+                where[n - turn :],
+                len(shape[1]),
+                tail,
+                border,
+                has_border,
+                positions,
+                values,
+                n_wrong,
+            )
+        if n_wrong >= most or n_next == 0:
+            break
     return n_wrong
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def gather_equations(
-    cursor, care, planes, m_lane, schedule, taps, window, n_border, shape, patterns, rows, where, four
+    cursor, care, planes, ring, schedule, taps, window, n_border, shape, patterns, rows, where, four
 ):
     """As :func:`~xorpack.encoding.rings.elimination_kernels.gather_rows`; rows that are left over are 0.
 
@@ -88,152 +136,122 @@ def gather_equations(
     a rotation of the stored words, those of a row of the network by where its window begins: ``patterns`` has what all
     are made from. Both ends of the ring are apart.
     ``four``: uint64, scratch, of which two words hold the first four planes, bits of two in turn each.
-    ``cursor``: int64 (7,), the last two what is left of ``(t - t % hold) * num / den``, and ``t % hold``.
+    ``cursor``: int64 (7,): word of the ring and step, care bits of that word that are left, start of its window, its
+    row of the network, what is left of ``(t - t % hold) * num / den``, and ``t % hold``.
     """
-    lanes, n_steps = care.shape
+    q, lanes, n_steps, m_lane = ring
     n_in, num, den, hold = schedule
-    offsets, rotations, counts = taps
-    m = lanes * m_lane
+    m, n_words, n_network = lanes * m_lane, lanes * n_steps, taps[0].shape[0]
     half = len(shape[0])
     width = (half + len(shape[1]) + 7) // 8 * 8
     lead = 2 * half - window  # words that a window may begin late
     size = lead + 2 * width
-    lane, t, bits, start, row, part, held = (
+    word, t, bits, start, row, part, held = (
         cursor[0], cursor[1], np.uint32(cursor[2]), cursor[3], cursor[4], cursor[5], cursor[6],
     )  # fmt: skip
-    begin = np.int64(0)
-    q = planes.shape[0]
     even, odd = np.uint64(0x5555555555555555), np.uint64(0xAAAAAAAAAAAAAAAA)
     n_rows = 0
     first = -1
-    is_new = True
-    while n_rows < where.size:
-        if bits == 0:
+    while n_rows < where.size and word < n_words:
+        while bits == 0:
+            word += 1
             t += 1
-            row = row + 1 if row + 1 < offsets.shape[0] else 0
-            held += 1
-            if held == hold:
-                held = 0
-                part += hold * num
-                while part >= den:
-                    part -= den
-                    start += n_in
             if t == n_steps:
                 t, row, part, held = 0, 0, 0, 0
-                lane += 1
-                start = lane * m_lane
-                if lane == lanes:
+                start = word // n_steps * m_lane
+                if word == n_words:
                     break
-            bits = care[lane, t]
-            is_new = True
-            continue
-        if is_new:
-            if first < 0:
-                first = start
-            elif start > first - (first & 1) + lead:
-                break
-            is_new = False
-            base = first - (first & 1)
-            if window <= start <= m - window:
-                begin = row * size + lead - (start - base)
             else:
-                begin = offsets.shape[0] * size
-                for k in range(2 * width):
-                    patterns[begin + k] = 0
-                for k in range(counts[row] if m > 0 else 0):
-                    w = start + offsets[row, k]
-                    place = begin + w - base
-                    if w >= m or w < window:
-                        place = begin + 2 * (width - 1 - n_border) + w % m
-                    if n_border > 0 or window <= w < m:
-                        patterns[place] ^= np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
-            four[0], four[1] = np.uint64(0), np.uint64(0)
-            if q > 0:
-                four[0] = deposit(np.uint64(planes[0, lane, t]), even)
-            if q > 1:
-                four[0] |= deposit(np.uint64(planes[1, lane, t]), odd)
-            if q > 2:
-                four[1] = deposit(np.uint64(planes[2, lane, t]), even)
-            if q > 3:
-                four[1] |= deposit(np.uint64(planes[3, lane, t]), odd)
-        word = 32 * (lane * n_steps + t)
+                row = row + 1 if row + 1 < n_network else 0
+                held += 1
+                if held == hold:
+                    held = 0
+                    part += hold * num
+                    while part >= den:
+                        part -= den
+                        start += n_in
+            bits = care[np.uint64(word)]
+        if word == n_words:
+            break
+        first = first if first >= 0 else start
+        base = first - (first & 1)
+        if start > base + lead:
+            break
+        if window <= start <= m - window:
+            begin = row * size + lead - (start - base)
+        else:
+            begin = n_network * size
+            put_pattern(patterns, begin, base, start, row, m, taps, window, n_border, width)
+        four[0], four[1] = np.uint64(0), np.uint64(0)
+        if q > 0:
+            four[0] = deposit(np.uint64(planes[np.uint64(word)]), even)
+        if q > 1:
+            four[0] |= deposit(np.uint64(planes[np.uint64(word + n_words)]), odd)
+        if q > 2:
+            four[1] = deposit(np.uint64(planes[np.uint64(word + 2 * n_words)]), even)
+        if q > 3:
+            four[1] |= deposit(np.uint64(planes[np.uint64(word + 3 * n_words)]), odd)
         before = count_ones(bits)
-        rest = put_equations(rows, n_rows, patterns, begin, bits, four, where, word, shape)
+        rest = put_equations(rows, n_rows, patterns, begin, bits, four, where, 32 * word, shape)
         n_new = np.int64(before - count_ones(rest))
-        for r in range(n_rows, n_rows + n_new if q > 4 else n_rows):
-            j = np.uint32(where[r] - word)
-            for p in range(4, q):
-                bit = (planes[p, lane, t] >> j) & np.uint32(1)
-                rows[(r + 1) * width - 1] |= np.uint64(bit) << np.uint64(p)
+        if q > 4:
+            for r in range(n_rows, n_rows + n_new):
+                j = np.uint32(where[r] - 32 * word)
+                for p in range(4, q):
+                    bit = (planes[np.uint64(word + p * n_words)] >> j) & np.uint32(1)
+                    rows[(r + 1) * width - 1] |= np.uint64(bit) << np.uint64(p)
         bits = rest
         n_rows += n_new
     for k in range(n_rows * width, rows.size):
-        rows[k] = 0
+        rows[np.uint64(k)] = 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5], cursor[6] = (
-        lane, t, np.int64(bits), start, row, part, held,
+        word, t, np.int64(bits), start, row, part, held,
     )  # fmt: skip
     return n_rows, first
 
 
-@njit(cache=True, nogil=True, inline="always")
-def add_pivots(groups, n_rows, begin, full, high, maps, words, has, standing, window, shape, work, chosen):
-    """Each row takes a column of its own, in stored words ``full .. high - 1``, where it has any; all go into maps.
+@part
+def put_pattern(patterns, begin, base, start, row, m, taps, window, n_border, width):
+    """The equation of bit 0 of a word whose window, from ``start`` on, is near an end of the ring: to ``begin``."""
+    apart()
+    offsets, rotations, counts = taps
+    for k in range(2 * width):
+        patterns[begin + k] = 0
+    for k in range(counts[row] if m > 0 else 0):
+        w = start + offsets[row, k]
+        place = begin + w - base
+        if w >= m or w < window:
+            place = begin + 2 * (width - 1 - n_border) + w % m
+        if n_border > 0 or window <= w < m:
+            patterns[place] ^= np.uint32(1) << (np.uint32(32 - rotations[row, k]) & np.uint32(31))
 
-    Six bytes at a time, of those that have free columns: most rows find theirs in the first ones.
+
+@inlined
+def add_pivots(groups, taken, free, base, begin, maps, standing, origin, sums, shape):
+    """Add pivots to the maps of their bytes.
 
     Args:
-        groups: the rows, reduced; afterwards those that found none, reduced by the others.
-        n_rows: how many they are.
-        begin: the stored word that their windows begin with.
-        full: the first stored word that has a free column.
-        high, maps, words, has, standing, window, shape: see :func:`eliminate_maps`.
-        work: uint64 (64,), scratch.
-        chosen: int64 (20,), scratch.
+        groups: the rows in which they were found.
+        taken, sums: what :func:`~xorpack.vector.gf2_pivots.find_pivots` found.
+        free, base, origin: what it was told.
+        begin: the stored word that the rows' windows begin with.
+        maps, standing, shape: see :func:`eliminate_maps`.
 
     Returns:
-        A word with bit r set where row r found none.
+        Those of the free bytes that were not looked at.
     """
-    half = len(shape[0])
-    size, view = 64 * (half + len(shape[1])), 6
-    octets, sums, mixing = work[:8], work[8:24], work[24:28]
-    places, origin = chosen[10:], 8 * (window // 2)
-    left = (np.uint64(1) << np.uint64(n_rows)) - np.uint64(1)
-    free = np.uint64(0)
-    while left != 0:
-        while free == 0 and full < high:
-            free = free_bytes(has, full)
-            n_bytes = 4 * (high - full)
-            if n_bytes < 64:
-                free &= (np.uint64(1) << np.uint64(n_bytes)) - np.uint64(1)
-            base = 4 * full
-            full += 16
-            if half <= 8:
-                free &= used_bytes(groups, shape) >> np.uint64(base - 4 * begin)
-        if free == 0:
-            break
-        n_chosen = 0
-        for k in range(view):
-            if free != 0:
-                chosen[k] = base + np.int64(trailing_zeros(free))
-                free &= free - np.uint64(1)
-                n_chosen += 1
-            else:
-                chosen[k] = chosen[0]
-            places[k] = chosen[k] - 4 * begin
-            mine = words[size // 8 * (chosen[k] - origin) + (chosen[k] & 7)]
-            octets[k] = mine if standing[chosen[k]] != 0 else np.uint64(0)
-        taken = find_pivots(groups, places, octets, sums, mixing, shape)
-        took = left & (taken >> np.uint64(8 * view))
-        for k in range(n_chosen):
+    size = 64 * (len(shape[0]) + len(shape[1]))
+    for k in range(VIEW):
+        if free != 0:
+            chosen = np.uint64(base) + trailing_zeros(free)
+            free &= free - np.uint64(1)
             new = np.uint8(taken >> np.uint64(8 * k))
             if new != 0:
-                at = size * (chosen[k] - origin)
-                add_to_map(maps, at, groups, sums, k, places[k] >> 3, standing[chosen[k]] == 0, shape)
-                standing[chosen[k]] |= new
-        left ^= took
-        if left != 0 and took != 0:
-            mix_groups(groups, mixing, shape)
-    return left
+                before, at = standing[chosen], np.int64(chosen)
+                word = (at - 4 * begin) >> 3
+                add_to_map(maps, size * (at - origin), groups, sums, k, word, before == 0, shape)
+                standing[chosen] = before | new
+    return free
 
 
 @part
@@ -243,7 +261,7 @@ def take_rest(tails, left, where, n_tail, tail, border, has_border, positions, v
     Returns how many those are by now.
     """
     n_border = tail.size - 1
-    for r in range(where.size):
+    for r in range(8 * N_GROUPS):
         if (left >> np.uint64(r)) & np.uint64(1):
             for k in range(n_border + 1):
                 tail[k] = tails[8 * r + n_tail - 1 - n_border + k]

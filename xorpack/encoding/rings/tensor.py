@@ -13,7 +13,7 @@ from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.encoding.rings import elimination, viterbi
 from xorpack.encoding.rings.elimination import RingCode
-from xorpack.encoding.rings.gather import RingSource
+from xorpack.encoding.rings.gather import ElementSource, RingSource
 from xorpack.encoding.rings.rate import choose_m_lane
 from xorpack.vector.threads import for_each
 
@@ -53,6 +53,9 @@ def encode_planes(
     def place(segment: int) -> Corrections:
         if segment in rings:
             ring = rings[segment]
+        elif network.family == "identity" and isinstance(source, ElementSource):
+            source.put(layout, segment, code)
+            return NO_CORRECTIONS
         elif network.family == "identity":
             care, planes = source.ring(layout, segment)
             nothing = np.zeros(0, np.int64)
