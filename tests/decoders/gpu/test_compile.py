@@ -23,8 +23,8 @@ SPILLED = {
     ("quasi-cyclic", "coded_product", "sm_80"): 76,
     ("default", "coded_product", "sm_89"): 32,
 }
-"""Bytes of spill loads and stores that are allowed, by the most that is spilled for an architecture. What these kernels
-spill their loops do not need. On sm_90 nothing is."""
+"""Bytes of spill loads and stores that are allowed, by the most that is spilled for an architecture. On sm_90 nothing
+is. Loops of tables need nothing of it; those of ``coded_product`` have up to 10 of them in some 900 instructions."""
 TRELLIS_SPILLED = {"sm_80": 72, "sm_89": 64}
 """Of trellis_product: numbers that are read once in a body of some 1000 instructions, for 12 warps instead of 8."""
 TILES_SPILLED = 96
