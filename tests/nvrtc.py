@@ -5,6 +5,9 @@ Registers, stack and spills are what ptxas reports for the machine code; anythin
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import sys
 import time
@@ -12,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 
 from xorpack import XorNetwork
 from xorpack.code import depths
@@ -31,6 +35,9 @@ from xorpack.encoding.quantize.trellis_gpu import WORDS, SearchPlan
 from xorpack.encoding.quantize.trellis_search import FINE_RATE
 from xorpack.encoding.rings.elimination import LARGE_RING
 from xorpack.encoding.rings.elimination_gpu import RingPlan
+
+KEPT = Path(__file__).resolve().parents[1] / "build" / "nvrtc"
+"""What was compiled, by the hash of text, options and version; `make clean` removes it."""
 
 ARCHITECTURES = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 SHARED_LIMIT = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99}
@@ -227,26 +234,52 @@ def cubin(kernel: Kernel, arch: str) -> bytes:
 
 
 def _compile(kernel: Kernel, arch: str) -> tuple[Resources, bytes]:
-    from cuda.bindings import nvrtc
-
     text, arch = kernel.source().encode(), kernel.architecture or arch
-    _, program = nvrtc.nvrtcCreateProgram(text, f"{kernel.name}.cu".encode(), 0, [], [])
     options = [f"--gpu-architecture={arch}".encode(), b"-ftz=true", b"--ptxas-options=-v"]
     options += [option.encode() for option in OPTIONS]
+    log, code, seconds = _kept(text, options)
+    if not code:
+        raise AssertionError(f"{kernel.name} for {arch}:\n{log}")
+    return _read_log(kernel.name, arch, log.splitlines(), len(code), seconds), code
+
+
+def _kept(text: bytes, options: list[bytes]) -> tuple[str, bytes, float]:
+    """What NVRTC says, the machine code (none of an error), and seconds; of a text that was seen before, from a file.
+
+    Tests and the table that CI prints compile the same texts, in several processes.
+    """
+    from cuda.bindings import nvrtc
+
+    version = repr(nvrtc.nvrtcVersion()).encode()
+    path = KEPT / hashlib.sha256(b"\0".join([version, *options, text])).hexdigest()
+    if path.exists():
+        head, _, code = path.read_bytes().partition(b"\n")
+        log, seconds = json.loads(head)
+        return log, code, seconds
     began = time.perf_counter()
-    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    log, code = _run(text, options)
     seconds = time.perf_counter() - began
+    KEPT.mkdir(parents=True, exist_ok=True)
+    written = path.with_suffix(f".{os.getpid()}")
+    written.write_bytes(json.dumps([log, seconds]).encode() + b"\n" + code)
+    written.replace(path)
+    return log, code, seconds
+
+
+def _run(text: bytes, options: list[bytes]) -> tuple[str, bytes]:
+    from cuda.bindings import nvrtc
+
+    _, program = nvrtc.nvrtcCreateProgram(text, b"kernel.cu", 0, [], [])
+    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = bytes(size)
     nvrtc.nvrtcGetProgramLog(program, log)
-    lines = log.decode().rstrip("\0").splitlines()
-    if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        raise AssertionError(f"{kernel.name} for {arch}: {result}\n" + "\n".join(lines))
-    _, code_bytes = nvrtc.nvrtcGetCUBINSize(program)
-    code = bytes(code_bytes)
-    nvrtc.nvrtcGetCUBIN(program, code)
+    code = b""
+    if result == nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        code = bytes(nvrtc.nvrtcGetCUBINSize(program)[1])
+        nvrtc.nvrtcGetCUBIN(program, code)
     nvrtc.nvrtcDestroyProgram(program)
-    return _read_log(kernel.name, arch, lines, code_bytes, seconds), code
+    return log.decode().rstrip("\0"), code
 
 
 def _read_log(name: str, arch: str, lines: list[str], code_bytes: int, seconds: float) -> Resources:
