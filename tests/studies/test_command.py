@@ -124,7 +124,14 @@ def test_without_matplotlib_the_rest_is_written(tmp_path):
 def test_an_interruption_keeps_what_was_measured(jobs, tmp_path):
     command = [*STUDIES, "networks", "--jobs", str(jobs)]
     command += ["--cache", tmp_path / "c", "--output", tmp_path / "o"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # A shell's background job ignores interrupts, and so would all that it starts.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while len(list(tmp_path.rglob("*.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
