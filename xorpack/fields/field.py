@@ -31,6 +31,9 @@ from xorpack.errors import FormatError
 MAX_LENGTH = 16
 """Bits of a codeword at the most: a table of all of them is small."""
 
+MAX_WIDTH = 32
+"""Bits of an element at the most."""
+
 _CONFIG = {"code": 3, "counts": None, "layout": 4, "n_corrections": None}
 """Members of a config; how many integers those have that are lists of a fixed size."""
 
@@ -113,6 +116,23 @@ class FieldCode:
         n_parts, n_groups = self.parts(cols)
         return rows * n_parts, 32 * n_groups * self.n_depths
 
+    @property
+    def symbol_bytes(self) -> int:
+        """Bytes that the symbols take at the beginning of a section."""
+        return -(-self.n_symbols * self.width // 8)
+
+    def load_symbols(self, section: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """The symbols that a section begins with, uint32, in the order of their codewords, checked.
+
+        Raises:
+            FormatError: they are not in order, or one occurs twice.
+        """
+        found = unpack_fields(section[: self.symbol_bytes], self.n_symbols, self.width).astype(np.uint32)
+        rising = (np.diff(found.astype(np.int64)) > 0) | (np.diff(self.lengths()) > 0)
+        if not rising.all() or np.unique(found).size != found.size:
+            raise FormatError("field: symbols are not in order, or one occurs twice")
+        return found
+
     def table(self, symbols: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """The symbol that ``max_length`` bits begin with, uint32 (2^max_length,); ``symbols`` in coding order."""
         return np.repeat(symbols, 1 << self.max_length - self.lengths())
@@ -150,21 +170,14 @@ class Field:
         """Bytes of the parts: symbols, code, corrections."""
         layout = self.layout
         return (
-            -(-self.code.n_symbols * self.code.width // 8),
+            self.code.symbol_bytes,
             4 * layout.n_segments * self.m_lane * layout.lanes,
             sum(packed_sizes(self.n_corrections, self.universe, 1)),
         )
 
     def load_symbols(self) -> NDArray[np.uint32]:
-        """The symbols in the order of their codewords, checked.
-
-        Raises:
-            FormatError: they are not in order, or one occurs twice.
-        """
-        code = self.code
-        found = unpack_fields(self.data[: self.sizes()[0]], code.n_symbols, code.width).astype(np.uint32)
-        check_order(found, code)
-        return found
+        """See :meth:`FieldCode.load_symbols`."""
+        return self.code.load_symbols(self.data)
 
     @property
     def coded(self) -> CodedPlanes:
@@ -236,14 +249,3 @@ class Field:
         except FormatError as error:
             raise FormatError(f"field: {error}") from None
         return cls(code=code, layout=layout, m_lane=m_lane, n_corrections=config["n_corrections"], data=data)
-
-
-def check_order(symbols: NDArray[np.uint32], code: FieldCode) -> None:
-    """Raise FormatError unless symbols stand in the order of (bits of the codeword, value), each once."""
-    rising = (np.diff(symbols.astype(np.int64)) > 0) | (np.diff(code.lengths()) > 0)
-    if not rising.all() or np.unique(symbols).size != symbols.size:
-        raise FormatError("field: symbols are not in order, or one occurs twice")
-
-
-MAX_WIDTH = 32
-"""Bits of an element at the most."""

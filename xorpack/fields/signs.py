@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xorpack.code.corrections import Corrections, pack_fields, packed_sizes, unpack, unpack_fields
+from xorpack.code.corrections import Corrections, pack_fields, packed_sizes, unpack
 from xorpack.code.layout import Layout
 from xorpack.code.network import XorNetwork
 from xorpack.code.planes import CodedPlanes, StoredPlanes, TrellisPlanes
 from xorpack.errors import FormatError
-from xorpack.fields.field import MAX_LENGTH, FieldCode, check_order
+from xorpack.fields.field import MAX_LENGTH, FieldCode
 
 _CONFIG = ("n_raw", "counts", "m_lanes", "n_corrections")
 """Members of a config."""
@@ -86,21 +86,14 @@ class SignField:
     def sizes(self) -> tuple[int, int, int]:
         """Bytes of the parts: symbols, code, corrections."""
         return (
-            -(-self.code.n_symbols * self.code.width // 8),
+            self.code.symbol_bytes,
             4 * self.layout.n_segments * self.layout.lanes * sum(self.m_lanes),
             sum(packed_sizes(self.n_corrections, self.n_weights, self.code.n_depths)),
         )
 
     def load_symbols(self) -> NDArray[np.uint32]:
-        """The symbols in the order of their codewords, checked.
-
-        Raises:
-            FormatError: they are not in order, or one occurs twice.
-        """
-        code = self.code
-        found = unpack_fields(self.data[: self.sizes()[0]], code.n_symbols, code.width).astype(np.uint32)
-        check_order(found, code)
-        return found
+        """See :meth:`FieldCode.load_symbols`."""
+        return self.code.load_symbols(self.data)
 
     def load_depths(self) -> list[CodedPlanes]:
         """The code of every depth."""
